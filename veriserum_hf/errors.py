@@ -1,0 +1,32 @@
+"""The few kinds of error that this package raises for what a user can mend."""
+
+
+class VeriserumError(Exception):
+    """Base of every error that names something wrong with the user's input and the way out."""
+
+
+class CalibrationError(VeriserumError, ValueError):
+    """A calibration (distortion text, source position, inter-plane pose) that cannot be used."""
+
+
+class ArchiveError(VeriserumError):
+    """An archive whose structure cannot be relied on: nothing is converted from it."""
+
+
+class FrameError(VeriserumError):
+    """One frame that cannot be used; the others can.
+
+    Attributes
+    ----------
+    reason : str
+        One of the short, fixed reasons that ``rejected.jsonl`` counts by, such as ``"truncated"``.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class ConversionError(VeriserumError):
+    """A conversion that cannot start or go on: output folder, options, disk."""
