@@ -11,9 +11,9 @@ from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.rig import mm_to_px, px_to_mm
 
 seeds = st.integers(0, 10_000)
-raw_px = st.lists(
-    st.tuples(st.floats(-0.49, 1663.49), st.floats(-0.49, 1599.49)), min_size=1, max_size=20
-).map(np.array)
+raw_px = st.lists(st.tuples(st.floats(-0.49, 1663.49), st.floats(-0.49, 1599.49)), min_size=1, max_size=20).map(
+    np.array
+)
 
 
 def smooth_frame(shape=(1600, 1664), dtype=np.uint8):
@@ -109,7 +109,9 @@ def test_an_affine_map_is_inverted_exactly():
 
 
 def test_a_map_that_folds_is_noticed():
-    folded = Distortion((0, 0, 0, 0, 1, 0, 0, 0, 0.01) + (0,) * 7, (0, 1) + (0,) * 14, 0.23, (-192, 184), (1, 0, 0, 1))
+    folded = Distortion(
+        (0, 0, 0, 0, 1, 0, 0, 0, 0.01) + (0,) * 7, (0, 1) + (0,) * 14, 0.23, (-192, 184), (1, 0, 0, 1)
+    )
     assert folded.folds()
     assert not random_distortion(1).folds()
 

@@ -96,9 +96,7 @@ def test_grey_levels_at_native_size(id, plane, golden, distortions, image):
 @pytest.mark.parametrize("mode", ["fast", "exact", "nearest"])
 def test_grey_levels_at_512(id, plane, mode, golden, distortions, image):
     distortion = distortions[id, plane]
-    inner = cv2.erode(
-        distortion.valid(512).astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0
-    ).astype(bool)
+    inner = cv2.erode(distortion.valid(512).astype(np.uint8), np.ones((7, 7), np.uint8), borderValue=0).astype(bool)
     corrected = distortion.correct(as_uint16(image / image.max()), 512, mode) / 65535
     references = [golden[f"ref512_{id:02d}_{plane}"]]
     if id == 1:

@@ -120,8 +120,9 @@ class Distortion:
     def to_px(self, xy_mm: ArrayLike) -> FloatArray:
         """Intensifier mm (n, 2) to raw pixels (n, 2); NaN where the raw frame does not reach."""
         xy_mm = np.asarray(xy_mm, dtype=np.float64)
-        start_x, start_y = chebyshev.chebval2d(*(xy_mm.T / FIELD_MM), self._rough_inverse)
-        return np.stack(self._newton((start_x, start_y), (xy_mm[:, 0], xy_mm[:, 1])), axis=1)
+        X, Y = xy_mm.T
+        start_x, start_y = np.asarray(chebyshev.chebval2d(X / FIELD_MM, Y / FIELD_MM, self._rough_inverse))
+        return np.stack(self._newton((start_x, start_y), (X, Y)), axis=1)
 
     @cached_property
     def _rough_inverse(self) -> FloatArray:
@@ -219,9 +220,7 @@ class Distortion:
         return result
 
 
-def _bicubic(
-    coefficients: FloatArray, u: FloatArray, v: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _bicubic(coefficients: FloatArray, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Sum of c_ij u^i v^j, i, j = 0..3, and its derivatives by u and v, after Horner."""
     q = [((c[3] * v + c[2]) * v + c[1]) * v + c[0] for c in coefficients]
     q_v = [(3 * c[3] * v + 2 * c[2]) * v + c[1] for c in coefficients]
@@ -242,7 +241,7 @@ def _in_frame(x_px: FloatArray, y_px: FloatArray) -> NDArray[np.bool_]:
 def _box_px(scale_mm: float, size: int, frame_shape: tuple[int, int]) -> tuple[int, int]:
     """Odd width and height, in pixels of the frame, nearest to one pixel of the corrected image."""
     pitch_mm = scale_mm * _RAW_SIZE_PX / frame_shape[::-1]
-    width, height = (2 * int(round((ratio - 1) / 2)) + 1 for ratio in pixel_size_mm(size) / pitch_mm)
+    width, height = (2 * round((ratio - 1) / 2) + 1 for ratio in pixel_size_mm(size) / pitch_mm)
     return max(1, width), max(1, height)
 
 

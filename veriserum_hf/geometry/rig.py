@@ -115,7 +115,7 @@ class Plane:
         """Return the plane as the ``camera_*`` field of a data set row with ``size`` x ``size`` images."""
         return {
             "intrinsics": self.intrinsics(size).tolist(),
-            "world_to_camera": self.world_to_camera.tolist(),
+            "world_to_camera": (self.world_to_camera + 0.0).tolist(),  # no -0.0
             "pixel_size_mm": pixel_size_mm(size),
             "source_to_intensifier_mm": float(self.sid_mm),
             "principal_point_mm": self.principal_point_mm.tolist(),

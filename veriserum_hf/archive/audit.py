@@ -1,0 +1,114 @@
+"""Every check of an archive in one report."""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.compute as pc
+
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.frames import read_frame
+from veriserum_hf.archive.problems import Findings
+from veriserum_hf.errors import ArchiveError, FrameError
+from veriserum_hf.geometry.rig import PLANES
+
+
+@dataclass
+class AuditReport:
+    """What an audit found.
+
+    Attributes
+    ----------
+    path : the archive.
+    findings : decisions and problems.
+    counts : how many there are of what; empty where the tables could not be read.
+
+    """
+
+    path: str
+    findings: Findings
+    counts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_status(self) -> int:
+        """0 clean, 1 problems, 2 unusable."""
+        if self.findings.structural:
+            return 2
+        return 1 if self.findings.problems else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report as plain dictionaries and lists."""
+        status = ("clean", "problems", "unusable")[self.exit_status]
+        by_kind = dict(Counter(problem.kind for problem in self.findings.problems))
+        return {"archive": self.path, "status": status, "counts": self.counts, "problem_counts": by_kind} | (
+            self.findings.as_json()
+        )
+
+
+def audit(
+    path: str | os.PathLike[str], *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+) -> AuditReport:
+    """Check an archive.
+
+    Parameters
+    ----------
+    path : the archive's folder, database or pose CSV.
+    deep : also decode every frame.
+    progress : called with the number of frames decoded and of all.
+
+    """
+    findings = Findings()
+    report = AuditReport(str(path), findings)
+    try:
+        archive = VeriserumArchive(path, findings=findings)
+    except ArchiveError:
+        return report  # the reason is the last of the findings
+    report.counts = _counts(archive)
+    if deep:
+        _decode_all(archive, findings, progress)
+    return report
+
+
+def _counts(archive: VeriserumArchive) -> dict[str, Any]:
+    frames, poses = archive.frames, archive.poses
+    current = poses.filter(pc.invert(poses["obsolete"]))
+    return {
+        "measurements": frames.num_rows,
+        "trials": len(pc.unique(frames["trial_id"])),
+        "tasks": dict(Counter(task or "unknown" for task in frames["task"].to_pylist())),
+        "frame_files": {plane: len(archive.layout.frames[plane]) for plane in PLANES},
+        "frames_with_both_planes": pc.sum(pc.and_(frames["path_bs"].is_valid(), frames["path_fs"].is_valid())).as_py()
+        or 0,
+        "poses": dict(sorted(Counter(current["kind"].to_pylist()).items())),
+        "obsolete_poses": poses.num_rows - current.num_rows,
+        "implants": {str(anatomy.id): anatomy.component for anatomy in archive.anatomies.values()},
+        "distortion_calibrations": len(archive.distortions),
+        "source_calibrations": len(archive.source_calibrations),
+        "calibration_frames": archive.calibration_frames.num_rows,
+    }
+
+
+def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
+    """Decode every frame that has a row; decoding releases the interpreter, so threads share it out."""
+    paths = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
+    paths += archive.calibration_frames["path"].to_pylist()
+    known = {problem.where for problem in findings.problems if problem.kind == "zero bytes"}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done, (path, error) in enumerate(zip(paths, pool.map(_fault, paths), strict=True), start=1):
+            where = archive.layout.relative(path)
+            if error and where not in known:
+                remedy = "Restore the file from the download; until then the frame is rejected."
+                findings.problem(error.reason, where, error.detail, remedy)
+            if progress:
+                progress(done, len(paths))
+
+
+def _fault(path: str) -> FrameError | None:
+    try:
+        read_frame(path)
+    except FrameError as error:
+        return error
+    return None

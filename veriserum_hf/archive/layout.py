@@ -1,0 +1,266 @@
+"""Where the parts of a download lie: database or CSV tables, frames, implants, calibration frames."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.archive.problems import Findings, listed
+from veriserum_hf.geometry.rig import PLANES, PlaneName
+
+_IMAGE = r"\.(?:jpe?g|png|tiff?)"
+_FRAME = re.compile(rf"(bs|fs)_(\d+){_IMAGE}", re.IGNORECASE)
+_CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d+){_IMAGE}", re.IGNORECASE)
+_ANATOMY = re.compile(r"ana_(\d+)\.stl", re.IGNORECASE)
+_DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
+# The names of the authors' repository; any other table may stand beside them under its plain name.
+_CSV_TABLES = {
+    "veriserum_pose_reloaded_refined_all.csv": "poses",
+    "distortion_calibration_reloaded.csv": "distortion_calibration",
+    "source_int_calibration_reloaded.csv": "source_int_calibration",
+}
+_PLAIN_CSV_TABLES = (
+    "measurements",
+    "trials",
+    "anatomies",
+    "calibration_trials",
+    "calibration_measurements",
+)
+
+
+class File(NamedTuple):
+    """A file as the scan of the archive saw it."""
+
+    path: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass
+class Layout:
+    """The files of one archive, by what they are.
+
+    Attributes
+    ----------
+    root : folder that holds everything.
+    database : the SQLite file, or None where the tables are CSV files.
+    csv_tables : table name to CSV file; empty where there is a database.
+    frames, calibration_frames : by plane and the number in the name.
+    anatomies : STL files by the number in the name.
+
+    """
+
+    root: Path
+    database: Path | None = None
+    csv_tables: dict[str, Path] = field(default_factory=dict)
+    frames: dict[PlaneName, dict[int, File]] = field(default_factory=lambda: {plane: {} for plane in PLANES})
+    calibration_frames: dict[PlaneName, dict[int, File]] = field(
+        default_factory=lambda: {plane: {} for plane in PLANES}
+    )
+    anatomies: dict[int, File] = field(default_factory=dict)
+
+    @property
+    def tables_file(self) -> str:
+        """Name of what holds the tables, for messages."""
+        return self.database.name if self.database else "CSV tables"
+
+    def relative(self, path: str | Path) -> str:
+        """Path of a file within the archive, with forward slashes, for messages and records."""
+        return Path(path).relative_to(self.root).as_posix()
+
+    def every_file(self) -> Iterator[File]:
+        """All frames, calibration frames and implants."""
+        for by_plane in (self.frames, self.calibration_frames):
+            for files in by_plane.values():
+                yield from files.values()
+        yield from self.anatomies.values()
+
+    def fingerprint(self) -> str:
+        """Hash of the tables' content and of every file's name, size and time."""
+        digest = hashlib.sha256()
+        for path in [self.database] if self.database else sorted(self.csv_tables.values()):
+            with path.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+        for file in sorted(self.every_file()):
+            digest.update(f"{self.relative(file.path)}|{file.size_bytes}|{file.modified_ns}\n".encode())
+        return digest.hexdigest()
+
+
+def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
+    """Find an archive's parts below a folder, or beside a database or CSV file.
+
+    Parameters
+    ----------
+    path : the archive's folder, its database, or its pose CSV.
+    findings : takes what is wrong.
+
+    Raises
+    ------
+    ArchiveError
+        If the path does not exist, or there is not exactly one set of tables.
+
+    """
+    start = Path(path).expanduser().resolve()
+    if not start.exists():
+        raise findings.stop(
+            "no archive", str(start), "there is nothing here", "Give the folder or the database of the download."
+        )
+    layout = Layout(root=start if start.is_dir() else start.parent)
+    databases: list[Path] = []
+    for entry in _walk(layout.root):
+        _sort_in(entry, layout, databases, findings)
+    _choose_tables(start, layout, databases, findings)
+    return layout
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Every file below a folder, links followed, each folder once, hidden ones left out."""
+    seen, waiting = set(), [str(root)]
+    while waiting:
+        folder = waiting.pop()
+        identity = os.path.realpath(folder)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                else:
+                    yield entry
+
+
+def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], findings: Findings) -> None:
+    """Put one file where it belongs; files that belong nowhere are left alone."""
+    name = entry.name
+    if match := _FRAME.fullmatch(name):
+        place = layout.frames[_plane(match)]
+    elif match := _CALIBRATION_FRAME.fullmatch(name):
+        place = layout.calibration_frames[_plane(match)]
+    elif match := _ANATOMY.fullmatch(name):
+        place = layout.anatomies
+    else:
+        if Path(name).suffix.lower() in _DATABASE_SUFFIXES:
+            databases.append(Path(entry.path))
+        return
+    number = int(match[match.re.groups])
+    if number in place:
+        findings.problem(
+            "file twice",
+            layout.relative(entry.path),
+            f"{layout.relative(place[number].path)} has the same name and number",
+            "Keep one of the two.",
+            structural=True,
+        )
+        return
+    try:
+        status = entry.stat()
+    except FileNotFoundError:  # a link to nowhere is a missing file
+        return
+    place[number] = File(entry.path, status.st_size, status.st_mtime_ns)
+
+
+def _plane(match: re.Match[str]) -> PlaneName:
+    return "bs" if match[1].lower() == "bs" else "fs"
+
+
+def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings: Findings) -> None:
+    """Settle which database or CSV files hold the tables."""
+    if start.is_file() and start.suffix.lower() != ".csv":
+        layout.database = start
+        return
+    csv_tables = {table: path for path, table in _csv_files(start) if path.is_file()}
+    if start.is_dir() and databases:
+        if len(databases) > 1:
+            raise findings.stop(
+                "several databases",
+                str(start),
+                f"found {listed(layout.relative(path) for path in databases)}, expected one database",
+                "Give the path of the one to use.",
+            )
+        layout.database = databases[0]
+    elif "poses" in csv_tables:
+        layout.csv_tables = csv_tables
+    else:
+        raise findings.stop(
+            "no tables",
+            str(start),
+            f"found no SQLite database ({', '.join(sorted(_DATABASE_SUFFIXES))}) and no "
+            "veriserum_pose_reloaded_refined_all.csv",
+            "Give the folder that holds the database of the download, or the database itself.",
+        )
+
+
+def _csv_files(start: Path) -> Iterable[tuple[Path, str]]:
+    folder = start if start.is_dir() else start.parent
+    for table in _PLAIN_CSV_TABLES:
+        yield folder / f"{table}.csv", table
+    for name, table in _CSV_TABLES.items():
+        yield folder / name, table
+
+
+def name_frames(
+    layout: Layout,
+    measurement_ids: NDArray[np.int64],
+    pose_ids: NDArray[np.int64],
+    pose_measurement_ids: NDArray[np.int64],
+    findings: Findings,
+) -> dict[int, int]:
+    """Decide which id the number in a frame's name is: of its measurement, or of one of its poses.
+
+    A reading fits when nine of ten numbers are such an id. Where both fit by that, the numbers must also reach
+    three quarters of the measurements, which a wrong reading of contiguous ids does not: with two poses a
+    frame it reaches half.
+
+    Returns
+    -------
+    Measurement id to the number in its frames' names, for those that have a file in at least one plane.
+
+    """
+    numbers = np.array(sorted(set(layout.frames["bs"]) | set(layout.frames["fs"])), dtype=np.int64)
+    if not len(numbers):
+        raise findings.stop(
+            "no frames",
+            str(layout.root),
+            "there is no frame named like bs_000001.jpg or fs_000001.tif in it or in a folder below",
+            "Put the frames of the download below the folder that holds its tables.",
+        )
+    by_measurement = {int(id): int(id) for id in np.intersect1d(measurement_ids, numbers)}
+    by_pose: dict[int, int] = {}
+    has_file = np.isin(pose_ids, numbers)
+    for id, measurement in sorted(zip(pose_ids[has_file], pose_measurement_ids[has_file], strict=True)):
+        by_pose.setdefault(int(measurement), int(id))
+    explained = {
+        "measurement": float(np.isin(numbers, measurement_ids).mean()),
+        "pose": float(np.isin(numbers, pose_ids).mean()),
+    }
+    readings = {"measurement": by_measurement, "pose": by_pose}
+    count = len(np.union1d(measurement_ids, pose_measurement_ids))
+    evidence = "; ".join(
+        f"{explained[name]:.1%} of {len(numbers)} numbers are {name} ids and "
+        f"reach {len(reading)} of {count} measurements"
+        for name, reading in readings.items()
+    )
+    fitting = [name for name in readings if explained[name] >= 0.9]
+    if len(fitting) == 2:
+        fitting = [name for name in fitting if len(readings[name]) >= 0.75 * count]
+        if len(fitting) == 2 and by_measurement == by_pose:
+            fitting = ["measurement"]
+    if len(fitting) != 1:
+        raise findings.stop(
+            "frame names",
+            str(layout.root),
+            f"whether frames are named by measurement or by pose cannot be told, {'both' if fitting else 'neither'} "
+            f"fits: {evidence}",
+            "Complete the download, or take the rows without frames out of a copy of the database.",
+        )
+    findings.decide("frame_id", "Which id names a frame?", f"the {fitting[0]} id", evidence)
+    return readings[fitting[0]]

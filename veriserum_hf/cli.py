@@ -1,0 +1,238 @@
+"""``veriserum ...``: argument parsing, progress and exit statuses; the work is done elsewhere."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import typer
+from datasets import load_dataset
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from veriserum_hf.archive.audit import AuditReport
+from veriserum_hf.archive.audit import audit as audit_archive
+from veriserum_hf.dataset.export import export, parse_size
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.viewer.overlay import draw_axes
+
+app = typer.Typer(
+    help="Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_out, _err = Console(), Console(stderr=True)
+_PROBLEMS_SHOWN = 10
+Archive = Annotated[
+    Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one message and exit status 2."""
+    try:
+        app()
+    except VeriserumError as error:
+        _err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _err.print("interrupted; what is finished is kept, the same command goes on from there")
+        sys.exit(130)
+
+
+@app.command()
+def audit(
+    archive: Archive,
+    as_json: AsJson = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame.")] = False,
+) -> None:
+    """Check an archive: counts, decisions and every problem.
+
+    Exit status: 0 clean, 1 problems, 2 unusable.
+    """
+    with _progress("decoding", "frames") as progress:
+        report = audit_archive(archive, deep=deep, progress=progress)
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        _print_report(report)
+    sys.exit(report.exit_status)
+
+
+@app.command()
+def convert(
+    archive: Archive,
+    output: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    config: Annotated[list[str], typer.Option(help="Configuration to write; repeat for several.")] = [
+        "calibrated",
+        "anatomies",
+    ],
+    size: Annotated[int, typer.Option(help="Edge of the corrected images, px.")] = 512,
+    encoding: Annotated[str, typer.Option(help="jpeg (quality 95), png (lossless) or raw (plain TIFF).")] = "jpeg",
+    bits: Annotated[int, typer.Option(help="Depth of the corrected images, 8 or 16.")] = 8,
+    include_obsolete: Annotated[
+        bool, typer.Option("--include-obsolete", help="Also frames with obsolete poses only.")
+    ] = False,
+    anatomy_id: Annotated[
+        list[int] | None, typer.Option(help="Only frames that show this implant; repeatable.")
+    ] = None,
+    split_by: Annotated[str, typer.Option(help="trial, or implant to hold tibial components out.")] = "trial",
+    format: Annotated[str, typer.Option(help="parquet or arrow.")] = "parquet",
+    shard_size: Annotated[str, typer.Option(help="Size that a shard comes close to.")] = "500MB",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes.  [default: one a core]", show_default=False)
+    ] = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="Exit with 0 though frames were rejected.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert an archive to a folder that every Hugging Face tool reads.
+
+    An interrupted conversion goes on with the same command. Exit status: 0 done, 2 nothing could be done,
+    3 done but frames were rejected (they are in rejected.jsonl).
+    """
+    options = Options(
+        size=size,
+        encoding=encoding,  # type: ignore[arg-type]  # Options checks it
+        bits=bits,
+        include_obsolete=include_obsolete,
+        anatomy_id=anatomy_id or None,
+        split_by=split_by,  # type: ignore[arg-type]
+    )
+    with _progress("converting", "frames") as progress:
+        result = export(
+            archive,
+            output,
+            configs=tuple(config),
+            options=options,
+            format=format,  # type: ignore[arg-type]
+            shard_size_bytes=parse_size(shard_size),
+            workers=workers,
+            progress=progress,
+        )
+    if as_json:
+        print(
+            json.dumps({"output": str(result.output), "counts": result.counts, "rejected": result.rejected}, indent=1)
+        )
+    else:
+        _print_counts(result.counts)
+        _out.print(f"written to {result.output}", soft_wrap=True, highlight=False)
+    if result.rejected:
+        _err.print(
+            f"{len(result.rejected)} frames were rejected; {result.output / 'rejected.jsonl'} says why",
+            soft_wrap=True,
+        )
+    sys.exit(3 if result.rejected and not allow_rejects else 0)
+
+
+@app.command()
+def show(
+    dataset: Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("frame.png"),
+    config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
+    split: Annotated[str, typer.Option(help="Split.")] = "train",
+    row: Annotated[int, typer.Option(min=0, help="Row of the split, from 0.")] = 0,
+) -> None:
+    """Draw both planes of one frame with its implants' axes, by the row's own cameras.
+
+    Exit status: 0 done, 2 no such frame.
+    """
+    try:
+        rows = load_dataset(dataset, config, split=split, streaming=True)
+    except (ValueError, FileNotFoundError) as error:
+        raise VeriserumError(f"cannot load {dataset} {config} {split}: {error}") from error
+    picture = next((draw_axes(found) for found in rows.skip(row).take(1)), None)
+    if picture is None:
+        raise VeriserumError(f"{dataset} {config} {split} has no row {row}")
+    if not cv2.imwrite(str(output), picture):
+        raise VeriserumError(f"cannot write {output}; expected a path that ends in .png in a folder that exists")
+    _out.print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Rows a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Return the rate of the last seconds."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.0f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress bar on standard error that shows once there is something to count."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
+    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bar:
+        task = bar.add_task(what, total=None, visible=False)
+        first: int | None = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal first
+            if first is None:
+                first = done
+                bar.reset(task, total=total, completed=done, visible=True)
+            bar.update(task, total=total, completed=done)
+
+        yield advance
+
+
+def _print_report(report: AuditReport) -> None:
+    document = report.as_json()
+    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}", soft_wrap=True, highlight=False)
+    if report.counts:
+        table = Table("counted", "", box=None, header_style="bold", pad_edge=False)
+        for name, count in report.counts.items():
+            shown = (
+                ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
+            )
+            table.add_row(name.replace("_", " "), shown)
+        _out.print(table)
+    if report.findings.decisions:
+        table = Table("decided", "", "because", box=None, header_style="bold", pad_edge=False)
+        for decision in report.findings.decisions.values():
+            table.add_row(decision.question, escape(decision.answer), escape(decision.evidence))
+        _out.print(table)
+    _print_problems(report)
+
+
+def _print_problems(report: AuditReport) -> None:
+    by_kind: dict[tuple[bool, str], list[Any]] = {}
+    for problem in report.findings.problems:
+        by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
+    for (usable, kind), problems in sorted(by_kind.items()):
+        _out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
+        for problem in problems[:_PROBLEMS_SHOWN]:
+            _out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
+        if len(problems) > _PROBLEMS_SHOWN:
+            _out.print(f"  ... and {len(problems) - _PROBLEMS_SHOWN} more; --json lists them all")
+
+
+def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
+    table = Table("configuration", "rows", "rejected", "without pose", box=None, header_style="bold", pad_edge=False)
+    for config, count in counts.items():
+        rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())
+        rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
+        table.add_row(config, rows, rejected, str(count["without_pose"]))
+    _out.print(table)

@@ -1,0 +1,97 @@
+"""The data set card: YAML that the hub and `datasets` read, and what a researcher asks first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import DatasetInfo, Version
+from datasets.info import DatasetInfosDict
+from datasets.splits import SplitDict, SplitInfo
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCardData
+
+from veriserum_hf.dataset.builder import NAME, VERSION
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.schema import CONFIGS
+from veriserum_hf.dataset.splits import SPLITS
+
+TEMPLATE = Path(__file__).with_name("card_template.md")
+_SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass
+class SplitSize:
+    """Size of one split of one configuration, summed over its shards."""
+
+    rows: int = 0
+    bytes: int = 0
+    file_bytes: int = 0
+
+    def add(self, rows: int, bytes: int, file_bytes: int) -> None:
+        """Count one more shard."""
+        self.rows, self.bytes, self.file_bytes = self.rows + rows, self.bytes + bytes, self.file_bytes + file_bytes
+
+
+def write_card(path: Path, options: dict[str, Options], sizes: dict[str, dict[str, SplitSize]], format: str) -> None:
+    """Write the README.md of a converted data set.
+
+    Parameters
+    ----------
+    path : the file.
+    options : by configuration.
+    sizes : by configuration and split.
+    format : extension of the shards.
+
+    """
+    rows = sum(size.rows for config, splits in sizes.items() if config != "anatomies" for size in splits.values())
+    data = DatasetCardData(
+        pretty_name="Veriserum",
+        license="other",
+        license_name="in-copyright-non-commercial-use-permitted",
+        license_link="https://rightsstatements.org/page/InC-NC/1.0/",
+        task_categories=["image-feature-extraction", "keypoint-detection"],
+        tags=["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"],
+        size_categories=[next((name for limit, name in _SIZE_CATEGORIES if rows < limit), "n>1M")],
+    )
+    first = next(iter(options))
+    MetadataConfigs(
+        {
+            config: {
+                "data_files": [
+                    {"split": split, "path": f"{config}/{split}-*.{format}"}
+                    for split in SPLITS
+                    if split in sizes[config]
+                ]
+            }
+            | ({"default": True} if config == first else {})
+            for config in options
+        }
+    ).to_dataset_card_data(data)
+    DatasetInfosDict(
+        {config: _info(config, each, sizes[config]) for config, each in options.items()}
+    ).to_dataset_card_data(data)
+    table = "\n".join(
+        f"| `{config}` | {CONFIGS[config]} | "
+        + " | ".join(str(sizes[config][split].rows) if split in sizes[config] else "" for split in SPLITS)
+        + " |"
+        for config in options
+    )
+    any_options = options[first]
+    body = TEMPLATE.read_text(encoding="utf-8").format(
+        table=table, size=any_options.size, bits=any_options.bits, encoding=any_options.encoding, config=first
+    )
+    path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
+
+
+def _info(config: str, options: Options, sizes: dict[str, SplitSize]) -> DatasetInfo:
+    splits = SplitDict(dataset_name=NAME)
+    for split in SPLITS:
+        if split in sizes:
+            splits.add(SplitInfo(name=split, num_bytes=sizes[split].bytes, num_examples=sizes[split].rows))
+    return DatasetInfo(
+        features=options.features,
+        config_name=config,
+        version=Version(VERSION),
+        splits=splits,
+        download_size=sum(size.file_bytes for size in sizes.values()),
+        dataset_size=sum(size.bytes for size in sizes.values()),
+    )

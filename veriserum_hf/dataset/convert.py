@@ -1,0 +1,164 @@
+"""The one function that makes a shard: a slice of a plan in, finished rows and rejected frames out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import trimesh
+
+from veriserum_hf.archive.frames import Grey, decode_frame, read_bytes
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import FrameError
+from veriserum_hf.geometry.rig import PLANES
+
+_EXTENSIONS = {"jpeg": ".jpg", "png": ".png", "raw": ".tif"}
+_PARAMETERS = {
+    "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+    "raw": [cv2.IMWRITE_TIFF_COMPRESSION, 1],
+}
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that could not be made.
+
+    Attributes
+    ----------
+    id : measurement, anatomy or calibration measurement id, by the configuration.
+    reason : short, fixed words; see `veriserum_hf.archive.frames.read_frame`, and ``one plane only``.
+    detail : what was found, for each file.
+
+    """
+
+    id: int
+    reason: str
+    detail: str
+
+
+def convert(plan: pa.Table, options: Options, white_level: int) -> tuple[pa.Table, list[Rejected]]:
+    """Finished rows of a slice of a plan, and the rows that could not be made.
+
+    Parameters
+    ----------
+    plan : rows of `veriserum_hf.dataset.plan.make_plan`.
+    options : the options the plan was made with.
+    white_level : grey level of the raw frames that becomes white where 16 bits become 8.
+
+    Returns
+    -------
+    Arrow table by ``options.features``, and one `Rejected` for each row of the plan that is not in it.
+
+    """
+    rejected: list[Rejected] = []
+    pictures: dict[str, list[dict[str, Any]]] = {name: [] for name in _picture_columns(options.config)}
+    kept = []
+    with _one_quiet_thread():
+        sources = [name for name in plan.column_names if name.startswith(("path", "distortion"))]
+        for index, row in enumerate(plan.select([plan.column_names[0], *sources]).to_pylist()):
+            id = row[plan.column_names[0]]
+            try:
+                made = _row_pictures(row, options, white_level)
+            except FrameError as error:
+                rejected.append(Rejected(id, error.reason, error.detail))
+                continue
+            kept.append(index)
+            for name, picture in made.items():
+                pictures[name].append(picture)
+    schema = options.features.arrow_schema
+    rows = plan.take(pa.array(kept, pa.int64()))
+    columns = [
+        pa.array(pictures[field.name], field.type) if field.name in pictures else rows[field.name].cast(field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema), rejected
+
+
+def _picture_columns(config: str) -> tuple[str, ...]:
+    single = {"anatomies": ("mesh",), "calibration": ("image",)}
+    return single.get(config, tuple(f"image_{plane}" for plane in PLANES))
+
+
+def _row_pictures(row: dict[str, Any], options: Options, white_level: int) -> dict[str, dict[str, Any]]:
+    """The binary columns of one row."""
+    if options.config == "anatomies":
+        return {"mesh": _mesh(row["path"], row["anatomy_id"])}
+    if options.config == "calibration":
+        data = read_bytes(row["path"])
+        decode_frame(data)
+        return {"image": {"bytes": data, "path": Path(row["path"]).name}}
+    pictures, errors = {}, {}
+    for plane in PLANES:
+        path = row[f"path_{plane}"]
+        try:
+            data = read_bytes(path) if path else _no_file(plane)
+            frame = decode_frame(data)
+        except FrameError as error:
+            errors[plane] = error
+            continue
+        if options.config == "raw":
+            pictures[f"image_{plane}"] = {"bytes": data, "path": Path(path).name}
+        else:
+            corrected = _corrected(frame, row[f"distortion_{plane}"], options, white_level)
+            pictures[f"image_{plane}"] = _encoded(corrected, Path(path).stem, options)
+    if errors:
+        raise _both_planes(errors)
+    return pictures
+
+
+def _no_file(plane: str) -> bytes:
+    raise FrameError("missing", f"the archive has no {plane} file of this frame")
+
+
+def _both_planes(errors: dict[Any, FrameError]) -> FrameError:
+    """One error for a frame, whichever of its planes failed."""
+    detail = "; ".join(f"{plane} {error}" for plane, error in errors.items())
+    reasons = [error.reason for error in errors.values()]
+    return FrameError("one plane only" if reasons == ["missing"] else reasons[0], detail)
+
+
+def _corrected(frame: Grey, distortion: str, options: Options, white_level: int) -> Grey:
+    if options.bits == 16 and frame.dtype == np.uint8:
+        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
+    corrected = Distortion.from_string(distortion).correct(frame, options.size)
+    if options.bits == 8 and corrected.dtype == np.uint16:
+        # Rounds, and saturates what is brighter than white.
+        corrected = cv2.convertScaleAbs(corrected, alpha=255 / white_level)  # type: ignore[assignment]
+    return corrected
+
+
+def _encoded(image: Grey, stem: str, options: Options) -> dict[str, Any]:
+    extension = _EXTENSIONS[options.encoding]
+    _, data = cv2.imencode(extension, image, _PARAMETERS[options.encoding])
+    return {"bytes": data.tobytes(), "path": stem + extension}
+
+
+def _mesh(path: str | None, anatomy_id: int) -> dict[str, Any]:
+    if path is None:
+        raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
+    data = read_bytes(path)
+    try:
+        faces = len(trimesh.load_mesh(trimesh.util.wrap_as_stream(data), file_type="stl").faces)
+    except ValueError as error:
+        raise FrameError("unreadable", f"{Path(path).name} is no STL mesh ({error})") from error
+    if not faces:
+        raise FrameError("unreadable", f"{Path(path).name} is an STL mesh without a triangle")
+    return {"bytes": data, "path": Path(path).name}
+
+
+@contextmanager
+def _one_quiet_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread and quiet: work is shared out by process, and rejects are told with their reason."""
+    threads, level = cv2.getNumThreads(), cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,78 @@
+"""Both planes of a row with its implants' axes, drawn with nothing but the row's own cameras."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
+from veriserum_hf.geometry.rig import PLANES
+
+AXIS_LENGTH_MM = 40.0
+# x red, y green, z blue, as everywhere; BGR.
+_AXIS_COLORS = ((60, 60, 240), (60, 200, 60), (240, 140, 40))
+_PICTURE_PX = 640
+
+
+def project(camera: Mapping[str, Any], points_world_mm: ArrayLike) -> NDArray[np.float64]:
+    """Pixels (n, 2) (column, row) of world points (n, 3) in mm, by a row's ``camera_bs`` or ``camera_fs``."""
+    points = np.asarray(points_world_mm, dtype=np.float64)
+    homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)
+    in_camera = (homogeneous @ np.transpose(camera["world_to_camera"]))[:, :3]
+    x, y, w = (in_camera @ np.transpose(camera["intrinsics"])).T
+    return np.stack([x / w, y / w], axis=1)
+
+
+def axes_world_mm(pose: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Origin and the ends of the x, y and z axis of a row's ``femur`` or ``tibia``, (4, 3) mm."""
+    T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+    ends = np.array([[0, 0, 0, 1], *(AXIS_LENGTH_MM * np.eye(3, 4) + np.eye(4)[3])])
+    return np.asarray((ends @ T_world_implant.T)[:, :3])
+
+
+def draw_axes(row: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Both corrected images of a row side by side, with the axes of its implants: BGR, uint8.
+
+    Parameters
+    ----------
+    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded.
+
+    """
+    pictures = []
+    for plane in PLANES:
+        image = np.asarray(row[f"image_{plane}"])
+        # Sixteen bits are shown from black to the brightest pixel.
+        grey = (
+            np.clip(image / max(image.max(), 1) * 255, 0, 255).astype(np.uint8) if image.dtype != np.uint8 else image
+        )
+        scale = _PICTURE_PX / len(grey)
+        picture = np.repeat(cv2.resize(grey, (_PICTURE_PX, _PICTURE_PX))[:, :, None], 3, axis=2).astype(np.uint8)
+        for component in ("femur", "tibia"):
+            if row[component] is not None:
+                _draw(picture, row[f"camera_{plane}"], row[component], component, scale)
+        _write(picture, plane, (14, 34), 0.9)
+        pictures.append(picture)
+    caption = np.full((44, 2 * _PICTURE_PX, 3), 20, np.uint8)
+    frame = f"measurement {row['measurement_id']}, trial {row['trial_id']}, {row['task']}"
+    axes = f"axes of the implants, {AXIS_LENGTH_MM:.0f} mm: x red, y green, z blue"
+    _write(caption, f"{frame}    {axes}", (14, 29), 0.6)
+    return np.vstack([np.hstack(pictures), caption])
+
+
+def _draw(
+    picture: NDArray[np.uint8], camera: Mapping[str, Any], pose: Mapping[str, Any], label: str, scale: float
+) -> None:
+    px = (project(camera, axes_world_mm(pose)) + 0.5) * scale - 0.5
+    origin, *ends = [(round(float(x) * 16), round(float(y) * 16)) for x, y in px]
+    for end, color in zip(ends, _AXIS_COLORS, strict=True):
+        cv2.line(picture, origin, end, color, 2, cv2.LINE_AA, shift=4)
+    cv2.circle(picture, origin, 16 * 4, (0, 220, 255), -1, cv2.LINE_AA, shift=4)
+    _write(picture, f"{label} {pose['anatomy_id']}", (origin[0] // 16 + 8, origin[1] // 16 - 8), 0.5)
+
+
+def _write(picture: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
+    """White letters with a dark rim, readable on any grey."""
+    for color, thickness in (((20, 20, 20), 4), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness, cv2.LINE_AA)
