@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 _out, _err = Console(), Console(stderr=True)
 _PROBLEMS_SHOWN = 10
+_DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 Archive = Annotated[
     Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
 ]
@@ -80,10 +81,7 @@ def audit(
 def convert(
     archive: Archive,
     output: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
-    config: Annotated[list[str], typer.Option(help="Configuration to write; repeat for several.")] = [
-        "calibrated",
-        "anatomies",
-    ],
+    config: Annotated[list[str], typer.Option(help="Configuration to write; repeatable.")] = _DEFAULT_CONFIGS,
     size: Annotated[int, typer.Option(help="Edge of the corrected images, px.")] = 512,
     encoding: Annotated[str, typer.Option(help="jpeg (quality 95), png (lossless) or raw (plain TIFF).")] = "jpeg",
     bits: Annotated[int, typer.Option(help="Depth of the corrected images, 8 or 16.")] = 8,

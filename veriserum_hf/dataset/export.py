@@ -1,9 +1,9 @@
 """``veriserum convert``: an archive to a folder that is ready for the hub.
 
 Everything is written below ``OUT.incomplete`` and put in place as ``OUT`` in one step at the very end, so that
-a folder that looks whole is whole. What goes into which shard is settled before the first frame is read, and every shard
-appears under its name in one step, after its record of rejected frames: an interrupted conversion goes on where
-it stopped, and its result is the same to the byte.
+a folder that looks whole is whole. What goes into which shard is settled before the first shard is written, and
+every shard appears under its name in one step, after its record of rejected frames: an interrupted conversion goes
+on where it stopped, and its result is the same to the byte.
 """
 
 import json
@@ -324,7 +324,8 @@ def _run(jobs: list[_Job], workers: int, progress: Callable[[int, int], None] | 
     state = (context.Value("q", 0), context.Event())
     pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
     try:
-        pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
+        with _interrupts_held():  # the workers start with the first submission, and inherit it
+            pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
         while pending:
             finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
             report(done_before + state[0].value, total)
@@ -340,10 +341,23 @@ def _run(jobs: list[_Job], workers: int, progress: Callable[[int, int], None] | 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back, for processes started in here for good: the parent is told and says when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` has to do
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(*state: Any) -> None:
     global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
     _worker_state = state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too and says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_in_worker(job: _Job) -> None:
@@ -410,11 +424,11 @@ def parse_size(text: str) -> int:
         If it is no such size.
 
     """
-    units = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-    match = re.fullmatch(r"([0-9.]+)\s*([KMG]?B?)", text.strip().upper())
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+    match = re.fullmatch(r"([0-9.]+)\s*([KMG]?)B?", text.strip().upper())
     try:
         size = int(float(match[1]) * units[match[2]]) if match else 0
-    except (ValueError, KeyError):
+    except ValueError:
         size = 0
     if size < 1:
         raise ConversionError(f"expected a size such as 500MB or 1.5GB, got {text!r}")

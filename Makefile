@@ -1,0 +1,35 @@
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+
+.PHONY: test lint types demo bench clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+test: $(INSTALLED)  ## install and run every test
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+demo: $(INSTALLED)  ## an archive, its audit, the data set, and a picture of one frame, from nothing
+	rm -rf $(DEMO)
+	$(BIN)/python -m tests.fixtures.archives $(DEMO)/archive
+	$(BIN)/veriserum audit $(DEMO)/archive
+	$(BIN)/veriserum convert $(DEMO)/archive $(DEMO)/dataset
+	$(BIN)/veriserum show $(DEMO)/dataset --output $(DEMO)/frame.png
+
+bench: $(INSTALLED)  ## speed and memory; writes tests/benchmarks/RESULTS.md
+	$(BIN)/python -m tests.benchmarks.bench_conversion
+
+clean:
+	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,106 @@
+"""Commands that are measured in processes of their own, and the watch over them.
+
+``python -m tests.benchmarks.processes export ARCHIVE OUT WORKERS SHARD_BYTES`` and
+``... load DATABASE streaming|prepared`` print the seconds that the call took.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+_ROOT = Path(__file__).parents[2]
+_SAMPLED_EVERY_S = 0.02
+
+
+class Watched(NamedTuple):
+    """What a command printed, how long it took, and the most memory that any one of its processes held."""
+
+    output: str
+    wall_s: float
+    peak_mb: float
+
+
+def run_watched(*command: str, cache: Path) -> Watched:
+    """Run a command from the repository's root, with ``cache`` for datasets, and watch it and its workers.
+
+    Linux hands the peak in ``ru_maxrss`` down from parent to child; ``VmHWM`` starts anew with each program.
+    """
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(cache)}
+    started = time.perf_counter()
+    with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        peak_kb = 0
+        while process.poll() is None:
+            peak_kb = max(peak_kb, *_peaks_kb(process.pid))
+            time.sleep(_SAMPLED_EVERY_S)
+        wall_s = time.perf_counter() - started
+        output = process.stdout.read() if process.stdout else ""
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}")
+    return Watched(output, wall_s, peak_kb * 1024 / 1e6)
+
+
+def _peaks_kb(pid: int) -> Iterator[int]:
+    """Peak resident memory so far of a process and of each process below it."""
+    yield 0
+    try:
+        pids = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return
+    for each in pids:
+        try:
+            status = Path(f"/proc/{each}/status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        yield from (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def run_export(archive: Path, output: Path, *, workers: int, shard_bytes: int, cache: Path) -> Watched:
+    """Convert an archive; ``wall_s`` is of the conversion without the interpreter's start."""
+    module = (sys.executable, "-m", "tests.benchmarks.processes")
+    watched = run_watched(*module, "export", str(archive), str(output), str(workers), str(shard_bytes), cache=cache)
+    return watched._replace(wall_s=float(watched.output))
+
+
+def run_load(database: Path, how: str, *, cache: Path) -> float:
+    """Seconds from ``load_dataset`` until the first row arrives (streaming) or generating starts (prepared)."""
+    command = (sys.executable, "-m", "tests.benchmarks.processes", "load", str(database), how)
+    return float(run_watched(*command, cache=cache).output.splitlines()[-1])
+
+
+def _export(archive: str, output: str, workers: str, shard_bytes: str) -> float:
+    from veriserum_hf.dataset.export import export
+
+    started = time.perf_counter()
+    export(archive, output, workers=int(workers), shard_size_bytes=int(shard_bytes))
+    return time.perf_counter() - started
+
+
+def _load(database: str, how: str) -> float:
+    from datasets import load_dataset
+
+    from veriserum_hf.dataset.builder import Veriserum
+
+    generating_s: list[float] = []
+
+    def generate(*_: Any, **__: Any) -> Iterator[Any]:
+        generating_s.append(time.perf_counter() - started)
+        return iter(())
+
+    if how == "prepared":
+        Veriserum._generate_tables = generate
+    started = time.perf_counter()
+    rows = load_dataset("veriserum", data_files=database, split="train", streaming=how == "streaming")
+    if how == "prepared":
+        return generating_s[0]
+    next(iter(rows))
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    print({"export": _export, "load": _load}[sys.argv[1]](*sys.argv[2:]))

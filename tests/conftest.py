@@ -1,0 +1,27 @@
+"""Archives that several tests read; a test that damages one works on a copy."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.fixtures.archives import write_archive
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: nothing here asks the hub
+
+SMALL = (416, 400)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Eight trials of three frames, 416 x 400 px JPEG, with phantom frames; not to be changed."""
+    root = tmp_path_factory.mktemp("tiny") / "archive"
+    return write_archive(root, trials=8, frames_per_trial=3, frame_size=SMALL, calibration_frames=True)
+
+
+@pytest.fixture
+def damaged(tiny, tmp_path):
+    """A copy of the tiny archive's folder that may be changed."""
+    root = tmp_path / "archive"
+    shutil.copytree(tiny.root, root)
+    return root

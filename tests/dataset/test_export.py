@@ -1,0 +1,309 @@
+"""``veriserum convert``: a whole folder or none, resumable, the same to the byte, nothing dropped silently."""
+
+import json
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from datasets import load_dataset
+from filelock import FileLock
+from huggingface_hub import DatasetCard
+
+from veriserum_hf.dataset.export import export, parse_size
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import ArchiveError, ConversionError
+
+VERISERUM = Path(sys.executable).with_name("veriserum")
+
+
+def content(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def run(*arguments, **kwargs):
+    return subprocess.run([VERISERUM, *map(str, arguments)], capture_output=True, text=True, check=False, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def converted(tiny, tmp_path_factory):
+    """The tiny archive in several small shards."""
+    out = tmp_path_factory.mktemp("converted") / "out"
+    export(tiny.root, out, configs=("calibrated", "anatomies"), shard_size_bytes=400_000, workers=1)
+    return out
+
+
+def test_the_folder_holds_what_the_hub_needs(converted, tiny):
+    names = set(content(converted))
+    assert {"README.md", "splits.json", "conversion.json", "rejected.jsonl"} <= names
+    assert any(name.startswith("calibrated/train-00000-of-0000") for name in names)
+    assert "anatomies/train-00000-of-00001.parquet" in names
+    assert sum(name.startswith("calibrated/") for name in names) > 3
+    record = json.loads((converted / "conversion.json").read_text())
+    assert sum(record["counts"]["calibrated"]["rows"].values()) == len(tiny.frames)
+    assert set(record["decisions"]) >= {"frame_id", "rotation", "pose_frame", "kinds"}
+    assert record["archive"]["fingerprint"]
+    assert str(tiny.root) not in (converted / "conversion.json").read_text()
+    assert (converted / "rejected.jsonl").read_text() == ""
+    splits = json.loads((converted / "splits.json").read_text())
+    assert set(splits["trials"]) == {str(frame.trial_id) for frame in tiny.frames.values()}
+
+
+def test_it_loads_by_path_by_name_and_as_a_stream_with_the_builders_features(converted, tiny, tmp_path, monkeypatch):
+    cache = str(tmp_path / "cache")
+    built = load_dataset("veriserum", data_files=str(tiny.database), cache_dir=cache)
+    loaded = load_dataset(str(converted), cache_dir=cache)
+    streamed = load_dataset(str(converted), streaming=True)
+    monkeypatch.chdir(converted.parent)
+    by_name = load_dataset("out", cache_dir=cache)
+    for side, split in built.items():
+        assert loaded[side].features == split.features == by_name[side].features == streamed[side].features
+        for row, same, stream in zip(split, loaded[side], streamed[side], strict=True):
+            assert row["femur"] == same["femur"] == stream["femur"]
+            np.testing.assert_array_equal(np.asarray(row["image_fs"]), np.asarray(same["image_fs"]))
+    assert loaded["train"].info.config_name == "calibrated"
+    assert loaded["train"].info.version is not None
+    anatomies = load_dataset(str(converted), "anatomies", cache_dir=cache)["train"]
+    assert anatomies[0]["mesh"].is_volume or len(anatomies[0]["mesh"].faces) > 100
+
+
+def test_the_card_is_valid_and_says_what_is_asked_first(converted):
+    card = DatasetCard.load(converted / "README.md")
+    head = yaml.safe_load((converted / "README.md").read_text().split("---")[1])
+    assert card.data.license == "other"
+    assert head["license_link"].startswith("https://")
+    assert [config["config_name"] for config in head["configs"]] == ["anatomies", "calibrated"]
+    assert next(c for c in head["configs"] if c["config_name"] == "calibrated")["default"] is True
+    assert {info["config_name"] for info in head["dataset_info"]} == {"anatomies", "calibrated"}
+    for words in ("mm, right-handed", "(x, y, z, w)", "By trial, never by frame", "Non-Commercial", "@inproceedings"):
+        assert words in card.content
+    assert "{" not in card.text.split("```bibtex")[0]  # nothing left to fill in
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_encodings_and_formats(tiny, tmp_path, encoding, format):
+    out = tmp_path / "out"
+    options = Options(size=128, encoding=encoding, bits=8 if encoding == "jpeg" else 16)
+    export(tiny.root, out, configs=("calibrated", "raw", "manual"), options=options, format=format, workers=1)
+    row = load_dataset(str(out), "calibrated", cache_dir=str(tmp_path / "c"))["train"][0]
+    assert row["image_bs"].format == {"jpeg": "JPEG", "png": "PNG", "raw": "TIFF"}[encoding]
+    assert np.asarray(row["image_bs"]).dtype == (np.uint8 if encoding == "jpeg" else np.uint16)
+    assert load_dataset(str(out), "raw", cache_dir=str(tmp_path / "c"))["train"][0]["image_bs"].size == (416, 400)
+    assert len(load_dataset(str(out), "manual", cache_dir=str(tmp_path / "c"))["test"]) == 1
+
+
+def test_the_number_of_workers_changes_no_byte(converted, tiny, tmp_path):
+    export(tiny.root, tmp_path / "out", shard_size_bytes=400_000, workers=2)
+    assert content(tmp_path / "out") == content(converted)
+
+
+def test_the_same_command_again_changes_nothing(converted, tiny):
+    before = {path: path.stat().st_mtime_ns for path in converted.rglob("*")}
+    result = export(tiny.root, converted, shard_size_bytes=400_000, workers=1)
+    assert sum(result.counts["calibrated"]["rows"].values()) == len(tiny.frames)
+    assert {path: path.stat().st_mtime_ns for path in converted.rglob("*")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(converted, tiny, tmp_path, workers):
+    """kill -9 after every further finished shard, until one run comes through."""
+    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
+    command = [VERISERUM, "convert", tiny.root, out, "--shard-size", "400KB", "--workers", str(workers)]
+    kills = 0
+    for wanted in range(1, 100):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and len(list(incomplete.glob("data/*/[!.]*.parquet"))) < wanted:
+            time.sleep(0.002)
+        finished = {path: path.stat().st_mtime_ns for path in incomplete.glob("data/*/[!.]*.parquet")}
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.wait()
+        kills += 1
+        assert not out.exists() or content(out) == content(converted)
+        assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items() if path.exists())
+    assert process.returncode == 0
+    assert kills >= 2
+    assert content(out) == content(converted)
+    assert not incomplete.exists()
+
+
+def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, tmp_path):
+    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
+    command = [VERISERUM, "convert", tiny.root, out, "--shard-size", "400KB", "--workers", "2"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not list(incomplete.glob("data/*/*.parquet")):
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what is finished is kept" in said
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert list(incomplete.glob("data/*/*.parquet"))
+    export(tiny.root, out, shard_size_bytes=400_000, workers=1)
+    assert content(out) == content(converted)
+
+
+def break_frames(frames):
+    """One frame of each kind of bad input; returns measurement id to the reason expected."""
+    picture = cv2.imread(str(frames / "bs_000002.jpg"), cv2.IMREAD_UNCHANGED)
+    (frames / "bs_000002.jpg").unlink()
+    (frames / "bs_000003.jpg").unlink()
+    (frames / "fs_000003.jpg").unlink()
+    whole = (frames / "fs_000005.jpg").read_bytes()
+    (frames / "fs_000005.jpg").write_bytes(whole[: len(whole) // 2])
+    (frames / "bs_000007.jpg").write_bytes(b"")
+    cv2.imwrite(str(frames / "bs_000011.jpg"), np.dstack([picture] * 3))
+    cv2.imwrite(str(frames / "fs_000013.jpg"), np.zeros_like(picture))
+    (frames / "fs_000017.jpg").write_bytes(b"no picture at all")
+    return {
+        2: "one plane only",
+        3: "missing",
+        5: "truncated",
+        7: "zero bytes",
+        11: "wrong channel count",
+        13: "all black",
+        17: "unreadable",
+    }
+
+
+def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_path):
+    expected = break_frames(damaged / "veriserum_collection_compressed")
+    ran = run("convert", damaged, tmp_path / "out", "--workers", "2")
+    assert ran.returncode == 3, ran.stderr
+    assert "7 frames were rejected" in ran.stderr
+    rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert {row["measurement_id"]: row["reason"] for row in rejected} == expected
+    assert all(row["config"] == "calibrated" and row["split"] and row["detail"] for row in rejected)
+    counts = json.loads((tmp_path / "out" / "conversion.json").read_text())["counts"]["calibrated"]
+    assert sum(counts["rows"].values()) + len(rejected) == len(tiny.frames)
+    assert sum(counts["rejected"].values()) == len(rejected)
+    rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"))
+    kept = {id for split in rows.values() for id in split["measurement_id"]}
+    assert kept == set(tiny.frames) - set(expected)
+
+
+def test_rejects_can_be_allowed_and_the_finished_folder_still_says_so(damaged, tmp_path):
+    break_frames(damaged / "veriserum_collection_compressed")
+    assert run("convert", damaged, tmp_path / "out", "--workers", "1", "--allow-rejects").returncode == 0
+    again = run("convert", damaged, tmp_path / "out", "--workers", "1", "--json")
+    assert again.returncode == 3
+    assert len(json.loads(again.stdout)["rejected"]) == 7
+
+
+def test_frames_without_a_pose_are_counted(damaged, tmp_path):
+    with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
+        database.execute("DELETE FROM poses WHERE measurement_id = 9 AND method = 'REFINED'")
+        database.execute("DELETE FROM poses WHERE measurement_id = 12 AND anatomy_id >= 3 AND method = 'REFINED'")
+    result = export(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
+    assert result.counts["calibrated"]["without_pose"] == 1
+    rows = [
+        row for split in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c")).values() for row in split
+    ]
+    one_implant = next(row for row in rows if row["measurement_id"] == 12)
+    assert one_implant["tibia"] is None
+    assert one_implant["femur"]["anatomy_id"] in (1, 2)
+    assert one_implant["implant_pair"].endswith("-none")
+
+
+def test_nothing_that_exists_is_overwritten(tiny, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+    with pytest.raises(
+        ConversionError, match=r"exists and is not the result of this conversion.*Nothing was changed"
+    ):
+        export(tiny.root, out)
+    assert content(tmp_path) == {"out/thesis.txt": b"precious"}
+
+
+def test_another_conversion_does_not_mix_with_an_unfinished_one(tiny, tmp_path):
+    incomplete = tmp_path / "out.incomplete"
+    incomplete.mkdir()
+    (incomplete / "record.json").write_text('{"options": "others"}')
+    with pytest.raises(
+        ConversionError, match="holds an unfinished conversion of another archive, or with other options"
+    ):
+        export(tiny.root, tmp_path / "out")
+
+
+def test_two_conversions_at_once_are_refused(tiny, tmp_path):
+    (tmp_path / "out.incomplete").mkdir()
+    with (
+        FileLock(tmp_path / "out.incomplete" / "lock"),
+        pytest.raises(ConversionError, match="Another conversion is writing"),
+    ):
+        export(tiny.root, tmp_path / "out")
+
+
+def test_an_empty_folder_is_taken(tiny, tmp_path):
+    (tmp_path / "out").mkdir()
+    export(tiny.root, tmp_path / "out", configs=("anatomies",), workers=1)
+    assert (tmp_path / "out" / "README.md").exists()
+
+
+@pytest.mark.parametrize("output", ["/proc/veriserum", "/dev/null/out"])
+def test_where_nothing_can_be_written_it_says_so_before_reading_frames(tiny, output):
+    ran = run("convert", tiny.root, output)
+    assert ran.returncode == 2
+    assert f"Cannot write below {output}.incomplete" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_full_disk_is_a_message_and_leaves_nothing_that_looks_whole(converted, tiny, tmp_path, workers):
+    """A limit on the size of files stands in for the disk's end: the write fails half-way all the same."""
+
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    arguments = ("convert", tiny.root, tmp_path / "out", "--shard-size", "400KB", "--workers", workers)
+    ran = run(*arguments, preexec_fn=small_disk)
+    assert ran.returncode == 2, ran.stderr
+    assert "Cannot write below" in ran.stderr
+    assert "File too large" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in (tmp_path / "out.incomplete").rglob("*.partial")]
+    assert run(*arguments).returncode == 0
+    assert content(tmp_path / "out") == content(converted)
+
+
+def test_a_structural_problem_stops_before_a_frame_is_read(damaged, tmp_path):
+    with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
+        database.execute("UPDATE poses SET distortion_calibration_id = 77 WHERE id = 3")
+    with pytest.raises(ArchiveError, match=r"table poses, id 3: refers to distortion_calibration id 77"):
+        export(damaged, tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_reading_changes_nothing_in_the_archive(damaged, tmp_path):
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in damaged.rglob("*")}
+    export(damaged, tmp_path / "out", workers=1)
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in damaged.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("500MB", 500_000_000), ("1.5 gb", 1_500_000_000), ("300000", 300_000), ("20K", 20_000)]
+)
+def test_sizes_are_read(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "big", "-3MB", "0", "1.2.3GB"])
+def test_other_sizes_are_refused(text):
+    with pytest.raises(ConversionError, match="expected a size such as 500MB"):
+        parse_size(text)
