@@ -27,7 +27,8 @@ from rich.text import Text
 from veriserum_hf.archive.audit import AuditReport
 from veriserum_hf.archive.audit import audit as audit_archive
 from veriserum_hf.dataset.export import export, parse_size
-from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.plan import Encoding, Options, SplitBy
+from veriserum_hf.dataset.shards import Format
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.viewer.overlay import draw_axes
 
@@ -83,7 +84,9 @@ def convert(
     output: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
     config: Annotated[list[str], typer.Option(help="Configuration to write; repeatable.")] = _DEFAULT_CONFIGS,
     size: Annotated[int, typer.Option(help="Edge of the corrected images, px.")] = 512,
-    encoding: Annotated[str, typer.Option(help="jpeg (quality 95), png (lossless) or raw (plain TIFF).")] = "jpeg",
+    encoding: Annotated[
+        Encoding, typer.Option(help="JPEG of quality 95, lossless PNG, or raw: plain TIFF.")
+    ] = "jpeg",
     bits: Annotated[int, typer.Option(help="Depth of the corrected images, 8 or 16.")] = 8,
     include_obsolete: Annotated[
         bool, typer.Option("--include-obsolete", help="Also frames with obsolete poses only.")
@@ -91,11 +94,11 @@ def convert(
     anatomy_id: Annotated[
         list[int] | None, typer.Option(help="Only frames that show this implant; repeatable.")
     ] = None,
-    split_by: Annotated[str, typer.Option(help="trial, or implant to hold tibial components out.")] = "trial",
-    format: Annotated[str, typer.Option(help="parquet or arrow.")] = "parquet",
+    split_by: Annotated[SplitBy, typer.Option(help="By implant holds tibial components out.")] = "trial",
+    format: Annotated[Format, typer.Option(help="Format of the shards.")] = "parquet",
     shard_size: Annotated[str, typer.Option(help="Size that a shard comes close to.")] = "500MB",
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes.  [default: one a core]", show_default=False)
+        int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)
     ] = None,
     allow_rejects: Annotated[
         bool, typer.Option("--allow-rejects", help="Exit with 0 though frames were rejected.")
@@ -104,28 +107,33 @@ def convert(
 ) -> None:
     """Convert an archive to a folder that every Hugging Face tool reads.
 
-    An interrupted conversion goes on with the same command. Exit status: 0 done, 2 nothing could be done,
-    3 done but frames were rejected (they are in rejected.jsonl).
+    An interrupted conversion goes on with the same command.
+
+    Exit status: 0 done, 2 not done, 3 done but frames were rejected (see rejected.jsonl).
     """
     options = Options(
         size=size,
-        encoding=encoding,  # type: ignore[arg-type]  # Options checks it
+        encoding=encoding,
         bits=bits,
         include_obsolete=include_obsolete,
         anatomy_id=anatomy_id or None,
-        split_by=split_by,  # type: ignore[arg-type]
+        split_by=split_by,
     )
-    with _progress("converting", "frames") as progress:
-        result = export(
-            archive,
-            output,
-            configs=tuple(config),
-            options=options,
-            format=format,  # type: ignore[arg-type]
-            shard_size_bytes=parse_size(shard_size),
-            workers=workers,
-            progress=progress,
-        )
+    try:
+        with _progress("converting", "rows") as progress:
+            result = export(
+                archive,
+                output,
+                configs=tuple(config),
+                options=options,
+                format=format,
+                shard_size_bytes=parse_size(shard_size),
+                workers=workers,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        _err.print("interrupted; what is finished is kept, the same command goes on from there")
+        sys.exit(130)
     if as_json:
         print(
             json.dumps({"output": str(result.output), "counts": result.counts, "rejected": result.rejected}, indent=1)
@@ -135,7 +143,7 @@ def convert(
         _out.print(f"written to {result.output}", soft_wrap=True, highlight=False)
     if result.rejected:
         _err.print(
-            f"{len(result.rejected)} frames were rejected; {result.output / 'rejected.jsonl'} says why",
+            f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why",
             soft_wrap=True,
         )
     sys.exit(3 if result.rejected and not allow_rejects else 0)

@@ -1,11 +1,9 @@
 """The authors' correction of one frame, written from a description of their script; for comparison only.
 
 JPEG / 255, bilinear resize to 1664 x 1600, division by the frame's maximum, scattered nearest-neighbour
-interpolation from the mm positions of all raw pixels to the 1600 x 1600 grid, bilinear resize to 512, JPEG.
-The interpolator is built anew for every image. The positions are not, which is in the authors' favour.
+interpolation from the mm positions of all raw pixels to the 1600 x 1600 grid, bilinear resize to 512, 8 bits, JPEG.
+As there, every image computes the positions and builds the interpolator anew; the polynomial is ours.
 """
-
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -16,35 +14,19 @@ from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Dis
 from veriserum_hf.geometry.rig import NATIVE_SIZE, px_to_mm
 
 
-def _pixels(width: int, height: int) -> NDArray[np.float64]:
+def _pixels(width: int, height: int) -> NDArray[np.int64]:
     """Every (column, row), row by row, (width * height, 2)."""
-    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2).astype(np.float64)
-
-
-@lru_cache(maxsize=1)
-def _positions_mm(distortion: Distortion) -> NDArray[np.float64]:
-    """Where the raw pixels lie, (1664 * 1600, 2)."""
-    return distortion.to_mm(_pixels(RAW_WIDTH_PX, RAW_HEIGHT_PX))
-
-
-@lru_cache(maxsize=1)
-def _grid_mm() -> NDArray[np.float64]:
-    """Where the corrected pixels lie, (1600 * 1600, 2)."""
-    return px_to_mm(_pixels(NATIVE_SIZE, NATIVE_SIZE), NATIVE_SIZE)
-
-
-def prepare(distortion: Distortion) -> None:
-    """Compute the positions that the corrections of this distortion look up."""
-    _positions_mm(distortion)
-    _grid_mm()
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)
 
 
 def correct(frame: NDArray[np.uint8], distortion: Distortion, size: int = 512) -> NDArray[np.uint8]:
     """Corrected image, (size, size), stretched to the frame's maximum."""
     scaled = cv2.resize(frame.astype(np.float32) / 255, (RAW_WIDTH_PX, RAW_HEIGHT_PX), interpolation=cv2.INTER_LINEAR)
     scaled /= scaled.max()
-    interpolator = NearestNDInterpolator(_positions_mm(distortion), scaled.ravel())
-    corrected = interpolator(_grid_mm()).reshape(NATIVE_SIZE, NATIVE_SIZE)
+    positions_mm = distortion.to_mm(_pixels(RAW_WIDTH_PX, RAW_HEIGHT_PX))
+    interpolator = NearestNDInterpolator(positions_mm, scaled.ravel())
+    grid_mm = px_to_mm(_pixels(NATIVE_SIZE, NATIVE_SIZE), NATIVE_SIZE)
+    corrected = interpolator(grid_mm).reshape(NATIVE_SIZE, NATIVE_SIZE)
     smaller = cv2.resize(corrected, (size, size), interpolation=cv2.INTER_LINEAR)
     return np.asarray(smaller * 255).astype(np.uint8)
 

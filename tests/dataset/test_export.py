@@ -184,7 +184,7 @@ def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_pat
     expected = break_frames(damaged / "veriserum_collection_compressed")
     ran = run("convert", damaged, tmp_path / "out", "--workers", "2")
     assert ran.returncode == 3, ran.stderr
-    assert "7 frames were rejected" in ran.stderr
+    assert "7 rows were rejected" in ran.stderr
     rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
     assert {row["measurement_id"]: row["reason"] for row in rejected} == expected
     assert all(row["config"] == "calibrated" and row["split"] and row["detail"] for row in rejected)
@@ -277,7 +277,7 @@ def test_a_full_disk_is_a_message_and_leaves_nothing_that_looks_whole(converted,
     assert "File too large" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "out").exists()
-    assert not [path for path in (tmp_path / "out.incomplete").rglob("*.partial")]
+    assert not list((tmp_path / "out.incomplete").rglob("*.partial"))
     assert run(*arguments).returncode == 0
     assert content(tmp_path / "out") == content(converted)
 

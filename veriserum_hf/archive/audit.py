@@ -67,7 +67,7 @@ def audit(
     except ArchiveError:
         return report  # the reason is the last of the findings
     report.counts = _counts(archive)
-    if deep:
+    if deep and not findings.structural:
         _decode_all(archive, findings, progress)
     return report
 

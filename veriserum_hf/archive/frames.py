@@ -42,7 +42,7 @@ def decode_frame(data: bytes) -> Grey:
     """Grey levels of a raw frame's bytes; see `read_frame`."""
     if not data:
         raise FrameError("zero bytes", "the file is empty")
-    if data[:3] == b"\xff\xd8\xff" and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    if data[:3] == b"\xff\xd8\xff" and data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
         raise FrameError("truncated", f"the JPEG breaks off after {len(data)} bytes")
     if data[:4] == b"\x89PNG" and data.rfind(_PNG_END) < 0:
         raise FrameError("truncated", f"the PNG breaks off after {len(data)} bytes")

@@ -15,9 +15,9 @@ from veriserum_hf.archive.problems import Findings, listed
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 
 _IMAGE = r"\.(?:jpe?g|png|tiff?)"
-_FRAME = re.compile(rf"(bs|fs)_(\d+){_IMAGE}", re.IGNORECASE)
-_CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d+){_IMAGE}", re.IGNORECASE)
-_ANATOMY = re.compile(r"ana_(\d+)\.stl", re.IGNORECASE)
+_FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
+_CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
+_ANATOMY = re.compile(r"ana_(\d{1,18})\.stl", re.IGNORECASE)
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 # The names of the authors' repository; any other table may stand beside them under its plain name.
 _CSV_TABLES = {
@@ -65,10 +65,9 @@ class Layout:
     )
     anatomies: dict[int, File] = field(default_factory=dict)
 
-    @property
-    def tables_file(self) -> str:
-        """Name of what holds the tables, for messages."""
-        return self.database.name if self.database else "CSV tables"
+    def where(self, table: str) -> str:
+        """Return the name of a table with that of its file, for messages."""
+        return f"{self.database.name}, table {table}" if self.database else self.csv_tables[table].name
 
     def relative(self, path: str | Path) -> str:
         """Path of a file within the archive, with forward slashes, for messages and records."""
@@ -217,8 +216,8 @@ def name_frames(
     """Decide which id the number in a frame's name is: of its measurement, or of one of its poses.
 
     A reading fits when nine of ten numbers are such an id. Where both fit by that, the numbers must also reach
-    three quarters of the measurements, which a wrong reading of contiguous ids does not: with two poses a
-    frame it reaches half.
+    three quarters of the measurements that have a pose, which a wrong reading of contiguous ids does not: with
+    two poses a frame it reaches half. Files whose number is no such id are reported.
 
     Returns
     -------
@@ -233,34 +232,44 @@ def name_frames(
             "there is no frame named like bs_000001.jpg or fs_000001.tif in it or in a folder below",
             "Put the frames of the download below the folder that holds its tables.",
         )
-    by_measurement = {int(id): int(id) for id in np.intersect1d(measurement_ids, numbers)}
-    by_pose: dict[int, int] = {}
-    has_file = np.isin(pose_ids, numbers)
-    for id, measurement in sorted(zip(pose_ids[has_file], pose_measurement_ids[has_file], strict=True)):
-        by_pose.setdefault(int(measurement), int(id))
-    explained = {
-        "measurement": float(np.isin(numbers, measurement_ids).mean()),
-        "pose": float(np.isin(numbers, pose_ids).mean()),
+    with_pose = set(pose_measurement_ids.tolist())
+    readings: dict[str, dict[int, int]] = {
+        "measurement": {id: id for id in np.intersect1d(measurement_ids, numbers).tolist()}
     }
-    readings = {"measurement": by_measurement, "pose": by_pose}
-    count = len(np.union1d(measurement_ids, pose_measurement_ids))
+    has_file = np.isin(pose_ids, numbers)
+    by_pose = sorted(zip(pose_ids[has_file].tolist(), pose_measurement_ids[has_file].tolist(), strict=True))
+    readings["pose"] = {measurement: id for id, measurement in reversed(by_pose)}  # the lowest id of each
+    known = {"measurement": measurement_ids, "pose": pose_ids}
+    explained = {name: float(np.isin(numbers, ids).mean()) for name, ids in known.items()}
+    reached = {name: len(with_pose & reading.keys()) for name, reading in readings.items()}
     evidence = "; ".join(
         f"{explained[name]:.1%} of {len(numbers)} numbers are {name} ids and "
-        f"reach {len(reading)} of {count} measurements"
-        for name, reading in readings.items()
+        f"reach {reached[name]} of {len(with_pose)} measurements with a pose"
+        for name in readings
     )
     fitting = [name for name in readings if explained[name] >= 0.9]
-    if len(fitting) == 2:
-        fitting = [name for name in fitting if len(readings[name]) >= 0.75 * count]
-        if len(fitting) == 2 and by_measurement == by_pose:
-            fitting = ["measurement"]
+    both = len(fitting) == 2
+    if both:
+        fitting = [name for name in fitting if reached[name] >= 0.75 * len(with_pose)]
+        agreed = all(readings["measurement"].get(id) == readings["pose"].get(id) for id in with_pose)
+        fitting = ["measurement"] if len(fitting) == 2 and agreed else fitting
     if len(fitting) != 1:
         raise findings.stop(
             "frame names",
             str(layout.root),
-            f"whether frames are named by measurement or by pose cannot be told, {'both' if fitting else 'neither'} "
-            f"fits: {evidence}",
+            "whether frames are named by measurement or by pose cannot be told, "
+            f"{'both fit' if both else 'neither fits'}: {evidence}",
             "Complete the download, or take the rows without frames out of a copy of the database.",
         )
-    findings.decide("frame_id", "Which id names a frame?", f"the {fitting[0]} id", evidence)
-    return readings[fitting[0]]
+    (name,) = fitting
+    findings.decide("frame_id", "Which id names a frame?", f"the {name} id", evidence)
+    strangers = set(numbers.tolist()) - set(known[name].tolist())
+    for files in layout.frames.values():
+        for number in sorted(strangers & files.keys()):
+            findings.problem(
+                "file without row",
+                layout.relative(files[number].path),
+                f"no {name} has the id {number}",
+                "It is left out; remove it if it does not belong here.",
+            )
+    return readings[name]

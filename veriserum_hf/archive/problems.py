@@ -67,7 +67,7 @@ class Findings:
     def unusable(self) -> ArchiveError:
         """Error that states the first structural problem and how many more there are."""
         first, *more = self.structural
-        rest = f"\n{len(more)} more of the kind; `veriserum audit` lists them all." if more else ""
+        rest = f"\n{len(more)} more structural problems; `veriserum audit` lists them all." if more else ""
         return ArchiveError(f"{first}{rest}")
 
     def as_json(self) -> dict[str, object]:

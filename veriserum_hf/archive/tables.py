@@ -41,7 +41,7 @@ SPECS: dict[str, TableSpec] = {
         in_every_csv_folder=True,
     ),
     "measurements": TableSpec({"id": INTEGER, "trials_id": INTEGER}, {}),
-    "trials": TableSpec({"id": INTEGER, "task": TEXT, "subject_id": INTEGER}, {"path": TEXT}),
+    "trials": TableSpec({"id": INTEGER, "task": TEXT, "subject_id": INTEGER}, {"path": TEXT, "vicon_path": TEXT}),
     "anatomies": TableSpec({"id": INTEGER, "category": TEXT}, {"description": TEXT, "subject_id": INTEGER}),
     "distortion_calibration": TableSpec(
         {"id": INTEGER, "distortion_result_bs": TEXT, "distortion_result_fs": TEXT}, {}, in_every_csv_folder=True
@@ -105,6 +105,8 @@ def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:
         if journal.exists() and journal.stat().st_size > 0:
             raise _being_written(path, f"{journal.name} holds changes that are not in it yet", findings)
     before = path.stat()
+    if before.st_size == 0:
+        raise findings.stop("not a database", str(path), "the file has 0 bytes", "Download the database again.")
     try:
         with closing(_connect(path)) as connection:
             connection.execute("BEGIN")  # one consistent state for all tables
@@ -130,17 +132,12 @@ def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Open read-only; nothing is created beside the database, so that a read-only folder will do."""
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1.0)
+    with path.open("rb") as file:
+        write_ahead = file.read(20)[18:] == b"\2\2"
+    # In write-ahead mode SQLite lays files beside a database even to read it. No journal is there, so it is complete.
+    immutable = "&immutable=1" if write_ahead else ""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro{immutable}", uri=True, timeout=1.0)
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if "unable to open" not in str(error) and "readonly" not in str(error):
-            raise
-        # A database in write-ahead mode wants to lay a file beside it; where it may not, nobody else writes either.
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
-        connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
     return connection
 
 
@@ -149,7 +146,7 @@ def _being_written(path: Path, why: str, findings: Findings) -> Exception:
         "being written",
         str(path),
         f"another program is writing to this database: {why}",
-        "Close that program, then run again.",
+        "Close that program, then run again; if there is none, open the database once with sqlite3, which tidies up.",
     )
 
 
@@ -172,7 +169,7 @@ def _read_sqlite_table(
     wanted = _wanted_columns(f"{path.name}, table {name}", set(present), spec, findings)
     # Names come from the database's own list of columns.
     columns = ", ".join('"' + present[column].replace('"', '""') + '"' for column in wanted)
-    rows = connection.execute(f'SELECT {columns} FROM "{name}" ORDER BY rowid').fetchall()  # noqa: S608
+    rows = connection.execute(f'SELECT {columns} FROM "{name}" ORDER BY "{present["id"]}"').fetchall()  # noqa: S608
     return _table(list(zip(*rows, strict=True)) or [()] * len(wanted), wanted, f"{path.name}, table {name}", findings)
 
 
@@ -224,21 +221,23 @@ def _table(
 def _column(values: Sequence[Any], type: pa.DataType, ids: Sequence[Any], where: str, findings: Findings) -> pa.Array:
     """One checked column; numbers kept as text are read, anything else of another type is refused."""
     try:
-        return pa.array(values, type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        converted = []
-        for row, (value, id) in enumerate(zip(values, ids, strict=True), start=1):
-            try:
-                converted.append(_as_type(value, type))
-            except (ValueError, TypeError, OverflowError):
-                expected = {INTEGER: "a whole number", NUMBER: "a number", TEXT: "text"}[type]
-                raise findings.stop(
-                    "wrong type",
-                    f"{where}, row {row} (id {id})",
-                    f"found {value!r}, expected {expected}",
-                    "Correct the value, or take the row out.",
-                ) from None
-        return pa.array(converted, type)
+        if type != INTEGER or not any(isinstance(value, float) for value in values):  # Arrow would cut 1.5 to 1
+            return pa.array(values, type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        pass  # some are of another type; each is looked at
+    converted = []
+    for row, (value, id) in enumerate(zip(values, ids, strict=True), start=1):
+        try:
+            converted.append(_as_type(value, type))
+        except (ValueError, TypeError, OverflowError):
+            expected = {INTEGER: "a whole number", NUMBER: "a number", TEXT: "text"}[type]
+            raise findings.stop(
+                "wrong type",
+                f"{where}, row {row} (id {id})",
+                f"found {value!r}, expected {expected}",
+                "Correct the value, or take the row out.",
+            ) from None
+    return pa.array(converted, type)
 
 
 def _as_type(value: Any, type: pa.DataType) -> int | float | str | None:
@@ -248,9 +247,11 @@ def _as_type(value: Any, type: pa.DataType) -> int | float | str | None:
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
     if isinstance(value, bytes):
         raise TypeError("bytes are no number")
-    number = float(value)
+    if type == INTEGER and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        value = int(value)  # exact, where a float is not
+    number = value if isinstance(value, int) and type == INTEGER else float(value)
     if type == NUMBER:
         return number
-    if number != int(number):
-        raise ValueError("not whole")
+    if number != int(number) or abs(number) >= 2**63:
+        raise ValueError("not whole, or too large")
     return int(number)

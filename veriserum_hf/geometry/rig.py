@@ -11,7 +11,7 @@ other N is the half-pixel-centred resize of that grid, so index i at any N lies 
 Source: authors' repository and paper (arXiv 2509.05483); the inter-plane pose there is nominal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -105,13 +105,13 @@ class Plane:
         axes = self.T_world_intensifier[:3, :3] * (1.0, -1.0, -1.0)
         return invert_transform(make_transform(axes, self.source_mm))
 
-    def intrinsics(self, size: int) -> FloatArray:
+    def intrinsics(self, size: int = 512) -> FloatArray:
         """(3, 3) OpenCV intrinsics in pixels of a ``size`` x ``size`` corrected image."""
         focal_px = self.sid_mm / pixel_size_mm(size)
         column, row = mm_to_px(self.principal_point_mm, size)
         return np.array([[focal_px, 0.0, column], [0.0, focal_px, row], [0.0, 0.0, 1.0]])
 
-    def camera(self, size: int) -> Camera:
+    def camera(self, size: int = 512) -> Camera:
         """Return the plane as the ``camera_*`` field of a data set row with ``size`` x ``size`` images."""
         return {
             "intrinsics": self.intrinsics(size).tolist(),
@@ -121,7 +121,7 @@ class Plane:
             "principal_point_mm": self.principal_point_mm.tolist(),
         }
 
-    def project(self, points_world_mm: ArrayLike, size: int) -> FloatArray:
+    def project(self, points_world_mm: ArrayLike, size: int = 512) -> FloatArray:
         """Project world points (..., 3) mm to pixels (..., 2) (column, row); NaN at or behind the source."""
         points = np.asarray(points_world_mm, dtype=np.float64)
         in_camera = points @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]
@@ -130,7 +130,7 @@ class Plane:
         px: FloatArray = homogeneous[..., :2] / depth
         return px
 
-    def rays(self, column_row_px: ArrayLike, size: int) -> tuple[FloatArray, FloatArray]:
+    def rays(self, column_row_px: ArrayLike, size: int = 512) -> tuple[FloatArray, FloatArray]:
         """Rays of pixels (..., 2): the source, (3,) mm, and unit directions (..., 3) towards the intensifier."""
         h_v = px_to_mm(column_row_px, size)
         in_plane = np.concatenate([h_v, np.zeros((*h_v.shape[:-1], 1))], axis=-1)
@@ -179,21 +179,30 @@ class DualPlaneRig(Mapping[PlaneName, Plane]):
         T_fs = np.asarray(T_world_fs, dtype=np.float64)
         if T_fs.shape != (4, 4) or not np.allclose(T_fs[:3, :3] @ T_fs[:3, :3].T, np.eye(3), atol=1e-6):
             raise CalibrationError(f"T_world_fs must be a rigid 4x4 transform, got\n{T_fs}")
-        return cls(
-            bs=Plane(T_WORLD_BS, np.asarray(principal_point_bs_mm, dtype=np.float64), float(sid_bs_mm)),
-            fs=Plane(T_fs, np.asarray(principal_point_fs_mm, dtype=np.float64), float(sid_fs_mm)),
-        )
+        calibrations: dict[PlaneName, tuple[FloatArray, ArrayLike, float]] = {
+            "bs": (T_WORLD_BS, principal_point_bs_mm, sid_bs_mm),
+            "fs": (T_fs, principal_point_fs_mm, sid_fs_mm),
+        }
+        planes = {}
+        for name, (T_world_intensifier, principal_point_mm, sid_mm) in calibrations.items():
+            try:
+                planes[name] = Plane(
+                    T_world_intensifier, np.asarray(principal_point_mm, dtype=np.float64), float(sid_mm)
+                )
+            except CalibrationError as error:
+                raise CalibrationError(f"{name}: {error}") from error
+        return cls(**planes)
 
     def __getitem__(self, plane: PlaneName) -> Plane:
         return self._planes[plane]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[PlaneName]:
         return iter(self._planes)
 
     def __len__(self) -> int:
         return len(self._planes)
 
-    def triangulate(self, px_bs: ArrayLike, px_fs: ArrayLike, size: int) -> FloatArray:
+    def triangulate(self, px_bs: ArrayLike, px_fs: ArrayLike, size: int = 512) -> FloatArray:
         """World points nearest to both rays (least squares), (..., 3) mm; NaN where the rays are parallel.
 
         Parameters

@@ -1,0 +1,144 @@
+"""Opening the database: what cannot be read, what is being written to, and leaving no trace."""
+
+import ctypes
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.errors import ArchiveError
+
+VERISERUM = Path(sys.executable).with_name("veriserum")
+HOLD_EXCLUSIVELY = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("content", [b"<html>404 Not Found</html>" * 100, b"id,measurement_id\n1,1\n" * 60])
+def test_a_file_that_is_no_database(download, content):
+    download.database.write_bytes(content)
+    with pytest.raises(
+        ArchiveError, match=rf"veriserumSqlite3_refined\.db: SQLite cannot read it .*{len(content)} bytes.*Download"
+    ):
+        download.read()
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_database_that_was_cut_off(download, part):
+    content = download.database.read_bytes()
+    download.database.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ArchiveError, match=r"veriserumSqlite3_refined\.db: SQLite cannot read it .*Download"):
+        download.read()
+
+
+def test_a_database_of_zero_bytes(download):
+    download.database.write_bytes(b"")
+    with pytest.raises(ArchiveError, match=r"veriserumSqlite3_refined\.db: .*0 bytes.*Download the database again"):
+        download.read()
+
+
+def test_a_text_file_given_as_the_archive(download):
+    readme = download.root / "readme.txt"
+    readme.write_text("Veriserum: see https://doi.org/10.3929/ethz-b-000701146\n" * 20)
+    with pytest.raises(ArchiveError, match=r"readme\.txt: SQLite cannot read it"):
+        VeriserumArchive(readme)
+
+
+def test_another_process_holds_the_database(download):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD_EXCLUSIVELY, download.database],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(
+            ArchiveError,
+            match=r"veriserumSqlite3_refined\.db: another program is writing .*locked.*Close that program",
+        ):
+            download.read()
+        holder.stdin.close()
+    assert download.read().problems == []
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("WAL", "-wal"), ("DELETE", "-journal")])
+def test_changes_that_are_not_in_the_database_yet(download, mode, suffix):
+    with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
+        writer.execute(f"PRAGMA journal_mode = {mode}")
+        writer.execute("BEGIN")
+        writer.execute("UPDATE poses SET tx = tx + 1")
+        if mode == "WAL":
+            writer.execute("COMMIT")
+        before = download.listing()
+        with pytest.raises(
+            ArchiveError, match=rf"another program is writing .*refined\.db{suffix} holds changes.*Close that program"
+        ):
+            download.read()
+        assert download.listing() == before
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("WAL", "-wal"), ("DELETE", "-journal")])
+def test_changes_that_a_crashed_program_left_beside_the_database(download, tmp_path, mode, suffix):
+    with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
+        writer.execute(f"PRAGMA journal_mode = {mode}")
+        writer.execute("BEGIN")
+        writer.execute("UPDATE poses SET tx = tx + 1")
+        if mode == "WAL":
+            writer.execute("COMMIT")
+        shutil.copytree(download.root, tmp_path / "copy")
+    with pytest.raises(ArchiveError, match=rf"refined\.db{suffix} holds changes that are not in it yet"):
+        VeriserumArchive(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_reading_leaves_no_trace_in_the_folder(download, mode):
+    download.sql(f"PRAGMA journal_mode = {mode}")
+    before = download.listing()
+    VeriserumArchive(download.root).fingerprint()
+    VeriserumArchive(download.database)
+    assert download.listing() == before
+
+
+@pytest.fixture
+def read_only(download):
+    """The archive in folders and files that nobody may write to."""
+    paths = [download.root, *download.root.rglob("*")]
+    yield lambda: [path.chmod(0o555 if path.is_dir() else 0o444) for path in paths]
+    for path in paths:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def heed_permissions():
+    """Take root's licence to write everywhere from the process to come."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="takes root's licence away as Linux does")
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_read_only_folder_will_do(download, read_only, mode):
+    download.sql(f"PRAGMA journal_mode = {mode}")
+    read_only()
+    options = {"preexec_fn": heed_permissions, "capture_output": True, "text": True}
+    touched = subprocess.run(["touch", download.root / "x"], check=False, **options)
+    assert touched.returncode, "the folder is not read-only, so this test shows nothing"
+    done = subprocess.run([VERISERUM, "audit", download.root], check=False, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_copy_beside_an_open_original_is_read(download, tmp_path):
+    with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
+        writer.execute("BEGIN EXCLUSIVE")
+        shutil.copytree(download.root, tmp_path / "copy")
+        assert VeriserumArchive(tmp_path / "copy").problems == []

@@ -1,0 +1,57 @@
+"""The loading script under datasets 3.6, in an environment of its own."""
+
+import json
+import subprocess
+import textwrap
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# What loading_script/README.md tells users to install, on the versions everything else is tested with.
+REQUIREMENTS = "datasets==3.6.0 filelock jinja2 numpy opencv-python-headless pillow pyarrow rich scipy trimesh typer"
+
+
+@pytest.mark.slow
+def test_datasets_3_6_loads_the_same_rows(tiny, tmp_path):
+    assert (
+        f'pip install "datasets==3.6.0" {REQUIREMENTS.split(" ", 1)[1]}'
+        in (ROOT / "loading_script/README.md").read_text()
+    )
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *REQUIREMENTS.split()], check=True)
+    subprocess.run([*pip, "--no-deps", ROOT], check=True)
+    script = f"""
+        import json
+        import datasets
+        def load(config, **options):
+            return datasets.load_dataset({str(ROOT / "loading_script" / "veriserum.py")!r}, config, trust_remote_code=True,
+                data_files={str(tiny.database)!r}, cache_dir={str(tmp_path / "cache")!r}, **options)
+        rows = load("calibrated")
+        print(json.dumps({{
+            "version": datasets.__version__,
+            "femur": {{row["measurement_id"]: row["femur"] for split in rows.values() for row in split}},
+            "size": rows["train"][0]["image_bs"].size,
+            "meshes": [len(row["mesh"]["bytes"]) for row in load("anatomies")["train"]],
+            "streamed": sum(1 for _ in load("calibrated", streaming=True)["train"]),
+        }}))
+    """
+    ran = subprocess.run(
+        [python, "-c", textwrap.dedent(script)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    assert found["version"] == "3.6.0"
+    assert found["size"] == [512, 512]
+    assert min(found["meshes"]) > 1000
+    assert found["streamed"] > 0
+
+    import datasets
+
+    import veriserum_hf  # noqa: F401
+
+    here = datasets.load_dataset("veriserum", data_files=str(tiny.database), cache_dir=str(tmp_path / "here"))
+    assert found["femur"] == {str(row["measurement_id"]): row["femur"] for split in here.values() for row in split}

@@ -1,0 +1,35 @@
+"""The picture shows the implants' axes where the rig projects them."""
+
+import numpy as np
+import pytest
+
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.dataset.plan import Options, make_plan
+from veriserum_hf.viewer.overlay import AXIS_LENGTH_MM, axes_world_mm, draw_axes, project
+
+
+@pytest.fixture(scope="module")
+def row(tiny):
+    plan = make_plan(VeriserumArchive(tiny.root), Options())
+    row = plan.splits["train"].slice(0, 1).to_pylist()[0]
+    return row | {"image_bs": np.full((512, 512), 200, np.uint8), "image_fs": np.full((512, 512), 3000, np.uint16)}
+
+
+def test_axes_start_at_the_implant_and_have_their_length(row, tiny):
+    axes = axes_world_mm(row["femur"])
+    T = tiny.frames[row["measurement_id"]].T_world_femur
+    np.testing.assert_allclose(axes[0], T[:3, 3], atol=1e-9)
+    np.testing.assert_allclose(axes[1:] - axes[0], AXIS_LENGTH_MM * T[:3, :3].T, atol=1e-9)
+
+
+@pytest.mark.parametrize(("plane", "left"), [("bs", 0), ("fs", 640)])
+def test_origins_are_marked_in_both_planes(row, plane, left):
+    picture = draw_axes(row)
+    assert picture.shape == (684, 1280, 3)
+    for component in ("femur", "tibia"):
+        column, line = (project(row[f"camera_{plane}"], axes_world_mm(row[component]))[0] + 0.5) * 640 / 512 - 0.5
+        assert picture[round(line), left + round(column)].tolist() == [0, 220, 255]
+
+
+def test_a_frame_with_one_implant_is_drawn(row):
+    assert draw_axes(row | {"tibia": None}).shape == (684, 1280, 3)

@@ -1,0 +1,149 @@
+"""Frames and phantom frames as tables: measurement, trial, and the files of both planes."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from veriserum_hf.archive.layout import Layout, name_frames
+from veriserum_hf.archive.pose_rows import integers
+from veriserum_hf.archive.problems import Findings
+from veriserum_hf.geometry.rig import PLANES
+
+FRAME_SCHEMA = pa.schema(
+    {
+        "measurement_id": pa.int64(),
+        "trial_id": pa.int64(),
+        "frame_index": pa.int64(),
+        "task": pa.string(),
+        "subject": pa.int64(),
+        "path_bs": pa.string(),
+        "path_fs": pa.string(),
+    }
+)
+CALIBRATION_FRAME_SCHEMA = pa.schema(
+    {
+        "calibration_measurement_id": pa.int64(),
+        "calibration_trial_id": pa.int64(),
+        "phantom": pa.string(),
+        "plane": pa.string(),
+        "path": pa.string(),
+    }
+)
+
+Tables = dict[str, pa.Table]
+
+
+def read_frames_table(tables: Tables, poses: pa.Table, layout: Layout, findings: Findings) -> pa.Table:
+    """One row a measurement, by ``FRAME_SCHEMA``, in ascending order; its files are checked by name and size.
+
+    Raises
+    ------
+    ArchiveError
+        If there are no frames, or which id names them cannot be told.
+
+    """
+    measurement_ids, trial_ids = _trials(tables, poses, layout, findings)
+    pose_measurements = np.asarray(poses["measurement_id"])
+    numbers_of = name_frames(layout, measurement_ids, np.asarray(poses["pose_id"]), pose_measurements, findings)
+    trials = tables.get("trials")
+    by_trial = {row["id"]: row for row in trials.to_pylist()} if trials else {}
+    seen: dict[int, int] = {}
+    rows: list[dict[str, Any]] = []
+    for measurement, trial in zip(measurement_ids.tolist(), trial_ids.tolist(), strict=True):
+        details, number = by_trial.get(trial, {}), numbers_of.get(measurement, -1)
+        files = {plane: layout.frames[plane].get(number) for plane in PLANES}
+        rows.append(
+            {
+                "measurement_id": measurement,
+                "trial_id": trial,
+                "frame_index": seen.get(trial, 0),
+                "task": details.get("task"),
+                "subject": details.get("subject_id"),
+                **{f"path_{plane}": file.path if file else None for plane, file in files.items()},
+            }
+        )
+        seen[trial] = seen.get(trial, 0) + 1
+    _check_files(layout, poses, findings, rows)
+    return pa.Table.from_pylist(rows, FRAME_SCHEMA)
+
+
+def _trials(
+    tables: Tables, poses: pa.Table, layout: Layout, findings: Findings
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Measurement ids in ascending order, and the trial of each."""
+    measurements, trials = tables.get("measurements"), tables.get("trials")
+    if measurements is None:
+        return _trials_by_poses(poses, findings)
+    order = np.argsort(ids := integers(measurements, "id"))
+    ids, trial_ids = ids[order], integers(measurements, "trials_id")[order]
+    if trials is not None:
+        current = poses.filter(pc.invert(poses["obsolete"]))
+        needed = np.isin(ids, np.asarray(current["measurement_id"]))
+        for row in np.flatnonzero(~np.isin(trial_ids, integers(trials, "id"))):
+            findings.problem(
+                "dangling id",
+                f"{layout.where('measurements')}, id {ids[row]}",
+                f"refers to trials id {trial_ids[row] if trial_ids[row] >= 0 else 'NULL'}, which is not there",
+                "Add the row to trials, or mark the poses of this measurement obsolete.",
+                structural=bool(needed[row]),
+            )
+    return ids, trial_ids
+
+
+def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Trials where no table tells them: runs of frames of the same implants and calibrations.
+
+    Such a run may hold several trials, never a part of one, so splits by it leak nothing.
+    """
+    columns = ("measurement_id", "anatomy_id", "source_calibration_id", "distortion_calibration_id")
+    rows = np.unique(np.stack([np.asarray(poses[column]) for column in columns], axis=1), axis=0)
+    ids, first = np.unique(rows[:, 0], return_index=True)
+    settings = [tuple(map(tuple, group[:, 1:].tolist())) for group in np.split(rows, first[1:])]
+    starts = [i == 0 or settings[i] != settings[i - 1] for i in range(len(ids))]
+    trial_ids = ids[starts][np.cumsum(starts) - 1] if len(ids) else ids
+    findings.decide(
+        "trials",
+        "Which frames belong to one trial?",
+        f"runs of frames with the same implants and calibrations, {sum(starts)} in all",
+        "there is no table of measurements; a trial's id is the first measurement of its run",
+    )
+    return ids, trial_ids
+
+
+def _check_files(layout: Layout, poses: pa.Table, findings: Findings, rows: list[dict[str, Any]]) -> None:
+    """Note frames that are missing, empty or of one plane only."""
+    with_pose = set(poses["measurement_id"].to_pylist())
+    empty = {file.path for file in layout.every_file() if file.size_bytes == 0}
+    restore = "Restore the file from the download; until then the frame is rejected."
+    for row in rows:
+        paths = {plane: row[f"path_{plane}"] for plane in PLANES}
+        missing = [plane for plane, path in paths.items() if path is None]
+        where = f"measurement {row['measurement_id']}"
+        if len(missing) == 2 and row["measurement_id"] in with_pose:
+            findings.problem("missing", where, "neither plane has a frame", restore)
+        elif len(missing) == 1:
+            findings.problem("one plane only", where, f"there is no {missing[0]} frame", restore)
+        for path in filter(empty.__contains__, paths.values()):
+            findings.problem("zero bytes", layout.relative(path), "the file is empty", restore)
+
+
+def read_calibration_frames(tables: Tables, layout: Layout) -> pa.Table:
+    """One row a phantom frame that has a file, by ``CALIBRATION_FRAME_SCHEMA``."""
+    measurements, trials = (tables.get(f"calibration_{name}") for name in ("measurements", "trials"))
+    phantoms = dict(zip(*(trials[c].to_pylist() for c in ("id", "phantom")), strict=True)) if trials else {}
+    rows = [
+        {
+            "calibration_measurement_id": row["id"],
+            "calibration_trial_id": row["calibration_trials_id"],
+            "phantom": phantoms.get(row["calibration_trials_id"]),
+            "plane": plane,
+            "path": layout.calibration_frames[plane][row["id"]].path,
+        }
+        for row in (measurements.to_pylist() if measurements else [])
+        for plane in PLANES
+        if row["id"] in layout.calibration_frames[plane]
+    ]
+    return pa.Table.from_pylist(rows, CALIBRATION_FRAME_SCHEMA)

@@ -1,0 +1,98 @@
+"""How rotations are stored, and every pose's rotation as a quaternion."""
+
+import numpy as np
+
+from veriserum_hf.archive.pose_rows import Bools, FloatArray, PoseRows, numbers
+from veriserum_hf.geometry.pose import (
+    angle_between_deg,
+    canonical_quaternion,
+    euler_zxy_to_matrix,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+)
+
+_NORM_TOLERANCE = 1e-3
+_TOLERANCE_DEG = 0.1
+
+
+def read_rotations(rows: PoseRows) -> FloatArray:
+    """Quaternions (rows, 4), (x, y, z, w), w >= 0; the identity in rows that are not sound.
+
+    A row has a quaternion, Euler angles, or both, which then must agree.
+
+    Raises
+    ------
+    ArchiveError
+        If no row has a rotation.
+
+    """
+    quaternion, euler = numbers(rows.table, "r0", "r1", "r2", "r3"), numbers(rows.table, "rz", "rx", "ry")
+    # A row may have the one or the other; a NULL is not the same as a NaN that somebody computed.
+    has_q, has_e = rows.present("r0", "r1", "r2", "r3"), rows.present("rz", "rx", "ry")
+    if not ((has_q | has_e) | ~rows.sound).any() and len(rows.ids):
+        raise rows.findings.stop(
+            "missing column",
+            rows.where,
+            "there is neither a quaternion (r0, r1, r2, r3) nor a set of Euler angles (rz, rx, ry)",
+            "Use the tables of the download as they are.",
+        )
+    rows.report(
+        ~(has_q | has_e) | (has_q & ~np.isfinite(quaternion).all(axis=1)) | (has_e & ~np.isfinite(euler).all(axis=1)),
+        "pose not finite",
+        lambda row: (
+            "rotation is " + _stored(quaternion[row], euler[row], has_q[row], has_e[row]) + ", expected finite"
+        ),
+        "Mark the pose obsolete or correct it.",
+    )
+    norm = np.linalg.norm(quaternion, axis=1)
+    rows.report(
+        has_q & (np.abs(norm - 1) > _NORM_TOLERANCE),
+        "quaternion norm",
+        lambda row: f"quaternion (r0, r1, r2, r3) has norm {norm[row]:.6f}, expected 1 within {_NORM_TOLERANCE}",
+        "Mark the pose obsolete or correct it.",
+    )
+    use_q, use_e = has_q & rows.sound, has_e & rows.sound
+    result = np.tile([0.0, 0.0, 0.0, 1.0], (len(rows.ids), 1))
+    result[use_e] = matrix_to_quaternion(euler_zxy_to_matrix(euler[use_e]))
+    both = use_q & use_e
+    if both.any():
+        _cross_check(rows, quaternion, euler, both)
+    result[use_q] = canonical_quaternion(quaternion[use_q])
+    if use_q.any():
+        answer = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
+        evidence = (
+            f"agrees with the Euler angles in {both.sum()} of {both.sum()} rows"
+            if both.any() and rows.sound[both].all()
+            else f"unit length in {use_q.sum()} rows; the lab's code reads the scalar last"
+        )
+    else:
+        answer = "intrinsic Euler angles ZXY (rz, rx, ry) in degrees"
+        evidence = f"{use_e.sum()} rows have them, none has a quaternion"
+    rows.findings.decide("rotation", "How are rotations stored?", answer, evidence)
+    return result
+
+
+def _stored(quaternion: FloatArray, euler: FloatArray, has_q: bool, has_e: bool) -> str:
+    """What a row holds, in words."""
+    parts = [f"(r0, r1, r2, r3) = {tuple(quaternion.tolist())}"] if has_q else []
+    parts += [f"(rz, rx, ry) = {tuple(euler.tolist())} deg"] if has_e else []
+    return " and ".join(parts) or "NULL"
+
+
+def _cross_check(rows: PoseRows, quaternion: FloatArray, euler: FloatArray, both: Bools) -> None:
+    by_euler = euler_zxy_to_matrix(euler[both])
+    off, off_scalar_first = np.zeros(len(both)), np.zeros(len(both))
+    off[both] = angle_between_deg(quaternion_to_matrix(quaternion[both]), by_euler)
+    scalar_first = np.roll(quaternion[both], -1, axis=1)
+    off_scalar_first[both] = angle_between_deg(quaternion_to_matrix(scalar_first), by_euler)
+    hint = (
+        " Read as (w, x, y, z) they agree: the columns are scalar first; reorder them to (x, y, z, w)."
+        if (off_scalar_first[both] <= _TOLERANCE_DEG).all()
+        else " Correct the one or the other."
+    )
+    rows.report(
+        off > _TOLERANCE_DEG,
+        "rotations disagree",
+        lambda row: f"quaternion and Euler angles are {off[row]:.2f} deg apart",
+        "Quaternions are read as (x, y, z, w)." + hint,
+    )

@@ -1,0 +1,256 @@
+"""Shards of a conversion: which rows go where, each written in one step, by one process or several."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veriserum_hf.dataset.convert import convert
+from veriserum_hf.dataset.plan import Options, Plan
+from veriserum_hf.errors import ConversionError
+
+Format = Literal["parquet", "arrow"]
+DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
+_ROWS_PER_GROUP = 100
+_SAMPLED_ROWS = 8
+
+_worker_state: Any = None  # in a worker process: rows done by all workers, and whether to stop
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a small file so that it appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of the result: where it goes, and the rows of the plan it is made of."""
+
+    config: str
+    split: str
+    index: int
+    count: int
+    first_row: int
+    rows: int
+
+    def file_name(self, format: Format) -> str:
+        """Path below the output folder."""
+        return f"{self.config}/{self.split}-{self.index:05d}-of-{self.count:05d}.{format}"
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard to write, with all that a worker process needs.
+
+    Attributes
+    ----------
+    shard : where it goes.
+    plan : the rows of the plan that it is made of.
+    options, white_level : see `veriserum_hf.dataset.convert.convert`.
+    format : of the file.
+    incomplete : folder of unfinished work.
+
+    """
+
+    shard: Shard
+    plan: pa.Table
+    options: Options
+    white_level: int
+    format: Format
+    incomplete: Path
+
+    @property
+    def file(self) -> Path:
+        """The shard under its own name."""
+        return self.incomplete / DATA / self.shard.file_name(self.format)
+
+    @property
+    def record(self) -> Path:
+        """Rejected rows and sizes of the shard; written before the shard appears under its name."""
+        return self.incomplete / f"{self.shard.file_name(self.format).replace('/', '-')}.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.file.exists() and self.record.exists()
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Write the shard, one row group after the other, so that memory does not grow with it."""
+        partial = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        rejected: list[dict[str, Any]] = []
+        rows_written = bytes_written = 0
+        try:
+            with _writer(partial, self.options.features.arrow_schema, self.format) as write:
+                for first in range(0, self.plan.num_rows, _ROWS_PER_GROUP):
+                    rows = self.plan.slice(first, _ROWS_PER_GROUP)
+                    table, refused = convert(rows, self.options, self.white_level)
+                    write(table)
+                    where = {"config": self.shard.config, "split": self.shard.split}
+                    rejected += [
+                        where | {self.plan.column_names[0]: r.id, "reason": r.reason, "detail": r.detail}
+                        for r in refused
+                    ]
+                    rows_written, bytes_written = rows_written + table.num_rows, bytes_written + table.nbytes
+                    advance(rows.num_rows)
+            write_file(self.record, json.dumps({"rows": rows_written, "bytes": bytes_written, "rejected": rejected}))
+            partial.replace(self.file)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema, format: Format) -> Iterator[Callable[[pa.Table], None]]:
+    if format == "arrow":
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+            yield stream.write_table
+    else:
+        # Chunks cut by content let the hub store only what differs between two versions of a data set.
+        with pq.ParquetWriter(
+            path,
+            schema,
+            use_dictionary=["task", "implant_pair"],
+            use_content_defined_chunking=True,
+            write_page_index=True,
+        ) as parquet:
+            yield parquet.write_table
+
+
+def plan_jobs(
+    plans: dict[str, Plan],
+    options: dict[str, Options],
+    white_level: int,
+    format: Format,
+    shard_size_bytes: int,
+    incomplete: Path,
+) -> list[ShardJob]:
+    """Every shard of a conversion, by configuration and split, with the rows it is to be made of.
+
+    Parameters
+    ----------
+    plans, options : by configuration.
+    white_level, format : see `ShardJob`.
+    shard_size_bytes : size that shards come close to.
+    incomplete : folder of unfinished work. The division into shards is kept there: going on with it later does
+        not depend on the sample of rows that it was judged by.
+
+    """
+    kept = incomplete / "shards.json"
+    if kept.exists():
+        shards = [Shard(**shard) for shard in json.loads(kept.read_text())]
+    else:
+        shards = [
+            shard
+            for config, plan in plans.items()
+            for shard in _divided(config, plan, _rows_per_shard(plan, options[config], white_level, shard_size_bytes))
+        ]
+        write_file(kept, json.dumps([asdict(shard) for shard in shards]))
+
+    def rows(shard: Shard) -> pa.Table:
+        # In buffers of their own; a slice would carry the whole plan to the worker.
+        indices = pa.array(range(shard.first_row, shard.first_row + shard.rows))
+        return plans[shard.config].splits[shard.split].take(indices)
+
+    return [ShardJob(shard, rows(shard), options[shard.config], white_level, format, incomplete) for shard in shards]
+
+
+def _rows_per_shard(plan: Plan, options: Options, white_level: int, shard_size_bytes: int) -> int:
+    """Judged by a few finished rows from everywhere in the plan."""
+    every = pa.concat_tables(plan.splits.values())
+    sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
+    table, _ = convert(every.take(pa.array(sample)), options, white_level)
+    bytes_per_row = max(1, table.nbytes) / max(1, table.num_rows)
+    return max(1, int(shard_size_bytes / bytes_per_row))
+
+
+def _divided(config: str, plan: Plan, rows_per_shard: int) -> Iterator[Shard]:
+    for split, rows in plan.splits.items():
+        count = -(-rows.num_rows // rows_per_shard)
+        edges = [rows.num_rows * index // count for index in range(count + 1)]
+        for index in range(count):
+            yield Shard(config, split, index, count, edges[index], edges[index + 1] - edges[index])
+
+
+def run_jobs(jobs: list[ShardJob], workers: int, progress: Callable[[int, int], None] | None) -> None:
+    """Run the jobs that are not done, the long ones first, in this process or in several."""
+    total = sum(job.shard.rows for job in jobs)
+    done_before = sum(job.shard.rows for job in jobs if job.done)
+    report = progress or (lambda done, all: None)
+    report(done_before, total)
+    waiting = sorted((job for job in jobs if not job.done), key=lambda job: -job.shard.rows)
+    if workers == 1 or len(waiting) <= 1:
+        done = done_before
+
+        def advance(rows: int) -> None:
+            nonlocal done
+            done += rows
+            report(done, total)
+
+        for job in waiting:
+            job.run(advance)
+        return
+    # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
+    context = multiprocessing.get_context("spawn")
+    state = (context.Value("q", 0), context.Event())
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
+    try:
+        with _interrupts_held():  # the workers start with the first submission, and inherit it
+            pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
+        while pending:
+            finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            report(done_before + state[0].value, total)
+            for future in finished:
+                future.result()
+    except BrokenProcessPool as error:
+        raise ConversionError(
+            "A worker process was killed, perhaps for want of memory. Finished shards are kept: run the same command "
+            "again, with fewer --workers."
+        ) from error
+    finally:
+        state[1].set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back, for processes started in here for good: the parent is told and says when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` has to do
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(*state: Any) -> None:
+    global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
+    _worker_state = state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _run_in_worker(job: ShardJob) -> None:
+    counter, stop = _worker_state
+
+    def advance(rows: int) -> None:
+        with counter.get_lock():
+            counter.value += rows
+        parent = multiprocessing.parent_process()
+        if stop.is_set() or (parent and not parent.is_alive()):
+            raise ConversionError("stopped")
+
+    job.run(advance)
