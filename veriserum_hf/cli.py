@@ -12,6 +12,7 @@ import typer
 from datasets import load_dataset
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -120,7 +121,7 @@ def convert(
         split_by=split_by,
     )
     try:
-        with _progress("converting", "rows") as progress:
+        with _progress("converting", "frames") as progress:
             result = export(
                 archive,
                 output,
@@ -188,38 +189,38 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on standard error that shows once there is something to count."""
+    """Progress bar on standard error, from the first time that there is something to count."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    with Progress(*columns, console=_err, transient=not _err.is_terminal) as bar:
-        task = bar.add_task(what, total=None, visible=False)
-        first: int | None = None
+    bar = Progress(*columns, console=_err)
+    task = bar.add_task(what, total=None)
 
-        def advance(done: int, total: int) -> None:
-            nonlocal first
-            if first is None:
-                first = done
-                bar.reset(task, total=total, completed=done, visible=True)
-            bar.update(task, total=total, completed=done)
+    def advance(done: int, total: int) -> None:
+        if not bar.live.is_started:
+            bar.start()
+            bar.reset(task, total=total, completed=done)  # rows that were done before do not count as speed
+        bar.update(task, total=total, completed=done)
 
+    try:
         yield advance
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _print_report(report: AuditReport) -> None:
     document = report.as_json()
-    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}", soft_wrap=True, highlight=False)
+    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}\n", soft_wrap=True, highlight=False)
     if report.counts:
-        table = Table("counted", "", box=None, header_style="bold", pad_edge=False)
+        table = Table(box=None, show_header=False, pad_edge=False)
         for name, count in report.counts.items():
             shown = (
                 ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
             )
             table.add_row(name.replace("_", " "), shown)
         _out.print(table)
-    if report.findings.decisions:
-        table = Table("decided", "", "because", box=None, header_style="bold", pad_edge=False)
-        for decision in report.findings.decisions.values():
-            table.add_row(decision.question, escape(decision.answer), escape(decision.evidence))
-        _out.print(table)
+    for decision in report.findings.decisions.values():
+        _out.print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]", highlight=False)
+        _out.print(Padding(escape(decision.evidence), (0, 0, 0, 2)), highlight=False)
     _print_problems(report)
 
 

@@ -185,3 +185,13 @@ def test_an_audit_leaves_no_trace_in_the_folder(download):
     before = download.listing()
     audit(download.root, deep=True)
     assert download.listing() == before
+
+
+@pytest.mark.parametrize("table", ["measurements", "trials", "anatomies"])
+def test_an_id_in_two_rows_makes_the_archive_unusable(download, table):
+    download.sql(f"CREATE TABLE copy AS SELECT * FROM {table}")
+    download.sql(f"INSERT INTO copy SELECT * FROM {table} LIMIT 1")
+    download.sql(f"DROP TABLE {table}")
+    download.sql(f"ALTER TABLE copy RENAME TO {table}")
+    first = download.rows(f"SELECT id FROM {table} LIMIT 1")[0][0]
+    assert f"table {table}, id {first}: this id stands in 2 rows" in str(audit(download.root).findings.unusable())

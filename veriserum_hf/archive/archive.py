@@ -1,6 +1,7 @@
 """A download as one object: tables, frames, calibrations and poses, checked and in one frame of reference."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
@@ -67,6 +68,7 @@ class VeriserumArchive:
         self._findings = findings or Findings()
         self.layout = find_layout(path, self._findings)
         self._tables = read_tables(self.layout, self._findings)
+        self._check_ids()
         self._check_paths()
         self.distortions: dict[int, dict[PlaneName, Distortion]] = self._calibrations(
             "distortion_calibration", _distortions
@@ -96,6 +98,20 @@ class VeriserumArchive:
 
     def _where(self, table: str) -> str:
         return self.layout.where(table)
+
+    def _check_ids(self) -> None:
+        """Refuse ids that stand in two rows; poses and calibrations are checked where they are read."""
+        for name in ("measurements", "trials", "anatomies"):
+            ids = self._tables[name]["id"].to_pylist() if name in self._tables else []
+            for id, count in Counter(ids).items():
+                if count > 1 or id is None:
+                    self._findings.problem(
+                        "id twice",
+                        f"{self._where(name)}, id {'NULL' if id is None else id}",
+                        f"this id stands in {count} rows, expected a number in one row",
+                        "Give every row an id of its own.",
+                        structural=True,
+                    )
 
     def _check_paths(self) -> None:
         """Refuse paths that climb out of the archive; none is ever followed, frames are found by their names.
