@@ -28,8 +28,9 @@ def test_datasets_3_6_loads_the_same_rows(tiny, tmp_path):
         import json
         import datasets
         def load(config, **options):
-            return datasets.load_dataset({str(ROOT / "loading_script" / "veriserum.py")!r}, config, trust_remote_code=True,
-                data_files={str(tiny.database)!r}, cache_dir={str(tmp_path / "cache")!r}, **options)
+            return datasets.load_dataset({str(ROOT / "loading_script" / "veriserum.py")!r}, config,
+                trust_remote_code=True, data_files={str(tiny.database)!r}, cache_dir={str(tmp_path / "cache")!r},
+                **options)
         rows = load("calibrated")
         print(json.dumps({{
             "version": datasets.__version__,

@@ -20,11 +20,12 @@ _SAMPLED_EVERY_S = 0.02
 
 
 class Watched(NamedTuple):
-    """What a command printed, how long it took, and the most memory that any one of its processes held."""
+    """What a command printed, how long it took, and its peak resident memory: its own and its largest child's."""
 
     output: str
     wall_s: float
     peak_mb: float
+    worker_peak_mb: float
 
 
 def run_watched(*command: str, cache: Path) -> Watched:
@@ -37,32 +38,33 @@ def run_watched(*command: str, cache: Path) -> Watched:
         "HF_DATASETS_CACHE": str(cache),
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     }
-    started = time.perf_counter()
+    started, own, workers = time.perf_counter(), 0.0, 0.0
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        peak_kb = 0
         while process.poll() is None:
-            peak_kb = max(peak_kb, *_peaks_kb(process.pid))
+            own = max(own, _peak_mb(process.pid))
+            workers = max([workers, *map(_peak_mb, _children(process.pid))])
             time.sleep(_SAMPLED_EVERY_S)
         wall_s = time.perf_counter() - started
         output = process.stdout.read() if process.stdout else ""
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}")
-    return Watched(output, wall_s, peak_kb * 1024 / 1e6)
+    return Watched(output, wall_s, own, workers)
 
 
-def _peaks_kb(pid: int) -> Iterator[int]:
-    """Peak resident memory so far of a process and of each process below it."""
-    yield 0
+def _children(pid: int) -> list[int]:
     try:
-        pids = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
-        return
-    for each in pids:
-        try:
-            status = Path(f"/proc/{each}/status").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        yield from (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+        return []
+
+
+def _peak_mb(pid: int) -> float:
+    """Peak resident memory of a process so far; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return sum(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
 
 
 def run_export(archive: Path, output: Path, *, workers: int, shard_bytes: int, cache: Path) -> Watched:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 import yaml
 from datasets import load_dataset
@@ -136,6 +137,19 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(converted
     assert kills >= 2
     assert content(out) == content(converted)
     assert not incomplete.exists()
+
+
+def test_workers_end_when_their_parent_is_killed(tiny, tmp_path):
+    command = [VERISERUM, "convert", tiny.root, tmp_path / "out", "--shard-size", "100KB", "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "out.incomplete").glob("data/*/*.parquet")):
+        time.sleep(0.002)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
 
 
 def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, tmp_path):

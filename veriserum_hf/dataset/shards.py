@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -241,6 +242,14 @@ def _start_worker(*state: Any) -> None:
     global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
     _worker_state = state
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: it would wait for work for ever, or race with the next run."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_in_worker(job: ShardJob) -> None:
@@ -249,8 +258,7 @@ def _run_in_worker(job: ShardJob) -> None:
     def advance(rows: int) -> None:
         with counter.get_lock():
             counter.value += rows
-        parent = multiprocessing.parent_process()
-        if stop.is_set() or (parent and not parent.is_alive()):
+        if stop.is_set():
             raise ConversionError("stopped")
 
     job.run(advance)
