@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from tests.fixtures.archives import write_archive
-
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: nothing here asks the hub
+
+from tests.fixtures.archives import write_archive
 
 SMALL = (416, 400)
 

@@ -40,7 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _out, _err = Console(), Console(stderr=True)
-_PROBLEMS_SHOWN = 10
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 Archive = Annotated[
     Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
@@ -120,21 +119,18 @@ def convert(
         anatomy_id=anatomy_id or None,
         split_by=split_by,
     )
-    try:
-        with _progress("converting", "frames") as progress:
-            result = export(
-                archive,
-                output,
-                configs=tuple(config),
-                options=options,
-                format=format,
-                shard_size_bytes=parse_size(shard_size),
-                workers=workers,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        _err.print("interrupted; what is finished is kept, the same command goes on from there")
-        sys.exit(130)
+    kept = "; what is finished is kept, the same command goes on from there"
+    with _progress("converting", "frames", when_interrupted=kept) as progress:
+        result = export(
+            archive,
+            output,
+            configs=tuple(config),
+            options=options,
+            format=format,
+            shard_size_bytes=parse_size(shard_size),
+            workers=workers,
+            progress=progress,
+        )
     if as_json:
         print(
             json.dumps({"output": str(result.output), "counts": result.counts, "rejected": result.rejected}, indent=1)
@@ -166,9 +162,12 @@ def show(
         rows = load_dataset(dataset, config, split=split, streaming=True)
     except (ValueError, FileNotFoundError) as error:
         raise VeriserumError(f"cannot load {dataset} {config} {split}: {error}") from error
-    picture = next((draw_axes(found) for found in rows.skip(row).take(1)), None)
-    if picture is None:
+    found = next(iter(rows.skip(row).take(1)), None)
+    if found is None:
         raise VeriserumError(f"{dataset} {config} {split} has no row {row}")
+    if "camera_bs" not in found or "distortion_bs" in found:
+        raise VeriserumError(f"{config} holds no corrected images; choose calibrated, manual or target")
+    picture = draw_axes(found)
     if not cv2.imwrite(str(output), picture):
         raise VeriserumError(f"cannot write {output}; expected a path that ends in .png in a folder that exists")
     _out.print(f"written to {output}", soft_wrap=True, highlight=False)
@@ -188,7 +187,7 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def _progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[Callable[[int, int], None]]:
     """Progress bar on standard error, from the first time that there is something to count."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
     bar = Progress(*columns, console=_err)
@@ -202,6 +201,9 @@ def _progress(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
     try:
         yield advance
+    except KeyboardInterrupt:
+        _err.print(f"interrupted{when_interrupted}")
+        sys.exit(130)
     finally:
         if bar.live.is_started:
             bar.stop()
@@ -230,10 +232,8 @@ def _print_problems(report: AuditReport) -> None:
         by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
     for (usable, kind), problems in sorted(by_kind.items()):
         _out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
-        for problem in problems[:_PROBLEMS_SHOWN]:
+        for problem in problems:
             _out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
-        if len(problems) > _PROBLEMS_SHOWN:
-            _out.print(f"  ... and {len(problems) - _PROBLEMS_SHOWN} more; --json lists them all")
 
 
 def _print_counts(counts: dict[str, dict[str, Any]]) -> None:

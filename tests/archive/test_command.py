@@ -59,11 +59,11 @@ def test_an_unusable_archive_gives_status_2_and_names_file_and_row(download, dam
     assert "Traceback" not in done.stderr
 
 
-def test_long_lists_of_problems_are_cut_and_counted(download):
+def test_every_problem_is_listed_and_counted(download):
     download.sql("UPDATE poses SET tx = NULL WHERE NOT obsolete")
     done = run(download.root)
     assert "pose not finite (50, makes the archive unusable)" in done.stdout
-    assert "... and 40 more; --json lists them all" in done.stdout
+    assert done.stdout.count("translation (tx, ty, tz) is (nan") == 50
 
 
 @pytest.mark.parametrize(

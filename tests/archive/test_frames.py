@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from veriserum_hf.archive.frames import read_frame
-from veriserum_hf.errors import FrameError
+from veriserum_hf.errors import ArchiveError, FrameError
 
 
 def picture(dtype=np.uint8, shape=(400, 416)):
@@ -57,8 +57,9 @@ def reason_of(path):
     return error.value.reason
 
 
-def test_a_missing_frame(tmp_path):
-    assert reason_of(tmp_path / "bs_000001.jpg") == "missing"
+def test_a_frame_that_vanished_is_no_bad_frame_but_a_changed_archive(tmp_path):
+    with pytest.raises(ArchiveError, match=r"bs_000001\.jpg: No such file.*The archive has changed"):
+        read_frame(tmp_path / "bs_000001.jpg")
 
 
 def test_a_frame_of_zero_bytes(tmp_path):

@@ -4,6 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.archive.conftest import SIZE
@@ -203,3 +205,33 @@ def test_where_the_laboratory_kept_a_trial_does_not_matter(download, path):
     value = "NULL" if path is None else f"'{path}'"
     download.sql(f"UPDATE trials SET path = {value}, vicon_path = {value}")
     assert download.read().problems == []
+
+
+def test_a_thumbnail_database_of_windows_is_no_second_database(download):
+    (download.root / "veriserum_collection_compressed" / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    (download.root / "notes.db").write_text("no database either")
+    assert download.read().problems == []
+
+
+def test_links_to_themselves_are_passed_over(download):
+    for name in ("loop", "bs_999999.jpg"):
+        (download.root / name).symlink_to(download.root / name)
+    assert download.read().problems == []
+
+
+def test_frames_of_another_shape_are_pointed_out(download):
+    for path in (download.root / "veriserum_collection_compressed").glob("*.jpg"):
+        cv2.imwrite(str(path), np.full((400, 400), 120, np.uint8))
+    (problem,) = download.read().problems
+    assert problem.kind == "frame shape"
+    assert "frames of 400 x 400 px, another shape than 1664 x 1600" in problem.what
+
+
+def test_a_missing_pose_does_not_cut_a_trial_in_two_where_no_table_tells_trials(tmp_path):
+    archive = write_archive(tmp_path / "csv", trials=3, frames_per_trial=4, frame_size=SIZE, csv=True)
+    before = VeriserumArchive(archive.root).frames["trial_id"].to_pylist()
+    lines = archive.database.read_text().splitlines(keepends=True)
+    gone = next(line for line in lines if line.split(",")[1] == "6" and line.split(",")[2] in "345")
+    archive.database.write_text("".join(line for line in lines if line != gone))
+    assert VeriserumArchive(archive.root).frames["trial_id"].to_pylist() == before
+    assert len(set(before)) == 3

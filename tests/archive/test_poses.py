@@ -27,7 +27,7 @@ def assert_true_poses(archive, frames):
 
 
 @pytest.mark.parametrize(
-    ("pose_frame", "in_field"), [("intensifier", "50 of 50 poses lie in a plane's field"), ("source", ", 50")]
+    ("pose_frame", "in_field"), [("intensifier", "24 of 24 refined poses lie in a plane's field"), ("source", ", 24")]
 )
 @pytest.mark.parametrize(
     ("rotation", "answer", "evidence"),
@@ -233,7 +233,7 @@ def test_quaternions_stored_scalar_first_are_recognised_by_the_euler_angles(png_
         ),
         (
             "UPDATE poses SET tx = tx * 1000, ty = ty * 1000, tz = tz * 1000",
-            r"the frame of the poses cannot be told: 0 of 50 poses.*check the unit",
+            r"the frame of the poses cannot be told: 0 of \d+ \w+ poses.*check the unit",
         ),
     ],
 )
@@ -395,3 +395,43 @@ def test_an_error_says_how_many_more_there_are(download):
     download.sql("UPDATE poses SET tx = NULL WHERE id IN (7, 8, 11)")
     with pytest.raises(ArchiveError, match=r"id 7: .*\n2 more .*`veriserum audit` lists them all"):
         download.read()
+
+
+def test_each_kind_has_a_frame_of_its_own(download):
+    """Targets come from the robot, refined poses from the registration: one may have the source as origin."""
+    before = {row["pose_id"]: row["translation_mm"] for row in download.read().poses.to_pylist()}
+    download.sql(
+        "UPDATE poses SET"
+        " tz = tz - (SELECT sid_bs FROM source_int_calibration s WHERE s.id = source_int_calibration_id),"
+        " tx = tx - (SELECT principalp_h_bs FROM source_int_calibration s WHERE s.id = source_int_calibration_id),"
+        " ty = ty - (SELECT principalp_v_bs FROM source_int_calibration s WHERE s.id = source_int_calibration_id)"
+        " WHERE method = 'ROBOT'"
+    )
+    archive = download.read()
+    assert "target: origin at the bs source" in archive.decisions["pose_frame"].answer
+    assert "refined: origin at the bs intensifier" in archive.decisions["pose_frame"].answer
+    for row in archive.poses.to_pylist():
+        np.testing.assert_allclose(row["translation_mm"], before[row["pose_id"]], atol=1e-9)
+
+
+def test_a_pose_that_contradicts_its_kind_is_refused(download):
+    download.sql("UPDATE poses SET tz = tz - 1860 WHERE id = 3")
+    with pytest.raises(ArchiveError, match=r"id 3: translation .* lies in a plane's field only with another origin"):
+        download.read()
+
+
+@pytest.mark.parametrize(
+    ("methods", "kinds"),
+    [
+        (("ROBOT", "MANMATCH"), ("refined", "manual")),
+        (("TARGET", "MANMATCH"), ("target", "manual")),
+        (("TARGET_POSE", None), ("target", "refined")),
+        (("robot", "registered"), ("target", "refined")),
+    ],
+)
+def test_kinds_by_method(download, methods, kinds):
+    download.sql("DELETE FROM poses WHERE method != 'REFINED' OR obsolete")
+    for id, method in ((1, methods[0]), (2, methods[1])):
+        value = "NULL" if method is None else f"'{method}'"
+        download.sql(f"UPDATE poses SET method = {value} WHERE (id % 2) = {id % 2}")
+    assert set(download.read().poses["kind"].to_pylist()) == set(kinds)

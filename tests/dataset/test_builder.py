@@ -1,6 +1,8 @@
 """``load_dataset("veriserum", ...)`` in all its forms, from real files into a real cache."""
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ from datasets import load_dataset, load_dataset_builder
 
 import veriserum_hf
 from tests.fixtures.archives import write_archive
-from veriserum_hf.dataset.builder import source_hash
+from veriserum_hf.dataset.provenance import source_hash
 from veriserum_hf.errors import ArchiveError, ConversionError
 
 
@@ -112,8 +114,6 @@ def test_options_shape_the_rows(load, tiny):
 
 
 def test_obsolete_poses_only_come_when_asked_for(damaged, tmp_path):
-    import sqlite3
-
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("UPDATE poses SET obsolete = 1 WHERE measurement_id = 5")
 
@@ -140,9 +140,15 @@ def test_the_cache_follows_the_archive_and_the_options(damaged, tmp_path):
     assert folder() == first
     assert folder(size=256) != first
     assert folder(anatomy_id=3) != first
+    for options in ({"bits": 16, "encoding": "png"}, {"split_by": "implant"}, {"include_obsolete": True}):
+        assert folder(**options) != first
     frame = next((damaged / "veriserum_collection_compressed").glob("bs_*"))
     os.utime(frame, ns=(1, 1))
-    assert folder() != first
+    touched = folder()
+    assert touched != first
+    with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
+        database.execute("UPDATE poses SET tx = tx + 0.001 WHERE id = 1")
+    assert folder() not in (first, touched)
     assert len(source_hash()) == 64
     assert source_hash() in first
 
@@ -151,18 +157,21 @@ def test_workers_of_a_torch_loader_read_the_stream(tiny, tmp_path):
     """In a process of its own, as a training script would: importing torch here would slow every test."""
     script = f"""
         import veriserum_hf, torch
+        import veriserum_hf.dataset.builder as builder
+        builder._ROWS_PER_SHARD = 2
         from datasets import load_dataset
         if __name__ == "__main__":
             stream = load_dataset("veriserum", data_files={str(tiny.database)!r}, streaming=True)["train"]
-            loader = torch.utils.data.DataLoader(stream.with_format("torch"), batch_size=2, num_workers=1)
+            loader = torch.utils.data.DataLoader(stream.with_format("torch"), batch_size=2, num_workers=2)
             batches = list(loader)
             assert batches[0]["image_bs"].shape[1:] == (1, 512, 512), batches[0]["image_bs"].shape
             assert batches[0]["femur"]["translation_mm"].shape[1:] == (3,)
-            print(sum(len(batch["measurement_id"]) for batch in batches))
+            print(sorted(id for batch in batches for id in batch["measurement_id"].tolist()))
     """
     (tmp_path / "train.py").write_text(textwrap.dedent(script))
     ran = subprocess.run([sys.executable, tmp_path / "train.py"], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) > 0
+    expected = load_dataset("veriserum", data_files=str(tiny.database), cache_dir=str(tmp_path / "cache"))["train"]
+    assert json.loads(ran.stdout) == expected["measurement_id"]
 
 
 def test_bad_frames_are_left_out_and_said(damaged, tmp_path, caplog):

@@ -19,6 +19,7 @@ from datasets import load_dataset
 from filelock import FileLock
 from huggingface_hub import DatasetCard
 
+from tests.fixtures.archives import write_archive
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import ArchiveError, ConversionError
@@ -28,6 +29,15 @@ VERISERUM = Path(sys.executable).with_name("veriserum")
 
 def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def wait_for_shard(process, incomplete):
+    """Until a first shard is finished and the process is still at work."""
+    deadline = time.monotonic() + 60
+    while not list(incomplete.glob("data/*/[!.]*.parquet")):
+        assert process.poll() is None, "it ended before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def run(*arguments, **kwargs):
@@ -142,8 +152,7 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(converted
 def test_workers_end_when_their_parent_is_killed(tiny, tmp_path):
     command = [VERISERUM, "convert", tiny.root, tmp_path / "out", "--shard-size", "100KB", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "out.incomplete").glob("data/*/*.parquet")):
-        time.sleep(0.002)
+    wait_for_shard(process, tmp_path / "out.incomplete")
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.kill()
@@ -158,8 +167,7 @@ def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, t
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not list(incomplete.glob("data/*/*.parquet")):
-        time.sleep(0.002)
+    wait_for_shard(process, incomplete)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -203,7 +211,7 @@ def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_pat
     assert {row["measurement_id"]: row["reason"] for row in rejected} == expected
     assert all(row["config"] == "calibrated" and row["split"] and row["detail"] for row in rejected)
     counts = json.loads((tmp_path / "out" / "conversion.json").read_text())["counts"]["calibrated"]
-    assert sum(counts["rows"].values()) + len(rejected) == len(tiny.frames)
+    assert sum(counts["rows"].values()) + len(rejected) == len(tiny.frames) == counts["measurements"]
     assert sum(counts["rejected"].values()) == len(rejected)
     rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"))
     kept = {id for split in rows.values() for id in split["measurement_id"]}
@@ -216,6 +224,90 @@ def test_rejects_can_be_allowed_and_the_finished_folder_still_says_so(damaged, t
     again = run("convert", damaged, tmp_path / "out", "--workers", "1", "--json")
     assert again.returncode == 3
     assert len(json.loads(again.stdout)["rejected"]) == 7
+
+
+@pytest.mark.parametrize("format", ["parquet", "arrow"])
+def test_where_a_whole_run_or_split_is_bad_the_rest_still_loads(damaged, tiny, tmp_path, format, monkeypatch):
+    frames = damaged / "veriserum_collection_compressed"
+    splits = json.loads((export(damaged, tmp_path / "whole", workers=1).output / "splits.json").read_text())["trials"]
+    side = {id: splits[str(frame.trial_id)] for id, frame in tiny.frames.items()}
+    train = [id for id in side if side[id] == "train"]
+    bad = train[:4] + [id for id in side if side[id] == "validation"]
+    for id in bad:
+        (frames / f"bs_{id:06d}.jpg").write_bytes(b"")
+    monkeypatch.setattr("veriserum_hf.dataset.shards._MOST_ROWS_PER_GROUP", 2)
+    result = export(damaged, tmp_path / "out", workers=1, format=format)
+    assert len(result.rejected) == len(bad)
+    for streaming in (False, True):
+        rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"), streaming=streaming)
+        assert set(rows) == {"train", "test"}
+        assert [row["measurement_id"] for row in rows["train"]] == train[4:]
+
+
+def test_without_one_good_frame_there_is_no_data_set(damaged, tmp_path):
+    for frame in (damaged / "veriserum_collection_compressed").iterdir():
+        frame.write_bytes(b"")
+    with pytest.raises(ConversionError, match="no row could be made: 24 were rejected"):
+        export(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_goes_away_is_not_a_row_of_bad_frames(damaged, tmp_path):
+    frames = damaged / "veriserum_collection_compressed"
+
+    def unplug(done, total):
+        if done > 2 and frames.exists():
+            frames.rename(tmp_path / "elsewhere")
+
+    options = {"configs": ("calibrated",), "shard_size_bytes": 100_000, "workers": 1}
+    with pytest.raises(ArchiveError, match=r"\.jpg: No such file.*The archive has changed or its disk has failed"):
+        export(damaged, tmp_path / "out", progress=unplug, **options)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "elsewhere").rename(frames)
+    assert export(damaged, tmp_path / "out", **options).rejected == []
+
+
+def test_an_archive_that_changes_meanwhile_is_not_published(damaged, tmp_path):
+    frame = damaged / "veriserum_collection_compressed" / "bs_000024.jpg"
+
+    def overwrite(done, total):
+        if done == 1:
+            frame.write_bytes((frame.with_name("bs_000001.jpg")).read_bytes())
+
+    with pytest.raises(ConversionError, match="has changed while it was converted"):
+        export(damaged, tmp_path / "out", configs=("calibrated",), shard_size_bytes=1, workers=1, progress=overwrite)
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_meshes_are_rejected_and_bones_without_file_are_no_implants(damaged, tmp_path):
+    meshes = damaged / "veriserum_anatomies"
+    whole = (meshes / "ana_000001.stl").read_bytes()
+    (meshes / "ana_000001.stl").write_bytes(whole[: len(whole) // 2])
+    (meshes / "ana_000002.stl").write_bytes(whole[:80] + bytes(4))
+    (meshes / "ana_000003.stl").unlink()
+    with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
+        database.execute("INSERT INTO anatomies (id, category) VALUES (50, 'femur')")
+    result = export(damaged, tmp_path / "out", configs=("anatomies",), workers=1)
+    assert {row["anatomy_id"]: row["reason"] for row in result.rejected} == {
+        1: "unreadable",
+        2: "unreadable",
+        3: "missing",
+    }
+    assert result.counts["anatomies"]["rows"] == {"train": 2}
+
+
+def test_sixteen_bits_mean_the_same_from_every_source(tmp_path):
+    levels = {}
+    for name, kind in {"jpg": {}, "tif": {"extension": "tif", "bit_depth": 16}}.items():
+        archive = write_archive(tmp_path / name, trials=1, frames_per_trial=1, frame_size=(416, 400), **kind)
+        for bits in (8, 16):
+            options = Options(bits=bits, encoding="png")
+            out = export(
+                archive.root, tmp_path / f"{name}{bits}", configs=("calibrated",), options=options, workers=1
+            ).output
+            (rows,) = load_dataset(str(out), cache_dir=str(tmp_path / "c")).values()
+            levels[name, bits] = np.median(np.asarray(rows[0]["image_bs"])[200:300, 200:300]) / (2**bits - 1)
+    assert max(levels.values()) - min(levels.values()) < 0.01
 
 
 def test_frames_without_a_pose_are_counted(damaged, tmp_path):

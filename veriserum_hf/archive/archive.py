@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any, TypeVar
@@ -10,15 +11,16 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image
 
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import COMPONENTS, References, read_poses
-from veriserum_hf.archive.problems import Decision, Findings, Problem
+from veriserum_hf.archive.problems import Decision, Findings, Problem, listed
 from veriserum_hf.archive.tables import read_tables
-from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
 from veriserum_hf.errors import CalibrationError, FrameError
 from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
 
@@ -52,6 +54,7 @@ class VeriserumArchive:
     frames : one row a measurement, by ``FRAME_SCHEMA``; paths are null where there is no file.
     poses : one row a sound pose in the world frame (mm; quaternion x, y, z, w), current ones first.
     anatomies : implants by id.
+    manual_measurements : ids of the measurements with a manual pose, sound and current or not.
     distortions : distortion of both planes by calibration id.
     source_calibrations : the rig by source calibration id.
     calibration_frames : one row a phantom frame that has a file.
@@ -80,7 +83,10 @@ class VeriserumArchive:
         self.calibration_frames = read_calibration_frames(self._tables, self.layout)
         if findings is None and self._findings.structural:
             raise self._findings.unusable()
-        self.white_level = self._decide_white_level()  # the only look into frames
+        # The only looks into frames.
+        paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
+        self._decide_frame_size(paths)
+        self.white_level = self._decide_white_level(paths)
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -164,6 +170,7 @@ class VeriserumArchive:
         )
         poses = read_poses(PoseRows(self._tables["poses"], self._where("poses"), self._findings), references)
         self._components = references.components or {}
+        self.manual_measurements = references.manual_measurements
         return poses
 
     def _read_anatomies(self) -> dict[int, Anatomy]:
@@ -173,7 +180,9 @@ class VeriserumArchive:
         anatomies = {}
         for id, component in sorted(self._components.items()):
             row, file = rows.get(id, {}), self.layout.anatomies.get(id)
-            if file is None and id in used:
+            if file is None and id not in used:
+                continue  # the laboratory's tables name bones too
+            if file is None:
                 self._findings.problem(
                     "no implant file",
                     f"ana_{id:06d}.stl",
@@ -186,18 +195,38 @@ class VeriserumArchive:
             )
         return anatomies
 
-    def _decide_white_level(self) -> int:
+    def _sampled(self, paths: list[str]) -> list[str]:
+        return paths[:: max(1, len(paths) // _SAMPLED_FRAMES)]
+
+    def _decide_frame_size(self, paths: list[str]) -> None:
+        """Read the pixel size of some frames, from their headers, and whether it can show the whole raw field."""
+        sizes: Counter[tuple[int, int]] = Counter()
+        for path in self._sampled(paths):
+            with suppress(OSError), Image.open(path) as image:  # the conversion rejects it with its reason
+                sizes[image.size] += 1
+        self._findings.decide(
+            "frame_size",
+            "What do raw frames show?",
+            f"the whole raw field of {RAW_WIDTH_PX} x {RAW_HEIGHT_PX} px, in whatever pixel size",
+            listed(f"{count} of {sizes.total()} sampled are {w} x {h} px" for (w, h), count in sizes.most_common()),
+        )
+        for width, height in sizes:
+            if abs(width / height / (RAW_WIDTH_PX / RAW_HEIGHT_PX) - 1) > 0.01:
+                self._findings.problem(
+                    "frame shape",
+                    str(self.layout.root),
+                    f"there are frames of {width} x {height} px, another shape than {RAW_WIDTH_PX} x {RAW_HEIGHT_PX}",
+                    "Resized frames are read rightly; of cropped or turned ones the geometry would be wrong.",
+                )
+
+    def _decide_white_level(self, paths: list[str]) -> int:
         """White of the raw frames: 255, or of 16-bit files the depth that a sample of them uses."""
-        paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
-        sampled = [path for path in paths if not path.lower().endswith((".jpg", ".jpeg"))]
         deep = []
-        for path in sampled[:: max(1, len(sampled) // _SAMPLED_FRAMES)]:
-            try:
+        for path in self._sampled([path for path in paths if not path.lower().endswith((".jpg", ".jpeg"))]):
+            with suppress(FrameError):  # the conversion rejects it with its reason
                 frame = read_frame(path)
-            except FrameError:
-                continue  # the conversion reports it with its reason
-            if frame.dtype == np.uint16:
-                deep.append(int(frame.max()))
+                if frame.dtype == np.uint16:
+                    deep.append(int(frame.max()))
         if not deep:
             answer, evidence, white = "8-bit, white is 255", f"{len(paths)} files are JPEG or hold 8 bits", 255
         else:

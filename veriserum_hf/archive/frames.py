@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.errors import FrameError
+from veriserum_hf.errors import ArchiveError, FrameError
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
 # What each format ends with; a file that was cut off decodes to a picture whose lower part is grey.
 _PNG_END = b"IEND\xaeB`\x82"
+# 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
+_BLACK = {1: 2, 2: 40}
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 
@@ -21,7 +23,7 @@ def read_frame(path: str | Path) -> Grey:
     Raises
     ------
     FrameError
-        With the reason ``missing``, ``zero bytes``, ``truncated``, ``unreadable``, ``wrong channel count``,
+        With the reason ``zero bytes``, ``truncated``, ``unreadable``, ``wrong channel count``,
         ``wrong bit depth`` or ``all black``.
 
     """
@@ -29,13 +31,25 @@ def read_frame(path: str | Path) -> Grey:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Content of a frame's file; raises FrameError with the reason ``missing`` or ``unreadable``."""
+    """Content of a file that the archive had when it was opened.
+
+    Raises
+    ------
+    FrameError
+        With the reason ``unreadable`` where the file's rights forbid it.
+    ArchiveError
+        If the file is gone or the disk fails: that is no bad frame, and going on would reject good ones.
+
+    """
     try:
         return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FrameError("missing", f"{Path(path).name} is not there any more") from None
-    except OSError as error:
+    except (PermissionError, IsADirectoryError) as error:
         raise FrameError("unreadable", f"{Path(path).name}: {error.strerror}") from error
+    except OSError as error:
+        raise ArchiveError(
+            f"{path}: {error.strerror}. The archive has changed or its disk has failed since it was opened. "
+            "Restore or reconnect it, then run again."
+        ) from error
 
 
 def decode_frame(data: bytes) -> Grey:
@@ -58,7 +72,11 @@ def decode_frame(data: bytes) -> Grey:
         raise FrameError("wrong channel count", f"found {frame.shape[2]} channels, expected one grey channel")
     if frame.dtype not in (np.uint8, np.uint16):
         raise FrameError("wrong bit depth", f"found {frame.dtype}, expected 8 or 16 bits")
-    if frame.max() <= 2:
-        raise FrameError("all black", f"its brightest pixel has grey level {frame.max()}")
+    # One pixel in 64 will do to see whether there is light; a few hot ones are none.
+    sample = frame[::8, ::8].ravel()
+    rank = int(0.999 * (len(sample) - 1))
+    bright = int(np.partition(sample, rank)[rank])
+    if bright <= _BLACK[frame.dtype.itemsize]:
+        raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
     grey: Grey = frame  # type: ignore[assignment]
     return grey

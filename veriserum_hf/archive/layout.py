@@ -112,9 +112,15 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
         )
     layout = Layout(root=start if start.is_dir() else start.parent)
     databases: list[Path] = []
-    for entry in _walk(layout.root):
-        _sort_in(entry, layout, databases, findings)
-    _choose_tables(start, layout, databases, findings)
+    try:
+        for entry in _walk(layout.root):
+            _sort_in(entry, layout, databases, findings)
+        _choose_tables(start, layout, databases, findings)
+    except OSError as error:
+        where = str(error.filename or start)
+        raise findings.stop(
+            "unreadable", where, str(error.strerror), "Give yourself the right to read it."
+        ) from error
     return layout
 
 
@@ -131,10 +137,23 @@ def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if _is_folder(entry):
                     waiting.append(entry.path)
                 else:
                     yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file starts as SQLite files do; Windows leaves a Thumbs.db of another kind in folders of pictures."""
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], findings: Findings) -> None:
@@ -147,7 +166,7 @@ def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], fin
     elif match := _ANATOMY.fullmatch(name):
         place = layout.anatomies
     else:
-        if Path(name).suffix.lower() in _DATABASE_SUFFIXES:
+        if Path(name).suffix.lower() in _DATABASE_SUFFIXES and name.lower() != "thumbs.db":
             databases.append(Path(entry.path))
         return
     number = int(match[match.re.groups])
@@ -162,7 +181,7 @@ def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], fin
         return
     try:
         status = entry.stat()
-    except FileNotFoundError:  # a link to nowhere is a missing file
+    except OSError:  # a link to nowhere, or to itself, is a missing file
         return
     place[number] = File(entry.path, status.st_size, status.st_mtime_ns)
 
@@ -177,6 +196,7 @@ def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings:
         layout.database = start
         return
     csv_tables = {table: path for path, table in _csv_files(start) if path.is_file()}
+    databases = [path for path in databases if _is_database(path)] or databases
     if start.is_dir() and databases:
         if len(databases) > 1:
             raise findings.stop(
@@ -237,8 +257,11 @@ def name_frames(
         "measurement": {id: id for id in np.intersect1d(measurement_ids, numbers).tolist()}
     }
     has_file = np.isin(pose_ids, numbers)
-    by_pose = sorted(zip(pose_ids[has_file].tolist(), pose_measurement_ids[has_file].tolist(), strict=True))
-    readings["pose"] = {measurement: id for id, measurement in reversed(by_pose)}  # the lowest id of each
+    # Under which of its poses' ids a frame lies in both planes, or the lowest of them in one.
+    one_plane = set(layout.frames["bs"]) ^ set(layout.frames["fs"])
+    by_pose = zip(pose_ids[has_file].tolist(), pose_measurement_ids[has_file].tolist(), strict=True)
+    best_last = sorted(by_pose, key=lambda pair: (pair[0] in one_plane, pair[0]), reverse=True)
+    readings["pose"] = {measurement: id for id, measurement in best_last}
     known = {"measurement": measurement_ids, "pose": pose_ids}
     explained = {name: float(np.isin(numbers, ids).mean()) for name, ids in known.items()}
     reached = {name: len(with_pose & reading.keys()) for name, reading in readings.items()}

@@ -96,18 +96,27 @@ def _trials(
 def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Trials where no table tells them: runs of frames of the same implants and calibrations.
 
-    Such a run may hold several trials, never a part of one, so splits by it leak nothing.
+    Such a run may hold several trials, never a part of one, so splits by it leak nothing. A frame without a pose
+    of one implant says nothing about it and ends no run.
     """
-    columns = ("measurement_id", "anatomy_id", "source_calibration_id", "distortion_calibration_id")
-    rows = np.unique(np.stack([np.asarray(poses[column]) for column in columns], axis=1), axis=0)
-    ids, first = np.unique(rows[:, 0], return_index=True)
-    settings = [tuple(map(tuple, group[:, 1:].tolist())) for group in np.split(rows, first[1:])]
-    starts = [i == 0 or settings[i] != settings[i - 1] for i in range(len(ids))]
-    trial_ids = ids[starts][np.cumsum(starts) - 1] if len(ids) else ids
+    current = poses.filter(pc.invert(poses["obsolete"])).sort_by("measurement_id")
+    columns = ("measurement_id", "component", "anatomy_id", "source_calibration_id", "distortion_calibration_id")
+    trial_of: dict[int, int] = {}
+    last: dict[str, tuple[int, ...]] = {}
+    trial = 0
+    for measurement, component, *setting in zip(*(current[c].to_pylist() for c in columns), strict=True):
+        if not trial_of:
+            trial = measurement
+        if last.get(component, tuple(setting)) != tuple(setting):
+            trial, last = measurement, {}
+        last[component] = tuple(setting)
+        trial_of[measurement] = trial
+    ids = np.array(sorted(trial_of), dtype=np.int64)
+    trial_ids = np.array([trial_of[id] for id in ids.tolist()], dtype=np.int64)
     findings.decide(
         "trials",
         "Which frames belong to one trial?",
-        f"runs of frames with the same implants and calibrations, {sum(starts)} in all",
+        f"runs of frames with the same implants and calibrations, {len(set(trial_of.values()))} in all",
         "there is no table of measurements; a trial's id is the first measurement of its run",
     )
     return ids, trial_ids

@@ -1,7 +1,7 @@
 """What the pose table means: kind, component, and the frame of reference; every pose in the world frame."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -42,6 +42,7 @@ class References:
     measurement_ids : ids in the table of measurements, or None where there is no such table.
     components : anatomy id to component; None, and filled by the poses, where there is no table of anatomies.
     usable_distortion_ids : ids of the distortion calibrations that can be used.
+    manual_measurements : filled by the poses: measurements with a manual pose, be it sound and current or not.
 
     """
 
@@ -51,6 +52,7 @@ class References:
     measurement_ids: NDArray[np.int64] | None
     components: dict[int, str] | None
     usable_distortion_ids: list[int]
+    manual_measurements: set[int] = field(default_factory=set)
 
 
 def read_poses(rows: PoseRows, references: References) -> pa.Table:
@@ -71,9 +73,10 @@ def read_poses(rows: PoseRows, references: References) -> pa.Table:
         "Mark the pose obsolete or correct it.",
     )
     quaternion = read_rotations(rows)
-    translation = _in_world(rows, references, translation)
-    components = _components(rows, references, translation)
     kinds = _kinds(rows)
+    references.manual_measurements = set(rows.measurements[kinds == "manual"].tolist())
+    translation = _in_world(rows, references, kinds, translation)
+    components = _components(rows, references, translation)
     _check_unique(rows, components, kinds)
     if not rows.used.any():
         rows.findings.problem("no poses", rows.where, "there is no pose in use", "Use the tables of the download.")
@@ -133,8 +136,11 @@ def _check_references(rows: PoseRows, references: References) -> None:
     usable(rows.distortions, "distortion_calibration", references.usable_distortion_ids)
 
 
-def _in_world(rows: PoseRows, references: References, stored_mm: FloatArray) -> FloatArray:
-    """Decide which origin the poses have and return translations in the world frame, (rows, 3) mm."""
+def _in_world(rows: PoseRows, references: References, kinds: NDArray[np.str_], stored_mm: FloatArray) -> FloatArray:
+    """Decide which origin the poses of each kind have; return translations in the world frame, (rows, 3) mm.
+
+    Kinds come from different tools, so each is decided by itself, and a pose that contradicts its kind is refused.
+    """
     shift = np.zeros_like(stored_mm)
     for id, rig in references.rigs.items():
         shift[rows.sources == id] = rig["bs"].source_mm
@@ -142,32 +148,57 @@ def _in_world(rows: PoseRows, references: References, stored_mm: FloatArray) -> 
     from_source = _in_field(rows, references, stored_mm + shift)
     # Where a calibration is unusable, that is the problem, not its poses.
     used = rows.used & np.isin(rows.sources, list(references.rigs))
-    count = int(used.sum())
-    by_intensifier, by_source = int(from_intensifier[used].sum()), int(from_source[used].sum())
-    evidence = (
-        f"{by_intensifier} of {count} poses lie in a plane's field with the origin at the bs intensifier, "
-        f"{by_source} with the origin at the bs source; median tz is "
-        f"{np.median(stored_mm[used, 2]) if count else float('nan'):.1f} mm"
-    )
-    if count and max(by_intensifier, by_source) * 2 < count:
-        rows.findings.problem(
-            "frame of poses",
-            rows.where,
-            f"the frame of the poses cannot be told: {evidence}",
-            "Poses are expected in mm with tz near 381 (bs intensifier) or -1480 (bs source); check the unit.",
-            structural=True,
+    world_mm, answers, evidence = stored_mm.copy(), {}, []
+    for kind in np.unique(kinds[used]).tolist():
+        of_kind = used & (kinds == kind)
+        count = int(of_kind.sum())
+        by_intensifier, by_source = int(from_intensifier[of_kind].sum()), int(from_source[of_kind].sum())
+        found = (
+            f"{by_intensifier} of {count} {kind} poses lie in a plane's field with the origin at the bs intensifier, "
+            f"{by_source} with the origin at the bs source; median tz is {np.median(stored_mm[of_kind, 2]):.1f} mm"
         )
-    source_origin = by_source > by_intensifier
-    answer = "origin at the bs source" if source_origin else "origin at the bs intensifier"
-    rows.findings.decide("pose_frame", "Which frame are the poses in?", answer, evidence)
-    for row in np.flatnonzero(used & ~from_intensifier & ~from_source):
+        if max(by_intensifier, by_source) * 2 < count:
+            rows.findings.problem(
+                "frame of poses",
+                rows.where,
+                f"the frame of the poses cannot be told: {found}",
+                "Poses are expected in mm with tz near 381 (bs intensifier) or -1480 (bs source); check the unit.",
+                structural=True,
+            )
+            continue
+        source_origin = by_source > by_intensifier
+        answers[kind] = f"origin at the bs {'source' if source_origin else 'intensifier'}"
+        evidence.append(found)
+        if source_origin:
+            world_mm[kinds == kind] += shift[kinds == kind]
+        inside, other = (from_source, from_intensifier) if source_origin else (from_intensifier, from_source)
+        _check_fields(rows, of_kind, stored_mm, inside, other)
+    same = len(set(answers.values())) == 1
+    answer = next(iter(answers.values())) if same else ", ".join(f"{kind}: {text}" for kind, text in answers.items())
+    rows.findings.decide("pose_frame", "Which frame are the poses in?", answer or "not told", "; ".join(evidence))
+    return world_mm
+
+
+def _check_fields(
+    rows: PoseRows, of_kind: Bools, stored_mm: FloatArray, inside: Bools, inside_by_other: Bools
+) -> None:
+    """Report poses of one kind that lie in no field, or in one only with the origin that the kind does not have."""
+    rows.report(
+        of_kind & ~inside & inside_by_other,
+        "frame of poses",
+        lambda row: (
+            f"translation {tuple(stored_mm[row].round(2).tolist())} mm lies in a plane's field only with another "
+            "origin than the other poses of its kind"
+        ),
+        "Bring all poses of a kind into one frame, or mark this one obsolete.",
+    )
+    for row in np.flatnonzero(of_kind & ~inside & ~inside_by_other):
         rows.findings.problem(
             "pose outside",
             f"{rows.where}, id {rows.ids[row]}",
             f"translation {tuple(stored_mm[row].round(2).tolist())} mm lies in neither plane's field",
             "Check the pose; it is kept.",
         )
-    return stored_mm + shift if source_origin else stored_mm
 
 
 def _in_field(rows: PoseRows, references: References, world_mm: FloatArray) -> Bools:
@@ -228,19 +259,16 @@ def _components_by_height(rows: PoseRows, world_mm: FloatArray) -> dict[int, str
 
 def _kinds(rows: PoseRows) -> NDArray[np.str_]:
     """Kind of every row by its method."""
+    question = "Which poses are target, refined or manual?"
     if "method" not in rows.table.column_names:
-        rows.findings.decide(
-            "kinds",
-            "Which poses are target, refined or manual?",
-            "all are refined",
-            "the table has no column method; the authors' CSV holds the refined poses",
-        )
+        evidence = "the table has no column method; the authors' CSV holds the refined poses"
+        rows.findings.decide("kinds", question, "all are refined", evidence)
         return np.full(len(rows.ids), "refined", dtype="<U16")
     methods = [(method or "").strip() for method in rows.table["method"].to_pylist()]
     known = {method: _kind_of_method(method) for method in set(methods)}
-    # The lab's schema knows ROBOT and MANMATCH only; where nothing else is there, ROBOT is all there is to
-    # train on, and the database's own name says that its poses are refined.
-    only_robot = "refined" not in known.values() and "target" in known.values()
+    # The lab's schema knows ROBOT and MANMATCH only; where no other automatic method is there, ROBOT is all there
+    # is to train on, and the database's own name says that its poses are refined.
+    only_robot = {method.upper() for method, kind in known.items() if kind != "manual"} == {"ROBOT"}
     if only_robot:
         known = {method: "refined" if kind == "target" else kind for method, kind in known.items()}
     counts = Counter(methods)
@@ -248,7 +276,7 @@ def _kinds(rows: PoseRows) -> NDArray[np.str_]:
     evidence = listed(f"{count} rows {method or 'without method'}" for method, count in counts.most_common())
     if only_robot:
         evidence += "; no other automatic method is there"
-    rows.findings.decide("kinds", "Which poses are target, refined or manual?", answer, evidence)
+    rows.findings.decide("kinds", question, answer, evidence)
     return np.array([known[method] for method in methods], dtype="<U16")
 
 
@@ -284,4 +312,4 @@ def _kind_of_method(method: str) -> str:
     upper = method.upper()
     if upper.startswith("MAN"):
         return "manual"
-    return "target" if upper in ("ROBOT", "TARGET") else "refined"
+    return "target" if upper == "ROBOT" or "TARGET" in upper else "refined"

@@ -81,22 +81,27 @@ def read_tables(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
         does not have its column's type.
 
     """
-    if layout.database:
-        return _read_database(layout.database, findings)
-    return {
-        name: _read_csv(layout.csv_tables[name], name, findings)
-        for name in SPECS
-        if name in layout.csv_tables or (SPECS[name].in_every_csv_folder and _missing_csv(name, layout, findings))
-    }
+    try:
+        if layout.database:
+            return _read_database(layout.database, findings)
+        return _read_csv_folder(layout, findings)
+    except OSError as error:
+        where = str(error.filename or layout.root)
+        raise findings.stop(
+            "unreadable", where, str(error.strerror), "Give yourself the right to read it."
+        ) from error
 
 
-def _missing_csv(name: str, layout: Layout, findings: Findings) -> bool:
-    raise findings.stop(
-        "missing table",
-        str(layout.root),
-        f"there is no {name}_reloaded.csv beside the pose table",
-        "Copy it here from the authors' repository.",
-    )
+def _read_csv_folder(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
+    for name, spec in SPECS.items():
+        if spec.in_every_csv_folder and name not in layout.csv_tables:
+            raise findings.stop(
+                "missing table",
+                str(layout.root),
+                f"there is no {name}_reloaded.csv beside the pose table",
+                "Copy it here from the authors' repository.",
+            )
+    return {name: _read_csv(layout.csv_tables[name], name, findings) for name in SPECS if name in layout.csv_tables}
 
 
 def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:

@@ -245,7 +245,7 @@ def _box_px(scale_mm: float, size: int, frame_shape: tuple[int, int]) -> tuple[i
     return max(1, width), max(1, height)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)  # two planes of two calibrations; a map at 1600 px takes 23 MB
 def _lookup(
     distortion: Distortion, size: int, frame_shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:

@@ -8,20 +8,18 @@ every module that shapes the rows.
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-import cv2
 import datasets
 import pyarrow as pa
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-import veriserum_hf
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
+from veriserum_hf.dataset.provenance import source_hash
 from veriserum_hf.dataset.schema import CONFIGS
 from veriserum_hf.errors import ArchiveError
 
@@ -30,8 +28,7 @@ VERSION = "1.0.0"
 _logger = datasets.utils.logging.get_logger(__name__)
 # Frames a shard: the unit that is shared out to processes and to the workers of a streaming loader.
 _ROWS_PER_SHARD = 200
-_ROWS_PER_TABLE = 50
-_ROOMS_THAT_SHAPE_ROWS = ("geometry", "calibration", "archive", "dataset")
+_ROWS_PER_TABLE = 16
 
 
 @dataclass
@@ -54,9 +51,10 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     @property
     def archive_path(self) -> str:
         """The path that was given as ``data_files`` or ``data_dir``."""
-        if self.data_dir is not None:
-            return str(self.data_dir)
         files = [str(file) for split in (self.data_files or {}).values() for file in split]
+        # With data_dir alone, the library lists every file below it as a data file.
+        if self.data_dir is not None and len(files) != 1:
+            return str(self.data_dir)
         if len(files) != 1:
             raise ArchiveError(
                 f"load_dataset({NAME!r}) takes one archive; got {len(files)} data files. "
@@ -113,16 +111,6 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 def _copied(table: pa.Table, first: int) -> pa.Table:
     """Rows of one shard in buffers of their own; a slice would carry the whole table to another process."""
     return table.take(pa.array(range(first, min(first + _ROWS_PER_SHARD, table.num_rows))))
-
-
-def source_hash() -> str:
-    """Hash of everything in this package and below that shapes the rows."""
-    package = Path(veriserum_hf.__file__).parent
-    digest = hashlib.sha256(cv2.__version__.encode())
-    for room in _ROOMS_THAT_SHAPE_ROWS:
-        for source in sorted((package / room).glob("*.py")):
-            digest.update(source.read_bytes())
-    return digest.hexdigest()
 
 
 def register() -> None:

@@ -11,10 +11,20 @@ from huggingface_hub import DatasetCardData
 
 from veriserum_hf.dataset.builder import NAME, VERSION
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.dataset.schema import CONFIGS
+from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+_SPLITS = {
+    "trial": (
+        "By trial, never by frame: neighbouring frames of one trial look alike. Each trial's side depends on its\n"
+        "own id alone; trials with a manually matched pose are always in `test`."
+    ),
+    "implant": (
+        "By tibial component: those of `test` and `validation` are not in `train`. Trials with a manual\n"
+        "pose are always in `test`, whatever their implant."
+    ),
+}
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -77,9 +87,21 @@ def write_card(path: Path, options: dict[str, Options], sizes: dict[str, dict[st
     )
     any_options = options[first]
     body = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table, size=any_options.size, bits=any_options.bits, encoding=any_options.encoding, config=first
+        table=table, images=_images(options), splits=_SPLITS[any_options.split_by], config=first
     )
     path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
+
+
+def _images(options: dict[str, Options]) -> str:
+    """A sentence on the corrected images, where there are any."""
+    corrected = next((each for config, each in options.items() if config in KIND_OF_CONFIG and config != "raw"), None)
+    if corrected is None:
+        return "Images are the raw files."
+    white = 2**corrected.bits - 1
+    return (
+        f"Corrected images: {corrected.size} x {corrected.size} pixels, {corrected.bits} bits (white is {white}), "
+        f"{corrected.encoding}."
+    )
 
 
 def _info(config: str, options: Options, sizes: dict[str, SplitSize]) -> DatasetInfo:

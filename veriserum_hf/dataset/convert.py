@@ -124,12 +124,15 @@ def _both_planes(errors: dict[Any, FrameError]) -> FrameError:
 
 
 def _corrected(frame: Grey, distortion: str, options: Options, white_level: int) -> Grey:
+    """Corrected image in which white is 255, or 65535 where 16 bits are asked for."""
     if options.bits == 16 and frame.dtype == np.uint8:
         frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
+        white_level = 65535
     corrected = Distortion.from_string(distortion).correct(frame, options.size)
-    if options.bits == 8 and corrected.dtype == np.uint16:
-        # Rounds, and saturates what is brighter than white.
-        corrected = cv2.convertScaleAbs(corrected, alpha=255 / white_level)  # type: ignore[assignment]
+    white = 2**options.bits - 1
+    if corrected.dtype == np.uint16 and white_level != white:
+        scaled = np.rint(corrected * (white / white_level))  # what is brighter than white is white
+        corrected = np.minimum(scaled, white).astype(np.uint8 if options.bits == 8 else np.uint16)
     return corrected
 
 
@@ -143,12 +146,13 @@ def _mesh(path: str | None, anatomy_id: int) -> dict[str, Any]:
     if path is None:
         raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
     data = read_bytes(path)
-    try:
-        faces = len(trimesh.load_mesh(trimesh.util.wrap_as_stream(data), file_type="stl").faces)
-    except ValueError as error:
-        raise FrameError("unreadable", f"{Path(path).name} is no STL mesh ({error})") from error
-    if not faces:
-        raise FrameError("unreadable", f"{Path(path).name} is an STL mesh without a triangle")
+    name = Path(path).name
+    binary = len(data) == 84 + 50 * int.from_bytes(data[80:84], "little")
+    if not binary and not (data.lstrip().startswith(b"solid") and data.isascii()):
+        raise FrameError("unreadable", f"{name} is no STL mesh, or a part of one ({len(data)} bytes)")
+    mesh = trimesh.load_mesh(trimesh.util.wrap_as_stream(data), file_type="stl")
+    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
+        raise FrameError("unreadable", f"{name} has no triangles, or corners that are not finite")
     return {"bytes": data, "path": Path(path).name}
 
 

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
 from filelock import FileLock, Timeout
 
 import veriserum_hf
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.dataset.builder import source_hash
+from veriserum_hf.archive.layout import find_layout
+from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
+from veriserum_hf.dataset.provenance import library_versions, source_hash
 from veriserum_hf.dataset.shards import DATA, Format, ShardJob, plan_jobs, run_jobs, write_file
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
@@ -40,7 +41,9 @@ class ConversionResult:
     Attributes
     ----------
     output : the finished folder.
-    counts : per configuration: measurements, rows written, rejected and left out.
+    counts : per configuration: ``measurements`` of the archive (or implants, or phantom frames), ``rows`` by split,
+        ``rejected`` by reason, ``without_pose`` of the configuration's kind, and ``filtered`` by the options; the
+        latter four add up to the first.
     rejected : rows that could not be made, as in ``rejected.jsonl``.
 
     """
@@ -92,11 +95,23 @@ def export(
         return finished
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
     with _working_in(target, incomplete, record):
+        if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
+            return finished
         for abandoned in incomplete.glob("**/.*.partial"):  # of a process that was killed
             abandoned.unlink(missing_ok=True)
         jobs = plan_jobs(plans, per_config, archive.white_level, format, shard_size_bytes, incomplete)
-        run_jobs(jobs, workers or os.cpu_count() or 1, progress)
+        run_jobs(jobs, workers or _cores(), progress)
+        if find_layout(archive_path, Findings()).fingerprint() != record["archive"]["fingerprint"]:
+            raise ConversionError(
+                f"{archive_path} has changed while it was converted. {incomplete} may hold rows of both states: "
+                "remove it, then run again."
+            )
         return _finish(record, plans, per_config, jobs, target, incomplete)
+
+
+def _cores() -> int:
+    """Cores that this process may use; on a cluster, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _record(
@@ -104,9 +119,9 @@ def _record(
 ) -> dict[str, Any]:
     """What makes two conversions the same."""
     choices = {name: value for name, value in asdict(options).items() if name != "config"}
-    libraries = {"datasets": datasets.__version__, "pyarrow": pa.__version__}
+    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(), "datasets": datasets.__version__}
     return {
-        "versions": {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(), **libraries},
+        "versions": versions | library_versions(),
         "options": choices | {"configs": list(configs), "format": format, "shard_size_bytes": shard_size_bytes},
         "archive": {"fingerprint": archive.fingerprint(), "tables": archive.layout.where("poses")},
         "decisions": {name: asdict(decision) for name, decision in archive.decisions.items()},
@@ -119,15 +134,15 @@ def _finished(target: Path, record: dict[str, Any]) -> ConversionResult | None:
         return None
     try:
         found = json.loads((target / _RECORD).read_text())
+        rejected = [json.loads(line) for line in (target / "rejected.jsonl").read_text().splitlines()]
     except (OSError, ValueError):
-        found = {}
+        found, rejected = {}, []
     if {name: found.get(name) for name in record} != json.loads(json.dumps(record)):
         raise ConversionError(
             f"{target} exists and is not the result of this conversion (same archive, options and versions). "
             "Nothing was changed. Choose another folder, or remove this one."
         )
     shutil.rmtree(target.with_name(target.name + ".incomplete"), ignore_errors=True)  # if killed while tidying up
-    rejected = [json.loads(line) for line in (target / "rejected.jsonl").read_text().splitlines()]
     return ConversionResult(target, found["counts"], rejected)
 
 
@@ -175,14 +190,19 @@ def _finish(
         size = sizes[job.shard.config].setdefault(job.shard.split, SplitSize())
         size.add(shard_record["rows"], shard_record["bytes"], job.file.stat().st_size)
     counts = {config: _config_counts(plan, sizes[config], rejected, config) for config, plan in plans.items()}
+    for job in jobs:  # a split of which every row was rejected is no split
+        if not sizes[job.shard.config][job.shard.split].rows:
+            job.file.unlink()
+    sizes = {c: made for c, splits in sizes.items() if (made := {s: size for s, size in splits.items() if size.rows})}
+    if not sizes:
+        raise ConversionError(f"no row could be made: {len(rejected)} were rejected, the first for {rejected[0]}")
     data = incomplete / DATA
     write_file(data / "rejected.jsonl", "".join(json.dumps(row) + "\n" for row in rejected))
     trials = {str(id): split for plan in plans.values() for id, split in sorted(plan.trials.items())}
     split_by = next(iter(options.values())).split_by
-    write_file(
-        data / "splits.json", json.dumps({"split_by": split_by, "seed": SPLIT_SEED, "trials": trials}, indent=1)
-    )
-    write_card(data / "README.md", options, sizes, jobs[0].format)
+    splits = {"split_by": split_by, "seed": SPLIT_SEED, "trials": trials}
+    write_file(data / "splits.json", json.dumps(splits, indent=1))
+    write_card(data / "README.md", {config: options[config] for config in sizes}, sizes, jobs[0].format)
     write_file(data / _RECORD, json.dumps(record | {"counts": counts}, indent=1))
     if target.exists():
         target.rmdir()  # empty, or it would not have come this far
@@ -194,9 +214,14 @@ def _finish(
 def _config_counts(
     plan: Plan, sizes: dict[str, SplitSize], rejected: list[dict[str, Any]], config: str
 ) -> dict[str, Any]:
+    """Where every measurement (or implant) of the archive went; nothing is dropped silently."""
     reasons = Counter(row["reason"] for row in rejected if row["config"] == config)
+    rows = {split: size.rows for split, size in sizes.items()}
+    if sum(rows.values()) + reasons.total() + plan.without_pose + plan.filtered != plan.measurements:
+        raise RuntimeError(f"{config}: {rows}, {reasons} and {plan} do not add up")
     return {
-        "rows": {split: size.rows for split, size in sizes.items()},
+        "measurements": plan.measurements,
+        "rows": rows,
         "rejected": dict(sorted(reasons.items())),
         "without_pose": plan.without_pose,
         "filtered": plan.filtered,

@@ -69,6 +69,8 @@ class Options:
         ):
             if value not in allowed:
                 raise ConversionError(f"{name} must be one of {', '.join(map(str, allowed))}; got {value!r}")
+        if any(not isinstance(id, int) for id in self.anatomy_ids or ()):
+            raise ConversionError(f"anatomy_id must be a whole number or several; got {self.anatomy_id!r}")
         if not (isinstance(self.size, int) and 32 <= self.size <= 4096):
             raise ConversionError(f"size must be a whole number of pixels from 32 to 4096; got {self.size!r}")
         if self.bits == 16 and self.encoding == "jpeg":
@@ -94,7 +96,8 @@ class Plan:
     Attributes
     ----------
     splits : split name to its rows; splits without rows are absent.
-    trials : trial id to split, for the trials of these rows.
+    trials : trial id to split, for all trials of the archive.
+    measurements : rows that there could be: measurements of the archive, or implants, or phantom frames.
     without_pose : measurements of the database that have no usable pose of the configuration's kind.
     filtered : measurements that have one but were not asked for.
 
@@ -102,6 +105,7 @@ class Plan:
 
     splits: dict[str, pa.Table]
     trials: dict[int, str]
+    measurements: int
     without_pose: int = 0
     filtered: int = 0
 
@@ -138,7 +142,8 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
     }
     return Plan(
         splits,
-        {trial: trials[trial] for trial in sorted(set(table["trial_id"].to_pylist()))},
+        trials,
+        measurements=len(measurement_ids),
         without_pose=len(measurement_ids) - int(has_pose.sum()),
         filtered=int(has_pose.sum() - wanted.sum()),
     )
@@ -147,7 +152,7 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
 def _single(table: pa.Table, nothing: str) -> Plan:
     if not table.num_rows:
         raise ConversionError(nothing)
-    return Plan({"train": table}, {})
+    return Plan({"train": table}, {}, measurements=table.num_rows)
 
 
 def _anatomies(archive: VeriserumArchive) -> pa.Table:
@@ -178,6 +183,14 @@ def _chosen_poses(archive: VeriserumArchive, kind: str, include_obsolete: bool) 
         measurements, first = np.unique(of_pose[rows], return_index=True)
         chosen[component] = np.full(len(measurement_ids), -1, dtype=np.int64)
         chosen[component][np.searchsorted(measurement_ids, measurements)] = rows[first]
+    # A frame has one calibration; of two poses that disagree on it, which obsolete ones may, the current one counts.
+    femur, tibia = chosen["femur"], chosen["tibia"]
+    for column in ("source_calibration_id", "distortion_calibration_id"):
+        ids = np.asarray(poses[column])
+        disagree = (femur >= 0) & (tibia >= 0) & (ids[femur] != ids[tibia])
+        obsolete = np.asarray(poses["obsolete"])
+        femur[disagree & obsolete[femur] & ~obsolete[tibia]] = -1
+        tibia[disagree & (femur >= 0)] = -1
     return chosen
 
 
@@ -196,8 +209,7 @@ def _nothing_to_convert(archive: VeriserumArchive, options: Options, kind: str, 
 
 def _splits(archive: VeriserumArchive, options: Options) -> dict[int, str]:
     trial_of = dict(zip(*(archive.frames[c].to_pylist() for c in ("measurement_id", "trial_id")), strict=True))
-    manual = archive.poses.filter(pc.equal(archive.poses["kind"], "manual"))["measurement_id"].to_pylist()
-    manual_trials = {trial_of[id] for id in manual}
+    manual_trials = {trial_of[id] for id in archive.manual_measurements if id in trial_of}
     if options.split_by == "trial":
         return split_by_trial(trial_of.values(), manual_trials)
     tibial = archive.poses.filter(pc.equal(archive.poses["component"], "tibia"))

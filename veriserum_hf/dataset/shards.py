@@ -22,7 +22,8 @@ from veriserum_hf.errors import ConversionError
 
 Format = Literal["parquet", "arrow"]
 DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
-_ROWS_PER_GROUP = 100
+# A group of rows is what a writer and a reader hold in memory.
+_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 100, 16_000_000
 _SAMPLED_ROWS = 8
 
 _worker_state: Any = None  # in a worker process: rows done by all workers, and whether to stop
@@ -45,6 +46,7 @@ class Shard:
     count: int
     first_row: int
     rows: int
+    rows_per_group: int
 
     def file_name(self, format: Format) -> str:
         """Path below the output folder."""
@@ -95,10 +97,11 @@ class ShardJob:
         rows_written = bytes_written = 0
         try:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
-                for first in range(0, self.plan.num_rows, _ROWS_PER_GROUP):
-                    rows = self.plan.slice(first, _ROWS_PER_GROUP)
+                for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
+                    rows = self.plan.slice(first, self.shard.rows_per_group)
                     table, refused = convert(rows, self.options, self.white_level)
-                    write(table)
+                    if table.num_rows:  # readers do not expect a group without rows
+                        write(table)
                     where = {"config": self.shard.config, "split": self.shard.split}
                     rejected += [
                         where | {self.plan.column_names[0]: r.id, "reason": r.reason, "detail": r.detail}
@@ -156,7 +159,7 @@ def plan_jobs(
         shards = [
             shard
             for config, plan in plans.items()
-            for shard in _divided(config, plan, _rows_per_shard(plan, options[config], white_level, shard_size_bytes))
+            for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, options[config], white_level))
         ]
         write_file(kept, json.dumps([asdict(shard) for shard in shards]))
 
@@ -168,21 +171,23 @@ def plan_jobs(
     return [ShardJob(shard, rows(shard), options[shard.config], white_level, format, incomplete) for shard in shards]
 
 
-def _rows_per_shard(plan: Plan, options: Options, white_level: int, shard_size_bytes: int) -> int:
+def _bytes_per_row(plan: Plan, options: Options, white_level: int) -> float:
     """Judged by a few finished rows from everywhere in the plan."""
     every = pa.concat_tables(plan.splits.values())
     sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
     table, _ = convert(every.take(pa.array(sample)), options, white_level)
-    bytes_per_row = max(1, table.nbytes) / max(1, table.num_rows)
-    return max(1, int(shard_size_bytes / bytes_per_row))
+    return float(table.nbytes / table.num_rows) if table.num_rows else 1_000_000.0
 
 
-def _divided(config: str, plan: Plan, rows_per_shard: int) -> Iterator[Shard]:
+def _divided(config: str, plan: Plan, shard_size_bytes: int, bytes_per_row: float) -> Iterator[Shard]:
+    rows_per_shard = max(1, int(shard_size_bytes / bytes_per_row))
+    rows_per_group = max(1, min(_MOST_ROWS_PER_GROUP, int(_BYTES_PER_GROUP / bytes_per_row)))
     for split, rows in plan.splits.items():
         count = -(-rows.num_rows // rows_per_shard)
         edges = [rows.num_rows * index // count for index in range(count + 1)]
         for index in range(count):
-            yield Shard(config, split, index, count, edges[index], edges[index + 1] - edges[index])
+            size = edges[index + 1] - edges[index]
+            yield Shard(config, split, index, count, edges[index], size, rows_per_group)
 
 
 def run_jobs(jobs: list[ShardJob], workers: int, progress: Callable[[int, int], None] | None) -> None:

@@ -58,6 +58,8 @@ def _intensifier(center_mm: ArrayLike, turn_about_y_deg: float) -> FloatArray:
 
 T_WORLD_BS: FloatArray = _intensifier((0.0, 0.0, 0.0), 0.0)
 NOMINAL_T_WORLD_FS: FloatArray = _intensifier((360.0, 0.0, 250.0), -70.0)
+for _shared in (T_WORLD_BS, NOMINAL_T_WORLD_FS):
+    _shared.setflags(write=False)
 
 
 class Camera(TypedDict):
@@ -177,7 +179,11 @@ class DualPlaneRig(Mapping[PlaneName, Plane]):
 
         """
         T_fs = np.asarray(T_world_fs, dtype=np.float64)
-        if T_fs.shape != (4, 4) or not np.allclose(T_fs[:3, :3] @ T_fs[:3, :3].T, np.eye(3), atol=1e-6):
+        if T_fs.shape != (4, 4) or not (
+            np.allclose(T_fs[:3, :3] @ T_fs[:3, :3].T, np.eye(3), atol=1e-6)
+            and np.linalg.det(T_fs[:3, :3]) > 0
+            and np.array_equal(T_fs[3], (0, 0, 0, 1))
+        ):
             raise CalibrationError(f"T_world_fs must be a rigid 4x4 transform, got\n{T_fs}")
         calibrations: dict[PlaneName, tuple[FloatArray, ArrayLike, float]] = {
             "bs": (T_WORLD_BS, principal_point_bs_mm, sid_bs_mm),
