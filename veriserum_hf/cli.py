@@ -74,7 +74,7 @@ def audit(
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:
-        _print_report(report)
+        _print_report(report, deep)
     sys.exit(report.exit_status)
 
 
@@ -160,8 +160,11 @@ def show(
     """
     try:
         rows = load_dataset(dataset, config, split=split, streaming=True)
-    except (ValueError, FileNotFoundError) as error:
-        raise VeriserumError(f"cannot load {dataset} {config} {split}: {error}") from error
+    except (ValueError, OSError) as error:
+        raise VeriserumError(
+            f"cannot load {dataset} {config} {split}: {error}. Expected a folder that `veriserum convert` made, or a "
+            "data set on the hub."
+        ) from error
     found = next(iter(rows.skip(row).take(1)), None)
     if found is None:
         raise VeriserumError(f"{dataset} {config} {split} has no row {row}")
@@ -209,9 +212,10 @@ def _progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[Call
             bar.stop()
 
 
-def _print_report(report: AuditReport) -> None:
+def _print_report(report: AuditReport, deep: bool) -> None:
     document = report.as_json()
-    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}\n", soft_wrap=True, highlight=False)
+    hint = "" if deep else " (frames were not decoded; --deep does)"
+    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n", soft_wrap=True, highlight=False)
     if report.counts:
         table = Table(box=None, show_header=False, pad_edge=False)
         for name, count in report.counts.items():

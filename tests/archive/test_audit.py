@@ -112,10 +112,10 @@ def test_a_deep_audit_decodes_calibration_frames_too(download):
     assert problems(audit(download.root, deep=True)) == [("truncated", path.relative_to(download.root).as_posix())]
 
 
-def test_progress_counts_every_frame(pristine):
+def test_progress_counts_every_frame_and_mesh(pristine):
     steps = []
     audit(pristine.root, deep=True, progress=lambda done, total: steps.append((done, total)))
-    assert steps == [(done, 28) for done in range(1, 29)]
+    assert steps == [(done, 33) for done in range(1, 34)]
 
 
 def test_frames_named_by_pose_are_audited_by_pose(tmp_path):

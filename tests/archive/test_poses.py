@@ -121,7 +121,7 @@ def test_the_white_level_is_that_of_the_frames_depth(tmp_path, options, answer, 
     root = tmp_path / "veriserum"
     write_archive(root, frame_size=SIZE, **options)
     archive = VeriserumArchive(root)
-    assert archive.white_level == white
+    assert archive.raw_format.white_level == white
     assert archive.decisions["grey_levels"].answer == answer
     assert evidence in archive.decisions["grey_levels"].evidence
 
@@ -167,7 +167,7 @@ def test_the_same_fault_in_an_obsolete_pose_leaves_it_out(download, change, mess
     assert_true_poses(archive, download.frames)
     (problem,) = archive.problems
     assert problem.where == "veriserumSqlite3_refined.db, table poses, id 5"
-    assert "marked obsolete and left out" in problem.what
+    assert "marked obsolete and left out" in problem.remedy
     assert not problem.structural and audit(download.root).exit_status == 1
 
 
@@ -378,7 +378,7 @@ def test_no_frame_is_read_before_a_structural_fault_stops(png_download, opened, 
 
 
 def test_frames_of_a_sound_archive_are_sampled_for_their_white_level(png_download, opened):
-    assert png_download.read().white_level == 4095
+    assert png_download.read().raw_format.white_level == 4095
     assert [name for name in opened if name.startswith(("bs_", "fs_"))]
 
 

@@ -25,7 +25,7 @@ from tests.benchmarks import authors_method
 from tests.benchmarks.large_archives import write_base, write_large
 from tests.benchmarks.processes import Watched, run_export, run_load, run_watched
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.frames import decode_frame
+from veriserum_hf.archive.frames import RawFormat, decode_frame
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
@@ -106,7 +106,7 @@ def pair_against_decoding(rows: pa.Table) -> Row:
     for first in list(range(0, rows.num_rows, _PAIRS_AT_ONCE)) * _ROUNDS:
         some = rows.slice(first, _PAIRS_AT_ONCE)
         jpegs = [np.fromfile(path, np.uint8) for plane in PLANES for path in some[f"path_{plane}"].to_pylist()]
-        converting = _cpu_s(lambda some=some: convert(some, Options(), white_level=255))
+        converting = _cpu_s(lambda some=some: convert(some, Options(), RawFormat(255, 1664 / 1600)))
         decoding = _cpu_s(lambda jpegs=jpegs: [cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED) for jpeg in jpegs])
         seconds.append((converting / some.num_rows, decoding / some.num_rows))
     distinct = -(-rows.num_rows // _PAIRS_AT_ONCE)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from veriserum_hf.archive.frames import read_frame
+from veriserum_hf.archive.frames import RawFormat, read_frame
 from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
@@ -58,7 +58,7 @@ class VeriserumArchive:
     distortions : distortion of both planes by calibration id.
     source_calibrations : the rig by source calibration id.
     calibration_frames : one row a phantom frame that has a file.
-    white_level : grey level that counts as white in the raw frames.
+    raw_format : what the raw frames have in common: white, and their shape.
 
     Raises
     ------
@@ -85,8 +85,7 @@ class VeriserumArchive:
             raise self._findings.unusable()
         # The only looks into frames.
         paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
-        self._decide_frame_size(paths)
-        self.white_level = self._decide_white_level(paths)
+        self.raw_format = RawFormat(self._decide_white_level(paths), self._decide_aspect(paths))
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -198,8 +197,8 @@ class VeriserumArchive:
     def _sampled(self, paths: list[str]) -> list[str]:
         return paths[:: max(1, len(paths) // _SAMPLED_FRAMES)]
 
-    def _decide_frame_size(self, paths: list[str]) -> None:
-        """Read the pixel size of some frames, from their headers, and whether it can show the whole raw field."""
+    def _decide_aspect(self, paths: list[str]) -> float:
+        """Width / height of most of some frames, by their headers, and whether it is that of the whole raw field."""
         sizes: Counter[tuple[int, int]] = Counter()
         for path in self._sampled(paths):
             with suppress(OSError), Image.open(path) as image:  # the conversion rejects it with its reason
@@ -218,6 +217,8 @@ class VeriserumArchive:
                     f"there are frames of {width} x {height} px, another shape than {RAW_WIDTH_PX} x {RAW_HEIGHT_PX}",
                     "Resized frames are read rightly; of cropped or turned ones the geometry would be wrong.",
                 )
+        width, height = sizes.most_common(1)[0][0] if sizes else (RAW_WIDTH_PX, RAW_HEIGHT_PX)
+        return width / height
 
     def _decide_white_level(self, paths: list[str]) -> int:
         """White of the raw frames: 255, or of 16-bit files the depth that a sample of them uses."""

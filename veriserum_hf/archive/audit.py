@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import read_frame
+from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.errors import ArchiveError, FrameError
 from veriserum_hf.geometry.rig import PLANES
@@ -56,7 +57,7 @@ def audit(
     Parameters
     ----------
     path : the archive's folder, database or pose CSV.
-    deep : also decode every frame.
+    deep : also decode every frame and read every mesh.
     progress : called with the number of frames decoded and of all.
 
     """
@@ -92,23 +93,30 @@ def _counts(archive: VeriserumArchive) -> dict[str, Any]:
 
 
 def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
-    """Decode every frame that has a row; decoding releases the interpreter, so threads share it out."""
-    paths = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
-    paths += archive.calibration_frames["path"].to_pylist()
+    """Read every frame that has a row, and every mesh; decoding releases the interpreter, so threads share it."""
+    checks: dict[str, Callable[[str], object]] = {
+        path: lambda path: archive.raw_format.check_shape(read_frame(path))
+        for plane in PLANES
+        for path in archive.frames[f"path_{plane}"].to_pylist()
+        if path
+    }
+    checks |= dict.fromkeys(archive.calibration_frames["path"].to_pylist(), read_frame)
+    checks |= {anatomy.path: read_stl for anatomy in archive.anatomies.values() if anatomy.path}
     known = {problem.where for problem in findings.problems if problem.kind == "zero bytes"}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (path, error) in enumerate(zip(paths, pool.map(_fault, paths), strict=True), start=1):
+        faults = pool.map(_fault, checks.values(), checks)
+        for done, (path, error) in enumerate(zip(checks, faults, strict=True), start=1):
             where = archive.layout.relative(path)
             if error and where not in known:
-                remedy = "Restore the file from the download; until then the frame is rejected."
+                remedy = "Restore the file from the download; until then it is rejected."
                 findings.problem(error.reason, where, error.detail, remedy)
             if progress:
-                progress(done, len(paths))
+                progress(done, len(checks))
 
 
-def _fault(path: str) -> FrameError | None:
+def _fault(check: Callable[[str], object], path: str) -> FrameError | None:
     try:
-        read_frame(path)
+        check(path)
     except FrameError as error:
         return error
     return None

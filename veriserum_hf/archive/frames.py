@@ -1,5 +1,6 @@
 """Decode one raw frame, and say what is wrong where it cannot be used."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,29 @@ from numpy.typing import NDArray
 from veriserum_hf.errors import ArchiveError, FrameError
 
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class RawFormat:
+    """What the raw frames of an archive have in common.
+
+    Attributes
+    ----------
+    white_level : grey level that counts as white.
+    aspect : width / height, px.
+
+    """
+
+    white_level: int
+    aspect: float
+
+    def check_shape(self, frame: Grey) -> None:
+        """Raise FrameError with the reason ``wrong shape`` where a frame cannot show the field of the others."""
+        height, width = frame.shape
+        if abs(width / height / self.aspect - 1) > 0.01:
+            detail = f"found {width} x {height} px, expected a width of {self.aspect:.3f} heights as most frames have"
+            raise FrameError("wrong shape", detail)
+
 
 # What each format ends with; a file that was cut off decodes to a picture whose lower part is grey.
 _PNG_END = b"IEND\xaeB`\x82"

@@ -70,8 +70,8 @@ class PoseRows:
             self.findings.problem(
                 kind,
                 f"{self.where}, id {self.ids[row]}",
-                what(row) + (" (the pose is marked obsolete and left out)" if obsolete else ""),
-                remedy,
+                what(row),
+                "The pose is marked obsolete and left out; there is nothing to do." if obsolete else remedy,
                 structural=not obsolete,
             )
         self.sound &= ~bad

@@ -1,5 +1,6 @@
 """What the pose table means: kind, component, and the frame of reference; every pose in the world frame."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,6 +16,7 @@ from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
 
 Component = Literal["femur", "tibia"]
 COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
+_KNOWN_METHOD = re.compile(r"^MAN|ROBOT|TARGET|REFIN|REGIST|AUTO|OPTIM", re.IGNORECASE)
 POSE_SCHEMA = pa.schema(
     {
         "pose_id": pa.int64(),
@@ -268,6 +270,13 @@ def _kinds(rows: PoseRows) -> NDArray[np.str_]:
     known = {method: _kind_of_method(method) for method in set(methods)}
     # The lab's schema knows ROBOT and MANMATCH only; where no other automatic method is there, ROBOT is all there
     # is to train on, and the database's own name says that its poses are refined.
+    for method in sorted(method for method in known if method and not _KNOWN_METHOD.search(method)):
+        rows.findings.problem(
+            "unknown method",
+            rows.where,
+            f"{methods.count(method)} poses have the method {method!r}, which is taken for refined",
+            "Known are ROBOT, TARGET, MANMATCH, and words like REFINED, REGISTERED or AUTO: check what it means.",
+        )
     only_robot = {method.upper() for method, kind in known.items() if kind != "manual"} == {"ROBOT"}
     if only_robot:
         known = {method: "refined" if kind == "target" else kind for method, kind in known.items()}

@@ -52,7 +52,7 @@ class Findings:
 
     def stop(self, kind: str, where: str, what: str, remedy: str) -> ArchiveError:
         """Error for a structural problem after which nothing more can be read; the caller raises it."""
-        self.problem(kind, where, what, remedy, structural=True)
+        self.problems.insert(0, Problem(kind, where, what, remedy, structural=True))  # what comes first counts
         return self.unusable()
 
     def decide(self, name: str, question: str, answer: str, evidence: str) -> None:

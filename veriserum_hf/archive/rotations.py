@@ -33,7 +33,8 @@ def read_rotations(rows: PoseRows) -> FloatArray:
         raise rows.findings.stop(
             "missing column",
             rows.where,
-            "there is neither a quaternion (r0, r1, r2, r3) nor a set of Euler angles (rz, rx, ry)",
+            "there is neither a whole quaternion (r0, r1, r2, r3) nor a whole set of Euler angles (rz, rx, ry); "
+            f"found {', '.join(column for column in rows.table.column_names if column[0] == 'r') or 'none of them'}",
             "Use the tables of the download as they are.",
         )
     rows.report(

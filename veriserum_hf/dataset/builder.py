@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.convert import convert
@@ -91,17 +92,17 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
                 name=split,
                 gen_kwargs={
                     "shards": [_copied(table, first) for first in range(0, table.num_rows, _ROWS_PER_SHARD)],
-                    "white_level": archive.white_level,
+                    "raw": archive.raw_format,
                 },
             )
             for split, table in plan.splits.items()
         ]
 
-    def _generate_tables(self, shards: list[pa.Table], white_level: int) -> Iterator[tuple[Any, pa.Table]]:
+    def _generate_tables(self, shards: list[pa.Table], raw: RawFormat) -> Iterator[tuple[Any, pa.Table]]:
         options = self.config.options
         for shard_index, shard in enumerate(shards):
             for first in range(0, shard.num_rows, _ROWS_PER_TABLE):
-                table, rejected = convert(shard.slice(first, _ROWS_PER_TABLE), options, white_level)
+                table, rejected = convert(shard.slice(first, _ROWS_PER_TABLE), options, raw)
                 for row in rejected:
                     _logger.warning(f"rejected {shard.column_names[0]} {row.id}: {row.reason}: {row.detail}")
                 if table.num_rows:

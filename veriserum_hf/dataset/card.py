@@ -21,8 +21,8 @@ _SPLITS = {
         "own id alone; trials with a manually matched pose are always in `test`."
     ),
     "implant": (
-        "By tibial component: those of `test` and `validation` are not in `train`. Trials with a manual\n"
-        "pose are always in `test`, whatever their implant."
+        "By tibial component: none is on two sides. A trial with a manually matched pose is in `test`, or left out\n"
+        "where its component is on another side."
     ),
 }
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -98,9 +98,10 @@ def _images(options: dict[str, Options]) -> str:
     if corrected is None:
         return "Images are the raw files."
     white = 2**corrected.bits - 1
+    only = f" Only frames that show anatomy {corrected.anatomy_id}." if corrected.anatomy_id is not None else ""
     return (
         f"Corrected images: {corrected.size} x {corrected.size} pixels, {corrected.bits} bits (white is {white}), "
-        f"{corrected.encoding}."
+        f"{corrected.encoding}.{only}"
     )
 
 

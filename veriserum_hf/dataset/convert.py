@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import trimesh
 
-from veriserum_hf.archive.frames import Grey, decode_frame, read_bytes
+from veriserum_hf.archive.frames import Grey, RawFormat, decode_frame, read_bytes
+from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import FrameError
@@ -42,14 +42,14 @@ class Rejected:
     detail: str
 
 
-def convert(plan: pa.Table, options: Options, white_level: int) -> tuple[pa.Table, list[Rejected]]:
+def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table, list[Rejected]]:
     """Finished rows of a slice of a plan, and the rows that could not be made.
 
     Parameters
     ----------
     plan : rows of `veriserum_hf.dataset.plan.make_plan`.
     options : the options the plan was made with.
-    white_level : grey level of the raw frames that becomes white where 16 bits become 8.
+    raw : what all raw frames of the archive have in common, ``archive.raw_format``.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def convert(plan: pa.Table, options: Options, white_level: int) -> tuple[pa.Tabl
         for index, row in enumerate(plan.select([plan.column_names[0], *sources]).to_pylist()):
             id = row[plan.column_names[0]]
             try:
-                made = _row_pictures(row, options, white_level)
+                made = _row_pictures(row, options, raw)
             except FrameError as error:
                 rejected.append(Rejected(id, error.reason, error.detail))
                 continue
@@ -85,7 +85,7 @@ def _picture_columns(config: str) -> tuple[str, ...]:
     return single.get(config, tuple(f"image_{plane}" for plane in PLANES))
 
 
-def _row_pictures(row: dict[str, Any], options: Options, white_level: int) -> dict[str, dict[str, Any]]:
+def _row_pictures(row: dict[str, Any], options: Options, raw: RawFormat) -> dict[str, dict[str, Any]]:
     """The binary columns of one row."""
     if options.config == "anatomies":
         return {"mesh": _mesh(row["path"], row["anatomy_id"])}
@@ -99,13 +99,14 @@ def _row_pictures(row: dict[str, Any], options: Options, white_level: int) -> di
         try:
             data = read_bytes(path) if path else _no_file(plane)
             frame = decode_frame(data)
+            raw.check_shape(frame)
         except FrameError as error:
             errors[plane] = error
             continue
         if options.config == "raw":
             pictures[f"image_{plane}"] = {"bytes": data, "path": Path(path).name}
         else:
-            corrected = _corrected(frame, row[f"distortion_{plane}"], options, white_level)
+            corrected = _corrected(frame, row[f"distortion_{plane}"], options, raw)
             pictures[f"image_{plane}"] = _encoded(corrected, Path(path).stem, options)
     if errors:
         raise _both_planes(errors)
@@ -123,8 +124,9 @@ def _both_planes(errors: dict[Any, FrameError]) -> FrameError:
     return FrameError("one plane only" if reasons == ["missing"] else reasons[0], detail)
 
 
-def _corrected(frame: Grey, distortion: str, options: Options, white_level: int) -> Grey:
+def _corrected(frame: Grey, distortion: str, options: Options, raw: RawFormat) -> Grey:
     """Corrected image in which white is 255, or 65535 where 16 bits are asked for."""
+    white_level = raw.white_level
     if options.bits == 16 and frame.dtype == np.uint8:
         frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
         white_level = 65535
@@ -145,15 +147,7 @@ def _encoded(image: Grey, stem: str, options: Options) -> dict[str, Any]:
 def _mesh(path: str | None, anatomy_id: int) -> dict[str, Any]:
     if path is None:
         raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
-    data = read_bytes(path)
-    name = Path(path).name
-    binary = len(data) == 84 + 50 * int.from_bytes(data[80:84], "little")
-    if not binary and not (data.lstrip().startswith(b"solid") and data.isascii()):
-        raise FrameError("unreadable", f"{name} is no STL mesh, or a part of one ({len(data)} bytes)")
-    mesh = trimesh.load_mesh(trimesh.util.wrap_as_stream(data), file_type="stl")
-    if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
-        raise FrameError("unreadable", f"{name} has no triangles, or corners that are not finite")
-    return {"bytes": data, "path": Path(path).name}
+    return {"bytes": read_stl(path), "path": Path(path).name}
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def export(
             return finished
         for abandoned in incomplete.glob("**/.*.partial"):  # of a process that was killed
             abandoned.unlink(missing_ok=True)
-        jobs = plan_jobs(plans, per_config, archive.white_level, format, shard_size_bytes, incomplete)
+        jobs = plan_jobs(plans, per_config, archive.raw_format, format, shard_size_bytes, incomplete)
         run_jobs(jobs, workers or _cores(), progress)
         if find_layout(archive_path, Findings()).fingerprint() != record["archive"]["fingerprint"]:
             raise ConversionError(

@@ -99,7 +99,7 @@ class Plan:
     trials : trial id to split, for all trials of the archive.
     measurements : rows that there could be: measurements of the archive, or implants, or phantom frames.
     without_pose : measurements of the database that have no usable pose of the configuration's kind.
-    filtered : measurements that have one but were not asked for.
+    filtered : measurements that have one but were not asked for, or whose trial has no side.
 
     """
 
@@ -120,9 +120,10 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
 
     """
     if options.config == "anatomies":
-        return _single(_anatomies(archive), "The archive has no implants (ana_000001.stl).")
+        return _single(_anatomies(archive), "The archive has no implants (ana_000001.stl). Leave this out.")
     if options.config == "calibration":
-        return _single(archive.calibration_frames, "The archive has no calibration frames (cal_bs_000001.tif).")
+        nothing = "The archive has no calibration frames (cal_bs_000001.tif). Leave this configuration out."
+        return _single(archive.calibration_frames, nothing)
     kind = KIND_OF_CONFIG[options.config]
     chosen = _chosen_poses(archive, kind, options.include_obsolete)
     measurement_ids = np.asarray(archive.frames["measurement_id"])
@@ -136,7 +137,7 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
         raise ConversionError(_nothing_to_convert(archive, options, kind, bool(has_pose.any())))
     table = _frame_rows(archive, options, {c: rows[wanted] for c, rows in chosen.items()}, np.flatnonzero(wanted))
     trials = _splits(archive, options)
-    split_of_row = np.array([trials[id] for id in table["trial_id"].to_pylist()])
+    split_of_row = np.array([trials.get(id, "") for id in table["trial_id"].to_pylist()])
     splits = {
         split: table.filter(pa.array(split_of_row == split)) for split in SPLITS if (split_of_row == split).any()
     }
@@ -145,7 +146,7 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
         trials,
         measurements=len(measurement_ids),
         without_pose=len(measurement_ids) - int(has_pose.sum()),
-        filtered=int(has_pose.sum() - wanted.sum()),
+        filtered=int(has_pose.sum() - np.isin(split_of_row, SPLITS).sum()),
     )
 
 
@@ -210,7 +211,7 @@ def _nothing_to_convert(archive: VeriserumArchive, options: Options, kind: str, 
 def _splits(archive: VeriserumArchive, options: Options) -> dict[int, str]:
     trial_of = dict(zip(*(archive.frames[c].to_pylist() for c in ("measurement_id", "trial_id")), strict=True))
     manual_trials = {trial_of[id] for id in archive.manual_measurements if id in trial_of}
-    if options.split_by == "trial":
+    if options.split_by == "trial" or options.config == "manual":  # which is all test, whatever the implant
         return split_by_trial(trial_of.values(), manual_trials)
     tibial = archive.poses.filter(pc.equal(archive.poses["component"], "tibia"))
     tibias: dict[int, set[int]] = {trial: set() for trial in trial_of.values()}

@@ -44,7 +44,7 @@ def pose_features() -> dict[str, object]:
 def features_of(config: str, bits: int = 8) -> Features:
     """Features of a configuration; ``bits`` is the depth of corrected images, 8 or 16."""
     if config == "anatomies":
-        # Versions of datasets before 4 know no meshes.
+        # Versions of datasets before 5, which the loading script serves, know no meshes.
         mesh = datasets.Mesh() if hasattr(datasets, "Mesh") else {"bytes": Value("binary"), "path": Value("string")}
         return Features(
             {

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
 from veriserum_hf.errors import ConversionError
@@ -61,7 +62,7 @@ class ShardJob:
     ----------
     shard : where it goes.
     plan : the rows of the plan that it is made of.
-    options, white_level : see `veriserum_hf.dataset.convert.convert`.
+    options, raw : see `veriserum_hf.dataset.convert.convert`.
     format : of the file.
     incomplete : folder of unfinished work.
 
@@ -70,7 +71,7 @@ class ShardJob:
     shard: Shard
     plan: pa.Table
     options: Options
-    white_level: int
+    raw: RawFormat
     format: Format
     incomplete: Path
 
@@ -99,7 +100,7 @@ class ShardJob:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
-                    table, refused = convert(rows, self.options, self.white_level)
+                    table, refused = convert(rows, self.options, self.raw)
                     if table.num_rows:  # readers do not expect a group without rows
                         write(table)
                     where = {"config": self.shard.config, "split": self.shard.split}
@@ -136,7 +137,7 @@ def _writer(path: Path, schema: pa.Schema, format: Format) -> Iterator[Callable[
 def plan_jobs(
     plans: dict[str, Plan],
     options: dict[str, Options],
-    white_level: int,
+    raw: RawFormat,
     format: Format,
     shard_size_bytes: int,
     incomplete: Path,
@@ -146,7 +147,7 @@ def plan_jobs(
     Parameters
     ----------
     plans, options : by configuration.
-    white_level, format : see `ShardJob`.
+    raw, format : see `ShardJob`.
     shard_size_bytes : size that shards come close to.
     incomplete : folder of unfinished work. The division into shards is kept there: going on with it later does
         not depend on the sample of rows that it was judged by.
@@ -159,7 +160,7 @@ def plan_jobs(
         shards = [
             shard
             for config, plan in plans.items()
-            for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, options[config], white_level))
+            for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, options[config], raw))
         ]
         write_file(kept, json.dumps([asdict(shard) for shard in shards]))
 
@@ -168,14 +169,14 @@ def plan_jobs(
         indices = pa.array(range(shard.first_row, shard.first_row + shard.rows))
         return plans[shard.config].splits[shard.split].take(indices)
 
-    return [ShardJob(shard, rows(shard), options[shard.config], white_level, format, incomplete) for shard in shards]
+    return [ShardJob(shard, rows(shard), options[shard.config], raw, format, incomplete) for shard in shards]
 
 
-def _bytes_per_row(plan: Plan, options: Options, white_level: int) -> float:
+def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
     """Judged by a few finished rows from everywhere in the plan."""
     every = pa.concat_tables(plan.splits.values())
     sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
-    table, _ = convert(every.take(pa.array(sample)), options, white_level)
+    table, _ = convert(every.take(pa.array(sample)), options, raw)
     return float(table.nbytes / table.num_rows) if table.num_rows else 1_000_000.0
 
 

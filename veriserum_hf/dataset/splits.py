@@ -40,16 +40,16 @@ def split_by_trial(
 def split_by_implant(
     tibias_of_trials: Mapping[int, Iterable[int]], manual_trial_ids: Iterable[int], seed: int = SPLIT_SEED
 ) -> dict[int, str]:
-    """Split of every trial such that the tibial components of ``train`` are not those of the others.
+    """Split of trials such that no tibial component is on two sides.
 
     One tibial component is held out for ``test``, and one for ``validation`` where there are three or more.
-    Only two femoral components exist, so both are seen in training. A trial with a manually matched pose is
-    in ``test`` all the same.
+    Only two femoral components exist, so both are seen in training. A trial with a manually matched pose belongs
+    in ``test``: one that shows another tibial component has no side and is left out.
 
     Parameters
     ----------
     tibias_of_trials : trial id to the ids of its tibial components.
-    manual_trial_ids : trials that are always in ``test``.
+    manual_trial_ids : trials that are in ``test`` or nowhere.
     seed : another seed holds out another implant.
 
     Raises
@@ -68,11 +68,9 @@ def split_by_implant(
     if len(tibias) > 2:
         held_out[tibias[1]] = "validation"
     manual = set(manual_trial_ids)
-
-    def split(trial_id: int) -> str:
+    splits = {}
+    for trial_id in sorted(tibias_of_trials):
         sides = {held_out.get(id, "train") for id in tibias_of_trials[trial_id]}
-        if trial_id in manual or "test" in sides:
-            return "test"
-        return "validation" if "validation" in sides else "train"
-
-    return {trial_id: split(trial_id) for trial_id in sorted(tibias_of_trials)}
+        if len(sides) == 1 and (trial_id not in manual or sides == {"test"}):
+            splits[trial_id] = sides.pop()
+    return splits
