@@ -109,6 +109,7 @@ class ShardJob:
                         for r in refused
                     ]
                     rows_written, bytes_written = rows_written + table.num_rows, bytes_written + table.nbytes
+                    del table  # before the next group is made, so that memory holds one
                     advance(rows.num_rows)
             write_file(self.record, json.dumps({"rows": rows_written, "bytes": bytes_written, "rejected": rejected}))
             partial.replace(self.file)
