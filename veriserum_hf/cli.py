@@ -96,7 +96,7 @@ def convert(
     ] = None,
     split_by: Annotated[SplitBy, typer.Option(help="By implant holds tibial components out.")] = "trial",
     format: Annotated[Format, typer.Option(help="Format of the shards.")] = "parquet",
-    shard_size: Annotated[str, typer.Option(help="Size that a shard comes close to.")] = "500MB",
+    shard_size: Annotated[str, typer.Option(help="Size that no shard exceeds by much.")] = "500MB",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)
     ] = None,

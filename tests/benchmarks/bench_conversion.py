@@ -146,7 +146,7 @@ def workers_and_memory(base: Path, folder: Path) -> Iterator[Row]:
     measured = f"{ratio:.2f} times ({one.wall_s:.1f} s / {two.wall_s:.1f} s; {idle})"
     yield Row("2,000 pairs, wall time: one worker / two", measured, "at least 1.7 times on idle cores", ratio >= 1.7)
     few_mb, many_mb = (run(pairs, 2, _LARGE_SHARDS).worker_peak_mb for pairs in (100, 1000))
-    measured = f"{many_mb:.0f} MB; {one.peak_mb:.0f} MB where one process does all"
+    measured = f"{many_mb:.0f} MB; {one.peak_mb:.0f} MB where one process does 2,000"
     yield Row("Peak memory of a worker, 1,000 pairs", measured, "at most 500 MB", max(many_mb, one.peak_mb) <= 500)
     growth = many_mb / few_mb
     measured = f"{growth:.2f} times ({many_mb:.0f} MB / {few_mb:.0f} MB)"

@@ -80,7 +80,7 @@ def decode_frame(data: bytes) -> Grey:
     """Grey levels of a raw frame's bytes; see `read_frame`."""
     if not data:
         raise FrameError("zero bytes", "the file is empty")
-    if data[:3] == b"\xff\xd8\xff" and data.rfind(_JPEG_END) <= data.rfind(_JPEG_SCAN):
+    if data[:3] == b"\xff\xd8\xff" and _breaks_off(data):
         raise FrameError("truncated", f"the JPEG breaks off after {len(data)} bytes")
     if data[:4] == b"\x89PNG" and data.rfind(_PNG_END) < 0:
         raise FrameError("truncated", f"the PNG breaks off after {len(data)} bytes")
@@ -104,3 +104,10 @@ def decode_frame(data: bytes) -> Grey:
         raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
     grey: Grey = frame  # type: ignore[assignment]
     return grey
+
+
+def _breaks_off(jpeg: bytes) -> bool:
+    """Whether the end is missing: its bytes cannot occur in a scan, but before one (a thumbnail has its own)."""
+    if jpeg.rfind(_JPEG_END, -64) >= 0:  # nearly always; searching all of a frame takes a while
+        return False
+    return jpeg.rfind(_JPEG_END) <= jpeg.rfind(_JPEG_SCAN)

@@ -73,7 +73,7 @@ def export(
     configs : which configurations to write.
     options : see `Options`; its ``config`` is ignored.
     format : of the shards.
-    shard_size_bytes : size that a shard comes close to.
+    shard_size_bytes : size that no shard exceeds by much.
     workers : processes; None for one a core. The result does not depend on it.
     progress : called with the number of rows done and of all.
 
@@ -94,12 +94,14 @@ def export(
     if (finished := _finished(target, record)) is not None:
         return finished
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
+    raw = archive.raw_format
+    del archive  # hundreds of MB that the plans have no more need of
     with _working_in(target, incomplete, record):
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return finished
         for abandoned in incomplete.glob("**/.*.partial"):  # of a process that was killed
             abandoned.unlink(missing_ok=True)
-        jobs = plan_jobs(plans, per_config, archive.raw_format, format, shard_size_bytes, incomplete)
+        jobs = plan_jobs(plans, per_config, raw, format, shard_size_bytes, incomplete)
         run_jobs(jobs, workers or _cores(), progress)
         if find_layout(archive_path, Findings()).fingerprint() != record["archive"]["fingerprint"]:
             raise ConversionError(

@@ -24,7 +24,9 @@ from veriserum_hf.errors import ConversionError
 Format = Literal["parquet", "arrow"]
 DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
 # A group of rows is what a writer and a reader hold in memory.
-_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 100, 16_000_000
+_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
+# However small an archive is, there are shards enough for several workers; their number is not a matter of workers.
+_SHARDS_TO_SHARE_OUT, _FEWEST_ROWS_PER_SHARD = 16, 200
 _SAMPLED_ROWS = 8
 
 _worker_state: Any = None  # in a worker process: rows done by all workers, and whether to stop
@@ -149,7 +151,7 @@ def plan_jobs(
     ----------
     plans, options : by configuration.
     raw, format : see `ShardJob`.
-    shard_size_bytes : size that shards come close to.
+    shard_size_bytes : size that no shard exceeds by much.
     incomplete : folder of unfinished work. The division into shards is kept there: going on with it later does
         not depend on the sample of rows that it was judged by.
 
@@ -182,7 +184,9 @@ def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
 
 
 def _divided(config: str, plan: Plan, shard_size_bytes: int, bytes_per_row: float) -> Iterator[Shard]:
-    rows_per_shard = max(1, int(shard_size_bytes / bytes_per_row))
+    all_rows = sum(rows.num_rows for rows in plan.splits.values())
+    shared_out = max(_FEWEST_ROWS_PER_SHARD, all_rows // _SHARDS_TO_SHARE_OUT)
+    rows_per_shard = max(1, min(int(shard_size_bytes / bytes_per_row), shared_out))
     rows_per_group = max(1, min(_MOST_ROWS_PER_GROUP, int(_BYTES_PER_GROUP / bytes_per_row)))
     for split, rows in plan.splits.items():
         count = -(-rows.num_rows // rows_per_shard)
