@@ -35,3 +35,10 @@ def test_the_readme_and_the_card_draw_the_same_rig():
     card = (README.parent / "veriserum_hf" / "dataset" / "card_template.md").read_text()
     drawing = re.compile(r"```text\n.*?```", re.DOTALL)
     assert drawing.search(card)[0] == drawing.search(README.read_text())[0]
+
+
+def test_the_figures_are_those_of_the_committed_benchmark():
+    results = (README.parent / "tests" / "benchmarks" / "RESULTS.md").read_text()
+    rows = [line for line in results.splitlines() if line.startswith("|")]
+    assert len(rows) > 5
+    assert "\n".join(rows) in README.read_text()
