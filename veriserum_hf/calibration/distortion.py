@@ -250,22 +250,23 @@ def _lookup(
     distortion: Distortion, size: int, frame_shape: tuple[int, int]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Frame column and row of every corrected pixel, and where they are valid: (size, size) each."""
+    height, width = frame_shape
+    map_x, map_y = np.empty((size, size), np.float32), np.empty((size, size), np.float32)
+    valid = np.empty((size, size), dtype=bool)
     along = np.arange(size)
     h_mm, v_mm = px_to_mm(np.stack([along, along], axis=1), size).T
-    start_x, start_y = chebyshev.chebgrid2d(h_mm / FIELD_MM, v_mm / FIELD_MM, distortion._rough_inverse)
-    x_px, y_px = np.empty((size, size)), np.empty((size, size))
     for first in range(0, size, 32):  # strips stay in the processor's cache
         rows = slice(first, first + 32)
+        start_x, start_y = chebyshev.chebgrid2d(h_mm / FIELD_MM, v_mm[rows] / FIELD_MM, distortion._rough_inverse)
         grid_mm = np.meshgrid(h_mm, v_mm[rows])
-        x_px[rows], y_px[rows] = distortion._newton(
-            (start_x[:, rows].T, start_y[:, rows].T), (grid_mm[0], grid_mm[1])
-        )
-    valid = np.isfinite(x_px)
+        x_px, y_px = distortion._newton((start_x.T, start_y.T), (grid_mm[0], grid_mm[1]))
+        valid[rows] = np.isfinite(x_px)
+        map_x[rows] = _in_resized_frame(x_px, RAW_WIDTH_PX, width)
+        map_y[rows] = _in_resized_frame(y_px, RAW_HEIGHT_PX, height)
+    return map_x, map_y, valid
 
-    def in_frame(raw_px: FloatArray, raw_size: int, frame_size: int) -> NDArray[np.float32]:
-        # A frame of another pixel size shows the same field, resized about the pixels' edges.
-        position = np.clip((raw_px + 0.5) * (frame_size / raw_size) - 0.5, 0, frame_size - 1)
-        return np.where(valid, position, _OUTSIDE_PX).astype(np.float32)
 
-    height, width = frame_shape
-    return in_frame(x_px, RAW_WIDTH_PX, width), in_frame(y_px, RAW_HEIGHT_PX, height), valid
+def _in_resized_frame(raw_px: FloatArray, raw_size: int, frame_size: int) -> FloatArray:
+    """Position in a frame of another pixel size, which shows the same field, resized about the pixels' edges."""
+    position = np.clip((raw_px + 0.5) * (frame_size / raw_size) - 0.5, 0, frame_size - 1)
+    return np.where(np.isfinite(raw_px), position, _OUTSIDE_PX)

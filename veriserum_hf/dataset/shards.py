@@ -179,8 +179,12 @@ def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
     """Judged by a few finished rows from everywhere in the plan."""
     every = pa.concat_tables(plan.splits.values())
     sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
-    table, _ = convert(every.take(pa.array(sample)), options, raw)
-    return float(table.nbytes / table.num_rows) if table.num_rows else 1_000_000.0
+    sizes = [
+        (table.nbytes, table.num_rows)
+        for table, _ in (convert(every.take(pa.array([index])), options, raw) for index in sample)
+    ]
+    bytes_made, rows_made = map(sum, zip(*sizes, strict=True))
+    return bytes_made / rows_made if rows_made else 1_000_000.0
 
 
 def _divided(config: str, plan: Plan, shard_size_bytes: int, bytes_per_row: float) -> Iterator[Shard]:
