@@ -397,7 +397,8 @@ def test_an_error_says_how_many_more_there_are(download):
         download.read()
 
 
-def test_each_kind_has_a_frame_of_its_own(download):
+@pytest.mark.parametrize("obsolete", [0, 1])
+def test_each_kind_has_a_frame_of_its_own(download, obsolete):
     """Targets come from the robot, refined poses from the registration: one may have the source as origin."""
     before = {row["pose_id"]: row["translation_mm"] for row in download.read().poses.to_pylist()}
     download.sql(
@@ -407,6 +408,7 @@ def test_each_kind_has_a_frame_of_its_own(download):
         " ty = ty - (SELECT principalp_v_bs FROM source_int_calibration s WHERE s.id = source_int_calibration_id)"
         " WHERE method = 'ROBOT'"
     )
+    download.sql(f"UPDATE poses SET obsolete = {obsolete} WHERE method = 'ROBOT'")
     archive = download.read()
     assert "target: origin at the bs source" in archive.decisions["pose_frame"].answer
     assert "refined: origin at the bs intensifier" in archive.decisions["pose_frame"].answer

@@ -149,15 +149,17 @@ def _in_world(rows: PoseRows, references: References, kinds: NDArray[np.str_], s
     from_intensifier = _in_field(rows, references, stored_mm)
     from_source = _in_field(rows, references, stored_mm + shift)
     # Where a calibration is unusable, that is the problem, not its poses.
-    used = rows.used & np.isin(rows.sources, list(references.rigs))
+    located = rows.sound & np.isin(rows.sources, list(references.rigs))
     world_mm, answers, evidence = stored_mm.copy(), {}, []
-    for kind in np.unique(kinds[used]).tolist():
-        of_kind = used & (kinds == kind)
-        count = int(of_kind.sum())
-        by_intensifier, by_source = int(from_intensifier[of_kind].sum()), int(from_source[of_kind].sum())
+    for kind in np.unique(kinds[located]).tolist():
+        of_kind = located & (kinds == kind)
+        current = of_kind & ~rows.obsolete
+        voters = current if current.any() else of_kind  # a kind may have been marked obsolete as a whole
+        count = int(voters.sum())
+        by_intensifier, by_source = int(from_intensifier[voters].sum()), int(from_source[voters].sum())
         found = (
             f"{by_intensifier} of {count} {kind} poses lie in a plane's field with the origin at the bs intensifier, "
-            f"{by_source} with the origin at the bs source; median tz is {np.median(stored_mm[of_kind, 2]):.1f} mm"
+            f"{by_source} with the origin at the bs source; median tz is {np.median(stored_mm[voters, 2]):.1f} mm"
         )
         if max(by_intensifier, by_source) * 2 < count:
             rows.findings.problem(
@@ -165,8 +167,10 @@ def _in_world(rows: PoseRows, references: References, kinds: NDArray[np.str_], s
                 rows.where,
                 f"the frame of the poses cannot be told: {found}",
                 "Poses are expected in mm with tz near 381 (bs intensifier) or -1480 (bs source); check the unit.",
-                structural=True,
+                structural=bool(current.any()),
             )
+            if not current.any():
+                rows.sound &= ~of_kind  # left out, as any obsolete pose with a fault
             continue
         source_origin = by_source > by_intensifier
         answers[kind] = f"origin at the bs {'source' if source_origin else 'intensifier'}"
@@ -194,7 +198,7 @@ def _check_fields(
         ),
         "Bring all poses of a kind into one frame, or mark this one obsolete.",
     )
-    for row in np.flatnonzero(of_kind & ~inside & ~inside_by_other):
+    for row in np.flatnonzero(of_kind & ~rows.obsolete & ~inside & ~inside_by_other):
         rows.findings.problem(
             "pose outside",
             f"{rows.where}, id {rows.ids[row]}",
