@@ -33,3 +33,11 @@ class FrameError(VeriserumError):
 
 class ConversionError(VeriserumError):
     """A conversion that cannot start or go on: output folder, options, disk."""
+
+
+class SimulationError(VeriserumError):
+    """A simulation that cannot start or go on: output folder, options, disk."""
+
+
+class WorkerError(VeriserumError):
+    """A worker process that has ended before its work."""

@@ -340,9 +340,7 @@ def test_another_conversion_does_not_mix_with_an_unfinished_one(tiny, tmp_path):
     incomplete = tmp_path / "out.incomplete"
     incomplete.mkdir()
     (incomplete / "record.json").write_text('{"options": "others"}')
-    with pytest.raises(
-        ConversionError, match="holds an unfinished conversion of another archive, or with other options"
-    ):
+    with pytest.raises(ConversionError, match="holds an unfinished conversion with other input, options or versions"):
         export(tiny.root, tmp_path / "out")
 
 

@@ -11,14 +11,12 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import datasets
-from filelock import FileLock, Timeout
 
 import veriserum_hf
 from veriserum_hf.archive.archive import VeriserumArchive
@@ -27,9 +25,11 @@ from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
 from veriserum_hf.dataset.provenance import library_versions, source_hash
-from veriserum_hf.dataset.shards import DATA, Format, ShardJob, plan_jobs, run_jobs, write_file
+from veriserum_hf.dataset.shards import DATA, Format, ShardJob, plan_jobs
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
+from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
+from veriserum_hf.jobs.pool import cores, run_jobs
 
 _RECORD = "conversion.json"
 
@@ -87,7 +87,6 @@ def export(
     """
     options = options or Options()
     target = Path(output).expanduser().absolute()
-    incomplete = target.with_name(target.name + ".incomplete")
     archive = VeriserumArchive(archive_path)
     per_config = {config: replace(options, config=config) for config in configs}
     record = _record(archive, options, configs, format, shard_size_bytes)
@@ -96,24 +95,20 @@ def export(
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
     raw = archive.raw_format
     del archive  # hundreds of MB that the plans have no more need of
-    with _working_in(target, incomplete, record):
+    with working_for(target, record, "conversion", ConversionError) as incomplete:
+        (incomplete / DATA).mkdir(exist_ok=True)
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return finished
         for abandoned in incomplete.glob("**/.*.partial"):  # of a process that was killed
             abandoned.unlink(missing_ok=True)
         jobs = plan_jobs(plans, per_config, raw, format, shard_size_bytes, incomplete)
-        run_jobs(jobs, workers or _cores(), progress)
+        run_jobs(jobs, workers or cores(), progress)
         if find_layout(archive_path, Findings()).fingerprint() != record["archive"]["fingerprint"]:
             raise ConversionError(
                 f"{archive_path} has changed while it was converted. {incomplete} may hold rows of both states: "
                 "remove it, then run again."
             )
         return _finish(record, plans, per_config, jobs, target, incomplete)
-
-
-def _cores() -> int:
-    """Cores that this process may use; on a cluster, fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _record(
@@ -144,36 +139,8 @@ def _finished(target: Path, record: dict[str, Any]) -> ConversionResult | None:
             f"{target} exists and is not the result of this conversion (same archive, options and versions). "
             "Nothing was changed. Choose another folder, or remove this one."
         )
-    shutil.rmtree(target.with_name(target.name + ".incomplete"), ignore_errors=True)  # if killed while tidying up
+    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed while tidying up
     return ConversionResult(target, found["counts"], rejected)
-
-
-@contextmanager
-def _working_in(target: Path, incomplete: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Hold the folder of unfinished work, made anew or left by the same conversion; say what the disk says."""
-    if target.is_mount():
-        raise ConversionError(
-            f"{target} is a mount point and cannot be put in place in one step. Choose a folder in it."
-        )
-    try:
-        (incomplete / DATA).mkdir(parents=True, exist_ok=True)
-        with FileLock(incomplete / "lock", timeout=0):
-            record_file = incomplete / "record.json"
-            if not record_file.exists():
-                write_file(record_file, json.dumps(record))
-            elif json.loads(record_file.read_text()) != json.loads(json.dumps(record)):
-                raise ConversionError(
-                    f"{incomplete} holds an unfinished conversion of another archive, or with other options or "
-                    "versions. Finish it with those, choose another folder, or remove it."
-                )
-            yield
-    except Timeout:
-        raise ConversionError(f"Another conversion is writing to {incomplete}. Wait for it, or stop it.") from None
-    except OSError as error:
-        raise ConversionError(
-            f"Cannot write below {incomplete}: {error.strerror or error}. Finished shards are kept: make room or "
-            "give the folder's rights, then run the same command again."
-        ) from error
 
 
 def _finish(
@@ -206,10 +173,7 @@ def _finish(
     write_file(data / "splits.json", json.dumps(splits, indent=1))
     write_card(data / "README.md", {config: options[config] for config in sizes}, sizes, jobs[0].format)
     write_file(data / _RECORD, json.dumps(record | {"counts": counts}, indent=1))
-    if target.exists():
-        target.rmdir()  # empty, or it would not have come this far
-    data.rename(target)
-    shutil.rmtree(incomplete)
+    put_in_place(data, target)
     return ConversionResult(target, counts, rejected)
 
 

@@ -1,13 +1,8 @@
-"""Shards of a conversion: which rows go where, each written in one step, by one process or several."""
+"""Shards of a conversion: which rows go where, each written in one step."""
 
 import json
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +14,7 @@ import pyarrow.parquet as pq
 from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
-from veriserum_hf.errors import ConversionError
+from veriserum_hf.jobs.folder import write_file
 
 Format = Literal["parquet", "arrow"]
 DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
@@ -28,15 +23,6 @@ _MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
 # However small an archive is, there are shards enough for several workers; their number is not a matter of workers.
 _SHARDS_TO_SHARE_OUT, _FEWEST_ROWS_PER_SHARD = 16, 200
 _SAMPLED_ROWS = 8
-
-_worker_state: Any = None  # in a worker process: rows done by all workers, and whether to stop
-
-
-def write_file(path: Path, text: str) -> None:
-    """Write a small file so that it appears whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 @dataclass(frozen=True)
@@ -86,6 +72,11 @@ class ShardJob:
     def record(self) -> Path:
         """Rejected rows and sizes of the shard; written before the shard appears under its name."""
         return self.incomplete / f"{self.shard.file_name(self.format).replace('/', '-')}.json"
+
+    @property
+    def units(self) -> int:
+        """Rows, which progress is counted in."""
+        return self.shard.rows
 
     @property
     def done(self) -> bool:
@@ -198,82 +189,3 @@ def _divided(config: str, plan: Plan, shard_size_bytes: int, bytes_per_row: floa
         for index in range(count):
             size = edges[index + 1] - edges[index]
             yield Shard(config, split, index, count, edges[index], size, rows_per_group)
-
-
-def run_jobs(jobs: list[ShardJob], workers: int, progress: Callable[[int, int], None] | None) -> None:
-    """Run the jobs that are not done, the long ones first, in this process or in several."""
-    total = sum(job.shard.rows for job in jobs)
-    done_before = sum(job.shard.rows for job in jobs if job.done)
-    report = progress or (lambda done, all: None)
-    report(done_before, total)
-    waiting = sorted((job for job in jobs if not job.done), key=lambda job: -job.shard.rows)
-    if workers == 1 or len(waiting) <= 1:
-        done = done_before
-
-        def advance(rows: int) -> None:
-            nonlocal done
-            done += rows
-            report(done, total)
-
-        for job in waiting:
-            job.run(advance)
-        return
-    # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
-    context = multiprocessing.get_context("spawn")
-    state = (context.Value("q", 0), context.Event())
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
-    try:
-        with _interrupts_held():  # the workers start with the first submission, and inherit it
-            pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
-        while pending:
-            finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            report(done_before + state[0].value, total)
-            for future in finished:
-                future.result()
-    except BrokenProcessPool as error:
-        raise ConversionError(
-            "A worker process was killed, perhaps for want of memory. Finished shards are kept: run the same command "
-            "again, with fewer --workers."
-        ) from error
-    finally:
-        state[1].set()
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts back, for processes started in here for good: the parent is told and says when to stop."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` has to do
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker(*state: Any) -> None:
-    global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
-    _worker_state = state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed: it would wait for work for ever, or race with the next run."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _run_in_worker(job: ShardJob) -> None:
-    counter, stop = _worker_state
-
-    def advance(rows: int) -> None:
-        with counter.get_lock():
-            counter.value += rows
-        if stop.is_set():
-            raise ConversionError("stopped")
-
-    job.run(advance)

@@ -1,0 +1,68 @@
+"""The folder that unfinished work is kept in until it is whole: ``OUT.incomplete`` beside ``OUT``."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from veriserum_hf.errors import VeriserumError
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.replace(path)
+
+
+def incomplete_folder(target: Path) -> Path:
+    """Where unfinished work for a folder is kept."""
+    return target.with_name(target.name + ".incomplete")
+
+
+@contextmanager
+def working_for(target: Path, record: dict[str, Any], what: str, error: type[VeriserumError]) -> Iterator[Path]:
+    """Hold the folder of unfinished work, made anew or left by the same work; say what the disk says.
+
+    Parameters
+    ----------
+    target : folder that is to be made.
+    record : what makes two pieces of work the same, as JSON.
+    what : what it is called in messages, such as ``"conversion"``.
+    error : raised where the folder cannot be used.
+
+    """
+    incomplete = incomplete_folder(target)
+    if target.is_mount():
+        raise error(f"{target} is a mount point and cannot be put in place in one step. Choose a folder in it.")
+    try:
+        incomplete.mkdir(parents=True, exist_ok=True)
+        with FileLock(incomplete / "lock", timeout=0):
+            record_file = incomplete / "record.json"
+            if not record_file.exists():
+                write_file(record_file, json.dumps(record))
+            elif json.loads(record_file.read_text()) != json.loads(json.dumps(record)):
+                raise error(
+                    f"{incomplete} holds an unfinished {what} with other input, options or versions. Finish it with "
+                    "those, choose another folder, or remove it."
+                )
+            yield incomplete
+    except Timeout:
+        raise error(f"Another {what} is writing to {incomplete}. Wait for it, or stop it.") from None
+    except OSError as problem:
+        raise error(
+            f"Cannot write below {incomplete}: {problem.strerror or problem}. What is finished is kept: make room or "
+            "give the folder's rights, then run the same command again."
+        ) from problem
+
+
+def put_in_place(whole: Path, target: Path) -> None:
+    """Make a finished folder below the unfinished work the target, in one step, and tidy up."""
+    if target.exists():
+        target.rmdir()  # empty, or the work would not have come this far
+    whole.rename(target)
+    shutil.rmtree(incomplete_folder(target))

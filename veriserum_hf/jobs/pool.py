@@ -1,0 +1,127 @@
+"""Jobs that are done by one process or several, each of them wholly or not at all."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from veriserum_hf.errors import WorkerError
+
+_worker_state: Any = None  # in a worker process: units done by all workers, and whether to stop
+
+
+class Job(Protocol):
+    """A piece of work; ``units`` is its size, such as the rows or frames that it makes."""
+
+    @property
+    def units(self) -> int:
+        """Size of the job, in what progress is counted in."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do."""
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Do it, calling ``advance`` with the units that were done since the last call."""
+
+
+def cores() -> int:
+    """Cores that this process may use; on a cluster, fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], None] | None) -> None:
+    """Run the jobs that are not done, the long ones first, in this process or in several.
+
+    Parameters
+    ----------
+    jobs : what there is to do; they travel to other processes.
+    workers : processes; 1 is this one.
+    progress : called with the number of units done and of all.
+
+    Raises
+    ------
+    WorkerError
+        If a worker process was killed from outside.
+
+    """
+    total = sum(job.units for job in jobs)
+    done_before = sum(job.units for job in jobs if job.done)
+    report = progress or (lambda done, all: None)
+    report(done_before, total)
+    waiting = sorted((job for job in jobs if not job.done), key=lambda job: -job.units)
+    if workers == 1 or len(waiting) <= 1:
+        done = done_before
+
+        def advance(units: int) -> None:
+            nonlocal done
+            done += units
+            report(done, total)
+
+        for job in waiting:
+            job.run(advance)
+        return
+    # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
+    context = multiprocessing.get_context("spawn")
+    state = (context.Value("q", 0), context.Event())
+    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
+    try:
+        with _interrupts_held():  # the workers start with the first submission, and inherit it
+            pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
+        while pending:
+            finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+            report(done_before + state[0].value, total)
+            for future in finished:
+                future.result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            "A worker process was killed, perhaps for want of memory. What is finished is kept: run the same command "
+            "again, with fewer --workers."
+        ) from error
+    finally:
+        state[1].set()
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back, for processes started in here for good: the parent is told and says when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` has to do
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(*state: Any) -> None:
+    global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
+    _worker_state = state
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed: it would wait for work for ever, or race with the next run."""
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_in_worker(job: Job) -> None:
+    counter, stop = _worker_state
+
+    def advance(units: int) -> None:
+        with counter.get_lock():
+            counter.value += units
+        if stop.is_set():
+            raise WorkerError("stopped")
+
+    job.run(advance)
