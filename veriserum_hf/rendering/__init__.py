@@ -1,0 +1,1 @@
+"""Simulated X-ray images and outlines of meshes."""
