@@ -13,8 +13,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import trimesh
-from manifold3d import CrossSection, FillRule, Manifold, Mesh64, OpType
+from manifold3d import CrossSection, FillRule, Manifold, OpType
 from numpy.typing import ArrayLike, NDArray
+
+from veriserum_hf.simulation.solids import mesh_of
 
 FloatArray = NDArray[np.float64]
 Material = Literal["steel", "aluminium", "PMMA", "cement"]
@@ -28,8 +30,6 @@ _JAW_UZ_MM: Outline = [
     *((71, 23.5), (85, 22.5), (97, 50), (102, 85), (43, 85)),
 ]
 _WING_UZ_MM: Outline = [(37, 24), (40, 14), (58, 14.5), (84, 20), (90, 34), (47, 40)]
-# Corners lie on this grid: the same ones in every process, and none apart by rounding alone.
-_GRID_MM = 2.0**-14
 _SMALLEST_DETAIL_MM = 0.004
 
 
@@ -78,7 +78,8 @@ def holder(
     post_mm, pieces = builders[component](rng)
     T_implant_holder = np.column_stack([_axes(axis, rng), np.asarray(start_mm) + post_mm * axis])
     return tuple(
-        Solid(_mesh(solid.transform(T_implant_holder)), material) for material, solid in _apart(pieces).items()
+        Solid(mesh_of(solid.transform(T_implant_holder), _SMALLEST_DETAIL_MM), material)
+        for material, solid in _apart(pieces).items()
     )
 
 
@@ -206,15 +207,3 @@ def _turned(outline_rz_mm: Outline, segments: int = 20) -> Manifold:
     """Solid turned about z; the outline (radius, z) runs from one end to the other."""
     outline = [(0.0, outline_rz_mm[0][1]), *outline_rz_mm, (0.0, outline_rz_mm[-1][1])]
     return Manifold.revolve(CrossSection([outline], FillRule.NonZero), segments)
-
-
-def _mesh(solid: Manifold) -> trimesh.Trimesh:
-    """Closed mesh of a solid; its order depends on the shape alone."""
-    rough = solid.simplify(_SMALLEST_DETAIL_MM).to_mesh64()
-    on_grid = np.round(np.asarray(rough.vert_properties)[:, :3] / _GRID_MM) * _GRID_MM + 0.0  # no -0.0
-    mesh = Manifold(Mesh64(on_grid, rough.tri_verts.copy())).simplify(_SMALLEST_DETAIL_MM).to_mesh64()
-    vertices, faces = np.asarray(mesh.vert_properties)[:, :3], np.asarray(mesh.tri_verts).astype(np.int64)
-    order = np.lexsort(vertices.T)
-    faces = np.argsort(order)[faces]
-    faces = np.take_along_axis(faces, (faces.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
-    return trimesh.Trimesh(vertices[order], faces[np.lexsort(faces.T)], process=False)
