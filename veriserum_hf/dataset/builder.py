@@ -20,9 +20,9 @@ from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
-from veriserum_hf.dataset.provenance import source_hash
 from veriserum_hf.dataset.schema import CONFIGS
 from veriserum_hf.errors import ArchiveError
+from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, source_hash
 
 NAME = "veriserum"
 VERSION = "1.0.0"
@@ -116,4 +116,4 @@ def _copied(table: pa.Table, first: int) -> pa.Table:
 
 def register() -> None:
     """Make ``load_dataset("veriserum", ...)`` find this builder."""
-    _PACKAGED_DATASETS_MODULES[NAME] = (__name__, source_hash())
+    _PACKAGED_DATASETS_MODULES[NAME] = (__name__, source_hash(*ROOMS_OF_ROWS))

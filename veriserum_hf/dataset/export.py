@@ -24,12 +24,12 @@ from veriserum_hf.archive.layout import find_layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
-from veriserum_hf.dataset.provenance import library_versions, source_hash
 from veriserum_hf.dataset.shards import DATA, Format, ShardJob, plan_jobs
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
 from veriserum_hf.jobs.pool import cores, run_jobs
+from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, library_versions, source_hash
 
 _RECORD = "conversion.json"
 
@@ -116,7 +116,8 @@ def _record(
 ) -> dict[str, Any]:
     """What makes two conversions the same."""
     choices = {name: value for name, value in asdict(options).items() if name != "config"}
-    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(), "datasets": datasets.__version__}
+    source = source_hash(*ROOMS_OF_ROWS)
+    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source, "datasets": datasets.__version__}
     return {
         "versions": versions | library_versions(),
         "options": choices | {"configs": list(configs), "format": format, "shard_size_bytes": shard_size_bytes},

@@ -1,4 +1,4 @@
-"""What shapes the rows beside the archive and the options: this package's source, and the libraries below it."""
+"""What shapes a result beside its input and options: this package's source, and the libraries below it."""
 
 import hashlib
 import json
@@ -10,18 +10,20 @@ import pyarrow as pa
 import scipy
 
 _PACKAGE = Path(__file__).parents[1]
-_ROOMS_THAT_SHAPE_ROWS = ("geometry", "calibration", "archive", "dataset")
+# Rooms that shape the rows of a data set, and the frames of a simulated archive.
+ROOMS_OF_ROWS = ("geometry", "calibration", "archive", "dataset")
+ROOMS_OF_SIMULATION = ("geometry", "calibration", "rendering", "simulation")
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that shape the rows."""
+    """Versions of the libraries that shape every result."""
     return {library.__name__: library.__version__ for library in (cv2, np, pa, scipy)}
 
 
-def source_hash() -> str:
-    """Hash of every module of this package, and every version of a library, that shapes the rows."""
+def source_hash(*rooms: str) -> str:
+    """Hash of the modules of these rooms of the package, and of the libraries' versions."""
     digest = hashlib.sha256(json.dumps(library_versions()).encode())
-    for room in _ROOMS_THAT_SHAPE_ROWS:
+    for room in rooms:
         for source in sorted((_PACKAGE / room).glob("*.*")):
             digest.update(source.read_bytes())
     return digest.hexdigest()

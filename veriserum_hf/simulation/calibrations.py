@@ -1,0 +1,93 @@
+"""Calibrations of a simulated fluoroscope, and the bead grid that shows its distortion."""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.geometry.rig import mm_to_px, pixel_size_mm
+from veriserum_hf.simulation.imaging import Imaging, Picture, canvas_margin_px
+
+FloatArray = NDArray[np.float64]
+
+# The lab's phantom `sipla_grid`: lead beads on a square lattice, its corners cut off, and one bead more that tells
+# its orientation. It hangs on the intensifier, whose mm are counted from its middle.
+BEADS_PER_SIDE = 45
+BEAD_PITCH_MM = 7.0
+BEAD_DIAMETER_MM = 2.0
+CUT_CORNER = 11  # beads that the first row of a corner lacks; the next lacks one less
+ORIENTATION_BEAD = (5, 39)
+_FINENESS = 8  # rays per canvas pixel and axis through a bead
+
+
+def random_distortion(rng: np.random.Generator) -> Distortion:
+    """A shift, a turn, a pincushion and an S-shaped twist, as large as in the published calibrations."""
+    x, y = np.zeros((4, 4)), np.zeros((4, 4))
+    x[0, 0], y[0, 0] = rng.uniform(-6, 6, 2)
+    x[1, 0], y[0, 1] = rng.uniform(1.01, 1.025, 2)
+    x[0, 1], y[1, 0] = rng.uniform(-0.03, 0.03, 2)
+    pincushion, twist = rng.uniform(-1.2e-6, -0.5e-6), rng.uniform(-4e-7, 4e-7)
+    x[3, 0] = x[1, 2] = y[2, 1] = y[0, 3] = pincushion
+    x[2, 1], x[0, 3], y[3, 0], y[1, 2] = twist, twist, -twist, -twist
+    by_power = np.outer([1, 1e-2, 1e-4, 1e-6], [1, 1e-2, 1e-4, 1e-6])
+    x += by_power * rng.normal(0, 0.02, (4, 4))
+    y += by_power * rng.normal(0, 0.02, (4, 4))
+    turn = np.radians(rng.uniform(-1.5, 1.5))
+    rotation = (np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn))
+    return Distortion(
+        tuple(x.ravel().tolist()),
+        tuple(y.ravel().tolist()),
+        float(rng.uniform(0.222, 0.229)),
+        tuple(rng.normal((-191, 178), 2).tolist()),
+        tuple(map(float, rotation)),
+    )
+
+
+def random_source(rng: np.random.Generator) -> dict[str, float]:
+    """Principal points and distances, mm, in the published ranges, by column of ``source_int_calibration``."""
+    low_high = {"h_fs": (-11.49, -10.14), "v_fs": (0.68, 2.03), "h_bs": (2.04, 8.16), "v_bs": (-8.84, -4.76)}
+    row = {f"principalp_{axis}": round(rng.uniform(*span), 4) for axis, span in low_high.items()}
+    return row | {"sid_fs": float(rng.choice([1851.35, 1860.54])), "sid_bs": 1860.54}
+
+
+def grid_beads_mm() -> FloatArray:
+    """Positions (1762, 2) mm, X right and Y up, of the grid phantom's beads; the last tells the orientation."""
+    index = np.arange(BEADS_PER_SIDE)
+    first, second = np.meshgrid(index, index, indexing="ij")
+    to_edge = np.minimum(first, BEADS_PER_SIDE - 1 - first) + np.minimum(second, BEADS_PER_SIDE - 1 - second)
+    kept = to_edge >= CUT_CORNER
+    beads = np.stack([first[kept], second[kept]], axis=1)
+    return BEAD_PITCH_MM * (np.vstack([beads, ORIENTATION_BEAD]) - (BEADS_PER_SIDE - 1) / 2)
+
+
+@lru_cache(maxsize=2)
+def _bead_coverage(size: int) -> tuple[NDArray[np.intp], Picture]:
+    """Flat indices of canvas pixels that a bead may touch, and the chords, mm, of the rays through each pixel."""
+    margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
+    radius_mm = BEAD_DIAMETER_MM / 2
+    center_px = mm_to_px(grid_beads_mm(), size) + margin
+    reach = int(np.ceil(radius_mm / pitch_mm)) + 1
+    offsets = np.arange(-reach, reach + 1)
+    columns, rows = (np.rint(center_px[:, axis, None]).astype(np.intp) + offsets for axis in (0, 1))
+    fine = (np.arange(_FINENESS) + 0.5) / _FINENESS - 0.5
+    x_mm, y_mm = (
+        ((index[..., None] + fine).reshape(len(index), -1) - center_px[:, axis, None]) * pitch_mm
+        for axis, index in enumerate((columns, rows))
+    )
+    squared = radius_mm**2 - x_mm[:, None, :] ** 2 - y_mm[:, :, None] ** 2
+    chords = 2 * np.sqrt(np.maximum(squared, 0)).astype(np.float32)
+    count = len(offsets)
+    chords = chords.reshape(-1, count, _FINENESS, count, _FINENESS).swapaxes(2, 3).reshape(-1, _FINENESS**2)
+    canvas = size + 2 * margin
+    return (rows[:, :, None] * canvas + columns[:, None, :]).ravel(), chords
+
+
+def grid_transmission(imaging: Imaging, size: int) -> Picture:
+    """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image."""
+    canvas = size + 2 * canvas_margin_px(size)
+    picture = np.ones(canvas * canvas, np.float32)
+    index, chords_mm = _bead_coverage(size)
+    per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
+    picture[index] *= np.exp(-per_mm * chords_mm).mean(axis=1)
+    return picture.reshape(canvas, canvas)

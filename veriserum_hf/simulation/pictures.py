@@ -1,0 +1,100 @@
+"""The picture files of a simulated archive, as jobs for one process or several."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from veriserum_hf.geometry.rig import PLANES, PlaneName
+from veriserum_hf.jobs.folder import write_file
+from veriserum_hf.simulation.imaging import Grey, Imaging
+from veriserum_hf.simulation.poses import pose_ids
+from veriserum_hf.simulation.scenario import draw_frame, draw_grid
+from veriserum_hf.simulation.settings import Settings
+
+_FRAMES_PER_JOB = 10
+
+
+@dataclass(frozen=True)
+class FrameJob:
+    """A few frames of a trial, both planes of each; ``numbers`` are those in their files' names, by frame."""
+
+    settings: Settings
+    trial_index: int
+    numbers: dict[int, tuple[int, ...]]
+    folder: Path
+
+    @property
+    def units(self) -> int:
+        """Dual-plane frames."""
+        return len(self.numbers)
+
+    @property
+    def done(self) -> bool:
+        """Whether every file is there."""
+        return all(path.exists() for frame in self.numbers for plane in PLANES for path in self._paths(frame, plane))
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Draw the frames that are not there."""
+        cv2.setNumThreads(1)  # the other cores have processes of their own
+        for frame in self.numbers:
+            for plane in PLANES:
+                if all(path.exists() for path in self._paths(frame, plane)):
+                    continue
+                picture = draw_frame(self.settings, self.trial_index, frame, plane)
+                data = _encoded(picture, self.settings.frame_format)
+                for path in self._paths(frame, plane):
+                    write_file(path, data)
+            advance(1)
+
+    def _paths(self, frame: int, plane: PlaneName) -> list[Path]:
+        ending = self.settings.frame_format
+        return [self.folder / f"{plane}_{n:06d}.{ending}" for n in self.numbers[frame]]
+
+
+@dataclass(frozen=True)
+class GridJob:
+    """One frame of the bead grid."""
+
+    settings: Settings
+    session_index: int
+    number: int
+    plane: PlaneName
+    folder: Path
+
+    units = 1
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Draw it."""
+        cv2.setNumThreads(1)
+        write_file(self._path, _encoded(draw_grid(self.settings, self.session_index, self.plane), "tif"))
+        advance(1)
+
+    @property
+    def _path(self) -> Path:
+        return self.folder / f"cal_{self.plane}_{self.number:06d}.tif"
+
+
+def _encoded(picture: Grey, ending: str) -> bytes:
+    """Content of a picture's file: JPEG as the download's, or plain TIFF as the lab's originals."""
+    how = (cv2.IMWRITE_JPEG_QUALITY, Imaging.jpeg_quality) if ending == "jpg" else (cv2.IMWRITE_TIFF_COMPRESSION, 1)
+    return bytes(cv2.imencode(f".{ending}", picture, how)[1])
+
+
+def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:
+    """Every frame of every trial, a few at a time."""
+    numbers: dict[tuple[int, int], tuple[int, ...]] = {
+        (index, frame): (id, id + 1) if settings.ids == "pose" else (1 + index * settings.frames_per_trial + frame,)
+        for index, frame, kind, id in pose_ids(settings)
+        if kind == "REFINED"
+    }
+    for index in range(settings.trials):
+        for first in range(0, settings.frames_per_trial, _FRAMES_PER_JOB):
+            frames = range(first, min(first + _FRAMES_PER_JOB, settings.frames_per_trial))
+            yield FrameJob(settings, index, {frame: numbers[index, frame] for frame in frames}, folder)

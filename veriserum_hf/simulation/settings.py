@@ -1,0 +1,111 @@
+"""What a user can choose about a simulated archive, and the random numbers that it is made from."""
+
+import re
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.errors import SimulationError
+
+FrameIds = Literal["measurement", "pose"]
+Rotations = Literal["quaternion", "euler"]
+PAIRS = 10  # two femoral by five tibial components
+
+
+class Stream(IntEnum):
+    """What random numbers are drawn for: an independent stream each, under the seed."""
+
+    SESSION = 0
+    TRIAL = 1
+    HOLDERS = 2
+    NOISE = 3
+    GRID_NOISE = 4
+    POSES = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is simulated.
+
+    Attributes
+    ----------
+    trials, frames_per_trial : how many; trials go through the activities and the implant pairs in turn.
+    pairs : how many of the ten implant pairs are used.
+    seed : other seeds give other motions, calibrations and pictures.
+    height_px : rows of the raw frames; the width is 1.04 times as much.
+    ids : what the number in a frame's name is, ``"measurement"`` or ``"pose"``.
+    rotation : how the pose table says it, ``"quaternion"`` or ``"euler"``.
+    csv : the authors' three CSV files instead of the database; rotations are Euler angles in them.
+    bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
+    nifti : also the implants as volumes.
+
+    """
+
+    trials: int = 20
+    frames_per_trial: int = 30
+    pairs: int = PAIRS
+    seed: int = 0
+    height_px: int = 1600
+    ids: FrameIds = "measurement"
+    rotation: Rotations = "quaternion"
+    csv: bool = False
+    bit_depth: Literal[8, 16] = 8
+    nifti: bool = False
+
+    def __post_init__(self) -> None:
+        whole = {
+            "trials": (1, 100_000),
+            "frames_per_trial": (1, 10_000),
+            "pairs": (1, PAIRS),
+            "seed": (0, 2**63 - 1),
+            "height_px": (100, 3200),
+        }
+        for name, (low, high) in whole.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise SimulationError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        choices = {"ids": ("measurement", "pose"), "rotation": ("quaternion", "euler"), "bit_depth": (8, 16)}
+        for name, expected in choices.items():
+            if getattr(self, name) not in expected:
+                raise SimulationError(
+                    f"{name} must be {' or '.join(map(repr, expected))}, got {getattr(self, name)!r}"
+                )
+        if self.csv and self.rotation != "euler":
+            raise SimulationError(
+                "the CSV files of the download hold Euler angles and no quaternions: ask for rotation 'euler' too, "
+                "or leave csv out"
+            )
+
+    @property
+    def frame_format(self) -> str:
+        """Ending of the raw frames' names."""
+        return "jpg" if self.bit_depth == 8 else "tif"
+
+    def rng(self, stream: Stream, *index: int) -> np.random.Generator:
+        """Random numbers for one thing, such as the noise of one frame."""
+        return np.random.default_rng((self.seed, stream, *index))
+
+
+def parse_height(text: str) -> int:
+    """Rows of a raw frame of a size such as ``1600`` or ``1664x1600``.
+
+    Raises
+    ------
+    SimulationError
+        If it is no such size, or does not have the shape of a raw frame.
+
+    """
+    match = re.fullmatch(r"(?:(\d{1,6})\s*[xX]\s*)?(\d{1,6})", text.strip())
+    if not match:
+        raise SimulationError(f"size must be the rows of a raw frame, such as 1600, or 1664x1600; got {text!r}")
+    height = int(match[2])
+    width = round(height * RAW_WIDTH_PX / RAW_HEIGHT_PX)
+    if match[1] and int(match[1]) != width:
+        raise SimulationError(
+            f"raw frames have the shape of {RAW_WIDTH_PX}x{RAW_HEIGHT_PX}: {height} rows go with {width} columns, "
+            f"got {text}"
+        )
+    return height

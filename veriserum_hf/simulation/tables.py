@@ -1,0 +1,183 @@
+"""The lab's tables, every column of them, and how they are written: one SQLite file, or the authors' CSV files."""
+
+import csv
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.geometry.pose import matrix_to_euler_zxy, matrix_to_quaternion
+from veriserum_hf.geometry.rig import PLANES, PlaneName
+
+FloatArray = NDArray[np.float64]
+Row = dict[str, Any]
+Tables = dict[str, list[Row]]
+
+DATABASE_NAME = "veriserumSqlite3_refined.db"
+FRAMES_FOLDER, ANATOMIES_FOLDER = "veriserum_collection_compressed", "veriserum_anatomies"
+CALIBRATION_FOLDER = "veriserum_calibration"
+CSV_NAMES = {
+    "poses": "veriserum_pose_reloaded_refined_all.csv",
+    "distortion_calibration": "distortion_calibration_reloaded.csv",
+    "source_int_calibration": "source_int_calibration_reloaded.csv",
+}
+_POSE_CSV_HEADER = (
+    "id,measurement_id,anatomy_id,tx,ty,tz,rz,rx,ry,update_timestamp,obsolete,git_hash,git_repo,"
+    "source_int_calibration_id,distortion_calibration_id"
+)
+_STARTED = datetime(2023, 4, 14, 9, 30)
+_UPDATED: Row = {"update_timestamp": "2023-06-01 12:00:00"}
+_STAMP: Row = {"git_hash": "0" * 40, "git_repo": "https://example.org/simulated"}
+_OPERATOR = "simulated@example.org"
+_PROTOCOL: Row = {"protocol_id": 1, **_UPDATED}
+_FILES = r"D:\Veriserum\simulated"
+# Per plane: tube current mA, tube voltage kV, exposure time ms, frames a second.
+_PER_PLANE = {"mA": 80.0, "kV": 80.0, "exposure_time": 8.0, "sampling_freq": 30.0}
+_EXPOSURE: Row = {f"{name}_{plane}": value for name, value in _PER_PLANE.items() for plane in ("fs", "bs")}
+_SETTING: Row = {"magnification": "m0", "exp_sid": 1860.0}
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial as the tables need it: the day (calibration set) it was made on, its measurements' ids in order."""
+
+    id: int
+    task: str
+    calibration_set_id: int
+    measurement_ids: Sequence[int]
+
+
+@dataclass(frozen=True)
+class CalibrationRows:
+    """The calibrations of one day: ids, distortion by plane, columns of the source-intensifier calibration."""
+
+    distortion_id: int
+    source_id: int
+    distortions: Mapping[PlaneName, Distortion]
+    source: Mapping[str, float]
+
+
+def session_tables(
+    trials: Sequence[TrialRow], anatomies: Mapping[int, tuple[str, str]], sampling_hz: float
+) -> Tables:
+    """Subjects, studies, anatomies (id to component and description), trials and measurements."""
+    rows: Tables = {
+        "subjects": [{"id": 1, "gender": "phantom", "birthdate": None, **_PROTOCOL, "path": _FILES}],
+        "studies": [{"id": 1, "name": "Veriserum", "description": "simulated by veriserum-hf", **_UPDATED}],
+        "calibration_set": [{"id": number} for number in sorted({trial.calibration_set_id for trial in trials})],
+        "anatomies": [
+            {"id": id, "subject_id": 1, "category": f"{component}_implant", "description": text}
+            | {**_PROTOCOL, "filetype": "stl"}
+            for id, (component, text) in anatomies.items()
+        ],
+        "trials": [],
+        "measurements": [],
+    }
+    exposure = _EXPOSURE | {f"sampling_freq_{plane}": sampling_hz for plane in ("fs", "bs")}
+    for n, trial in enumerate(trials):
+        started = _STARTED + timedelta(days=trial.calibration_set_id, minutes=2 * n)
+        dose = round(4e-5 * len(trial.measurement_ids), 6)  # mSv
+        path = rf"{_FILES}\trial_{trial.id:06d}"
+        row: Row = {"id": trial.id, "study_id": 1, "subject_id": 1, "calibration_set_id": trial.calibration_set_id}
+        row |= {"task": trial.task, **exposure, "radiation_fs": dose, "radiation_bs": dose}
+        row |= {"path": path, "vicon_path": rf"{path}\vicon", "protocol_id": 1, **_SETTING, **_UPDATED}
+        rows["trials"].append(row)
+        for k, measurement_id in enumerate(trial.measurement_ids):
+            moment = (started + timedelta(seconds=k / sampling_hz)).isoformat(" ", "milliseconds")
+            row = {"id": measurement_id, "trials_id": trial.id, "datetime": moment, **_PROTOCOL}
+            rows["measurements"].append(row)
+    return rows
+
+
+def calibration_tables(days: Sequence[CalibrationRows]) -> tuple[Tables, dict[tuple[int, PlaneName], int]]:
+    """Calibrations with their phantom recordings, and the number of each distortion's bead-grid frame by plane."""
+    tables: Tables = defaultdict(list)
+    grids: dict[tuple[int, PlaneName], int] = {}
+
+    def recorded(phantom: str, target: str, day: int) -> Row:
+        trial_id = 3 + 4 * len(tables["calibration_trials"])
+        row: Row = {"id": trial_id, "phantom": phantom, "target": target, **_EXPOSURE}
+        row |= {"path": rf"{_FILES}\{phantom}_{trial_id:06d}", **_SETTING, "protocol_id": 1}
+        tables["calibration_trials"].append(row | {"calibration_set_id": day, **_UPDATED})
+        moment = (_STARTED + timedelta(days=day, minutes=-trial_id)).isoformat(" ")
+        row = {"id": trial_id + 152, "calibration_trials_id": trial_id, "datetime": moment, **_PROTOCOL}
+        tables["calibration_measurements"].append(row | {"type": target})
+        return row
+
+    for day, calibration in enumerate(days, start=1):
+        row: Row = {"id": calibration.distortion_id}
+        for plane in PLANES:
+            frame = recorded("sipla_grid", plane, day)
+            row[f"calibration_trial_id_{plane}"] = frame["calibration_trials_id"]
+            grids[calibration.distortion_id, plane] = frame["id"]
+        row |= _UPDATED | {"obsolete": 0}
+        row |= {f"distortion_result_{plane}": calibration.distortions[plane].to_string() for plane in ("fs", "bs")}
+        row |= {"method": "polynomial", **_STAMP}
+        row |= {f"pixel_size_{axis}_{plane}": 0.225 for axis in "hv" for plane in ("fs", "bs")}
+        tables["distortion_calibration"].append(row | {"operator": _OPERATOR})
+    for day, calibration in enumerate(days, start=1):
+        row = {"id": calibration.source_id}
+        for plane in ("fs", "bs"):
+            row[f"calibration_trial_id_{plane}"] = recorded("sipla_cylinder", plane, day)["calibration_trials_id"]
+        row |= _UPDATED | dict(calibration.source) | {"obsolete": 0, "method": "cylinder", **_STAMP}
+        tables["source_int_calibration"].append(row | {"operator": _OPERATOR})
+    return dict(tables), grids
+
+
+def pose_row(
+    pose_id: int,
+    measurement_id: int,
+    anatomy_id: int,
+    T_world_implant: FloatArray,
+    *,
+    method: str,
+    obsolete: bool,
+    rotation: str,
+    source_id: int,
+    distortion_id: int,
+) -> Row:
+    """One row of ``poses``; ``rotation`` is ``"quaternion"`` (r0 to r3, scalar last), ``"euler"`` or ``"both"``."""
+    row: Row = {"id": pose_id, "measurement_id": measurement_id, "anatomy_id": anatomy_id, **_UPDATED}
+    row |= dict(zip(("tx", "ty", "tz"), T_world_implant[:3, 3].tolist(), strict=True))
+    R = T_world_implant[:3, :3]
+    if rotation != "euler":
+        row |= dict(zip(("r0", "r1", "r2", "r3"), matrix_to_quaternion(R).tolist(), strict=True))
+    if rotation != "quaternion":
+        row |= dict(zip(("rz", "rx", "ry"), matrix_to_euler_zxy(R).tolist(), strict=True))
+    row |= {"method": method, "obsolete": int(obsolete), **_STAMP}
+    row |= {"source_int_calibration_id": source_id, "distortion_calibration_id": distortion_id}
+    return row | {"operator": _OPERATOR}
+
+
+def write_database(path: Path, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Write every table into a new SQLite file; a column has the type of its first row's value."""
+    types = {int: "INTEGER", float: "REAL"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("BEGIN")
+        for table, rows in tables.items():
+            values = [list(row.values()) for row in rows]
+            first = next(iter(rows))
+            columns = [f"{name} {types.get(type(value), 'TEXT')}" for name, value in first.items()]
+            columns[0] += " PRIMARY KEY"
+            connection.execute(f"CREATE TABLE {table} ({', '.join(columns)})")
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608 - our own names
+
+
+def write_csv(folder: Path, tables: Mapping[str, Iterable[Row]]) -> None:
+    """Write the authors' three CSV files; their pose table holds refined poses only."""
+    for table, name in CSV_NAMES.items():
+        rows = list(tables[table])
+        columns = _POSE_CSV_HEADER.split(",") if table == "poses" else list(rows[0])
+        with (folder / name).open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in rows if table != "poses" or row["method"] == "REFINED")

@@ -1,0 +1,130 @@
+"""``veriserum simulate``: an archive in the layout of the download, from nothing, with the exact poses beside it.
+
+As a conversion does, it works below ``OUT.incomplete`` and puts ``OUT`` in place in one step at the end. Every frame
+appears under its name in one step and depends on the settings alone: an interrupted simulation goes on where it
+stopped, and its result is the same to the byte, whatever the number of processes.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import veriserum_hf
+from veriserum_hf.errors import SimulationError
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.jobs.folder import put_in_place, working_for, write_file
+from veriserum_hf.jobs.pool import Job, cores, run_jobs
+from veriserum_hf.jobs.provenance import ROOMS_OF_SIMULATION, library_versions, source_hash
+from veriserum_hf.simulation.activities import FRAME_RATE_HZ
+from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, write_nifti, write_stl
+from veriserum_hf.simulation.pictures import GridJob, frame_jobs
+from veriserum_hf.simulation.poses import pose_rows, write_truth
+from veriserum_hf.simulation.scenario import SESSIONS, session, trial
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.tables import (
+    ANATOMIES_FOLDER,
+    CALIBRATION_FOLDER,
+    DATABASE_NAME,
+    FRAMES_FOLDER,
+    CalibrationRows,
+    Tables,
+    TrialRow,
+    calibration_tables,
+    session_tables,
+    write_csv,
+    write_database,
+)
+
+TRUTH_NAME, RECORD_NAME = "truth.parquet", "simulation.json"
+_ARCHIVE = "archive"  # below the folder of unfinished work: what becomes the result
+
+
+def simulate(
+    output: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a simulated archive, or go on with one that was interrupted.
+
+    Parameters
+    ----------
+    output : folder to make; it must not exist, or be empty.
+    settings : what to simulate.
+    workers : processes; None for one a core. The result does not depend on it.
+    progress : called with the number of dual-plane frames done and of all.
+
+    Returns
+    -------
+    The finished folder. Beside the archive it holds ``truth.parquet``, the exact pose of every implant in every
+    frame, and ``simulation.json``, all settings and what was drawn for every trial.
+
+    Raises
+    ------
+    SimulationError
+        If the folder cannot be made: it holds something, belongs to another simulation, or the disk is full.
+
+    """
+    settings = settings or Settings()
+    target = Path(output).expanduser().absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SimulationError(
+            f"{target} is there already and not an empty folder. Nothing was changed. Choose another folder, or "
+            "remove this one."
+        )
+    source = source_hash(*ROOMS_OF_SIMULATION)
+    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source} | library_versions()
+    record = {"versions": versions, "settings": asdict(settings)}
+    with working_for(target, record, "simulation", SimulationError) as incomplete:
+        archive = incomplete / _ARCHIVE
+        for folder in (FRAMES_FOLDER, ANATOMIES_FOLDER, CALIBRATION_FOLDER):
+            (archive / folder).mkdir(parents=True, exist_ok=True)
+        for abandoned in archive.glob("*/*.partial"):  # of a process that was killed
+            abandoned.unlink()
+        days = [session(settings, index) for index in range(SESSIONS)]
+        calibrations, grids = calibration_tables(
+            [CalibrationRows(d.distortion_id, d.source_id, d.distortions, d.source) for d in days]
+        )
+        jobs: list[Job] = [*frame_jobs(settings, archive / FRAMES_FOLDER)]
+        if not settings.csv:  # nothing in the CSV files says what a phantom's frame belongs to
+            for n, day in enumerate(days):
+                for plane in PLANES:
+                    number = grids[day.distortion_id, plane]
+                    jobs.append(GridJob(settings, n, number, plane, archive / CALIBRATION_FOLDER))
+        for anatomy_id in sorted({id for pair in IMPLANT_PAIRS[: settings.pairs] for id in pair}):
+            write_stl(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}.stl")
+            if settings.nifti:
+                write_nifti(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}_HU10000_filled.nii")
+        run_jobs(jobs, workers or cores(), progress)
+        _write_tables(archive, settings, calibrations)
+        write_truth(archive / TRUTH_NAME, settings)
+        imaging = {trial(settings, n).id: asdict(trial(settings, n).imaging) for n in range(settings.trials)}
+        write_file(archive / RECORD_NAME, json.dumps(record | {"imaging_by_trial": imaging}, indent=1))
+        put_in_place(archive, target)
+    return target
+
+
+def _write_tables(archive: Path, settings: Settings, calibrations: Tables) -> None:
+    trials = []
+    for index in range(settings.trials):
+        shown = trial(settings, index)
+        first = shown.first_measurement_id
+        measurements = range(first, first + settings.frames_per_trial)
+        trials.append(TrialRow(shown.id, shown.trajectory.task, shown.session.id, measurements))
+    anatomies = {
+        id: (IMPLANTS[id].component, IMPLANTS[id].description)
+        for id in sorted({id for pair in IMPLANT_PAIRS[: settings.pairs] for id in pair})
+    }
+    tables = session_tables(trials, anatomies, FRAME_RATE_HZ) | calibrations | {"poses": [*pose_rows(settings)]}
+    if settings.csv:
+        write_csv(archive, tables)
+    else:
+        (archive / DATABASE_NAME).unlink(missing_ok=True)  # half written when the simulation was interrupted
+        try:
+            write_database(archive / DATABASE_NAME, tables)
+        except sqlite3.OperationalError as error:  # what a full disk is to SQLite
+            raise OSError(f"{DATABASE_NAME}: {error}") from error
