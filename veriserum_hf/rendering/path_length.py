@@ -74,7 +74,7 @@ def path_length_window(
     mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, size: int = 512, margin_px: int = 0
 ) -> Window:
     """Like `path_length`, but only where the mesh is seen, up to ``margin_px`` outside the image."""
-    _check_closed(mesh)
+    check_closed(mesh)
     in_camera = transform_points(plane.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64), mesh.vertices)
     nearest_mm = in_camera[:, 2].min()
     if not nearest_mm > 0:
@@ -93,7 +93,7 @@ def path_length_window(
     return Window(int(first[1]), int(first[0]), values)
 
 
-def _check_closed(mesh: trimesh.Trimesh) -> None:
+def check_closed(mesh: trimesh.Trimesh) -> None:
     """Raise ValueError where path lengths would mean nothing; trimesh keeps the answers with the mesh."""
     if not mesh.is_watertight:
         raise ValueError(
