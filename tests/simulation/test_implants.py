@@ -12,6 +12,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
+from veriserum_hf.errors import SimulationError
 from veriserum_hf.simulation import implants
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_mesh, write_nifti, write_stl
 
@@ -196,8 +197,8 @@ def test_voxels_fill_the_mesh(anatomy_id, tmp_path):
 
 def test_missing_nibabel_is_named_with_the_way_out(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    message = r'^NIfTI files need nibabel, which is missing: pip install "veriserum-hf\[nifti\]"$'
-    with pytest.raises(ImportError, match=message):
+    message = r'^NIfTI files need nibabel, which is not installed: pip install "veriserum-hf\[nifti\]"$'
+    with pytest.raises(SimulationError, match=message):
         write_nifti(1, tmp_path / "implant.nii")
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from veriserum_hf.archive.frames import RawFormat, read_frame
-from veriserum_hf.archive.layout import find_layout
+from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import COMPONENTS, References, read_poses
@@ -69,7 +69,7 @@ class VeriserumArchive:
 
     def __init__(self, path: str | os.PathLike[str], *, findings: Findings | None = None) -> None:
         self._findings = findings or Findings()
-        self.layout = find_layout(path, self._findings)
+        self.layout = self._find_layout(path)
         self._tables = read_tables(self.layout, self._findings)
         self._check_ids()
         self._check_paths()
@@ -83,9 +83,16 @@ class VeriserumArchive:
         self.calibration_frames = read_calibration_frames(self._tables, self.layout)
         if findings is None and self._findings.structural:
             raise self._findings.unusable()
-        # The only looks into frames.
+        self.raw_format = self._look_into_frames()
+
+    def _find_layout(self, path: str | os.PathLike[str]) -> Layout:
+        """Which files there are."""
+        return find_layout(path, self._findings)
+
+    def _look_into_frames(self) -> RawFormat:
+        """The only looks into frames."""
         paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
-        self.raw_format = RawFormat(self._decide_white_level(paths), self._decide_aspect(paths))
+        return RawFormat(self._decide_white_level(paths), self._decide_aspect(paths))
 
     @property
     def decisions(self) -> dict[str, Decision]:

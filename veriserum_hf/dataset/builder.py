@@ -7,11 +7,15 @@ every module that shapes the rows.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
+from datasets.data_files import DataFilesDict
+from datasets.load import DatasetModule, PackagedDatasetModuleFactory
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from veriserum_hf.archive.archive import VeriserumArchive
@@ -21,20 +25,26 @@ from veriserum_hf.archive.problems import Findings
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.schema import CONFIGS
-from veriserum_hf.errors import ArchiveError
-from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, source_hash
+from veriserum_hf.errors import ArchiveError, SimulationError
+from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, ROOMS_OF_SIMULATION, source_hash
+from veriserum_hf.simulation.settings import Settings
 
-NAME = "veriserum"
+NAME, SIMULATED = "veriserum", "simulated"
 VERSION = "1.0.0"
+_SIMULATED_DESCRIPTION = "The same rows as calibrated, of simulated frames: no archive is needed."
 _logger = datasets.utils.logging.get_logger(__name__)
 # Frames a shard: the unit that is shared out to processes and to the workers of a streaming loader.
-_ROWS_PER_SHARD = 200
+_ROWS_PER_SHARD, _SIMULATED_ROWS_PER_SHARD = 200, 30
 _ROWS_PER_TABLE = 16
 
 
 @dataclass
 class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
-    """A configuration and its options; see `veriserum_hf.dataset.plan.Options`."""
+    """A configuration and its options.
+
+    See `veriserum_hf.dataset.plan.Options`; what comes after ``split_by`` is for simulated frames alone, see
+    `veriserum_hf.simulation.settings.Settings`.
+    """
 
     size: int = 512
     encoding: str = "jpeg"
@@ -42,12 +52,36 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     include_obsolete: bool = False
     anatomy_id: int | Sequence[int] | None = None
     split_by: str = "trial"
+    trials: int | None = None
+    frames_per_trial: int | None = None
+    pairs: int | None = None
+    seed: int | None = None
+    height_px: int | None = None
 
     @property
     def options(self) -> Options:
         """The options, checked."""
         chosen = {field.name: getattr(self, field.name) for field in fields(Options) if field.name != "config"}
-        return Options(config=self.name, **chosen)
+        return Options(config="calibrated" if self.name == SIMULATED else self.name, **chosen)
+
+    @property
+    def simulation(self) -> Settings | None:
+        """What is simulated, checked; None where there is an archive."""
+        names = ("trials", "frames_per_trial", "pairs", "seed", "height_px")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.name == SIMULATED:
+            if self.data_files or self.data_dir:
+                raise SimulationError(
+                    f"load_dataset({NAME!r}, {SIMULATED!r}) makes its own archive and takes none. Leave data_files "
+                    "and data_dir out, or choose another configuration."
+                )
+            return Settings(**given)
+        if given:
+            raise SimulationError(
+                f"{', '.join(given)}: only the configuration {SIMULATED!r} takes this, {self.name!r} reads an "
+                "archive. Leave it out, or choose that one."
+            )
+        return None
 
     @property
     def archive_path(self) -> str:
@@ -65,8 +99,11 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
         """Name of the cache folder: the configuration, its options, and the archive as it is now."""
-        options = self.options
-        fingerprint = find_layout(self.archive_path, Findings()).fingerprint()
+        options, simulation = self.options, self.simulation
+        if simulation:
+            fingerprint = f"{simulation}|{source_hash(*ROOMS_OF_SIMULATION)}"
+        else:
+            fingerprint = find_layout(self.archive_path, Findings()).fingerprint()
         key = hashlib.sha256(f"{options}|{custom_features}|{fingerprint}".encode()).hexdigest()
         return f"{self.name}-{key[:16]}"
 
@@ -77,43 +114,77 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     BUILDER_CONFIG_CLASS = VeriserumConfig
     BUILDER_CONFIGS = tuple(
         VeriserumConfig(name=name, version=datasets.Version(VERSION), description=description)
-        for name, description in CONFIGS.items()
+        for name, description in (CONFIGS | {SIMULATED: _SIMULATED_DESCRIPTION}).items()
     )
     DEFAULT_CONFIG_NAME = "calibrated"
 
     def _info(self) -> datasets.DatasetInfo:
-        return datasets.DatasetInfo(description=CONFIGS[self.config.name], features=self.config.options.features)
+        return datasets.DatasetInfo(description=self.config.description, features=self.config.options.features)
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        archive = VeriserumArchive(self.config.archive_path)
+        simulation = self.config.simulation
+        archive = self._deferred(simulation) if simulation else VeriserumArchive(self.config.archive_path)
         plan = make_plan(archive, self.config.options)
+        size = _SIMULATED_ROWS_PER_SHARD if simulation else _ROWS_PER_SHARD
         return [
             datasets.SplitGenerator(
                 name=split,
                 gen_kwargs={
-                    "shards": [_copied(table, first) for first in range(0, table.num_rows, _ROWS_PER_SHARD)],
+                    "shards": [_copied(table, first, size) for first in range(0, table.num_rows, size)],
                     "raw": archive.raw_format,
+                    "simulation": simulation,
                 },
             )
             for split, table in plan.splits.items()
         ]
 
-    def _generate_tables(self, shards: list[pa.Table], raw: RawFormat) -> Iterator[tuple[Any, pa.Table]]:
+    def _deferred(self, simulation: Settings) -> VeriserumArchive:
+        """Simulated archive without pictures, kept in the cache."""
+        from veriserum_hf.simulation.deferred import DeferredArchive  # its compiler takes a second to import
+
+        key = hashlib.sha256(f"{simulation}|{source_hash(*ROOMS_OF_SIMULATION)}".encode()).hexdigest()
+        return DeferredArchive(Path(self._cache_dir_root).expanduser() / "veriserum-simulated" / key[:16], simulation)
+
+    def _generate_tables(
+        self, shards: list[pa.Table], raw: RawFormat, simulation: Settings | None
+    ) -> Iterator[tuple[Any, pa.Table]]:
         options = self.config.options
         for shard_index, shard in enumerate(shards):
             for first in range(0, shard.num_rows, _ROWS_PER_TABLE):
-                table, rejected = convert(shard.slice(first, _ROWS_PER_TABLE), options, raw)
+                rows = shard.slice(first, _ROWS_PER_TABLE)
+                with _pictures_of(rows, simulation) as rows:
+                    table, rejected = convert(rows, options, raw)
                 for row in rejected:
                     _logger.warning(f"rejected {shard.column_names[0]} {row.id}: {row.reason}: {row.detail}")
                 if table.num_rows:
                     yield (shard_index, first), table
 
 
-def _copied(table: pa.Table, first: int) -> pa.Table:
+def _pictures_of(rows: pa.Table, simulation: Settings | None) -> AbstractContextManager[pa.Table]:
+    """The rows with files that are there: the archive's, or simulated ones for the while."""
+    if simulation is None:
+        return nullcontext(rows)
+    from veriserum_hf.simulation.deferred import drawn
+
+    return drawn(rows, simulation)
+
+
+def _copied(table: pa.Table, first: int, size: int) -> pa.Table:
     """Rows of one shard in buffers of their own; a slice would carry the whole table to another process."""
-    return table.take(pa.array(range(first, min(first + _ROWS_PER_SHARD, table.num_rows))))
+    return table.take(pa.array(range(first, min(first + size, table.num_rows))))
+
+
+class _ModuleFactory(PackagedDatasetModuleFactory):  # type: ignore[misc]
+    """Where the library, asked for this data set by folder or with nothing, would list every file below it first."""
+
+    def get_module(self) -> DatasetModule:
+        if self.name != NAME or self.data_files is not None:
+            return super().get_module()
+        module_path, hash = _PACKAGED_DATASETS_MODULES[NAME]
+        return DatasetModule(module_path, hash, {"data_files": DataFilesDict(), "dataset_name": NAME})
 
 
 def register() -> None:
     """Make ``load_dataset("veriserum", ...)`` find this builder."""
     _PACKAGED_DATASETS_MODULES[NAME] = (__name__, source_hash(*ROOMS_OF_ROWS))
+    datasets.load.PackagedDatasetModuleFactory = _ModuleFactory

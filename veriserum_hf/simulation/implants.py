@@ -15,6 +15,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from veriserum_hf.errors import SimulationError
 from veriserum_hf.simulation.femoral import FemoralShape, femoral_solid
 from veriserum_hf.simulation.solids import mesh_of
 from veriserum_hf.simulation.tibial import (
@@ -126,7 +127,7 @@ def write_nifti(anatomy_id: int, path: str | Path) -> None:
     ------
     ValueError
         If there is no such implant.
-    ImportError
+    SimulationError
         If nibabel is not installed.
 
     """
@@ -134,7 +135,9 @@ def write_nifti(anatomy_id: int, path: str | Path) -> None:
     try:
         import nibabel
     except ImportError as error:
-        raise ImportError('NIfTI files need nibabel, which is missing: pip install "veriserum-hf[nifti]"') from error
+        raise SimulationError(
+            'NIfTI files need nibabel, which is not installed: pip install "veriserum-hf[nifti]"'
+        ) from error
     inside, affine = voxelize(mesh)
     voxels = np.where(inside, INSIDE_HU, OUTSIDE_HU).astype(np.int16)
     image = nibabel.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]

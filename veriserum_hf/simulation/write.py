@@ -11,10 +11,11 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import veriserum_hf
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.jobs.folder import put_in_place, working_for, write_file
 from veriserum_hf.jobs.pool import Job, cores, run_jobs
 from veriserum_hf.jobs.provenance import ROOMS_OF_SIMULATION, library_versions, source_hash
@@ -76,49 +77,76 @@ def simulate(
             f"{target} is there already and not an empty folder. Nothing was changed. Choose another folder, or "
             "remove this one."
         )
-    source = source_hash(*ROOMS_OF_SIMULATION)
-    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source} | library_versions()
-    record = {"versions": versions, "settings": asdict(settings)}
-    with working_for(target, record, "simulation", SimulationError) as incomplete:
+    with working_for(target, _record(settings), "simulation", SimulationError) as incomplete:
         archive = incomplete / _ARCHIVE
-        for folder in (FRAMES_FOLDER, ANATOMIES_FOLDER, CALIBRATION_FOLDER):
-            (archive / folder).mkdir(parents=True, exist_ok=True)
+        (archive / FRAMES_FOLDER).mkdir(parents=True, exist_ok=True)
+        (archive / CALIBRATION_FOLDER).mkdir(exist_ok=True)
         for abandoned in archive.glob("*/*.partial"):  # of a process that was killed
             abandoned.unlink()
-        days = [session(settings, index) for index in range(SESSIONS)]
-        calibrations, grids = calibration_tables(
-            [CalibrationRows(d.distortion_id, d.source_id, d.distortions, d.source) for d in days]
-        )
-        jobs: list[Job] = [*frame_jobs(settings, archive / FRAMES_FOLDER)]
-        if not settings.csv:  # nothing in the CSV files says what a phantom's frame belongs to
-            for n, day in enumerate(days):
-                for plane in PLANES:
-                    number = grids[day.distortion_id, plane]
-                    jobs.append(GridJob(settings, n, number, plane, archive / CALIBRATION_FOLDER))
-        for anatomy_id in sorted({id for pair in IMPLANT_PAIRS[: settings.pairs] for id in pair}):
-            write_stl(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}.stl")
-            if settings.nifti:
-                write_nifti(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}_HU10000_filled.nii")
+        write_all_but_pictures(archive, settings)
+        jobs: list[Job] = [
+            *frame_jobs(settings, archive / FRAMES_FOLDER),
+            *_grid_jobs(settings, archive / CALIBRATION_FOLDER),
+        ]
         run_jobs(jobs, workers or cores(), progress)
-        _write_tables(archive, settings, calibrations)
-        write_truth(archive / TRUTH_NAME, settings)
-        imaging = {trial(settings, n).id: asdict(trial(settings, n).imaging) for n in range(settings.trials)}
-        write_file(archive / RECORD_NAME, json.dumps(record | {"imaging_by_trial": imaging}, indent=1))
         put_in_place(archive, target)
     return target
 
 
-def _write_tables(archive: Path, settings: Settings, calibrations: Tables) -> None:
+def write_all_but_pictures(archive: Path, settings: Settings) -> None:
+    """Write tables, implants, exact poses and, as the last, the record of a simulated archive into a folder."""
+    (archive / ANATOMIES_FOLDER).mkdir(parents=True, exist_ok=True)
+    for anatomy_id in _anatomy_ids(settings):
+        write_stl(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}.stl")
+        if settings.nifti:
+            write_nifti(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}_HU10000_filled.nii")
+    _write_tables(archive, settings)
+    write_truth(archive / TRUTH_NAME, settings)
+    imaging = {trial(settings, n).id: asdict(trial(settings, n).imaging) for n in range(settings.trials)}
+    write_file(archive / RECORD_NAME, json.dumps(_record(settings) | {"imaging_by_trial": imaging}, indent=1))
+
+
+def _record(settings: Settings) -> dict[str, Any]:
+    """What makes two simulations the same."""
+    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(*ROOMS_OF_SIMULATION)}
+    return {"versions": versions | library_versions(), "settings": asdict(settings)}
+
+
+def _anatomy_ids(settings: Settings) -> list[int]:
+    return sorted({anatomy_id for pair in IMPLANT_PAIRS[: settings.pairs] for anatomy_id in pair})
+
+
+def _calibrations(settings: Settings) -> tuple[Tables, dict[tuple[int, PlaneName], int]]:
+    days = [session(settings, index) for index in range(SESSIONS)]
+    return calibration_tables([CalibrationRows(d.distortion_id, d.source_id, d.distortions, d.source) for d in days])
+
+
+def _grid_jobs(settings: Settings, folder: Path) -> list[GridJob]:
+    if settings.csv:  # nothing in the CSV files says what a phantom's frame belongs to
+        return []
+    _, numbers = _calibrations(settings)
+    return [
+        GridJob(
+            settings,
+            index,
+            numbers[session(settings, index).distortion_id, plane],
+            plane,
+            folder,
+        )
+        for index in range(SESSIONS)
+        for plane in PLANES
+    ]
+
+
+def _write_tables(archive: Path, settings: Settings) -> None:
     trials = []
     for index in range(settings.trials):
         shown = trial(settings, index)
         first = shown.first_measurement_id
         measurements = range(first, first + settings.frames_per_trial)
         trials.append(TrialRow(shown.id, shown.trajectory.task, shown.session.id, measurements))
-    anatomies = {
-        id: (IMPLANTS[id].component, IMPLANTS[id].description)
-        for id in sorted({id for pair in IMPLANT_PAIRS[: settings.pairs] for id in pair})
-    }
+    anatomies = {id: (IMPLANTS[id].component, IMPLANTS[id].description) for id in _anatomy_ids(settings)}
+    calibrations, _ = _calibrations(settings)
     tables = session_tables(trials, anatomies, FRAME_RATE_HZ) | calibrations | {"poses": [*pose_rows(settings)]}
     if settings.csv:
         write_csv(archive, tables)

@@ -1,0 +1,238 @@
+"""Simulated archives: the same bytes for the same seed, gone on with where they stopped, and clean."""
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from veriserum_hf import DualPlaneRig, VeriserumArchive
+from veriserum_hf.archive.audit import audit
+from veriserum_hf.errors import SimulationError
+from veriserum_hf.geometry.pose import angle_between_deg, quaternion_to_matrix
+from veriserum_hf.simulation.settings import Settings, parse_height
+from veriserum_hf.simulation.write import simulate
+
+SMALL = {"trials": 4, "frames_per_trial": 3, "pairs": 3, "height_px": 200}
+
+
+def content(folder):
+    """Digest of every file below a folder."""
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Four trials of three frames, not to be changed."""
+    return simulate(tmp_path_factory.mktemp("small") / "archive", Settings(**SMALL), workers=1)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{}, {"ids": "pose"}, {"rotation": "euler"}, {"csv": True, "rotation": "euler"}, {"bit_depth": 16}],
+    ids=str,
+)
+def test_the_audit_is_clean(tmp_path, choice):
+    report = audit(simulate(tmp_path / "out", Settings(**SMALL | choice), workers=1), deep=True)
+    assert report.exit_status == 0, report.findings.problems
+    assert report.counts["frames_with_both_planes"] == 12
+    assert report.counts["poses"]["refined"] == 24
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(small, tmp_path):
+    first = content(small)
+    assert len(first) > 30
+    assert content(simulate(tmp_path / "again", Settings(**SMALL), workers=3)) == first
+    other = content(simulate(tmp_path / "other", Settings(**SMALL, seed=1), workers=1))
+    assert other.keys() == first.keys()
+    changed = {name for name in first if other[name] != first[name]}
+    assert {name for name in first if not name.endswith(".stl")} == changed  # implants are the same
+
+
+def test_it_goes_on_where_it_was_killed(small, tmp_path):
+    out = tmp_path / "out"
+    script = f"""
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
+if __name__ == "__main__":
+    simulate({str(out)!r}, Settings(**{SMALL!r}), workers=2)
+"""
+    (tmp_path / "run.py").write_text(script)
+    frames = tmp_path / "out.incomplete" / "archive" / "veriserum_collection_compressed"
+    with subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, start_new_session=True) as process:
+        while len(list(frames.glob("*.jpg"))) < 4:
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not out.exists()
+    (frames / "bs_000012.jpg.partial").write_bytes(b"half")
+    kept = {path: path.stat().st_mtime_ns for path in frames.glob("*.jpg")}
+    assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
+    assert {out / "veriserum_collection_compressed" / p.name for p, t in kept.items()} <= {
+        path for path in out.rglob("*.jpg") if path.stat().st_mtime_ns in kept.values()
+    }
+    assert not (tmp_path / "out.incomplete").exists()
+
+
+def test_unfinished_work_with_other_settings_is_not_mixed(tmp_path):
+    (tmp_path / "out.incomplete").mkdir()
+    (tmp_path / "out.incomplete" / "record.json").write_text('{"settings": "others"}')
+    with pytest.raises(SimulationError, match="unfinished simulation with other input, options or versions"):
+        simulate(tmp_path / "out", Settings(**SMALL), workers=1)
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(SimulationError, match=r"is there already and not an empty folder\. Nothing was changed\."):
+        simulate(tmp_path, Settings(**SMALL))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    with pytest.raises(SimulationError, match="not an empty folder"):
+        simulate(tmp_path / "thesis.txt", Settings(**SMALL))
+
+
+def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(small, tmp_path):
+    out = tmp_path / "out"
+    command = Path(sys.executable).with_name("veriserum")
+    options = [arg for name, value in SMALL.items() if name != "height_px" for arg in (f"--{name}", str(value))]
+    options = [option.replace("_", "-") for option in options]
+
+    def few_bytes():
+        # The limit of a file's size stands in for the disk's: writing fails in the same way, inside the library too.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    ran = subprocess.run(
+        [command, "simulate", out, *options, "--size", "200", "--workers", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=few_bytes,
+    )
+    assert ran.returncode == 2
+    assert f"error: Cannot write below {out}.incomplete: {os.strerror(errno.EFBIG)}" in ran.stderr
+    assert "run the same command again" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not out.exists()
+    assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"trials": 0}, "trials must be a whole number from 1 to 100000, got 0"),
+        ({"frames_per_trial": -3}, "frames_per_trial must be a whole number from 1 to 10000, got -3"),
+        ({"pairs": 11}, "pairs must be a whole number from 1 to 10, got 11"),
+        ({"seed": -1}, r"seed must be a whole number from 0 to \d+, got -1"),
+        ({"height_px": 20}, "height_px must be a whole number from 100 to 3200, got 20"),
+        ({"ids": "frame"}, "ids must be 'measurement' or 'pose', got 'frame'"),
+        ({"bit_depth": 12}, "bit_depth must be 8 or 16, got 12"),
+        ({"csv": True}, "the CSV files of the download hold Euler angles and no quaternions"),
+    ],
+)
+def test_impossible_settings_are_refused(choice, message):
+    with pytest.raises(SimulationError, match=message):
+        Settings(**choice)
+
+
+def test_sizes_of_frames():
+    assert parse_height("1600") == parse_height("1664x1600") == 1600
+    assert parse_height("416x400") == 400
+    with pytest.raises(SimulationError, match=r"400 rows go with 416 columns, got 400x400"):
+        parse_height("400x400")
+    with pytest.raises(SimulationError, match="such as 1600, or 1664x1600; got 'large'"):
+        parse_height("large")
+
+
+def test_frames_have_the_size_and_depth_that_was_asked_for(small, tmp_path):
+    frame = cv2.imread(str(small / "veriserum_collection_compressed" / "bs_000001.jpg"), cv2.IMREAD_UNCHANGED)
+    assert frame.shape == (200, 208)
+    assert frame.dtype == np.uint8
+    deep = simulate(tmp_path / "deep", Settings(**SMALL | {"trials": 1}, bit_depth=16), workers=1)
+    frame = cv2.imread(str(deep / "veriserum_collection_compressed" / "fs_000003.tif"), cv2.IMREAD_UNCHANGED)
+    assert frame.dtype == np.uint16
+    assert 2000 < frame.max() <= 4095
+
+
+def test_truth_has_every_implant_of_every_frame_and_labels_stay_near(small):
+    truth = pq.read_table(small / "truth.parquet")
+    assert truth.num_rows == 2 * 12
+    columns = ["measurement_id", "anatomy_id", "translation_mm", "quaternion_xyzw", "covariance", "verdict"]
+    assert set(columns) <= set(truth.column_names)
+    exact = {(r["measurement_id"], r["anatomy_id"]): r for r in truth.to_pylist()}
+    off = {"refined": [], "target": [], "manual": []}
+    poses = VeriserumArchive(small).poses
+    for row in poses.filter(poses["obsolete"].cast("bool").to_numpy() == 0).to_pylist():
+        true = exact[row["measurement_id"], row["anatomy_id"]]
+        R_stored, R_true = (quaternion_to_matrix(r["quaternion_xyzw"]) for r in (row, true))
+        distance_mm = np.linalg.norm(np.subtract(row["translation_mm"], true["translation_mm"]))
+        off[row["kind"]].append((distance_mm, angle_between_deg(R_stored, R_true)))
+    medians = {kind: np.median(errors, axis=0) for kind, errors in off.items()}
+    assert len(off["refined"]) == len(off["target"]) == 24
+    assert len(off["manual"]) == 2
+    assert (medians["refined"] < 0.2).all()
+    assert (medians["target"] > 0.5).all()
+
+
+def test_every_column_of_every_table_is_filled(small):
+    connection = sqlite3.connect(small / "veriserumSqlite3_refined.db")
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    assert set(tables) == {
+        *("poses", "measurements", "trials", "anatomies", "subjects", "studies", "calibration_trials"),
+        *("calibration_measurements", "calibration_set", "distortion_calibration", "source_int_calibration"),
+    }
+    empty = set()
+    for table in tables:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        for column in columns:
+            (count,) = connection.execute(f"SELECT count({column}) FROM {table}").fetchone()
+            empty |= {(table, column)} if count == 0 else set()
+    assert empty == {("subjects", "birthdate")}  # a phantom has none
+    assert connection.execute("SELECT count(*) FROM poses WHERE obsolete = 1").fetchone()[0] > 0
+    assert {m for (m,) in connection.execute("SELECT DISTINCT method FROM poses")} == {"REFINED", "ROBOT", "MANMATCH"}
+    connection.close()
+
+
+def test_calibrations_differ_and_have_their_bead_grids(small):
+    archive = VeriserumArchive(small)
+    assert len(archive.distortions) == len(archive.source_calibrations) == 3
+    assert archive.calibration_frames.num_rows == 6
+    assert set(archive.calibration_frames["phantom"].to_pylist()) == {"sipla_grid"}
+    assert len({d["bs"].to_string() for d in archive.distortions.values()}) == 3
+    assert len({tuple(rig["bs"].principal_point_mm) for rig in archive.source_calibrations.values()}) == 3
+    assert all(isinstance(rig, DualPlaneRig) for rig in archive.source_calibrations.values())
+
+
+def test_the_record_says_what_was_simulated(small):
+    record = json.loads((small / "simulation.json").read_text())
+    assert record["settings"] | SMALL == record["settings"]
+    imaging = record["imaging_by_trial"]
+    assert len(imaging) == 4
+    assert len({trial["quanta_per_pixel"] for trial in imaging.values()}) == 4
+
+
+def test_csv_files_are_those_of_the_authors(tmp_path):
+    out = simulate(tmp_path / "out", Settings(**SMALL, csv=True, rotation="euler"), workers=1)
+    assert not list(out.glob("*.db"))
+    with (out / "veriserum_pose_reloaded_refined_all.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {"rz", "rx", "ry", "tx", "obsolete"} <= set(rows[0])
+    assert len({row["measurement_id"] for row in rows}) == 12
+
+
+def test_volumes_of_the_implants_come_on_request(tmp_path):
+    out = simulate(tmp_path / "out", Settings(**SMALL | {"trials": 1, "pairs": 1}, nifti=True), workers=1)
+    names = {path.name for path in (out / "veriserum_anatomies").iterdir()}
+    assert {"ana_000001.stl", "ana_000001_HU10000_filled.nii", "ana_000003_HU10000_filled.nii"} <= names

@@ -1,0 +1,63 @@
+"""A simulated archive whose frames are drawn when they are needed and removed after use."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+from filelock import FileLock
+
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.frames import RawFormat
+from veriserum_hf.archive.layout import File, Layout
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.simulation.pictures import FrameJob
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import RECORD_NAME, write_all_but_pictures
+
+
+class DeferredArchive(VeriserumArchive):
+    """A simulated archive that has everything but its pictures, in a folder that is made where it is missing.
+
+    Parameters
+    ----------
+    folder : where its tables and implants are kept, with the exact poses in ``truth.parquet``.
+    settings : what is simulated.
+
+    """
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder, self.settings = folder, settings
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            if not (folder / RECORD_NAME).exists():  # what is written last
+                write_all_but_pictures(folder, settings)
+        super().__init__(folder)
+
+    def _find_layout(self, path: object) -> Layout:
+        layout = super()._find_layout(self.folder)
+        for plane in PLANES:
+            layout.frames[plane] = {
+                number: File(str(self.folder / f"{plane}_{number:06d}.jpg"), 1, 0)
+                for number in range(1, 1 + self.settings.trials * self.settings.frames_per_trial)
+            }
+        return layout
+
+    def _look_into_frames(self) -> RawFormat:
+        return RawFormat(white_level=255, aspect=RAW_WIDTH_PX / RAW_HEIGHT_PX)
+
+
+@contextmanager
+def drawn(rows: pa.Table, settings: Settings) -> Iterator[pa.Table]:
+    """Rows of a plan of a deferred archive, with the paths of frames that are there for the while."""
+    with TemporaryDirectory(prefix="veriserum-") as name:
+        folder = Path(name)
+        for measurement_id in rows["measurement_id"].to_pylist():
+            trial_index, frame = divmod(measurement_id - 1, settings.frames_per_trial)
+            FrameJob(settings, trial_index, {frame: (measurement_id,)}, folder).run(lambda _: None)
+        for column in (f"path_{plane}" for plane in PLANES):
+            paths = [str(folder / Path(path).name) for path in rows[column].to_pylist()]
+            rows = rows.set_column(rows.column_names.index(column), column, pa.array(paths))
+        yield rows
