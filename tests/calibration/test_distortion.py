@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures.calibrations import random_distortion
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.rig import mm_to_px, px_to_mm
+from veriserum_hf.simulation.calibrations import random_distortion
 
 seeds = st.integers(0, 10_000)
 raw_px = st.lists(st.tuples(st.floats(-0.49, 1663.49), st.floats(-0.49, 1599.49)), min_size=1, max_size=20).map(
     np.array
 )
+
+
+def drawn_distortion(seed):
+    return random_distortion(np.random.default_rng(seed))
 
 
 def smooth_frame(shape=(1600, 1664), dtype=np.uint8):
@@ -25,7 +29,7 @@ def smooth_frame(shape=(1600, 1664), dtype=np.uint8):
 
 @given(seeds)
 def test_the_stored_text_round_trips(seed):
-    distortion = random_distortion(seed)
+    distortion = drawn_distortion(seed)
     text = distortion.to_string()
     assert Distortion.from_string(text) == distortion
     assert Distortion.from_string(text).to_string() == text
@@ -34,12 +38,12 @@ def test_the_stored_text_round_trips(seed):
 @settings(deadline=None)
 @given(seeds, raw_px)
 def test_pixels_come_back_from_mm(seed, xy_px):
-    distortion = random_distortion(seed)
+    distortion = drawn_distortion(seed)
     np.testing.assert_allclose(distortion.to_px(distortion.to_mm(xy_px)), xy_px, atol=1e-4)
 
 
 def test_mm_that_the_raw_frame_does_not_reach_have_no_pixel():
-    distortion = random_distortion(1)
+    distortion = drawn_distortion(1)
     outside = distortion.to_mm(np.array([[-3.0, 800], [1700, 20], [800, 1605]]))
     assert np.isnan(distortion.to_px(outside)).all()
     assert np.isnan(distortion.to_px(np.array([[1e4, 0.0], [0, -900]]))).all()
@@ -49,7 +53,7 @@ def test_mm_that_the_raw_frame_does_not_reach_have_no_pixel():
 @pytest.mark.parametrize("shape", [(1600, 1664), (800, 832)])
 def test_corrected_pixels_show_what_the_raw_frame_shows_there(size, shape):
     """Every corrected pixel holds the grey level of the raw position that maps to its mm."""
-    distortion = random_distortion(3)
+    distortion = drawn_distortion(3)
     mask = distortion.valid(size)
     inner = np.zeros_like(mask)
     inner[4:-4, 4:-4] = mask[8:, 4:-4] & mask[:-8, 4:-4] & mask[4:-4, 8:] & mask[4:-4, :-8]
@@ -65,7 +69,7 @@ def test_corrected_pixels_show_what_the_raw_frame_shows_there(size, shape):
 
 
 def test_outside_the_raw_frame_is_black_and_the_mask_says_so():
-    distortion = random_distortion(4)
+    distortion = drawn_distortion(4)
     white = np.full((1600, 1664), 255, np.uint8)
     for size in (256, 512):
         mask = distortion.valid(size)
@@ -76,7 +80,7 @@ def test_outside_the_raw_frame_is_black_and_the_mask_says_so():
 
 
 def test_sixteen_bit_frames_stay_sixteen_bit():
-    distortion = random_distortion(5)
+    distortion = drawn_distortion(5)
     wide = distortion.correct(smooth_frame(dtype=np.uint16), 512)
     narrow = distortion.correct(smooth_frame(), 512)
     assert wide.dtype == np.uint16
@@ -86,7 +90,7 @@ def test_sixteen_bit_frames_stay_sixteen_bit():
 def test_fast_is_close_to_the_area_mean_on_a_noisy_frame():
     rng = np.random.default_rng(0)
     frame = np.clip(smooth_frame() + rng.normal(0, 10, (1600, 1664)), 0, 255).astype(np.uint8)
-    distortion = random_distortion(6)
+    distortion = drawn_distortion(6)
     mask = distortion.valid(512)
     modes = {mode: distortion.correct(frame, 512, mode).astype(float)[mask] for mode in ("fast", "exact", "nearest")}
     rms = {mode: np.sqrt(np.mean((modes[mode] - modes["exact"]) ** 2)) for mode in ("fast", "nearest")}
@@ -95,7 +99,7 @@ def test_fast_is_close_to_the_area_mean_on_a_noisy_frame():
 
 
 def test_a_caller_cannot_spoil_the_cached_mask():
-    distortion = random_distortion(7)
+    distortion = drawn_distortion(7)
     before = distortion.valid(256)
     distortion.valid(256)[:] = False
     np.testing.assert_array_equal(distortion.valid(256), before)
@@ -113,10 +117,10 @@ def test_a_map_that_folds_is_noticed():
         (0, 0, 0, 0, 1, 0, 0, 0, 0.01) + (0,) * 7, (0, 1) + (0,) * 14, 0.23, (-192, 184), (1, 0, 0, 1)
     )
     assert folded.folds()
-    assert not random_distortion(1).folds()
+    assert not drawn_distortion(1).folds()
 
 
-GOOD = random_distortion(8).to_string()
+GOOD = drawn_distortion(8).to_string()
 
 
 @pytest.mark.parametrize(
@@ -141,4 +145,4 @@ def test_unusable_text_is_refused(text, message):
 )
 def test_frames_of_other_shape_or_type_are_refused(frame):
     with pytest.raises(ValueError, match="expected a \\(rows, columns\\) frame of uint8 or uint16, got shape"):
-        random_distortion(1).correct(frame)
+        drawn_distortion(1).correct(frame)

