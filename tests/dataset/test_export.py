@@ -20,6 +20,7 @@ from filelock import FileLock
 from huggingface_hub import DatasetCard
 
 from tests.fixtures.archives import write_archive
+from veriserum_hf import VeriserumArchive
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import ArchiveError, ConversionError
@@ -110,6 +111,23 @@ def test_encodings_and_formats(tiny, tmp_path, encoding, format):
     assert np.asarray(row["image_bs"]).dtype == (np.uint8 if encoding == "jpeg" else np.uint16)
     assert load_dataset(str(out), "raw", cache_dir=str(tmp_path / "c"))["train"][0]["image_bs"].size == (416, 400)
     assert len(load_dataset(str(out), "manual", cache_dir=str(tmp_path / "c"))["test"]) == 1
+
+
+def test_every_row_has_its_own_cameras_however_many_rows_there_are(tmp_path):
+    archive = write_archive(tmp_path / "archive", trials=8, frames_per_trial=12, frame_size=(104, 100))
+    rigs = VeriserumArchive(archive.root).source_calibrations
+    export(archive.root, tmp_path / "out", workers=1)
+    loaded = [
+        load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")),
+        load_dataset("veriserum", data_dir=str(archive.root), cache_dir=str(tmp_path / "cache")),
+    ]
+    for splits in loaded:
+        rows = [row for split in splits.values() for row in split]
+        assert len(rows) == 96
+        assert max(map(len, splits.values())) > 30  # several groups of rows
+        for row in rows:
+            for plane in ("bs", "fs"):
+                assert row[f"camera_{plane}"] == rigs[archive.frames[row["measurement_id"]].source_id][plane].camera(512)
 
 
 def test_the_number_of_workers_changes_no_byte(converted, tiny, tmp_path):

@@ -72,7 +72,8 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
             for name, picture in made.items():
                 pictures[name].append(picture)
     schema = options.features.arrow_schema
-    rows = plan.take(pa.array(kept, pa.int64()))
+    # Not by take or filter: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
+    rows = pa.concat_tables([plan.slice(index, 1) for index in kept] or [plan.slice(0, 0)])
     columns = [
         pa.array(pictures[field.name], field.type) if field.name in pictures else rows[field.name].cast(field.type)
         for field in schema

@@ -1,0 +1,96 @@
+"""``load_dataset("veriserum", "simulated", ...)``: the rows of a simulated archive, with no archive at all."""
+
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import load_dataset
+
+from veriserum_hf.dataset.export import export
+from veriserum_hf.errors import ArchiveError, SimulationError
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
+
+SMALL = {"trials": 5, "frames_per_trial": 8, "pairs": 2, "seed": 3, "height_px": 200}
+
+
+@pytest.fixture
+def load(tmp_path_factory, tmp_path, monkeypatch):
+    cache = tmp_path_factory.getbasetemp() / "simulated-cache"
+    monkeypatch.chdir(tmp_path)
+
+    def load(config="simulated", **options):
+        return load_dataset("veriserum", config, **{"cache_dir": str(cache)} | options)
+
+    return load
+
+
+def by_measurement(splits):
+    return {row["measurement_id"]: row for rows in splits.values() for row in rows}
+
+
+def test_the_rows_are_those_of_the_archive_that_the_command_writes(load, tmp_path):
+    archive = simulate(tmp_path / "archive", Settings(**SMALL), workers=1)
+    export(archive, tmp_path / "out", configs=("calibrated",), workers=1)
+    expected = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    rows = load(**SMALL)
+    assert {split: len(r) for split, r in rows.items()} == {split: len(r) for split, r in expected.items()}
+    found = by_measurement(rows)
+    for id, row in by_measurement(expected).items():
+        for plane in ("bs", "fs"):
+            np.testing.assert_array_equal(found[id].pop(f"image_{plane}"), row.pop(f"image_{plane}"))
+        assert found[id] == row
+
+
+def test_processes_and_streams_give_the_same_rows(load, tmp_path):
+    first = by_measurement(load(**SMALL))
+    shared = by_measurement(load(**SMALL, num_proc=2, cache_dir=str(tmp_path / "cache")))
+    stream = by_measurement(load(**SMALL, streaming=True))
+    assert first.keys() == shared.keys() == stream.keys() == set(range(1, 41))
+    for id, row in first.items():
+        for other in (shared, stream):
+            np.testing.assert_array_equal(row["image_bs"], other[id]["image_bs"])
+            assert row["femur"] == other[id]["femur"]
+
+
+def test_options_of_the_rows_go_with_it(load):
+    rows = load(**SMALL, size=128, anatomy_id=4)
+    found = by_measurement(rows).values()
+    assert {row["implant_pair"] for row in found} == {"1-4"}
+    assert {row["image_bs"].size for row in found} == {(128, 128)}
+
+
+def test_other_settings_are_other_data(load):
+    one = load(trials=1, frames_per_trial=1, height_px=200, split="all")
+    other = load(trials=1, frames_per_trial=1, height_px=200, seed=1, split="all")
+    assert one[0]["femur"]["translation_mm"] != other[0]["femur"]["translation_mm"]
+
+
+def test_the_exact_poses_lie_in_the_cache(load, tmp_path_factory):
+    row = load(**SMALL)["train"][0]
+    folder = tmp_path_factory.getbasetemp() / "simulated-cache" / "veriserum-simulated"
+    truths = [pq.read_table(path).to_pylist() for path in folder.glob("*/truth.parquet")]
+    exact = [r for truth in truths if len(truth) == 80 for r in truth if r["measurement_id"] == row["measurement_id"]]
+    assert {r["anatomy_id"] for r in exact} == {row["femur"]["anatomy_id"], row["tibia"]["anatomy_id"]}
+    for r in exact:
+        distance_mm = np.linalg.norm(np.subtract(row[r["component"]]["translation_mm"], r["translation_mm"]))
+        assert 0 < distance_mm < 0.4
+
+
+def test_the_folder_it_is_called_in_does_not_matter(load, tmp_path):
+    for name in ("a.csv", "b.db", "train.jsonl"):
+        (tmp_path / name).write_text("not for you")
+    assert len(load(trials=1, frames_per_trial=1, height_px=200, split="all")) == 1
+    assert sorted(os.listdir(tmp_path)) == ["a.csv", "b.db", "train.jsonl"]
+
+
+def test_what_does_not_go_together_is_refused(load, tiny):
+    with pytest.raises(SimulationError, match="makes its own archive and takes none. Leave data_files and data_dir"):
+        load(data_files=str(tiny.database))
+    with pytest.raises(SimulationError, match=r"trials, seed: only the configuration 'simulated' takes this"):
+        load("calibrated", data_files=str(tiny.database), trials=3, seed=1)
+    with pytest.raises(SimulationError, match="trials must be a whole number from 1 to 100000, got 0"):
+        load(trials=0)
+    with pytest.raises(ArchiveError, match=r"takes one archive; got 0 data files\. Give data_files="):
+        load("calibrated")
