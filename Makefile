@@ -21,15 +21,16 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-demo: $(INSTALLED)  ## an archive, its audit, the data set, and a picture of one frame, from nothing
+demo: $(INSTALLED)  ## a simulated archive, its audit, the data set, and a picture of one frame, from nothing
 	rm -rf $(DEMO)
-	$(BIN)/python -m tests.fixtures.archives $(DEMO)/archive
+	$(BIN)/veriserum simulate $(DEMO)/archive --trials 12 --frames-per-trial 4
 	$(BIN)/veriserum audit $(DEMO)/archive
 	$(BIN)/veriserum convert $(DEMO)/archive $(DEMO)/dataset
 	$(BIN)/veriserum show $(DEMO)/dataset --output $(DEMO)/frame.png
 
-bench: $(INSTALLED)  ## speed and memory; writes tests/benchmarks/RESULTS.md
+bench: $(INSTALLED)  ## speed and memory; writes the tables beside the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
+	$(BIN)/python -m tests.benchmarks.bench_simulation
 
 clean:
 	rm -rf $(VENV) $(DEMO)
