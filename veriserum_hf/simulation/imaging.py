@@ -89,7 +89,7 @@ class Imaging:
     attenuation_per_mm: Mapping[str, float] = field(default_factory=ATTENUATION_PER_MM.copy)
     attenuation_scale: float = _in(0.8, 1.25, 1.0)
     focal_spot_mm: float = _in(0.3, 1.2, 0.6)
-    screen_blur_mm: float = _in(0.15, 0.4, 0.25)
+    screen_blur_mm: float = _in(0.175, 0.4, 0.25)
     scatter_fraction: float = _in(0.02, 0.12, 0.07)
     scatter_sigma_mm: float = _in(15.0, 35.0, 25.0)
     glare_fraction: float = _in(0.03, 0.12, 0.07)

@@ -1,0 +1,102 @@
+"""Draw the README's pictures of the simulator: ``python -m docs.figures``."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from veriserum_hf.geometry.rig import PLANES, px_to_mm
+from veriserum_hf.simulation.imaging import Imaging, expose
+from veriserum_hf.simulation.implants import IMPLANT_PAIRS
+from veriserum_hf.simulation.scenario import draw_frame, scene, trial
+from veriserum_hf.simulation.settings import Settings
+
+FOLDER = Path(__file__).parent
+SETTINGS = Settings(trials=len(IMPLANT_PAIRS), frames_per_trial=5)
+FRAME = 2  # of every trial
+CROP_PX = 800  # raw pixels
+# Medians over rings about the field's centre of the published frame (arXiv 2509.05483), 4.95 times smaller there.
+RING_PX, RING_MM, FIELD_CENTER_PX = 49.5, 11.27, (822, 817)
+PUBLISHED = {
+    "right": ((-40, 30), [242, 248, 248, 245, 240, 229, 220, 210, 201, 192, 181, 169, 157, 142, 128, 109, 86]),
+    "up": ((-120, -50), [250, 254, 252, 241, 222, 208, 191, 174, 158, 143, 129, 113, 96, 78, 60, 44, 30]),
+}
+
+
+def around_implants(index, plane):
+    """Part of a trial's raw frame with both implants in its middle."""
+    shown = trial(SETTINGS, index)
+    origins_mm = [shown.pose(component, FRAME)[:3, 3] for component in shown.anatomy_ids]
+    mm = px_to_mm(shown.session.rig[plane].project(np.mean(origins_mm, axis=0), 512), 512)
+    frame = draw_frame(SETTINGS, index, FRAME, plane)
+    column, row = shown.session.distortions[plane].to_px([mm])[0].astype(int) - CROP_PX // 2
+    row, column = (np.clip((row, column), 0, np.array(frame.shape) - CROP_PX)).tolist()
+    return frame[row : row + CROP_PX, column : column + CROP_PX]
+
+
+def draw_pairs():
+    """Both planes of a frame of every implant pair: a column for each tibial component."""
+    columns = len(IMPLANT_PAIRS) // 2
+    figure, axes = plt.subplots(4, columns, figsize=(columns * 3.1, 4 * 3.1), dpi=100)
+    figure.subplots_adjust(0, 0, 1, 1, wspace=0.015, hspace=0.015)
+    for index, (femur, tibia) in enumerate(IMPLANT_PAIRS):
+        for n, plane in enumerate(PLANES):
+            ax = axes[2 * (index // columns) + n, index % columns]
+            ax.imshow(around_implants(index, plane), cmap="gray", vmin=0, vmax=255)
+            label = {"color": "white", "va": "top", "transform": ax.transAxes}
+            ax.text(0.035, 0.96, f"{femur}-{tibia}", size=14, weight="bold", **label)
+            ax.text(0.965, 0.96, plane, size=13, ha="right", **label)
+            ax.axis("off")
+    save(figure, "pairs.png", grey=True)
+
+
+def profile(frame, low_deg, high_deg):
+    """Median grey level of every ring about the field's centre, between two directions."""
+    y, x = np.indices(frame.shape) - np.array(FIELD_CENTER_PX[::-1])[:, None, None]
+    ring, angle_deg = np.hypot(x, y) // RING_PX, np.degrees(np.arctan2(y, x))
+    wedge = (angle_deg >= low_deg) & (angle_deg <= high_deg)
+    return [np.median(frame[wedge & (ring == n)]) for n in range(17)]
+
+
+def draw_realism():
+    """A frame, its histogram, and how the field falls towards its rim."""
+    shown = trial(SETTINGS, 1)
+    how = shown.session.rig["bs"], shown.session.distortions["bs"], Imaging()
+    frame = expose(scene(SETTINGS, 1, FRAME), *how, np.random.default_rng(0))
+    empty = expose([], *how, np.random.default_rng(0))
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.8), dpi=100, layout="constrained")
+    left.imshow(frame, cmap="gray", vmin=0, vmax=255)
+    left.set(xlabel="column, px", ylabel="row, px", title="simulated raw frame")
+
+    share = np.bincount(frame.ravel(), minlength=256) / frame.size * 100
+    middle.fill_between(np.arange(256), share, step="mid", color="0.45")
+    middle.set(xlabel="grey level", ylabel="pixels, %", title="its grey levels", xlim=(0, 255))
+    middle.set(yscale="log", ylim=(0.01, 10), yticks=(0.01, 0.1, 1, 10), yticklabels=("0.01", "0.1", "1", "10"))
+
+    distance_mm = (np.arange(17) + 0.5) * RING_MM
+    for (direction, (span_deg, published)), color in zip(PUBLISHED.items(), ("tab:blue", "tab:red"), strict=True):
+        right.plot(distance_mm, published, "o", ms=5, color=color, label=f"published frame, {direction}")
+        right.plot(distance_mm, profile(empty, *span_deg), color=color, label=f"simulated, {direction}")
+    right.set(xlim=(0, 195), ylim=(0, 260), xlabel="distance from the field's centre, mm", ylabel="grey level")
+    right.set_title("open field")
+    right.legend(frameon=False)
+    for ax in (middle, right):
+        ax.spines[["top", "right"]].set_visible(False)
+    save(figure, "realism.png", grey=False)
+
+
+def save(figure, name, *, grey):
+    """Write a figure as a PNG of few colours."""
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("L" if grey else "RGB")
+    picture.quantize(64 if grey else 128, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    mpl.use("Agg")
+    draw_pairs()
+    draw_realism()
