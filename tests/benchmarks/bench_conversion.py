@@ -4,17 +4,14 @@ Prints one table, writes it to ``RESULTS.md`` beside this file with a sentence o
 where a figure is missed. Times of one image are processor time; ratios are what counts.
 """
 
-import os
-import platform
 import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +21,7 @@ import pyarrow as pa
 from tests.benchmarks import authors_method
 from tests.benchmarks.large_archives import write_base, write_large
 from tests.benchmarks.processes import Watched, run_export, run_load, run_watched
+from tests.benchmarks.table import CORES, Row, cpu_s, write_table
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat, decode_frame
 from veriserum_hf.calibration.distortion import Distortion
@@ -34,26 +32,6 @@ from veriserum_hf.geometry.rig import PLANES
 _IMAGES_BY_AUTHORS, _REPEATS = 3, 30
 _PAIRS_AT_ONCE, _ROUNDS = 8, 8
 _SMALL_SHARDS, _LARGE_SHARDS = 6_000_000, 500_000_000  # bytes; the large ones are the default
-CORES = os.cpu_count() or 1
-
-
-class Row(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    measured: str
-    required: str
-    met: bool
-
-
-def _cpu_s(function: Callable[[], object], repeats: int = 1) -> float:
-    """Processor time of a call, all threads together; the median of some."""
-    times = []
-    for _ in range(repeats):
-        started = time.process_time()
-        function()
-        times.append(time.process_time() - started)
-    return median(times)
 
 
 def _medians(pairs: list[tuple[float, float]]) -> tuple[float, float, float]:
@@ -77,10 +55,10 @@ def _one_image(path: str, distortion: Distortion) -> tuple[tuple[float, float], 
         cv2.imencode(".jpg", corrected, [cv2.IMWRITE_JPEG_QUALITY, 95])
 
     corrections = (
-        _cpu_s(lambda: authors_method.correct(frame, distortion)),
-        _cpu_s(lambda: distortion.correct(frame), _REPEATS),
+        cpu_s(lambda: authors_method.correct(frame, distortion)),
+        cpu_s(lambda: distortion.correct(frame), _REPEATS),
     )
-    return corrections, (_cpu_s(lambda: authors_method.convert(jpeg, distortion)), _cpu_s(convert_ours, _REPEATS))
+    return corrections, (cpu_s(lambda: authors_method.convert(jpeg, distortion)), cpu_s(convert_ours, _REPEATS))
 
 
 def against_authors(rows: pa.Table) -> Iterator[Row]:
@@ -106,8 +84,8 @@ def pair_against_decoding(rows: pa.Table) -> Row:
     for first in list(range(0, rows.num_rows, _PAIRS_AT_ONCE)) * _ROUNDS:
         some = rows.slice(first, _PAIRS_AT_ONCE)
         jpegs = [np.fromfile(path, np.uint8) for plane in PLANES for path in some[f"path_{plane}"].to_pylist()]
-        converting = _cpu_s(lambda some=some: convert(some, Options(), RawFormat(255, 1664 / 1600)))
-        decoding = _cpu_s(lambda jpegs=jpegs: [cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED) for jpeg in jpegs])
+        converting = cpu_s(lambda some=some: convert(some, Options(), RawFormat(255, 1664 / 1600)))
+        decoding = cpu_s(lambda jpegs=jpegs: [cv2.imdecode(jpeg, cv2.IMREAD_UNCHANGED) for jpeg in jpegs])
         seconds.append((converting / some.num_rows, decoding / some.num_rows))
     distinct = -(-rows.num_rows // _PAIRS_AT_ONCE)
     ratio, ours, decoding = _medians(seconds[distinct:])  # the first round builds the maps
@@ -182,33 +160,16 @@ def every_row(base: Path, folder: Path) -> Iterator[Row]:
     yield start_of_loading(base, folder / "loading")
 
 
-def setting(frame_mb: float) -> str:
-    """A sentence on what this ran on, and with what."""
-    facts = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in facts if "model name" in line), platform.machine())
-    memory_gb = psutil.virtual_memory().total / 1e9
-    return (
-        f"Measured in one run on {CORES} cores ({model}) with {memory_gb:.0f} GB of memory, Python "
-        f"{platform.python_version()}, OpenCV {cv2.__version__} on one thread a process; frames of 1664 x 1600 px, "
-        f"JPEG quality 95, {frame_mb:.2f} MB each, in the system's file cache."
-    )
-
-
 def main() -> None:
     """Measure, print, and write the table."""
     cv2.setNumThreads(1)
-    lines = ["| what | measured | required | |", "|---|---|---|---|"]
-    print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sentence = setting(write_base(folder / "base"))
-        for row in every_row(folder / "base", folder):
-            lines.append(f"| {row.what} | {row.measured} | {row.required} | {'met' if row.met else 'MISSED'} |")
-            print(lines[-1], flush=True)
-    print(f"\n{sentence}")
-    text = "\n".join(("# Speed and memory", "", "Written by `make bench`.", "", *lines, "", sentence, ""))
-    Path(__file__).with_name("RESULTS.md").write_text(text)
-    sys.exit(1 if "MISSED" in text else 0)
+        frame_mb = write_base(folder / "base")
+        frames = f"frames of 1664 x 1600 px, JPEG quality 95, {frame_mb:.2f} MB each, in the system's file cache"
+        write_table(
+            "Speed and memory", every_row(folder / "base", folder), frames, Path(__file__).with_name("RESULTS.md")
+        )
 
 
 if __name__ == "__main__":

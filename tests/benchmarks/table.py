@@ -1,0 +1,60 @@
+"""One table of required and measured figures, with a sentence on the hardware."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import cv2
+import psutil
+
+CORES = os.cpu_count() or 1
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    measured: str
+    required: str
+    met: bool | None  # None: this machine has not what it takes
+
+
+def cpu_s(function: Callable[[], object], repeats: int = 1) -> float:
+    """Processor time of a call, all threads together; the median of some."""
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        function()
+        times.append(time.process_time() - started)
+    return median(times)
+
+
+def _setting(with_what: str) -> str:
+    """A sentence on what this ran on, and with what."""
+    facts = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in facts if "model name" in line), platform.machine())
+    memory_gb = psutil.virtual_memory().total / 1e9
+    return (
+        f"Measured in one run on {CORES} cores ({model}) with {memory_gb:.0f} GB of memory, Python "
+        f"{platform.python_version()}, OpenCV {cv2.__version__} on one thread a process; {with_what}."
+    )
+
+
+def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path) -> None:
+    """Print every row as it is measured, write the table, and exit with 1 where a figure is missed."""
+    lines = ["| what | measured | required | |", "|---|---|---|---|"]
+    print("\n".join(lines), flush=True)
+    verdicts = {True: "met", False: "MISSED", None: "no GPU here"}
+    for row in rows:
+        lines.append(f"| {row.what} | {row.measured} | {row.required} | {verdicts[row.met]} |")
+        print(lines[-1], flush=True)
+    sentence = _setting(with_what)
+    print(f"\n{sentence}")
+    path.write_text("\n".join((f"# {title}", "", "Written by `make bench`.", "", *lines, "", sentence, "")))
+    if "MISSED" in "".join(lines):
+        sys.exit(1)
