@@ -126,8 +126,8 @@ def test_every_row_has_its_own_cameras_however_many_rows_there_are(tmp_path):
         assert len(rows) == 96
         assert max(map(len, splits.values())) > 30  # several groups of rows
         for row in rows:
-            for plane in ("bs", "fs"):
-                assert row[f"camera_{plane}"] == rigs[archive.frames[row["measurement_id"]].source_id][plane].camera(512)
+            rig = rigs[archive.frames[row["measurement_id"]].source_id]
+            assert (row["camera_bs"], row["camera_fs"]) == (rig["bs"].camera(512), rig["fs"].camera(512))
 
 
 def test_the_number_of_workers_changes_no_byte(converted, tiny, tmp_path):

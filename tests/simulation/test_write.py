@@ -17,9 +17,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import DatasetCard
 
 from veriserum_hf import DualPlaneRig, VeriserumArchive
 from veriserum_hf.archive.audit import audit
+from veriserum_hf.dataset.export import export
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.pose import angle_between_deg, quaternion_to_matrix
 from veriserum_hf.simulation.settings import Settings, parse_height
@@ -221,6 +223,15 @@ def test_the_record_says_what_was_simulated(small):
     imaging = record["imaging_by_trial"]
     assert len(imaging) == 4
     assert len({trial["quanta_per_pixel"] for trial in imaging.values()}) == 4
+
+
+def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):
+    export(small, tmp_path / "out", workers=1)
+    card = DatasetCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "mit"
+    assert "synthetic" in card.data.tags
+    assert "Nothing here was\nmeasured" in card.text
+    assert "Non-Commercial" not in card.text
 
 
 def test_csv_files_are_those_of_the_authors(tmp_path):

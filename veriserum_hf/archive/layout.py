@@ -18,6 +18,7 @@ _IMAGE = r"\.(?:jpe?g|png|tiff?)"
 _FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
 _CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
 _ANATOMY = re.compile(r"ana_(\d{1,18})\.stl", re.IGNORECASE)
+SIMULATION_RECORD = "simulation.json"
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 # The names of the authors' repository; any other table may stand beside them under its plain name.
 _CSV_TABLES = {
@@ -64,6 +65,11 @@ class Layout:
         default_factory=lambda: {plane: {} for plane in PLANES}
     )
     anatomies: dict[int, File] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the archive was made up: a simulation leaves its record beside the tables."""
+        return (self.root / SIMULATION_RECORD).exists()
 
     def where(self, table: str) -> str:
         """Return the name of a table with that of its file, for messages."""

@@ -15,6 +15,7 @@ from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+_TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"]
 _SPLITS = {
     "trial": (
         "By trial, never by frame: neighbouring frames of one trial look alike. Each trial's side depends on its\n"
@@ -24,6 +25,27 @@ _SPLITS = {
         "By tibial component: none is on two sides. A trial with a manually matched pose is in `test`, or left out\n"
         "where its component is on another side."
     ),
+}
+_DOWNLOADED = {
+    "title": "Veriserum",
+    "origin": """Converted from the Veriserum
+download (ETH Zurich, MICCAI 2025, [doi 10.3929/ethz-b-000701146](https://doi.org/10.3929/ethz-b-000701146)).""",
+    "poses": """`refined` (automatic 2D/3D registration, the ground truth of `calibrated`), `target` (what the robot
+was sent to, from patient data) and `manual` (matched by hand, in a few frames). Refined poses have an error of
+their own: where manual poses exist, compare both before a difference of a tenth of a millimetre is called an
+improvement.""",
+    "licence": """The images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich). Publishing a converted
+copy is up to the holder of the rights; this folder does not grant any.""",
+}
+_SIMULATED = {
+    "title": "Veriserum, simulated",
+    "origin": """**Nothing here was
+measured**: implants, motions and pictures were made up by veriserum-hf, in the layout of the Veriserum data set
+(ETH Zurich, MICCAI 2025).""",
+    "poses": """As in the data set that this imitates there are `refined`, `target` and `manual` poses, each the exact
+pose with an error of its kind. The exact ones are in `truth.parquet` of the simulated archive, beside its
+database.""",
+    "licence": "The frames and implants are made up; they are under the licence of the program, MIT.",
 }
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -41,7 +63,14 @@ class SplitSize:
         self.rows, self.bytes, self.file_bytes = self.rows + rows, self.bytes + bytes, self.file_bytes + file_bytes
 
 
-def write_card(path: Path, options: dict[str, Options], sizes: dict[str, dict[str, SplitSize]], format: str) -> None:
+def write_card(
+    path: Path,
+    options: dict[str, Options],
+    sizes: dict[str, dict[str, SplitSize]],
+    format: str,
+    *,
+    simulated: bool,
+) -> None:
     """Write the README.md of a converted data set.
 
     Parameters
@@ -50,16 +79,18 @@ def write_card(path: Path, options: dict[str, Options], sizes: dict[str, dict[st
     options : by configuration.
     sizes : by configuration and split.
     format : extension of the shards.
+    simulated : whether the archive was made up.
 
     """
+    words = _SIMULATED if simulated else _DOWNLOADED
     rows = sum(size.rows for config, splits in sizes.items() if config != "anatomies" for size in splits.values())
     data = DatasetCardData(
-        pretty_name="Veriserum",
-        license="other",
-        license_name="in-copyright-non-commercial-use-permitted",
-        license_link="https://rightsstatements.org/page/InC-NC/1.0/",
+        pretty_name=words["title"],
+        license="mit" if simulated else "other",
+        license_name=None if simulated else "in-copyright-non-commercial-use-permitted",
+        license_link=None if simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
         task_categories=["image-feature-extraction", "keypoint-detection"],
-        tags=["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"],
+        tags=_TAGS + ["synthetic"] * simulated,
         size_categories=[next((name for limit, name in _SIZE_CATEGORIES if rows < limit), "n>1M")],
     )
     first = next(iter(options))
@@ -87,7 +118,7 @@ def write_card(path: Path, options: dict[str, Options], sizes: dict[str, dict[st
     )
     any_options = options[first]
     body = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table, images=_images(options), splits=_SPLITS[any_options.split_by], config=first
+        table=table, images=_images(options), splits=_SPLITS[any_options.split_by], config=first, **words
     )
     path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
 

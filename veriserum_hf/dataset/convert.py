@@ -57,33 +57,17 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
 
     """
     rejected: list[Rejected] = []
-    pictures: dict[str, list[dict[str, Any]]] = {name: [] for name in _picture_columns(options.config)}
-    kept = []
-    with _one_quiet_thread():
-        sources = [name for name in plan.column_names if name.startswith(("path", "distortion"))]
-        for index, row in enumerate(plan.select([plan.column_names[0], *sources]).to_pylist()):
-            id = row[plan.column_names[0]]
-            try:
-                made = _row_pictures(row, options, raw)
-            except FrameError as error:
-                rejected.append(Rejected(id, error.reason, error.detail))
-                continue
-            kept.append(index)
-            for name, picture in made.items():
-                pictures[name].append(picture)
+    finished: list[dict[str, Any]] = []
     schema = options.features.arrow_schema
-    # Not by take or filter: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
-    rows = pa.concat_tables([plan.slice(index, 1) for index in kept] or [plan.slice(0, 0)])
-    columns = [
-        pa.array(pictures[field.name], field.type) if field.name in pictures else rows[field.name].cast(field.type)
-        for field in schema
-    ]
+    with _one_quiet_thread():
+        # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
+        for row in plan.to_pylist():
+            try:
+                finished.append(row | _row_pictures(row, options, raw))
+            except FrameError as error:
+                rejected.append(Rejected(row[plan.column_names[0]], error.reason, error.detail))
+    columns = [pa.array([row[field.name] for row in finished], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema), rejected
-
-
-def _picture_columns(config: str) -> tuple[str, ...]:
-    single = {"anatomies": ("mesh",), "calibration": ("image",)}
-    return single.get(config, tuple(f"image_{plane}" for plane in PLANES))
 
 
 def _row_pictures(row: dict[str, Any], options: Options, raw: RawFormat) -> dict[str, dict[str, Any]]:

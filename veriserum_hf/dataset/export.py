@@ -121,7 +121,11 @@ def _record(
     return {
         "versions": versions | library_versions(),
         "options": choices | {"configs": list(configs), "format": format, "shard_size_bytes": shard_size_bytes},
-        "archive": {"fingerprint": archive.fingerprint(), "tables": archive.layout.where("poses")},
+        "archive": {
+            "fingerprint": archive.fingerprint(),
+            "tables": archive.layout.where("poses"),
+            "simulated": archive.layout.simulated,
+        },
         "decisions": {name: asdict(decision) for name, decision in archive.decisions.items()},
     }
 
@@ -172,7 +176,8 @@ def _finish(
     split_by = next(iter(options.values())).split_by
     splits = {"split_by": split_by, "seed": SPLIT_SEED, "trials": trials}
     write_file(data / "splits.json", json.dumps(splits, indent=1))
-    write_card(data / "README.md", {config: options[config] for config in sizes}, sizes, jobs[0].format)
+    card_options = {config: options[config] for config in sizes}
+    write_card(data / "README.md", card_options, sizes, jobs[0].format, simulated=record["archive"]["simulated"])
     write_file(data / _RECORD, json.dumps(record | {"counts": counts}, indent=1))
     put_in_place(data, target)
     return ConversionResult(target, counts, rejected)

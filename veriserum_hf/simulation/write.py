@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import veriserum_hf
+from veriserum_hf.archive.layout import SIMULATION_RECORD
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.jobs.folder import put_in_place, working_for, write_file
@@ -39,7 +40,7 @@ from veriserum_hf.simulation.tables import (
     write_database,
 )
 
-TRUTH_NAME, RECORD_NAME = "truth.parquet", "simulation.json"
+TRUTH_NAME = "truth.parquet"
 _ARCHIVE = "archive"  # below the folder of unfinished work: what becomes the result
 
 
@@ -103,7 +104,7 @@ def write_all_but_pictures(archive: Path, settings: Settings) -> None:
     _write_tables(archive, settings)
     write_truth(archive / TRUTH_NAME, settings)
     imaging = {trial(settings, n).id: asdict(trial(settings, n).imaging) for n in range(settings.trials)}
-    write_file(archive / RECORD_NAME, json.dumps(_record(settings) | {"imaging_by_trial": imaging}, indent=1))
+    write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | {"imaging_by_trial": imaging}, indent=1))
 
 
 def _record(settings: Settings) -> dict[str, Any]:
