@@ -22,7 +22,7 @@ _NOISE_LEVELS = 3.0  # on top of the fixture's own: a frame then takes about 0.8
 
 def write_base(root: Path) -> float:
     """Write the few dozen distinct frames, and return their mean size in MB."""
-    write_archive(root, trials=_BASE_TRIALS, frames_per_trial=_BASE_FRAMES_PER_TRIAL, implants=True)
+    write_archive(root, trials=_BASE_TRIALS, frames_per_trial=_BASE_FRAMES_PER_TRIAL)
     rng = np.random.default_rng(0)
     paths = sorted((root / FRAMES_FOLDER).glob("*.jpg"))
     for path in paths:

@@ -1,7 +1,5 @@
 """The one function that makes a shard: a slice of a plan in, finished rows and rejected frames out."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.jobs.threads import one_quiet_thread
 
 _EXTENSIONS = {"jpeg": ".jpg", "png": ".png", "raw": ".tif"}
 _PARAMETERS = {
@@ -59,7 +58,7 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
     rejected: list[Rejected] = []
     finished: list[dict[str, Any]] = []
     schema = options.features.arrow_schema
-    with _one_quiet_thread():
+    with one_quiet_thread():
         # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
         for row in plan.to_pylist():
             try:
@@ -133,15 +132,3 @@ def _mesh(path: str | None, anatomy_id: int) -> dict[str, Any]:
     if path is None:
         raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
     return {"bytes": read_stl(path), "path": Path(path).name}
-
-
-@contextmanager
-def _one_quiet_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread and quiet: work is shared out by process, and rejects are told with their reason."""
-    threads, level = cv2.getNumThreads(), cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
-        cv2.utils.logging.setLogLevel(level)

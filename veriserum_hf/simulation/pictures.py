@@ -8,9 +8,10 @@ import cv2
 
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.jobs.folder import write_file
-from veriserum_hf.simulation.imaging import Grey, Imaging
+from veriserum_hf.jobs.threads import one_quiet_thread
+from veriserum_hf.simulation.imaging import Grey
 from veriserum_hf.simulation.poses import pose_ids
-from veriserum_hf.simulation.scenario import draw_frame, draw_grid
+from veriserum_hf.simulation.scenario import draw_frame, draw_grid, trial
 from veriserum_hf.simulation.settings import Settings
 
 _FRAMES_PER_JOB = 10
@@ -37,19 +38,24 @@ class FrameJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Draw the frames that are not there."""
-        cv2.setNumThreads(1)  # the other cores have processes of their own
         for frame in self.numbers:
             for plane in PLANES:
-                if all(path.exists() for path in self._paths(frame, plane)):
-                    continue
-                picture = draw_frame(self.settings, self.trial_index, frame, plane)
-                data = _encoded(picture, self.settings.frame_format)
-                for path in self._paths(frame, plane):
-                    write_file(path, data)
+                if not all(path.exists() for path in self._paths(frame, plane)):
+                    data = self._drawn(frame, plane)
+                    for path in self._paths(frame, plane):
+                        write_file(path, data)
             advance(1)
 
+    def _drawn(self, frame: int, plane: PlaneName) -> bytes:
+        with one_quiet_thread():
+            picture = draw_frame(self.settings, self.trial_index, frame, plane)
+            if self.settings.bit_depth == 16:
+                return _as_tiff(picture)
+            quality = trial(self.settings, self.trial_index).imaging.jpeg_quality
+            return bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])
+
     def _paths(self, frame: int, plane: PlaneName) -> list[Path]:
-        ending = self.settings.frame_format
+        ending = "jpg" if self.settings.bit_depth == 8 else "tif"
         return [self.folder / f"{plane}_{n:06d}.{ending}" for n in self.numbers[frame]]
 
 
@@ -72,8 +78,9 @@ class GridJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Draw it."""
-        cv2.setNumThreads(1)
-        write_file(self._path, _encoded(draw_grid(self.settings, self.session_index, self.plane), "tif"))
+        with one_quiet_thread():
+            data = _as_tiff(draw_grid(self.settings, self.session_index, self.plane))
+        write_file(self._path, data)
         advance(1)
 
     @property
@@ -81,10 +88,9 @@ class GridJob:
         return self.folder / f"cal_{self.plane}_{self.number:06d}.tif"
 
 
-def _encoded(picture: Grey, ending: str) -> bytes:
-    """Content of a picture's file: JPEG as the download's, or plain TIFF as the lab's originals."""
-    how = (cv2.IMWRITE_JPEG_QUALITY, Imaging.jpeg_quality) if ending == "jpg" else (cv2.IMWRITE_TIFF_COMPRESSION, 1)
-    return bytes(cv2.imencode(f".{ending}", picture, how)[1])
+def _as_tiff(picture: Grey) -> bytes:
+    """Content of a plain TIFF file, as the lab's originals."""
+    return bytes(cv2.imencode(".tif", picture, (cv2.IMWRITE_TIFF_COMPRESSION, 1))[1])
 
 
 def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:

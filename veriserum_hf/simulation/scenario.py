@@ -155,7 +155,7 @@ def draw_frame(settings: Settings, trial_index: int, frame: int, plane: PlaneNam
 
 def draw_grid(settings: Settings, session_index: int, plane: PlaneName) -> Grey:
     """Raw 16-bit frame of the bead grid on one intensifier; no source blurs what hangs right on it."""
-    imaging = Imaging()
+    imaging = Imaging(bright_level=0.85)  # exposed so that nothing is white
     return read_out(
         grid_transmission(imaging, settings.height_px),
         imaging.screen_blur_mm,

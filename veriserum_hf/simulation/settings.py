@@ -79,11 +79,6 @@ class Settings:
                 "or leave csv out"
             )
 
-    @property
-    def frame_format(self) -> str:
-        """Ending of the raw frames' names."""
-        return "jpg" if self.bit_depth == 8 else "tif"
-
     def rng(self, stream: Stream, *index: int) -> np.random.Generator:
         """Random numbers for one thing, such as the noise of one frame."""
         return np.random.default_rng((self.seed, stream, *index))
