@@ -94,6 +94,22 @@ class Plane:
         if self.principal_point_mm.shape != (2,) or not np.isfinite(self.principal_point_mm).all():
             raise CalibrationError(f"principal point must be two finite mm, got {self.principal_point_mm}")
 
+    @classmethod
+    def from_camera(cls, camera: Camera) -> "Plane":
+        """Plane of a data set row's ``camera_bs`` or ``camera_fs``, whatever the size of its image.
+
+        Raises
+        ------
+        CalibrationError
+            If the camera's distance or principal point is none.
+
+        """
+        T_world_camera = invert_transform(camera["world_to_camera"])
+        axes = T_world_camera[:3, :3] * (1.0, -1.0, -1.0)  # h, v, n
+        in_plane = np.array([*camera["principal_point_mm"], camera["source_to_intensifier_mm"]])
+        center_mm = T_world_camera[:3, 3] - axes @ in_plane
+        return cls(make_transform(axes, center_mm), in_plane[:2], float(in_plane[2]))
+
     @property
     def source_mm(self) -> FloatArray:
         """X-ray source in the world, (3,) mm: centre + SID n + pp_h h + pp_v v."""
