@@ -7,9 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from tests.simulation.published_frame import PUBLISHED, RING_MM, open_field
 from veriserum_hf.geometry.rig import PLANES, px_to_mm
-from veriserum_hf.simulation.imaging import Imaging, expose
+from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS
+from veriserum_hf.simulation.intensifier import expose
 from veriserum_hf.simulation.scenario import draw_frame, scene, trial
 from veriserum_hf.simulation.settings import Settings
 
@@ -17,12 +19,6 @@ FOLDER = Path(__file__).parent
 SETTINGS = Settings(trials=len(IMPLANT_PAIRS), frames_per_trial=5)
 FRAME = 2  # of every trial
 CROP_PX = 800  # raw pixels
-# Medians over rings about the field's centre of the published frame (arXiv 2509.05483), 4.95 times smaller there.
-RING_PX, RING_MM, FIELD_CENTER_PX = 49.5, 11.27, (822, 817)
-PUBLISHED = {
-    "right": ((-40, 30), [242, 248, 248, 245, 240, 229, 220, 210, 201, 192, 181, 169, 157, 142, 128, 109, 86]),
-    "up": ((-120, -50), [250, 254, 252, 241, 222, 208, 191, 174, 158, 143, 129, 113, 96, 78, 60, 44, 30]),
-}
 
 
 def around_implants(index, plane):
@@ -52,14 +48,6 @@ def draw_pairs():
     save(figure, "pairs.png", grey=True)
 
 
-def profile(frame, low_deg, high_deg):
-    """Median grey level of every ring about the field's centre, between two directions."""
-    y, x = np.indices(frame.shape) - np.array(FIELD_CENTER_PX[::-1])[:, None, None]
-    ring, angle_deg = np.hypot(x, y) // RING_PX, np.degrees(np.arctan2(y, x))
-    wedge = (angle_deg >= low_deg) & (angle_deg <= high_deg)
-    return [np.median(frame[wedge & (ring == n)]) for n in range(17)]
-
-
 def draw_realism():
     """A frame, its histogram, and how the field falls towards its rim."""
     shown = trial(SETTINGS, 1)
@@ -76,10 +64,10 @@ def draw_realism():
     middle.set(xlabel="grey level", ylabel="pixels, %", title="its grey levels", xlim=(0, 255))
     middle.set(yscale="log", ylim=(0.01, 10), yticks=(0.01, 0.1, 1, 10), yticklabels=("0.01", "0.1", "1", "10"))
 
-    distance_mm = (np.arange(17) + 0.5) * RING_MM
-    for (direction, (span_deg, published)), color in zip(PUBLISHED.items(), ("tab:blue", "tab:red"), strict=True):
+    for (direction, published), color in zip(PUBLISHED.items(), ("tab:blue", "tab:red"), strict=True):
+        distance_mm = (np.arange(len(published)) + 0.5) * RING_MM
         right.plot(distance_mm, published, "o", ms=5, color=color, label=f"published frame, {direction}")
-        right.plot(distance_mm, profile(empty, *span_deg), color=color, label=f"simulated, {direction}")
+        right.plot(distance_mm, open_field(empty, direction), color=color, label=f"simulated, {direction}")
     right.set(xlim=(0, 195), ylim=(0, 260), xlabel="distance from the field's centre, mm", ylabel="grey level")
     right.set_title("open field")
     right.legend(frameon=False)

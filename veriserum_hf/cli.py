@@ -208,6 +208,10 @@ def show(
 
     Exit status: 0 done, 2 no such frame.
     """
+    if any(Path(dataset).glob("*.db")) or any(Path(dataset).glob("*pose_reloaded*.csv")):
+        raise VeriserumError(
+            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
+        )
     try:
         rows = load_dataset(dataset, config, split=split, streaming=True)
     except (ValueError, OSError) as error:
@@ -291,9 +295,11 @@ def _print_problems(report: AuditReport) -> None:
 
 
 def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
-    table = Table("configuration", "rows", "rejected", "without pose", box=None, header_style="bold", pad_edge=False)
+    table = Table(
+        "configuration", "rows", "rejected", "without pose", "left out", box=None, header_style="bold", pad_edge=False
+    )
     for config, count in counts.items():
         rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())
         rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
-        table.add_row(config, rows, rejected, str(count["without_pose"]))
+        table.add_row(config, rows, rejected, str(count["without_pose"]), str(count["filtered"]))
     _out.print(table)

@@ -83,12 +83,23 @@ def test_the_folder_it_is_called_in_does_not_matter(load, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.db", "train.jsonl"]
 
 
+def test_other_configurations_can_be_simulated_too(load):
+    meshes = {row["anatomy_id"]: row["mesh"] for row in load("anatomies", **SMALL, split="train")}
+    calibrated = by_measurement(load(**SMALL))
+    assert {row[c]["anatomy_id"] for row in calibrated.values() for c in ("femur", "tibia")} == set(meshes)
+    raw = load("raw", **SMALL)["train"][0]
+    assert raw["image_bs"].size == (208, 200)
+    assert raw["femur"] == calibrated[raw["measurement_id"]]["femur"]
+    assert load("target", **SMALL)["train"][0]["femur"]["kind"] == "target"
+    assert load("manual", **SMALL)["test"].num_rows == 1
+
+
 def test_what_does_not_go_together_is_refused(load, tiny):
-    with pytest.raises(SimulationError, match=r"makes its own archive and takes none\. Leave data_files"):
+    with pytest.raises(SimulationError, match=r"'simulated': with this, .* makes its own archive"):
         load(data_files=str(tiny.database))
-    with pytest.raises(SimulationError, match=r"trials, seed: only the configuration 'simulated' takes this"):
+    with pytest.raises(SimulationError, match=r"trials, seed: with this, .* takes none\. Leave it out"):
         load("calibrated", data_files=str(tiny.database), trials=3, seed=1)
     with pytest.raises(SimulationError, match="trials must be a whole number from 1 to 100000, got 0"):
         load(trials=0)
-    with pytest.raises(ArchiveError, match=r"takes one archive; got 0 data files\. Give data_files="):
+    with pytest.raises(ArchiveError, match=r"takes one archive; got 0 data files\. Give data_files=.* or trials=20"):
         load("calibrated")

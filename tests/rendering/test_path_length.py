@@ -161,6 +161,9 @@ def test_what_cannot_be_rendered_is_refused(rig):
     turned.invert()
     with pytest.raises(ValueError, match=r"11 triangles\) is not closed"):
         path_length(open_box, np.eye(4), rig["bs"])
+    one_turned = trimesh.Trimesh(box.vertices, [box.faces[0][::-1], *box.faces[1:]], process=False)
+    with pytest.raises(ValueError, match="some triangles of the mesh face inwards"):
+        path_length(one_turned, np.eye(4), rig["bs"])
     with pytest.raises(ValueError, match="inside out"):
         path_length(turned, np.eye(4), rig["bs"])
     with pytest.raises(ValueError, match="behind the X-ray source"):

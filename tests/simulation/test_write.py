@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -25,6 +26,7 @@ from veriserum_hf.dataset.export import export
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.pose import angle_between_deg, quaternion_to_matrix
 from veriserum_hf.simulation.settings import Settings, parse_height
+from veriserum_hf.simulation.tables import DATABASE_NAME
 from veriserum_hf.simulation.write import simulate
 
 SMALL = {"trials": 4, "frames_per_trial": 3, "pairs": 3, "height_px": 200}
@@ -105,30 +107,79 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
         simulate(tmp_path / "thesis.txt", Settings(**SMALL))
 
 
-def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(small, tmp_path):
-    out = tmp_path / "out"
-    command = Path(sys.executable).with_name("veriserum")
-    options = [arg for name, value in SMALL.items() if name != "height_px" for arg in (f"--{name}", str(value))]
-    options = [option.replace("_", "-") for option in options]
+def test_killed_between_putting_in_place_and_tidying_up_it_is_done(small, tmp_path):
+    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
+    shutil.copytree(small, out)
+    incomplete.mkdir()
+    record = json.loads((out / "simulation.json").read_text())
+    (incomplete / "record.json").write_text(json.dumps({name: record[name] for name in ("versions", "settings")}))
+    assert simulate(out, Settings(**SMALL), workers=1) == out
+    assert not incomplete.exists()
+    assert content(out) == content(small)
+
+
+def test_a_link_to_an_empty_folder_is_followed(small, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
+    simulate(tmp_path / "out", Settings(**SMALL), workers=1)
+    assert content(tmp_path / "elsewhere") == content(small)
+
+
+def test_every_id_leads_to_a_row(tmp_path):
+    connection = sqlite3.connect(simulate(tmp_path / "out", Settings(**SMALL | {"trials": 1})) / DATABASE_NAME)
+    links = {
+        "poses": {"measurement_id": "measurements", "anatomy_id": "anatomies"}
+        | {f"{kind}_calibration_id": f"{kind}_calibration" for kind in ("source_int", "distortion")},
+        "measurements": {"trials_id": "trials"},
+        "trials": {"study_id": "studies", "subject_id": "subjects", "calibration_set_id": "calibration_set"},
+        "anatomies": {"subject_id": "subjects"},
+        "calibration_trials": {"calibration_set_id": "calibration_set"},
+        "calibration_measurements": {"calibration_trials_id": "calibration_trials"},
+        "distortion_calibration": {f"calibration_trial_id_{plane}": "calibration_trials" for plane in ("bs", "fs")},
+        "source_int_calibration": {f"calibration_trial_id_{plane}": "calibration_trials" for plane in ("bs", "fs")},
+    }
+    for table, columns in links.items():
+        for column, other in columns.items():
+            query = f"SELECT count(*) FROM {table} WHERE {column} NOT IN (SELECT id FROM {other})"
+            assert connection.execute(query).fetchone() == (0,), (table, column)
+    connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("largest_bytes", "workers", "choice", "error"),
+    [
+        (1_000_000, 1, SMALL, os.strerror(errno.EFBIG)),  # smaller than an STL file
+        # Larger than that, smaller than a database of many frames.
+        (1_500_000, 1, SMALL | {"trials": 40, "frames_per_trial": 50}, "veriserumSqlite3_refined.db: "),
+        # Larger than all but frames of full size.
+        (1_500_000, 1, {"trials": 1, "frames_per_trial": 2, "bit_depth": 16}, os.strerror(errno.EFBIG)),
+        (1_500_000, 2, {"trials": 2, "frames_per_trial": 1, "bit_depth": 16}, os.strerror(errno.EFBIG)),
+    ],
+    ids=["implants", "database", "frame", "frame in a worker"],
+)
+def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(tmp_path, largest_bytes, workers, choice, error):
+    out, unfinished = tmp_path / "out", tmp_path / "out.incomplete"
+    options = {"size" if name == "height_px" else name.replace("_", "-"): value for name, value in choice.items()}
 
     def few_bytes():
         # The limit of a file's size stands in for the disk's: writing fails in the same way, inside the library too.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_200_000, 1_200_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, largest_bytes))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    ran = subprocess.run(
-        [command, "simulate", out, *options, "--size", "200", "--workers", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=few_bytes,
-    )
-    assert ran.returncode == 2
-    assert f"error: Cannot write below {out}.incomplete: {os.strerror(errno.EFBIG)}" in ran.stderr
-    assert "run the same command again" in ran.stderr
+    command = [Path(sys.executable).with_name("veriserum"), "simulate", out, "--workers", str(workers)]
+    command += [arg for name, value in options.items() for arg in (f"--{name}", str(value))]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=few_bytes)
+    assert ran.returncode == 2, ran.stderr
+    assert f"error: Cannot write below {unfinished}: {error}" in ran.stderr
+    assert "What is finished is kept" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not out.exists()
-    assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
+    assert largest_bytes < 1_400_000 or list(unfinished.rglob("ana_*.stl"))
+    if choice.get("trials") != 40:  # it would take a while
+        assert content(simulate(out, Settings(**choice), workers=1)) == content(
+            simulate(tmp_path / "at_once", Settings(**choice), workers=1)
+        )
 
 
 @pytest.mark.parametrize(
@@ -138,7 +189,7 @@ def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(small, tmp_path
         ({"frames_per_trial": -3}, "frames_per_trial must be a whole number from 1 to 10000, got -3"),
         ({"pairs": 11}, "pairs must be a whole number from 1 to 10, got 11"),
         ({"seed": -1}, r"seed must be a whole number from 0 to \d+, got -1"),
-        ({"height_px": 20}, "height_px must be a whole number from 100 to 3200, got 20"),
+        ({"height_px": 20}, "height_px \\(--size\\) must be a whole number from 100 to 3200, got 20"),
         ({"ids": "frame"}, "ids must be 'measurement' or 'pose', got 'frame'"),
         ({"bit_depth": 12}, "bit_depth must be 8 or 16, got 12"),
         ({"csv": True}, "the CSV files of the download hold Euler angles and no quaternions"),
@@ -220,9 +271,10 @@ def test_calibrations_differ_and_have_their_bead_grids(small):
 def test_the_record_says_what_was_simulated(small):
     record = json.loads((small / "simulation.json").read_text())
     assert record["settings"] | SMALL == record["settings"]
-    imaging = record["imaging_by_trial"]
-    assert len(imaging) == 4
-    assert len({trial["quanta_per_pixel"] for trial in imaging.values()}) == 4
+    imaging = [by_plane[plane] for by_plane in record["imaging_by_trial"].values() for plane in ("bs", "fs")]
+    assert len(imaging) == 8
+    assert len({drawn["quanta_per_pixel"] for drawn in imaging}) == 8
+    assert {"manifold3d", "numba", "cv2", "source"} <= set(record["versions"])
 
 
 def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):

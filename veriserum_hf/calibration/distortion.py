@@ -32,6 +32,11 @@ _ROUGH_DEGREE = 9
 _OUTSIDE_PX = -16.0  # so far off the frame that bilinear lookup blends nothing of it in
 
 
+def frame_width_px(height_px: int) -> int:
+    """Columns of a raw frame of so many rows that shows the field of a 1664 x 1600 one."""
+    return round(height_px * RAW_WIDTH_PX / RAW_HEIGHT_PX)
+
+
 def _numbers(text: str, count: int, what: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))

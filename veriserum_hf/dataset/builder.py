@@ -42,8 +42,8 @@ _ROWS_PER_TABLE = 16
 class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """A configuration and its options.
 
-    See `veriserum_hf.dataset.plan.Options`; what comes after ``split_by`` is for simulated frames alone, see
-    `veriserum_hf.simulation.settings.Settings`.
+    See `veriserum_hf.dataset.plan.Options`; what comes after ``split_by`` asks for a simulated archive instead of one
+    on this machine, see `veriserum_hf.simulation.settings.Settings`.
     """
 
     size: int = 512
@@ -66,22 +66,18 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     @property
     def simulation(self) -> Settings | None:
-        """What is simulated, checked; None where there is an archive."""
+        """What is simulated, checked; None where there is to be an archive."""
         names = ("trials", "frames_per_trial", "pairs", "seed", "height_px")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
-        if self.name == SIMULATED:
-            if self.data_files or self.data_dir:
-                raise SimulationError(
-                    f"load_dataset({NAME!r}, {SIMULATED!r}) makes its own archive and takes none. Leave data_files "
-                    "and data_dir out, or choose another configuration."
-                )
-            return Settings(**given)
-        if given:
+        if self.name != SIMULATED and not given:
+            return None
+        if self.data_files or self.data_dir:
+            asked = ", ".join(given) or f"the configuration {SIMULATED!r}"
             raise SimulationError(
-                f"{', '.join(given)}: only the configuration {SIMULATED!r} takes this, {self.name!r} reads an "
-                "archive. Leave it out, or choose that one."
+                f"{asked}: with this, load_dataset({NAME!r}) makes its own archive and takes none. Leave it out, or "
+                "data_files and data_dir."
             )
-        return None
+        return Settings(**given)
 
     @property
     def archive_path(self) -> str:
@@ -93,7 +89,7 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
         if len(files) != 1:
             raise ArchiveError(
                 f"load_dataset({NAME!r}) takes one archive; got {len(files)} data files. "
-                'Give data_files="PATH/veriserumSqlite3_refined.db" or data_dir="PATH".'
+                'Give data_files="PATH/veriserumSqlite3_refined.db" or data_dir="PATH", or trials=20 to simulate one.'
             )
         return files[0]
 

@@ -119,7 +119,7 @@ def _record(
     source = source_hash(*ROOMS_OF_ROWS)
     versions = {"veriserum_hf": veriserum_hf.__version__, "source": source, "datasets": datasets.__version__}
     return {
-        "versions": versions | library_versions(),
+        "versions": versions | library_versions(*ROOMS_OF_ROWS),
         "options": choices | {"configs": list(configs), "format": format, "shard_size_bytes": shard_size_bytes},
         "archive": {
             "fingerprint": archive.fingerprint(),

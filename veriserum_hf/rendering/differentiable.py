@@ -47,7 +47,7 @@ class Part:
     Raises
     ------
     ValueError
-        If a shape or a type is another.
+        If a shape or a type is another, or the mesh is not closed.
 
     """
 
@@ -60,6 +60,11 @@ class Part:
                 raise ValueError(f"{name} must have shape (n, 3), got {tuple(tensor.shape)}")
         if self.faces.dtype != torch.int64:
             raise ValueError(f"faces must be int64, got {self.faces.dtype}")
+        # On a closed surface every edge is passed once in either direction.
+        tail, head = self.faces.flatten(), self.faces.roll(-1, 1).flatten()
+        count = len(self.vertices_mm)
+        if not torch.equal((tail * count + head).sort()[0], (head * count + tail).sort()[0]):
+            raise ValueError("the mesh is not closed, or some of its triangles face inwards; trimesh.repair may help")
 
     @classmethod
     def from_mesh(

@@ -9,7 +9,7 @@ from veriserum_hf.geometry.rig import Plane, mm_to_px, px_to_mm
 from veriserum_hf.rendering.path_length import path_length_window
 
 FloatArray = NDArray[np.float64]
-_FINENESS = 4  # contours go through pixels; these are so much smaller than the picture's
+_FINENESS = 8  # contours go through the outermost pixels of the shadow, which are so much smaller than the picture's
 
 
 def outline(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, size: int = 512) -> list[FloatArray]:
@@ -24,8 +24,8 @@ def outline(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, siz
 
     Returns
     -------
-    Closed contours, each (n, 2) as (column, row), correct to an eighth of a pixel; none where the mesh is
-    outside the image.
+    Closed contours, each (n, 2) as (column, row), up to an eighth of a pixel inside the true ones; none where the
+    mesh is outside the image.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def path_length(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane,
     Raises
     ------
     ValueError
-        If the mesh is not closed or is inside out, or reaches the source or behind it.
+        If the mesh is not closed or is inside out, or reaches the source or behind it, or the pose has another shape.
 
     """
     image = np.zeros((size, size))
@@ -75,6 +75,8 @@ def path_length_window(
 ) -> Window:
     """Like `path_length`, but only where the mesh is seen, up to ``margin_px`` outside the image."""
     check_closed(mesh)
+    if np.shape(T_world_implant) != (4, 4) or size < 1:
+        raise ValueError(f"expected a (4, 4) pose and a size in px, got {np.shape(T_world_implant)} and {size}")
     in_camera = transform_points(plane.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64), mesh.vertices)
     nearest_mm = in_camera[:, 2].min()
     if not nearest_mm > 0:
@@ -100,6 +102,8 @@ def check_closed(mesh: trimesh.Trimesh) -> None:
             f"the mesh ({len(mesh.faces)} triangles) is not closed, so a ray may enter it and never leave; "
             "merge its vertices or fill its holes, e.g. with trimesh.repair"
         )
+    if not mesh.is_winding_consistent:
+        raise ValueError("some triangles of the mesh face inwards, others outwards; trimesh.repair.fix_normals helps")
     if not mesh.volume > 0:
         raise ValueError("the mesh is inside out (its volume is negative); call its invert()")
 

@@ -1,15 +1,16 @@
 """Calibrations of a simulated fluoroscope, and the bead grid that shows its distortion."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
 from veriserum_hf.geometry.rig import DualPlaneRig, mm_to_px, pixel_size_mm
-from veriserum_hf.simulation.imaging import Imaging, Picture, canvas_margin_px
+from veriserum_hf.simulation.imaging import Imaging
+from veriserum_hf.simulation.transmission import Picture, canvas_margin_px
 
 FloatArray = NDArray[np.float64]
 
@@ -56,33 +57,21 @@ def rig_of(source: Mapping[str, float]) -> DualPlaneRig:
     )
 
 
-@lru_cache(maxsize=2)
-def _bead_coverage(size: int) -> tuple[NDArray[np.intp], Picture]:
-    """Flat indices of canvas pixels that a bead may touch, and the chords, mm, of the rays through each pixel."""
-    margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
-    radius_mm = BEAD_DIAMETER_MM / 2
-    center_px = mm_to_px(grid_beads_mm(), size) + margin
-    reach = int(np.ceil(radius_mm / pitch_mm)) + 1
-    offsets = np.arange(-reach, reach + 1)
-    columns, rows = (np.rint(center_px[:, axis, None]).astype(np.intp) + offsets for axis in (0, 1))
-    fine = (np.arange(_FINENESS) + 0.5) / _FINENESS - 0.5
-    x_mm, y_mm = (
-        ((index[..., None] + fine).reshape(len(index), -1) - center_px[:, axis, None]) * pitch_mm
-        for axis, index in enumerate((columns, rows))
-    )
-    squared = radius_mm**2 - x_mm[:, None, :] ** 2 - y_mm[:, :, None] ** 2
-    chords = 2 * np.sqrt(np.maximum(squared, 0)).astype(np.float32)
-    count = len(offsets)
-    chords = chords.reshape(-1, count, _FINENESS, count, _FINENESS).swapaxes(2, 3).reshape(-1, _FINENESS**2)
-    canvas = size + 2 * margin
-    return (rows[:, :, None] * canvas + columns[:, None, :]).ravel(), chords
-
-
 def grid_transmission(imaging: Imaging, size: int) -> Picture:
     """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image."""
-    canvas = size + 2 * canvas_margin_px(size)
-    picture = np.ones(canvas * canvas, np.float32)
-    index, chords_mm = _bead_coverage(size)
+    margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
+    picture = np.ones((size + 2 * margin, size + 2 * margin), np.float32)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
-    picture[index] *= np.exp(-per_mm * chords_mm).mean(axis=1)
-    return picture.reshape(canvas, canvas)
+    radius_mm = BEAD_DIAMETER_MM / 2
+    reach = int(np.ceil(radius_mm / pitch_mm)) + 1
+    side = 2 * reach + 1
+    rays_px = (np.arange(side * _FINENESS) + 0.5) / _FINENESS - 0.5 - reach  # from the pixel that the bead is on
+    for center_px in mm_to_px(grid_beads_mm(), size) + margin:
+        nearest = np.rint(center_px).astype(int)
+        x_mm, y_mm = ((rays_px + (nearest - center_px)[:, None]) * pitch_mm).astype(np.float32)
+        half_chords_mm = np.sqrt(np.maximum(radius_mm**2 - x_mm**2 - y_mm[:, None] ** 2, 0))
+        through = np.exp(-2 * per_mm * half_chords_mm)
+        column, row = nearest - reach
+        there = picture[row : row + side, column : column + side]
+        there *= cv2.resize(through, (side, side), interpolation=cv2.INTER_AREA)
+    return picture

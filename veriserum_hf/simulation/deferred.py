@@ -41,7 +41,7 @@ class DeferredArchive(VeriserumArchive):
         for plane in PLANES:
             layout.frames[plane] = {
                 number: File(str(self.folder / f"{plane}_{number:06d}.jpg"), 1, 0)
-                for number in range(1, 1 + self.settings.trials * self.settings.frames_per_trial)
+                for number in range(1, self.settings.measurement_id(self.settings.trials, 0))
             }
         return layout
 
@@ -52,12 +52,16 @@ class DeferredArchive(VeriserumArchive):
 @contextmanager
 def drawn(rows: pa.Table, settings: Settings) -> Iterator[pa.Table]:
     """Rows of a plan of a deferred archive, with the paths of frames that are there for the while."""
+    columns = [column for column in (f"path_{plane}" for plane in PLANES) if column in rows.column_names]
+    if not columns:  # implants are there for good
+        yield rows
+        return
     with TemporaryDirectory(prefix="veriserum-") as name:
         folder = Path(name)
         for measurement_id in rows["measurement_id"].to_pylist():
-            trial_index, frame = divmod(measurement_id - 1, settings.frames_per_trial)
+            trial_index, frame = settings.place_of(measurement_id)
             FrameJob(settings, trial_index, {frame: (measurement_id,)}, folder).run(lambda _: None)
-        for column in (f"path_{plane}" for plane in PLANES):
+        for column in columns:
             paths = [str(folder / Path(path).name) for path in rows[column].to_pylist()]
             rows = rows.set_column(rows.column_names.index(column), column, pa.array(paths))
         yield rows

@@ -36,6 +36,9 @@ INSIDE_HU, OUTSIDE_HU = 10_000, -1_000
 _SMALLEST_DETAIL_MM = 0.001
 
 
+Alloy = Literal["CoCr", "Ti6Al4V"]
+
+
 @dataclass(frozen=True)
 class ImplantModel:
     """One component of a total knee replacement."""
@@ -43,7 +46,7 @@ class ImplantModel:
     anatomy_id: int
     component: Literal["femur", "tibia"]
     description: str
-    material: Literal["CoCr", "Ti6Al4V"]
+    material: Alloy
     shape: FemoralShape | TibialShape
 
 
@@ -51,8 +54,8 @@ def _femoral(anatomy_id: int, description: str, shape: FemoralShape) -> ImplantM
     return ImplantModel(anatomy_id, "femur", f"{description} femoral component", "CoCr", shape)
 
 
-def _tibial(anatomy_id: int, description: str, shape: TibialShape) -> ImplantModel:
-    return ImplantModel(anatomy_id, "tibia", f"tibial component, {description}", "Ti6Al4V", shape)
+def _tibial(anatomy_id: int, description: str, shape: TibialShape, material: Alloy = "Ti6Al4V") -> ImplantModel:
+    return ImplantModel(anatomy_id, "tibia", f"tibial component, {description}", material, shape)
 
 
 _RETAINING = FemoralShape(
@@ -78,7 +81,7 @@ _MODELS = (
     _tibial(3, "fluted stem with cement slots, two fins", TibialShape(70, 46, 4.4, slotted_stem)),
     _tibial(4, "raised rim, round stem, two wings", TibialShape(72, 48, 4.8, winged_stem, rim_mm=1.2)),
     _tibial(5, "four pegs, uncemented", TibialShape(66, 43, 4.0, four_pegs, rim_mm=0.8)),
-    _tibial(6, "cross-shaped keel with windows", TibialShape(68, 45, 4.4, cross_keel)),
+    _tibial(6, "cross-shaped keel with windows", TibialShape(68, 45, 4.4, cross_keel), "CoCr"),
     _tibial(7, "anatomic tray, long stem", TibialShape(74, 49, 4.8, long_stem, rim_mm=1.2, medial_mm=3.0)),
 )
 IMPLANTS: dict[int, ImplantModel] = {model.anatomy_id: model for model in _MODELS}

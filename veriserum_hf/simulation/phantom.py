@@ -16,13 +16,16 @@ import trimesh
 from manifold3d import CrossSection, FillRule, Manifold, OpType
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.simulation.solids import mesh_of
+from veriserum_hf.geometry.pose import invert_transform, make_transform
+from veriserum_hf.simulation.solids import mesh_of, solid_of
 
 FloatArray = NDArray[np.float64]
 Material = Literal["steel", "aluminium", "PMMA", "cement"]
 Pieces = dict[Material, list[Manifold]]
 Outline = list[tuple[float, float]]
 
+# The femoral post stands so far beside the component, its arm at this height and depth in the component's inside.
+_BESIDE_MM, _INSIDE_YZ_MM, _ARM_RADIUS_MM = 14.0, (9.0, -7.0), 7.0
 # Side view of the fixture block and its jaw and wing (u across the post, z), measured in the real frame.
 _BLOCK_UZ_MM: Outline = [(-64, 27), (-43, 24), (39, 14), (44, 33), (44, 85), (-64, 85)]
 _JAW_UZ_MM: Outline = [
@@ -48,20 +51,24 @@ class Solid(NamedTuple):
 
 
 def holder(
-    component: Literal["femur", "tibia"], start_mm: ArrayLike, direction: ArrayLike, rng: np.random.Generator
+    component: Literal["femur", "tibia"], implant: trimesh.Trimesh, direction: ArrayLike, rng: np.random.Generator
 ) -> tuple[Solid, ...]:
     """Build the holder of one implant component; it moves with the component.
+
+    The femoral post stands beside the component, on its lateral side, where it clears the tibia at every flexion; an
+    arm leads from it to the component's inside. The tibial one goes on from the stem.
 
     Parameters
     ----------
     component : which one is held.
-    start_mm : (3,) where its post begins: inside the femoral component, or at the tip of the tibial stem.
-    direction : (3,) unit vector from the component to its base, in implant coordinates.
+    implant : its mesh, mm, of a right knee.
+    direction : (3,) unit vector along the post, from the component to its base, in implant coordinates.
     rng : draws lengths, sizes, angles and the cement's shape; the same state gives the same meshes.
 
     Returns
     -------
-    One part per material. Parts share surfaces; the volume of two of them at once is a few mm3 at most.
+    One part per material. Parts share surfaces, with each other and with the implant; the volume of two of them at
+    once is a few mm3 at most.
 
     Raises
     ------
@@ -75,12 +82,33 @@ def holder(
     builders = {"femur": _femoral_pieces, "tibia": _tibial_pieces}
     if component not in builders:
         raise ValueError(f"component must be 'femur' or 'tibia', got {component!r}")
+    start_mm = _post_start_mm(component, implant)
     post_mm, pieces = builders[component](rng)
-    T_implant_holder = np.column_stack([_axes(axis, rng), np.asarray(start_mm) + post_mm * axis])
+    T_implant_holder = make_transform(_axes(axis, rng), start_mm + post_mm * axis)
+    # Cut apart where the pieces were drawn: there, faces that touch lie in one plane exactly.
+    T_holder_implant = invert_transform(T_implant_holder)[:3]
+    if component == "femur":
+        pieces["PMMA"].append(_arm(start_mm).transform(T_holder_implant))
+    apart = _apart(pieces, solid_of(implant).transform(T_holder_implant))
     return tuple(
-        Solid(mesh_of(solid.transform(T_implant_holder), _SMALLEST_DETAIL_MM), material)
-        for material, solid in _apart(pieces).items()
+        Solid(mesh_of(solid.transform(T_implant_holder[:3]), _SMALLEST_DETAIL_MM), material)
+        for material, solid in apart.items()
     )
+
+
+def _post_start_mm(component: str, implant: trimesh.Trimesh) -> FloatArray:
+    """Where the axis of the post begins."""
+    corners = implant.vertices
+    if component == "femur":
+        return np.array([corners[:, 0].min() - _BESIDE_MM, *_INSIDE_YZ_MM])
+    tip_mm: FloatArray = corners[corners[:, 1] < corners[:, 1].min() + 1].mean(axis=0)
+    return tip_mm
+
+
+def _arm(start_mm: FloatArray) -> Manifold:
+    """Round bar from the start of the femoral post across the inside of the component."""
+    bar = Manifold.cylinder(10.0 - start_mm[0] + _ARM_RADIUS_MM, _ARM_RADIUS_MM, circular_segments=24)
+    return bar.rotate((0, 90, 0)).translate((start_mm[0] - _ARM_RADIUS_MM, start_mm[1], start_mm[2]))
 
 
 def _axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -93,12 +121,12 @@ def _axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
     return np.column_stack([np.cos(turn) * u + np.sin(turn) * v, np.cos(turn) * v - np.sin(turn) * u, z])
 
 
-def _apart(pieces: Pieces) -> dict[Material, Manifold]:
-    """One solid per material, each less the harder ones before it."""
+def _apart(pieces: Pieces, implant: Manifold) -> dict[Material, Manifold]:
+    """One solid per material, each less the implant and the harder ones before it."""
     whole = {material: Manifold.batch_boolean(solids, OpType.Add) for material, solids in pieces.items()}
     materials = list(whole)
     return {
-        material: reduce(operator.sub, (whole[harder] for harder in materials[:rank]), whole[material])
+        material: reduce(operator.sub, (whole[harder] for harder in materials[:rank]), whole[material] - implant)
         for rank, material in enumerate(materials)
     }
 

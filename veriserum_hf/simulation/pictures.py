@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cv2
 
+from veriserum_hf.calibration.distortion import Grey
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.jobs.folder import write_file
 from veriserum_hf.jobs.threads import one_quiet_thread
-from veriserum_hf.simulation.imaging import Grey
 from veriserum_hf.simulation.poses import pose_ids
 from veriserum_hf.simulation.scenario import draw_frame, draw_grid, trial
 from veriserum_hf.simulation.settings import Settings
@@ -51,7 +51,7 @@ class FrameJob:
             picture = draw_frame(self.settings, self.trial_index, frame, plane)
             if self.settings.bit_depth == 16:
                 return _as_tiff(picture)
-            quality = trial(self.settings, self.trial_index).imaging.jpeg_quality
+            quality = trial(self.settings, self.trial_index).imaging[plane].jpeg_quality
             return bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])
 
     def _paths(self, frame: int, plane: PlaneName) -> list[Path]:
@@ -96,7 +96,7 @@ def _as_tiff(picture: Grey) -> bytes:
 def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:
     """Every frame of every trial, a few at a time."""
     numbers: dict[tuple[int, int], tuple[int, ...]] = {
-        (index, frame): (id, id + 1) if settings.ids == "pose" else (1 + index * settings.frames_per_trial + frame,)
+        (index, frame): (id, id + 1) if settings.ids == "pose" else (settings.measurement_id(index, frame),)
         for index, frame, kind, id in pose_ids(settings)
         if kind == "REFINED"
     }

@@ -1,16 +1,14 @@
 """Stored and exact poses of a simulated archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
-from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion
-from veriserum_hf.simulation.scenario import trial
+from veriserum_hf.simulation.scenario import Trial
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.tables import Row, pose_row
 
@@ -22,7 +20,8 @@ _ERRORS: dict[Kind, tuple[float, float]] = {
     "MANMATCH": (0.3, 0.3),
     "OBSOLETE": (2.0, 2.0),
 }
-_TRUTH_SCHEMA = pa.schema(
+_MOTION = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "anterior_mm")
+TRUTH_SCHEMA = pa.schema(
     {
         "measurement_id": pa.int64(),
         "trial_id": pa.int64(),
@@ -33,7 +32,14 @@ _TRUTH_SCHEMA = pa.schema(
         "quaternion_xyzw": pa.list_(pa.float64(), 4),
         "covariance": pa.list_(pa.list_(pa.float64(), 6), 6),
         "verdict": pa.string(),
-    }
+        **dict.fromkeys(_MOTION, pa.float64()),  # see `veriserum_hf.simulation.activities.Trajectory`
+    },
+    metadata={
+        "frame": "world: origin at the centre of the bs intensifier, x right, y up, z towards its source; mm",
+        "pose": "x_world = R(quaternion_xyzw) x_implant + translation_mm; quaternion x, y, z, w, scalar last",
+        "covariance": "of the pose, 6 x 6: zero, since these poses are exact",
+        "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
+    },
 )
 
 
@@ -43,7 +49,7 @@ def _kinds(settings: Settings, trial_index: int, frame: int) -> Iterator[Kind]:
     if (trial_index * settings.frames_per_trial + frame) % 4 == 2:
         yield "OBSOLETE"
     yield from ("REFINED", "ROBOT")
-    if trial_index % 8 == 1 and frame == settings.frames_per_trial // 2:
+    if trial_index % 20 == 1 and frame == settings.frames_per_trial // 2:
         yield "MANMATCH"
 
 
@@ -56,10 +62,9 @@ def pose_ids(settings: Settings) -> Iterator[tuple[int, int, Kind, int]]:
                 yield index, frame, kind, next(ids)
 
 
-def pose_rows(settings: Settings) -> Iterator[Row]:
-    """Every row of ``poses``."""
-    for index, frame, kind, id in pose_ids(settings):
-        shown = trial(settings, index)
+def pose_rows(settings: Settings, shown: Trial, ids: Iterable[tuple[int, int, Kind, int]]) -> Iterator[Row]:
+    """Rows of ``poses`` of a trial; ``ids`` are its part of `pose_ids`."""
+    for _, frame, kind, id in ids:
         rng = settings.rng(Stream.POSES, id)
         sigma_mm, sigma_deg = _ERRORS[kind]
         for pose_id, (component, anatomy_id) in enumerate(shown.anatomy_ids.items(), start=id):
@@ -67,7 +72,7 @@ def pose_rows(settings: Settings) -> Iterator[Row]:
             turn = Rotation.from_rotvec(rng.normal(0, sigma_deg, 3), degrees=True).as_matrix()
             yield pose_row(
                 pose_id,
-                shown.first_measurement_id + frame,
+                settings.measurement_id(shown.index, frame),
                 anatomy_id,
                 make_transform(turn @ T[:3, :3], T[:3, 3] + rng.normal(0, sigma_mm, 3)),
                 method="REFINED" if kind == "OBSOLETE" else kind,
@@ -78,25 +83,21 @@ def pose_rows(settings: Settings) -> Iterator[Row]:
             )
 
 
-def write_truth(path: Path, settings: Settings) -> None:
-    """Write the exact poses in the columns of a registration's result; their covariance is zero."""
-    rows = []
-    for index in range(settings.trials):
-        shown = trial(settings, index)
-        for frame in range(settings.frames_per_trial):
-            for component, anatomy_id in shown.anatomy_ids.items():
-                T = shown.pose(component, frame)
-                rows.append(
-                    {
-                        "measurement_id": shown.first_measurement_id + frame,
-                        "trial_id": shown.id,
-                        "frame_index": frame,
-                        "anatomy_id": anatomy_id,
-                        "component": component,
-                        "translation_mm": T[:3, 3].tolist(),
-                        "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
-                        "covariance": [[0.0] * 6] * 6,
-                        "verdict": "exact",
-                    }
-                )
-    pq.write_table(pa.Table.from_pylist(rows, _TRUTH_SCHEMA), path)
+def truth_rows(settings: Settings, shown: Trial) -> Iterator[Row]:
+    """Exact poses of a trial in the columns of a registration's result, and the knee's motion that made them."""
+    motion = shown.trajectory
+    for frame in range(settings.frames_per_trial):
+        for component, anatomy_id in shown.anatomy_ids.items():
+            T = shown.pose(component, frame)
+            yield {
+                "measurement_id": settings.measurement_id(shown.index, frame),
+                "trial_id": shown.id,
+                "frame_index": frame,
+                "anatomy_id": anatomy_id,
+                "component": component,
+                "translation_mm": T[:3, 3].tolist(),
+                "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
+                "covariance": [[0.0] * 6] * 6,
+                "verdict": "exact",
+                **{name: float(getattr(motion, name)[frame]) for name in _MOTION},
+            }

@@ -11,21 +11,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
 from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion, random_source, rig_of
-from veriserum_hf.simulation.imaging import Grey, Imaging, Part, expose, read_out
+from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_mesh
+from veriserum_hf.simulation.intensifier import expose, read_out
 from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.settings import Settings, Stream
+from veriserum_hf.simulation.solids import solid_of
 
 FloatArray = NDArray[np.float64]
 Component = Literal["femur", "tibia"]
 
 SESSIONS = 3  # each with a distortion and a source-intensifier calibration of its own
-# Where the bases of the holders stand, seen from the implants: to the lower left and below in a picture of `bs`.
-_DOWN_WORLD = {"femur": np.array([-0.55, -0.83, 0.1]), "tibia": np.array([0.15, -0.98, 0.0])}
+_DOWN_WORLD = np.array([0.0, -1.0, 0.0])
+# How far the femoral post leans to the lateral side, against 1 downwards, until it clears the tibia and its holder.
+_LATERAL = (0.5, 0.75, 1.0, 1.4, 2.0, 3.0)
+_CHECKED_FRAMES = 5  # of a trial
 
 
 @dataclass(frozen=True)
@@ -47,20 +51,18 @@ class Trial:
     Attributes
     ----------
     id, index : in the tables, and among the trials from 0.
-    first_measurement_id : of its frames, which are numbered on from there.
     anatomy_ids : of both components.
     session : the calibrations.
-    imaging : the imaging chain of both planes.
+    imaging : the imaging chain by plane.
     trajectory : poses of both components in every frame.
 
     """
 
     id: int
     index: int
-    first_measurement_id: int
     anatomy_ids: dict[Component, int]
     session: Session
-    imaging: Imaging
+    imaging: dict[PlaneName, Imaging]
     trajectory: Trajectory
 
     def pose(self, component: Component, frame: int) -> FloatArray:
@@ -84,6 +86,8 @@ def session(settings: Settings, index: int) -> Session:
 def trial(settings: Settings, index: int) -> Trial:
     """One of the trials, from 0."""
     rng = settings.rng(Stream.TRIAL, index)
+    # Which trial falls into which split goes by its id: other seeds, other splits.
+    first_id = int(settings.rng(Stream.IDS).integers(1, 10_000))
     femur_id, tibia_id = IMPLANT_PAIRS[index % settings.pairs]
     anatomy_ids: dict[Component, int] = {"femur": femur_id, "tibia": tibia_id}
     day = session(settings, index * SESSIONS // settings.trials)
@@ -93,12 +97,11 @@ def trial(settings: Settings, index: int) -> Trial:
         task, implant_mesh(femur_id), implant_mesh(tibia_id), day.rig, settings.frames_per_trial, rng
     )
     return Trial(
-        id=11 + 7 * index,
+        id=first_id + 7 * index,
         index=index,
-        first_measurement_id=1 + index * settings.frames_per_trial,
         anatomy_ids=anatomy_ids,
         session=day,
-        imaging=Imaging.random(rng),
+        imaging={plane: Imaging.random(rng) for plane in PLANES},
         trajectory=trajectory,
     )
 
@@ -107,25 +110,31 @@ def trial(settings: Settings, index: int) -> Trial:
 def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]]:
     """What holds both components in a trial: mounted for its middle frame, and moving with them."""
     shown, rng = trial(settings, index), settings.rng(Stream.HOLDERS, index)
-    made = {}
-    for component in shown.anatomy_ids:
-        R_world_implant = shown.pose(component, settings.frames_per_trial // 2)[:3, :3]
-        direction = R_world_implant.T @ (_DOWN_WORLD[component] + rng.normal(0, 0.08, 3))
-        if component == "tibia":  # its post goes on from the stem, give or take
-            direction = direction / np.linalg.norm(direction) + (0.0, -2.0, 0.0)
-        start_mm = _post_start_mm(component, shown.anatomy_ids[component])
-        made[component] = holder(component, start_mm, direction / np.linalg.norm(direction), rng)
-    return made
+    middle = settings.frames_per_trial // 2
+    R_world = {component: shown.pose(component, middle)[:3, :3] for component in shown.anatomy_ids}
+    implants = {component: implant_mesh(anatomy_id) for component, anatomy_id in shown.anatomy_ids.items()}
 
+    def mounted(component: Component, aside: tuple[float, float, float]) -> tuple[Solid, ...]:
+        direction = R_world[component].T @ _DOWN_WORLD + aside + rng.normal(0, 0.06, 3)
+        return holder(component, implants[component], direction / np.linalg.norm(direction), rng)
 
-def _post_start_mm(component: Component, anatomy_id: int) -> FloatArray:
-    """Where a post begins: within the femoral component, or at the lowest end of the tibial one."""
-    if component == "femur":
-        return np.array([0.0, 10.0, -8.0])
-    corners = implant_mesh(anatomy_id).vertices
-    lowest_mm: float = corners[:, 1].min()
-    tip_mm: FloatArray = corners[corners[:, 1] < lowest_mm + 1].mean(axis=0)
-    return tip_mm
+    tibial = mounted("tibia", (0.0, -2.0, 0.0))  # its post goes on from the stem, give or take
+    below = [solid_of(mesh) for mesh in (implants["tibia"], *(part.mesh for part in tibial))]
+    checked = np.unique(np.linspace(0, settings.frames_per_trial - 1, _CHECKED_FRAMES).astype(int))
+    tried: list[tuple[float, int, tuple[Solid, ...]]] = []
+    for lateral in _LATERAL:
+        femoral = mounted("femur", (-lateral, 0.0, 0.0))
+        beside = [solid_of(part.mesh) for part in femoral]
+        shared_mm3 = sum(
+            (one.transform((np.linalg.inv(shown.pose("tibia", k)) @ shown.pose("femur", k))[:3]) ^ other).volume()
+            for k in checked
+            for one in beside
+            for other in below
+        )
+        tried.append((shared_mm3, len(tried), femoral))
+        if shared_mm3 < 1:
+            break
+    return {"femur": min(tried)[2], "tibia": tibial}
 
 
 def scene(settings: Settings, index: int, frame: int, *, with_holders: bool = True) -> list[Part]:
@@ -146,7 +155,7 @@ def draw_frame(settings: Settings, trial_index: int, frame: int, plane: PlaneNam
         scene(settings, trial_index, frame),
         shown.session.rig[plane],
         shown.session.distortions[plane],
-        shown.imaging,
+        shown.imaging[plane],
         settings.rng(Stream.NOISE, trial_index, frame, PLANES.index(plane)),
         height_px=settings.height_px,
         bit_depth=settings.bit_depth,

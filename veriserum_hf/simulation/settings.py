@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, frame_width_px
 from veriserum_hf.errors import SimulationError
 
 FrameIds = Literal["measurement", "pose"]
@@ -24,6 +24,7 @@ class Stream(IntEnum):
     NOISE = 3
     GRID_NOISE = 4
     POSES = 5
+    IDS = 6
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,12 @@ class Settings:
         }
         for name, (low, high) in whole.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise SimulationError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+                asked = f"{name} (--size)" if name == "height_px" else name
+                raise SimulationError(f"{asked} must be a whole number from {low} to {high}, got {value!r}")
         choices = {"ids": ("measurement", "pose"), "rotation": ("quaternion", "euler"), "bit_depth": (8, 16)}
         for name, expected in choices.items():
-            if getattr(self, name) not in expected:
+            if isinstance(getattr(self, name), float) or getattr(self, name) not in expected:
                 raise SimulationError(
                     f"{name} must be {' or '.join(map(repr, expected))}, got {getattr(self, name)!r}"
                 )
@@ -78,6 +80,14 @@ class Settings:
                 "the CSV files of the download hold Euler angles and no quaternions: ask for rotation 'euler' too, "
                 "or leave csv out"
             )
+
+    def measurement_id(self, trial_index: int, frame: int) -> int:
+        """Return the id of a frame of a trial, both counted from 0; ids are counted from 1."""
+        return 1 + trial_index * self.frames_per_trial + frame
+
+    def place_of(self, measurement_id: int) -> tuple[int, int]:
+        """Trial and frame of a measurement id, both from 0."""
+        return divmod(measurement_id - 1, self.frames_per_trial)
 
     def rng(self, stream: Stream, *index: int) -> np.random.Generator:
         """Random numbers for one thing, such as the noise of one frame."""
@@ -97,7 +107,7 @@ def parse_height(text: str) -> int:
     if not match:
         raise SimulationError(f"size must be the rows of a raw frame, such as 1600, or 1664x1600; got {text!r}")
     height = int(match[2])
-    width = round(height * RAW_WIDTH_PX / RAW_HEIGHT_PX)
+    width = frame_width_px(height)
     if match[1] and int(match[1]) != width:
         raise SimulationError(
             f"raw frames have the shape of {RAW_WIDTH_PX}x{RAW_HEIGHT_PX}: {height} rows go with {width} columns, "

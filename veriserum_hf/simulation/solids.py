@@ -1,4 +1,4 @@
-"""Meshes of solids that are the same to the last bit in every process."""
+"""Solids and their meshes, which are the same to the last bit in every process."""
 
 import numpy as np
 import trimesh
@@ -6,6 +6,11 @@ from manifold3d import Error, Manifold, Mesh64
 
 # Corners lie on this grid: the 32-bit numbers of an STL file hold it exactly within 128 mm of the origin.
 _GRID_MM = 2.0**-14
+
+
+def solid_of(mesh: trimesh.Trimesh) -> Manifold:
+    """Solid inside a closed mesh, mm."""
+    return Manifold(Mesh64(np.ascontiguousarray(mesh.vertices), np.asarray(mesh.faces).astype(np.uint64)))
 
 
 def mesh_of(solid: Manifold, smallest_detail_mm: float) -> trimesh.Trimesh:

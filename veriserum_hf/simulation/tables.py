@@ -39,9 +39,6 @@ _STAMP: Row = {"git_hash": "0" * 40, "git_repo": "https://example.org/simulated"
 _OPERATOR = "simulated@example.org"
 _PROTOCOL: Row = {"protocol_id": 1, **_UPDATED}
 _FILES = r"D:\Veriserum\simulated"
-# Per plane: tube current mA, tube voltage kV, exposure time ms, frames a second.
-_PER_PLANE = {"mA": 80.0, "kV": 80.0, "exposure_time": 8.0, "sampling_freq": 30.0}
-_EXPOSURE: Row = {f"{name}_{plane}": value for name, value in _PER_PLANE.items() for plane in ("fs", "bs")}
 _SETTING: Row = {"magnification": "m0", "exp_sid": 1860.0}
 
 
@@ -72,7 +69,6 @@ def session_tables(
     rows: Tables = {
         "subjects": [{"id": 1, "gender": "phantom", "birthdate": None, **_PROTOCOL, "path": _FILES}],
         "studies": [{"id": 1, "name": "Veriserum", "description": "simulated by veriserum-hf", **_UPDATED}],
-        "calibration_set": [{"id": number} for number in sorted({trial.calibration_set_id for trial in trials})],
         "anatomies": [
             {"id": id, "subject_id": 1, "category": f"{component}_implant", "description": text}
             | {**_PROTOCOL, "filetype": "stl"}
@@ -81,10 +77,10 @@ def session_tables(
         "trials": [],
         "measurements": [],
     }
-    exposure = _EXPOSURE | {f"sampling_freq_{plane}": sampling_hz for plane in ("fs", "bs")}
     for n, trial in enumerate(trials):
         started = _STARTED + timedelta(days=trial.calibration_set_id, minutes=2 * n)
-        dose = round(4e-5 * len(trial.measurement_ids), 6)  # mSv
+        exposure = _exposure(kV=70.0 + 2 * (n % 6), mA=60.0 + 10 * (n % 4), sampling_freq=sampling_hz)
+        dose = round(5e-7 * exposure["mA_bs"] * len(trial.measurement_ids), 7)  # mSv
         path = rf"{_FILES}\trial_{trial.id:06d}"
         row: Row = {"id": trial.id, "study_id": 1, "subject_id": 1, "calibration_set_id": trial.calibration_set_id}
         row |= {"task": trial.task, **exposure, "radiation_fs": dose, "radiation_bs": dose}
@@ -97,14 +93,21 @@ def session_tables(
     return rows
 
 
+def _exposure(**changed: float) -> Row:
+    """Setting of both tubes: tube current mA, tube voltage kV, exposure time ms, frames a second."""
+    setting = {"mA": 80.0, "kV": 80.0, "exposure_time": 8.0, "sampling_freq": 30.0} | changed
+    return {f"{name}_{plane}": value for name, value in setting.items() for plane in ("fs", "bs")}
+
+
 def calibration_tables(days: Sequence[CalibrationRows]) -> tuple[Tables, dict[tuple[int, PlaneName], int]]:
-    """Calibrations with their phantom recordings, and the number of each distortion's bead-grid frame by plane."""
+    """Calibrations by day with their phantom recordings, and the number of each distortion's bead grid by plane."""
     tables: Tables = defaultdict(list)
     grids: dict[tuple[int, PlaneName], int] = {}
+    tables["calibration_set"] = [{"id": day} for day in range(1, 1 + len(days))]
 
     def recorded(phantom: str, target: str, day: int) -> Row:
         trial_id = 3 + 4 * len(tables["calibration_trials"])
-        row: Row = {"id": trial_id, "phantom": phantom, "target": target, **_EXPOSURE}
+        row: Row = {"id": trial_id, "phantom": phantom, "target": target, **_exposure()}
         row |= {"path": rf"{_FILES}\{phantom}_{trial_id:06d}", **_SETTING, "protocol_id": 1}
         tables["calibration_trials"].append(row | {"calibration_set_id": day, **_UPDATED})
         moment = (_STARTED + timedelta(days=day, minutes=-trial_id)).isoformat(" ")

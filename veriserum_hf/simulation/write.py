@@ -7,23 +7,29 @@ stopped, and its result is the same to the byte, whatever the number of processe
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import veriserum_hf
 from veriserum_hf.archive.layout import SIMULATION_RECORD
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.rig import PLANES, PlaneName
-from veriserum_hf.jobs.folder import put_in_place, working_for, write_file
+from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
 from veriserum_hf.jobs.pool import Job, cores, run_jobs
 from veriserum_hf.jobs.provenance import ROOMS_OF_SIMULATION, library_versions, source_hash
 from veriserum_hf.simulation.activities import FRAME_RATE_HZ
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, write_nifti, write_stl
 from veriserum_hf.simulation.pictures import GridJob, frame_jobs
-from veriserum_hf.simulation.poses import pose_rows, write_truth
+from veriserum_hf.simulation.poses import TRUTH_SCHEMA, pose_ids, pose_rows, truth_rows
 from veriserum_hf.simulation.scenario import SESSIONS, session, trial
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.tables import (
@@ -32,6 +38,7 @@ from veriserum_hf.simulation.tables import (
     DATABASE_NAME,
     FRAMES_FOLDER,
     CalibrationRows,
+    Row,
     Tables,
     TrialRow,
     calibration_tables,
@@ -58,7 +65,7 @@ def simulate(
     output : folder to make; it must not exist, or be empty.
     settings : what to simulate.
     workers : processes; None for one a core. The result does not depend on it.
-    progress : called with the number of dual-plane frames done and of all.
+    progress : called with the number of frames done and of all; a dual-plane frame counts as one.
 
     Returns
     -------
@@ -72,13 +79,13 @@ def simulate(
 
     """
     settings = settings or Settings()
-    target = Path(output).expanduser().absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise SimulationError(
-            f"{target} is there already and not an empty folder. Nothing was changed. Choose another folder, or "
-            "remove this one."
-        )
+    target = Path(output).expanduser().resolve()
+    if _killed_while_tidying_up(target, settings):
+        shutil.rmtree(incomplete_folder(target))
+        return target
+    _check_free(target)
     with working_for(target, _record(settings), "simulation", SimulationError) as incomplete:
+        _check_free(target)  # another process may have finished a moment ago
         archive = incomplete / _ARCHIVE
         (archive / FRAMES_FOLDER).mkdir(parents=True, exist_ok=True)
         (archive / CALIBRATION_FOLDER).mkdir(exist_ok=True)
@@ -94,23 +101,58 @@ def simulate(
     return target
 
 
+def _check_free(target: Path) -> None:
+    """Raise SimulationError where something is in the way of the result."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise SimulationError(
+            f"{target} is there already and not an empty folder. Nothing was changed. Choose another folder, or "
+            "remove this one."
+        )
+
+
+def _killed_while_tidying_up(target: Path, settings: Settings) -> bool:
+    """Whether this simulation put its result in place and was ended before the unfinished folder was gone."""
+    try:
+        unfinished = json.loads((incomplete_folder(target) / "record.json").read_text())
+        found = json.loads((target / SIMULATION_RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    record = json.loads(json.dumps(_record(settings)))
+    return bool(unfinished == record and {name: found.get(name) for name in record} == record)
+
+
 def write_all_but_pictures(archive: Path, settings: Settings) -> None:
-    """Write tables, implants, exact poses and, as the last, the record of a simulated archive into a folder."""
+    """Write tables, implants, exact poses and, as the last, the record of a simulated archive into a folder.
+
+    Nothing is done where the record is there already.
+    """
+    if (archive / SIMULATION_RECORD).exists():
+        return
     (archive / ANATOMIES_FOLDER).mkdir(parents=True, exist_ok=True)
     for anatomy_id in _anatomy_ids(settings):
         write_stl(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}.stl")
         if settings.nifti:
             write_nifti(anatomy_id, archive / ANATOMIES_FOLDER / f"ana_{anatomy_id:06d}_HU10000_filled.nii")
-    _write_tables(archive, settings)
-    write_truth(archive / TRUTH_NAME, settings)
-    imaging = {trial(settings, n).id: asdict(trial(settings, n).imaging) for n in range(settings.trials)}
+    trials: list[TrialRow] = []
+    poses: list[Row] = []
+    truth: list[Row] = []
+    imaging: dict[int, dict[PlaneName, Any]] = {}
+    for index, ids in groupby(pose_ids(settings), key=itemgetter(0)):
+        shown = trial(settings, index)
+        measurements = range(settings.measurement_id(index, 0), settings.measurement_id(index + 1, 0))
+        trials.append(TrialRow(shown.id, shown.trajectory.task, shown.session.id, measurements))
+        poses += pose_rows(settings, shown, ids)
+        truth += truth_rows(settings, shown)
+        imaging[shown.id] = {plane: asdict(shown.imaging[plane]) for plane in PLANES}
+    _write_tables(archive, settings, trials, poses)
+    pq.write_table(pa.Table.from_pylist(truth, TRUTH_SCHEMA), archive / TRUTH_NAME)
     write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | {"imaging_by_trial": imaging}, indent=1))
 
 
 def _record(settings: Settings) -> dict[str, Any]:
     """What makes two simulations the same."""
     versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(*ROOMS_OF_SIMULATION)}
-    return {"versions": versions | library_versions(), "settings": asdict(settings)}
+    return {"versions": versions | library_versions(*ROOMS_OF_SIMULATION), "settings": asdict(settings)}
 
 
 def _anatomy_ids(settings: Settings) -> list[int]:
@@ -139,16 +181,10 @@ def _grid_jobs(settings: Settings, folder: Path) -> list[GridJob]:
     ]
 
 
-def _write_tables(archive: Path, settings: Settings) -> None:
-    trials = []
-    for index in range(settings.trials):
-        shown = trial(settings, index)
-        first = shown.first_measurement_id
-        measurements = range(first, first + settings.frames_per_trial)
-        trials.append(TrialRow(shown.id, shown.trajectory.task, shown.session.id, measurements))
+def _write_tables(archive: Path, settings: Settings, trials: list[TrialRow], poses: list[Row]) -> None:
     anatomies = {id: (IMPLANTS[id].component, IMPLANTS[id].description) for id in _anatomy_ids(settings)}
     calibrations, _ = _calibrations(settings)
-    tables = session_tables(trials, anatomies, FRAME_RATE_HZ) | calibrations | {"poses": [*pose_rows(settings)]}
+    tables = session_tables(trials, anatomies, FRAME_RATE_HZ) | calibrations | {"poses": poses}
     if settings.csv:
         write_csv(archive, tables)
     else:
