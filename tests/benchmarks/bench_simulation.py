@@ -1,5 +1,6 @@
 """Speed of renderer and simulator against the required figures: ``python -m tests.benchmarks.bench_simulation``."""
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from tests.benchmarks import differentiable_speed
+from tests.benchmarks.processes import run_watched
 from tests.benchmarks.table import Row, cpu_s, write_table
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.geometry.rig import Plane
@@ -74,6 +76,7 @@ def in_torch() -> Iterator[Row]:
 def frames(folder: Path) -> Iterator[Row]:
     """Full-size frames with all clutter, as files."""
     settings, count = Settings(trials=10, frames_per_trial=4), 12
+    folder.mkdir()
     # Of one trial after the other, as a simulation goes; what the frames of a trial share is made in the first.
     jobs = [
         FrameJob(settings, n % 3, {n // 3: (100 * (n % 3) + n // 3,)}, folder)
@@ -90,11 +93,21 @@ def frames(folder: Path) -> Iterator[Row]:
     )
 
 
+def memory(folder: Path) -> Row:
+    """``veriserum simulate`` in one process, from two calibrations on, with the bead grids."""
+    command = [str(Path(sys.executable).with_name("veriserum")), "simulate", str(folder / "archive")]
+    options = ("--trials", "3", "--frames-per-trial", "4", "--workers", "1")
+    watched = run_watched(*command, *options, cache=folder)
+    text = f"{watched.peak_mb:.0f} MB"
+    return Row("Peak memory of a worker, with its libraries", text, "at most 500 MB", watched.peak_mb <= 500)
+
+
 def every_row(folder: Path) -> Iterator[Row]:
     """The table, row by row as it is measured."""
     yield from path_lengths(session(Settings(), 0).rig["bs"])
     yield from in_torch()
-    yield from frames(folder)
+    yield from frames(folder / "frames")
+    yield memory(folder)
 
 
 def main() -> None:
