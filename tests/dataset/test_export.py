@@ -28,6 +28,11 @@ from veriserum_hf.errors import ArchiveError, ConversionError
 VERISERUM = Path(sys.executable).with_name("veriserum")
 
 
+def _heed_interrupts():
+    """In a new process: programs that are started in the background are told to ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def content(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -183,7 +188,12 @@ def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, t
     out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
     command = [VERISERUM, "convert", tiny.root, out, "--shard-size", "400KB", "--workers", "2"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
     )
     wait_for_shard(process, incomplete)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too

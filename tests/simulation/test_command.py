@@ -15,6 +15,11 @@ COMMAND = Path(sys.executable).with_name("veriserum")
 SMALL = ("--trials", "2", "--frames-per-trial", "3", "--pairs", "2", "--size", "208x200", "--workers", "1")
 
 
+def _heed_interrupts():
+    """In a new process: programs that are started in the background are told to ignore them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(*arguments):
     return subprocess.run(
         [COMMAND, "simulate", *map(str, arguments)], capture_output=True, text=True, check=False, env=os.environ
@@ -58,7 +63,13 @@ def test_an_interrupt_is_a_message_and_the_same_command_goes_on(tmp_path):
     out, options = tmp_path / "out", ("--trials", "4", "--frames-per-trial", "30", "--size", "400", "--workers", "2")
     frames = tmp_path / "out.incomplete" / "archive" / "veriserum_collection_compressed"
     arguments = [COMMAND, "simulate", out, *options]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509
+    ) as process:
         while len(list(frames.glob("*.jpg"))) < 4:
             assert process.poll() is None
             time.sleep(0.01)
