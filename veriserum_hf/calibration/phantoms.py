@@ -22,3 +22,33 @@ def grid_beads_mm() -> FloatArray:
     kept = to_edge >= CUT_CORNER
     beads = np.stack([first[kept], second[kept]], axis=1)
     return BEAD_PITCH_MM * (np.vstack([beads, ORIENTATION_BEAD]) - (BEADS_PER_SIDE - 1) / 2)
+
+
+# The layout of the lab's phantom `sipla_cylinder` is not public: this one is a design of its own. Lead beads stand
+# in the wall of an acrylic tube along a spiral of golden angles, denser towards the ends, where perspective is seen
+# best, and shaken so that no turn or shift brings the spiral onto itself; a few large ones, told by their size, are
+# the code by which a projection is recognised. It fills the field, because what shows the source grows with the
+# square of the picture.
+CYLINDER_RADIUS_MM = 100.0
+CYLINDER_HEIGHT_MM = 240.0
+CYLINDER_WALL_MM = 5.0
+CYLINDER_BEADS = 160
+CYLINDER_BEAD_DIAMETER_MM = 2.0
+LARGE_BEAD_DIAMETER_MM = 4.0
+LARGE_BEADS = (31, 38, 47, 53, 62, 66, 75, 84, 92, 97, 106, 113, 121, 128)
+
+
+def cylinder_beads_mm() -> FloatArray:
+    """Positions (160, 3) mm of the marker phantom's beads: origin at its middle, its axis along y."""
+    index = np.arange(CYLINDER_BEADS)
+    along = 2 * (index + 0.5) / CYLINDER_BEADS - 1
+    height_mm = CYLINDER_HEIGHT_MM / 2 * np.sign(along) * np.sqrt(np.abs(along))
+    angle = np.pi * (3 - np.sqrt(5)) * index + 0.08 * np.sin(index**2)
+    return np.stack([CYLINDER_RADIUS_MM * np.sin(angle), height_mm, CYLINDER_RADIUS_MM * np.cos(angle)], axis=1)
+
+
+def cylinder_bead_diameters_mm() -> FloatArray:
+    """Diameters (160,) mm of the marker phantom's beads."""
+    diameters = np.full(CYLINDER_BEADS, CYLINDER_BEAD_DIAMETER_MM)
+    diameters[list(LARGE_BEADS)] = LARGE_BEAD_DIAMETER_MM
+    return diameters

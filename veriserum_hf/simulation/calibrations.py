@@ -57,8 +57,17 @@ def rig_of(source: Mapping[str, float]) -> DualPlaneRig:
     )
 
 
-def grid_transmission(imaging: Imaging, size: int) -> Picture:
-    """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image."""
+def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None = None) -> Picture:
+    """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image.
+
+    Parameters
+    ----------
+    imaging : the imaging chain.
+    size : edge of the corrected image, px.
+    beads_mm : where the beads are, (n, 2) on the intensifier; those beyond the canvas are not drawn. If None, those
+        of the whole phantom, hung straight. A turned or damaged phantom is its beads turned or left out.
+
+    """
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
     picture = np.ones((size + 2 * margin, size + 2 * margin), np.float32)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
@@ -66,7 +75,9 @@ def grid_transmission(imaging: Imaging, size: int) -> Picture:
     reach = int(np.ceil(radius_mm / pitch_mm)) + 1
     side = 2 * reach + 1
     rays_px = (np.arange(side * _FINENESS) + 0.5) / _FINENESS - 0.5 - reach  # from the pixel that the bead is on
-    for center_px in mm_to_px(grid_beads_mm(), size) + margin:
+    centers_px = mm_to_px(grid_beads_mm() if beads_mm is None else beads_mm, size) + margin
+    drawn = ((centers_px > reach) & (centers_px < len(picture) - 1 - reach)).all(axis=1)
+    for center_px in centers_px[drawn]:
         nearest = np.rint(center_px).astype(int)
         x_mm, y_mm = ((rays_px + (nearest - center_px)[:, None]) * pitch_mm).astype(np.float32)
         half_chords_mm = np.sqrt(np.maximum(radius_mm**2 - x_mm**2 - y_mm[:, None] ** 2, 0))

@@ -1,0 +1,370 @@
+"""Distortions fitted to simulated frames of the bead grid, whose truth is known."""
+
+import re
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.spatial import Delaunay
+
+from veriserum_hf.calibration.bead_grid import fit_bead_grid
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.phantoms import grid_beads_mm
+from veriserum_hf.errors import CalibrationError
+from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion
+from veriserum_hf.simulation.imaging import Imaging
+from veriserum_hf.simulation.intensifier import read_out
+from veriserum_hf.simulation.scenario import draw_grid, session
+from veriserum_hf.simulation.settings import Settings
+
+QUANTA = {6: 200, 12: 50}  # per pixel: the noise is so many of 255 grey levels where the field is brightest
+NOISE_6 = Imaging(bright_level=0.85, quanta_per_pixel=QUANTA[6])
+
+
+def turned(xy, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return xy @ np.array([[c, s], [-s, c]])
+
+
+def draw(distortion, imaging=NOISE_6, *, beads_mm=None, height_px=1600, bit_depth=8, seed=0):
+    through = grid_transmission(imaging, height_px, beads_mm)
+    rng = np.random.default_rng(seed)
+    return read_out(
+        through, imaging.screen_blur_mm, distortion, imaging, rng, height_px=height_px, bit_depth=bit_depth
+    )
+
+
+def drawn_distortion(seed):
+    return random_distortion(np.random.default_rng(seed))
+
+
+def in_hull(fit, step_px=16):
+    x, y = np.meshgrid(np.arange(0, 1664, step_px), np.arange(0, 1600, step_px))
+    xy_px = np.stack([x.ravel(), y.ravel()], axis=1).astype(float)
+    return xy_px[Delaunay(fit.beads_px).find_simplex(xy_px) >= 0]
+
+
+def map_error_mm(fit, distortion, degrees=0.0, step_px=16):
+    """RMS distance within the beads' hull between the fit and the truth in the phantom's frame."""
+    xy_px = in_hull(fit, step_px)
+    off_mm = fit.distortion.to_mm(xy_px) - turned(distortion.to_mm(xy_px), -degrees)
+    return np.sqrt((off_mm**2).sum(axis=1).mean())
+
+
+def farthest_from_its_index_mm(fit, distortion, degrees=0.0):
+    true_mm = turned(7.0 * (fit.beads_index - 22), degrees)
+    return np.hypot(*(distortion.to_mm(fit.beads_px) - true_mm).T).max()
+
+
+@pytest.fixture(scope="module")
+def good():
+    """A frame, its distortion, and the fit."""
+    distortion = drawn_distortion(0)
+    frame = draw(distortion)
+    return frame, distortion, fit_bead_grid(frame)
+
+
+def test_noise_is_what_it_is_called():
+    flat = {
+        noise: draw(drawn_distortion(0), replace(NOISE_6, quanta_per_pixel=quanta), beads_mm=np.array([[150.0, 0.0]]))
+        for noise, quanta in QUANTA.items()
+    }
+    for noise, frame in flat.items():
+        brightest = frame[760:840, 780:860].astype(float)
+        assert brightest.std() == pytest.approx(noise, rel=0.1)
+
+
+@pytest.mark.parametrize("bit_depth", [8, 16])
+@pytest.mark.parametrize(
+    ("noise", "degrees", "residual_mm", "error_mm"),
+    [(6, 0, 0.02, 0.005), (6, 37, 0.02, 0.005), (12, 0, 0.04, 0.008), (12, -140, 0.04, 0.008)],
+)
+def test_fits_to_thousandths_of_a_millimetre(noise, degrees, residual_mm, error_mm, bit_depth):
+    distortion = drawn_distortion(noise + degrees + 200)
+    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[noise])
+    frame = draw(distortion, imaging, beads_mm=turned(grid_beads_mm(), degrees), bit_depth=bit_depth)
+    fit = fit_bead_grid(frame)
+    assert fit.beads_found >= 0.99 * fit.beads_expected
+    assert fit.beads_expected >= 1750
+    assert farthest_from_its_index_mm(fit, distortion, degrees) < 0.5
+    assert fit.residual_mm_rms <= residual_mm
+    assert map_error_mm(fit, distortion, degrees) <= error_mm
+    assert fit.rotation_deg == pytest.approx(degrees, abs=3)
+
+
+def test_takes_less_than_a_second(good):
+    times = []
+    for _ in range(3):
+        started = time.process_time()
+        fit_bead_grid(good[0])
+        times.append(time.process_time() - started)
+    assert min(times) <= 1
+
+
+def test_the_stored_text_holds_the_fit(good):
+    _, _, fit = good
+    stored = Distortion.from_string(fit.distortion.to_string())
+    assert stored == fit.distortion
+    np.testing.assert_allclose(stored.to_mm(fit.beads_px) - 7.0 * (fit.beads_index - 22), fit.residuals_mm, atol=1e-9)
+    np.testing.assert_allclose(stored.to_px(stored.to_mm(fit.beads_px)), fit.beads_px, atol=1e-4)
+
+
+def test_simulated_archives_hold_frames_that_can_be_fitted():
+    settings = Settings()
+    fit = fit_bead_grid(draw_grid(settings, 1, "fs"))
+    assert map_error_mm(fit, session(settings, 1).distortions["fs"]) <= 0.005
+    assert fit.upright
+
+
+@pytest.mark.parametrize("height_px", [400, 800, 1200])
+def test_frames_of_other_sizes_count_in_pixels_of_the_largest(height_px):
+    distortion = drawn_distortion(2)
+    fit = fit_bead_grid(draw(distortion, height_px=height_px))
+    assert fit.beads_found >= 0.99 * fit.beads_expected
+    assert farthest_from_its_index_mm(fit, distortion) < 0.5
+    # A pixel of the smallest is as wide as a bead's radius, and what is drawn there is coarse.
+    assert map_error_mm(fit, distortion) <= (0.005 if height_px >= 800 else 0.02)
+
+
+@pytest.mark.slow
+def test_claimed_deviations_are_those_that_are_seen():
+    """The map of 12 frames is off by as much as it says, all over the hull."""
+    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[12])
+    ratios = []
+    for seed in range(12):
+        distortion = drawn_distortion(seed)
+        fit = fit_bead_grid(draw(distortion, imaging, seed=seed))
+        xy_px = in_hull(fit, 32)
+        off_mm = np.hypot(*(fit.distortion.to_mm(xy_px) - distortion.to_mm(xy_px)).T)
+        ratios.append(np.mean(off_mm**2 / fit.mapped_std_mm(xy_px) ** 2))
+    assert 0.7 <= np.sqrt(np.mean(ratios)) <= 1.5
+
+
+def test_a_place_far_from_the_beads_is_less_certain(good):
+    fit = good[2]
+    middle, rim, corner = fit.mapped_std_mm([[832, 800], [832, 60], [5, 5]])
+    assert middle < rim < corner
+
+
+def some_beads(rng, most_missing):
+    """The phantom's beads, each of them missing with some probability."""
+    beads_mm = grid_beads_mm()
+    return beads_mm[rng.random(len(beads_mm)) >= rng.uniform(0, most_missing)]
+
+
+def fitted_or_refused(seed):
+    """Whether a random frame was fitted; if so, rightly. A frame is refused only for its orientation bead."""
+    rng = np.random.default_rng(seed)
+    distortion, degrees, beads_mm = random_distortion(rng), rng.uniform(-180, 180), some_beads(rng, 0.05)
+    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[6 if seed % 2 else 12])
+    frame = draw(distortion, imaging, beads_mm=turned(beads_mm, degrees), height_px=800, seed=seed)
+    try:
+        fit = fit_bead_grid(frame)
+    except CalibrationError as error:
+        assert "orientation bead" in str(error)
+        tells_mm = turned(np.array([[-119.0, 119.0]]), degrees)
+        at_px = distortion.to_px(tells_mm)[0]
+        is_there = (beads_mm[-1] == (-119, 119)).all()
+        inside = np.isfinite(at_px).all() and np.hypot(*(at_px - (822, 820))) < 850
+        inside = inside and ((at_px > 8) & (at_px < (1655, 1591))).all()
+        assert not (is_there and inside)
+        return False
+    assert farthest_from_its_index_mm(fit, distortion, degrees) < 0.5
+    assert len(np.unique(fit.beads_index, axis=0)) == fit.beads_found
+    assert fit.outliers <= 5
+    assert abs((fit.rotation_deg - degrees + 180) % 360 - 180) < 4
+    # Beads drawn so small lie off by up to 0.05 px, and at 45 degrees all by the same.
+    assert map_error_mm(fit, distortion, degrees, step_px=64) <= 0.02
+    return True
+
+
+def test_some_random_frames_are_indexed_right():
+    assert sum(fitted_or_refused(seed) for seed in range(5)) >= 4
+
+
+@pytest.mark.slow
+def test_a_hundred_random_frames_are_indexed_right():
+    assert sum(fitted_or_refused(seed) for seed in range(5, 105)) >= 85
+
+
+@pytest.mark.parametrize("radius_px", [700, 740])
+def test_beads_cut_off_by_the_field_are_left_out(radius_px):
+    distortion = drawn_distortion(3)
+    imaging = replace(NOISE_6, field_radius_px=radius_px, field_center_x_px=790, field_center_y_px=770)
+    fit = fit_bead_grid(draw(distortion, imaging))
+    beads_px = distortion.to_px(grid_beads_mm())
+    inside = radius_px - np.hypot(*(beads_px - (790, 770)).T)
+    whole = np.count_nonzero(inside > 8)
+    assert whole < 1700
+    assert abs(fit.beads_expected - whole) <= 20
+    assert fit.beads_found >= 0.99 * whole
+    assert (radius_px - np.hypot(*(fit.beads_px - (790, 770)).T)).min() > 4
+    assert map_error_mm(fit, distortion) <= 0.005
+
+
+def test_doubled_beads_do_not_bend_the_fit():
+    rng, distortion, beads_mm = np.random.default_rng(5), drawn_distortion(5), grid_beads_mm()
+    beside = rng.normal(0, 1, (40, 2))
+    beside *= rng.uniform(0.5, 3.4, (40, 1)) / np.hypot(*beside.T)[:, None]
+    doubled = rng.choice(len(beads_mm) - 1, 40, replace=False)
+    fit = fit_bead_grid(draw(distortion, beads_mm=np.vstack([beads_mm, beads_mm[doubled] + beside])))
+    assert farthest_from_its_index_mm(fit, distortion) < 0.5
+    assert fit.outliers > 0
+    assert map_error_mm(fit, distortion) <= 0.005
+
+
+def test_a_phantom_of_rough_making_is_fitted():
+    """Beads that stand off by more than noise shifts them are no outliers, and the map is told to be less certain."""
+    rng, distortion, beads_mm = np.random.default_rng(6), drawn_distortion(6), grid_beads_mm()
+    exact = fit_bead_grid(draw(distortion))
+    rough = fit_bead_grid(draw(distortion, beads_mm=beads_mm + rng.normal(0, 0.05, beads_mm.shape)))
+    assert rough.outliers <= 2
+    assert map_error_mm(rough, distortion) <= 0.015
+    assert rough.mapped_std_mm([[832, 800]]) > 2 * exact.mapped_std_mm([[832, 800]])
+
+
+@pytest.mark.parametrize(("flipped", "degrees"), [((1,), -90), ((0,), 90)])
+def test_a_mirrored_frame_shows_as_a_turned_phantom(good, flipped, degrees):
+    frame, distortion, fit = good
+    mirrored = fit_bead_grid(np.flip(frame, flipped))
+    assert fit.upright
+    assert not mirrored.upright
+    assert mirrored.rotation_deg == pytest.approx(degrees, abs=3)
+    # It is still the map of that frame: right up to the turn, which mm in the phantom's own frame hold.
+    size_px = np.array([1663.0, 1599.0])
+    xy_px = in_hull(mirrored)
+    origin_px = np.where(flipped[0] == np.array([1, 0]), size_px - xy_px, xy_px)
+    true_mm = distortion.to_mm(origin_px) * np.where(flipped[0] == np.array([1, 0]), -1, 1)
+    off_mm = mirrored.distortion.to_mm(xy_px) - turned(true_mm, -degrees)
+    assert np.sqrt((off_mm**2).sum(axis=1).mean()) <= 0.005
+
+
+def test_the_stored_form_is_recommended_where_it_holds_the_truth(good):
+    fit = good[2]
+    assert fit.recommendation == "stored"
+    assert fit.residual_mm_rms < fit.cv_mm_rms <= fit.degree5_cv_mm_rms
+
+
+def test_degree_5_is_recommended_where_the_stored_form_cannot_hold_the_truth():
+    """Powers up to 3 along axes halfway between the grid's own are none along the grid's."""
+    truth = drawn_distortion(1)
+    c, s = np.cos(np.pi / 4), np.sin(np.pi / 4)
+    askew = replace(
+        truth,
+        rotation=tuple((np.array([[c, -s], [s, c]]) @ np.reshape(truth.rotation, (2, 2))).ravel()),
+        translation=tuple(np.array([[c, -s], [s, c]]) @ truth.translation),
+    )
+    fit = fit_bead_grid(draw(askew, beads_mm=turned(grid_beads_mm(), 45)))
+    assert abs(fit.rotation_deg) < 3
+    assert fit.recommendation == "degree 5"
+    assert fit.degree5_cv_mm_rms < fit.cv_mm_rms
+
+
+def covered(frame, rows=slice(None), columns=slice(None)):
+    shown = np.full_like(frame, 2)
+    shown[rows, columns] = frame[rows, columns]
+    return shown
+
+
+def refusal(frame):
+    with pytest.raises(CalibrationError) as caught:
+        fit_bead_grid(frame)
+    return str(caught.value)
+
+
+def test_a_frame_without_a_grid_is_refused():
+    frame = draw(drawn_distortion(0), beads_mm=np.array([[0.0, 0.0], [30, 30]]), height_px=800)
+    assert refusal(frame) == (
+        "no grid in the frame: 2 spots look like beads, the phantom has 1762; give a frame of the whole grid phantom"
+    )
+    noise = np.random.default_rng(0).integers(0, 255, (800, 832)).astype(np.uint8)
+    assert refusal(noise).startswith("no grid in the frame: ")
+    assert refusal(np.zeros((800, 832), np.uint8)) == (
+        "the frame is blank: every pixel has grey level 0; take it again"
+    )
+    lone = np.zeros((800, 832), np.uint8)
+    lone[3, 5] = 9
+    assert refusal(lone).startswith("no grid in the frame: ")
+
+
+def test_half_a_grid_is_refused(good):
+    frame = good[0]
+    for rows, columns in [(slice(None), slice(0, 840)), (slice(820, None), slice(None))]:
+        assert re.fullmatch(
+            r"only part of the grid: \d+ of the phantom's 1761 places lie in the field, at least 75% are needed; "
+            "give a frame of the whole grid phantom, in the middle of the field",
+            refusal(covered(frame, rows, columns)),
+        )
+    beads_mm = grid_beads_mm()
+    left = draw(good[1], beads_mm=beads_mm[beads_mm[:, 0] < 3], height_px=800)
+    assert re.match("frame of another phantom, or only part of the grid: ", refusal(left))
+
+
+def test_a_field_too_small_to_show_the_edges_is_refused():
+    imaging = replace(NOISE_6, field_radius_px=665, field_center_x_px=832, field_center_y_px=800)
+    still = replace(drawn_distortion(0), translation=(-188.0, 181.0))
+    assert re.fullmatch(
+        r"it cannot be told where the grid lies: \d+ beads fit the phantom's outline nearly as well a row further; "
+        "give a frame that shows the phantom's edges, in the middle of the field",
+        refusal(draw(still, imaging)),
+    )
+
+
+def test_a_saturated_frame_is_refused(good):
+    frame = np.minimum(3 * good[0].astype(int), 255).astype(np.uint8)
+    assert re.fullmatch(
+        r"the frame is saturated: \d+% of its pixels have the highest grey level, 255; take it again with less "
+        "exposure",
+        refusal(frame),
+    )
+    twelve_bits = np.minimum(16 * frame.astype(np.uint16), 4095)
+    assert "highest grey level, 4080" in refusal(twelve_bits)
+
+
+def test_other_phantoms_are_refused():
+    distortion = drawn_distortion(0)
+    index = np.indices((61, 61)).reshape(2, -1).T - 30.0
+    hexagonal = 7 * np.stack([index[:, 0] + index[:, 1] / 2, index[:, 1] * np.sqrt(3) / 2], axis=1)
+    hexagonal = hexagonal[np.hypot(*hexagonal.T) < 170]
+    wide = grid_beads_mm() / 7 * 10
+    square = 7 * index[np.abs(index).max(axis=1) <= 20]
+    seen = {
+        "hexagonal": "frame of another phantom: none of 2149 beads has four neighbours at right angles",
+        "wide": r"frame of another phantom: \d+ beads about 10\.\d mm apart, expected 7 mm",
+        "square": "frame of another phantom, or only part of the grid: where its outline fits best, [0-9]+ of [0-9]+ "
+        "beads lie outside, and [0-9]+ of its [0-9]+ places in the field are empty",
+    }
+    for name, beads_mm in {"hexagonal": hexagonal, "wide": wide, "square": square}.items():
+        assert re.match(seen[name], refusal(draw(distortion, beads_mm=beads_mm, height_px=1600))), name
+
+
+def test_a_grid_without_its_orientation_bead_is_refused():
+    beads_mm = grid_beads_mm()
+    message = (
+        "it cannot be told how the grid is turned: expected the orientation bead at one of its four places, seen at "
+        "{}, and 0 of them lie out of the field; give a frame that shows it"
+    )
+    without = draw(drawn_distortion(0), beads_mm=beads_mm[:-1], height_px=800)
+    assert refusal(without) == message.format(0)
+    twice = draw(drawn_distortion(0), beads_mm=np.vstack([beads_mm, [119.0, 119.0]]), height_px=800)
+    assert refusal(twice) == message.format(2)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (np.zeros((1600, 1664, 3), np.uint8), "expected a grey (rows, columns) frame of uint8 or uint16, got shape "),
+        (
+            np.zeros((1600, 1664)),
+            "expected a grey (rows, columns) frame of uint8 or uint16, got shape (1600, 1664) of ",
+        ),
+        (
+            np.zeros((1600, 1600), np.uint8),
+            "a frame of 1600 x 1600 px cannot show the raw field: expected 1664 x 1600",
+        ),
+        (np.zeros((100, 104), np.uint8), "a frame of 104 x 100 px cannot show the raw field: expected 1664 x 1600"),
+    ],
+)
+def test_what_is_no_raw_frame_is_refused(frame, message):
+    assert refusal(frame).startswith(message)

@@ -1,0 +1,234 @@
+"""Fit an intensifier's distortion to one frame of the bead-grid phantom.
+
+Millimetres are counted in the phantom's own frame: X right and Y up from its middle, as it hangs when its orientation
+bead is at the upper left. If it hung turned by phi on the intensifier, the fitted map holds that turn too: its mm are
+the intensifier's, turned by -phi.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
+
+from veriserum_hf.calibration.beads import find_beads
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.lattice import index_beads
+from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
+from veriserum_hf.errors import CalibrationError
+
+FloatArray = NDArray[np.float64]
+Grey = NDArray[np.uint8] | NDArray[np.uint16]
+Powers = Sequence[tuple[int, int]]
+
+_STORED = [(i, j) for i in range(4) for j in range(4)]  # powers of u and v, in the stored text's order
+_DEGREE_5 = [(i, j) for i in range(6) for j in range(6 - i)]
+_BOTH = [(i, j) for i in range(7) for j in range(7 - i)]  # holds both, however the axes are turned
+_UNIT_MM = 150.0  # powers of so many mm are of the order of one
+_REJECTED = 5.0  # standard deviations; one good bead in 270,000 is farther off
+_ROUNDS = 6
+_MOST_OUTLIERS = 0.05  # of the beads
+_CERTAIN = 3.0  # standard errors by which the other model must predict better
+
+
+@dataclass(frozen=True)
+class GridFit:
+    """A distortion fitted to a frame of the bead grid, and how well it is known.
+
+    Distances are those in the plane: a root mean square is that of |(x, y)|, not of one axis.
+
+    Attributes
+    ----------
+    distortion : raw px of a 1664 x 1600 frame to mm in the phantom's own frame.
+    beads_px : (n, 2) centres of the beads that were fitted, in px of a 1664 x 1600 frame.
+    beads_index : (n, 2) their indices on the phantom, 0 to 44, first along X.
+    residuals_mm : (n, 2) fitted minus true position.
+    beads_expected : beads of the phantom that lie wholly within this frame's field, by the fit.
+    outliers : beads found on the lattice that lie too far off to be fitted.
+    rotation_deg : of the phantom in the frame, counter-clockwise, -180 to 180; see `upright`.
+    covariance : (2, 16, 16) of the coefficients of X and of Y, scaled by the residuals.
+    degree5_residual_mm_rms : residual of the alternative u^i v^j, i + j <= 5, which the stored text cannot hold.
+    cv_mm_rms, degree5_cv_mm_rms : how far off each model predicts a bead that it was not fitted to (leave one out).
+    recommendation : the model to be used: "degree 5" if it predicts better for certain, else "stored".
+
+    """
+
+    distortion: Distortion
+    beads_px: FloatArray = field(repr=False)
+    beads_index: NDArray[np.intp] = field(repr=False)
+    residuals_mm: FloatArray = field(repr=False)
+    beads_expected: int
+    outliers: int
+    rotation_deg: float
+    covariance: FloatArray = field(repr=False)
+    degree5_residual_mm_rms: float
+    cv_mm_rms: float
+    degree5_cv_mm_rms: float
+    recommendation: Literal["stored", "degree 5"]
+
+    @property
+    def beads_found(self) -> int:
+        """Beads that were fitted."""
+        return len(self.beads_px)
+
+    @property
+    def residual_mm_rms(self) -> float:
+        """Root mean square distance of a fitted bead from where it truly is."""
+        return _rms(self.residuals_mm)
+
+    @property
+    def upright(self) -> bool:
+        """Whether the phantom hung, and the frame is stored, so that its mm are the intensifier's.
+
+        The phantom is its own mirror image about a diagonal: one that hangs face about, or a frame that is stored
+        mirrored, looks like a phantom turned by 90 degrees to the left or right, and is not upright.
+        """
+        return abs(self.rotation_deg) < 45
+
+    def mapped_std_mm(self, xy_px: ArrayLike) -> FloatArray:
+        """Standard deviation (n,) of the mm that raw px (n, 2) are mapped to: sqrt(var X + var Y).
+
+        It tells what noise does to the map. Not in it are the polynomial's own error far from every bead, and the
+        thousandth of a millimetre or two by which light that falls off displaces the beads.
+        """
+        terms = _terms(_uv_mm(np.asarray(xy_px, dtype=np.float64), self.distortion), _STORED)
+        return np.asarray(np.sqrt(((terms @ self.covariance.sum(axis=0)) * terms).sum(axis=1)))
+
+
+def fit_bead_grid(frame: Grey) -> GridFit:
+    """Fit the distortion of the intensifier that took a frame of the grid phantom.
+
+    Parameters
+    ----------
+    frame : (rows, columns) uint8 or uint16, raw; any size in the proportions of 1664 x 1600, whose field it shows.
+
+    Raises
+    ------
+    CalibrationError
+        If the frame does not show the phantom so that every bead can be told from the others for certain, or if the
+        beads do not lie as a smooth distortion would have them. The message says what was seen and the way out.
+
+    """
+    beads = find_beads(frame)
+    indexed = index_beads(beads)
+    xy_px = beads.center_px[indexed.bead]
+    true_mm = BEAD_PITCH_MM * (indexed.phantom_index.astype(np.float64) - (BEADS_PER_SIDE - 1) / 2)
+    along_grid = _similarity(xy_px, true_mm)
+    kept, std_mm = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead])
+    outliers = int(np.count_nonzero(~kept))
+    if outliers > _MOST_OUTLIERS * len(kept) or (indexed.phantom_index[~kept] == ORIENTATION_BEAD).all(axis=1).any():
+        raise CalibrationError(
+            f"{outliers} of {len(kept)} beads, or the one that tells the orientation, do not lie as a smooth "
+            "distortion would have them; give a frame of an undamaged grid phantom"
+        )
+    xy_px, true_mm, weight = xy_px[kept], true_mm[kept], 1 / std_mm[kept]
+    degree_5 = _fit(_uv_mm(xy_px, along_grid), true_mm, weight, _DEGREE_5)
+    # What powers up to 3 of u and v can hold depends on where their axes point.
+    along_frame = _along_frame(along_grid)
+    axes, stored = along_grid, _fit(_uv_mm(xy_px, along_grid), true_mm, weight, _STORED)
+    other = _fit(_uv_mm(xy_px, along_frame), true_mm, weight, _STORED)
+    if _gain(other, stored, weight) > 0:
+        axes, stored = along_frame, other
+    x_coefficients, y_coefficients = (tuple(map(float, column)) for column in stored.coefficients.T)
+    distortion = replace(axes, x_coefficients=x_coefficients, y_coefficients=y_coefficients)
+    inverse = _fit(true_mm, xy_px, weight, _DEGREE_5).coefficients
+    all_px = _terms(grid_beads_mm(), _DEGREE_5) @ inverse
+    return GridFit(
+        distortion=distortion,
+        beads_px=xy_px,
+        beads_index=indexed.phantom_index[kept],
+        residuals_mm=stored.residuals,
+        beads_expected=int(np.count_nonzero(beads.visible(all_px))),
+        outliers=outliers,
+        rotation_deg=float(np.degrees(np.arctan2(along_grid.rotation[1], along_grid.rotation[0]))),
+        covariance=stored.covariance,
+        degree5_residual_mm_rms=_rms(degree_5.residuals),
+        cv_mm_rms=_rms(stored.left_out),
+        degree5_cv_mm_rms=_rms(degree_5.left_out),
+        recommendation="degree 5" if _gain(degree_5, stored, weight) > _CERTAIN else "stored",
+    )
+
+
+class _Model(NamedTuple):
+    """Two polynomials fitted to beads."""
+
+    coefficients: FloatArray  # (terms, 2)
+    covariance: FloatArray  # (2, terms, terms)
+    residuals: FloatArray  # (n, 2)
+    left_out: FloatArray  # (n, 2) residual of each bead by a fit to all others
+
+
+def _fit(at_mm: FloatArray, values: FloatArray, weight: FloatArray, powers: Powers) -> _Model:
+    """Least squares with beads (n, 2), and what they are to be mapped to, weighted by 1 / standard deviation."""
+    unit = np.array([_UNIT_MM ** -(i + j) for i, j in powers])
+    terms = _terms(at_mm, powers) * unit
+    # Normal equations lose nothing in these units. einsum, as BLAS would wait for threads longer than it works.
+    weighted = terms * weight[:, None]
+    inverse = np.linalg.inv(np.einsum("ni,nj->ij", weighted, weighted))
+    coefficients = inverse @ (weighted.T @ (values * weight[:, None]))
+    residuals = terms @ coefficients - values
+    leverage = np.einsum("ni,ij,nj->n", weighted, inverse, weighted)
+    variance = ((residuals * weight[:, None]) ** 2).sum(axis=0) / (len(terms) - len(powers))
+    covariance = variance[:, None, None] * (inverse * np.outer(unit, unit))
+    return _Model(coefficients * unit[:, None], covariance, residuals, residuals / (1 - leverage)[:, None])
+
+
+def _terms(uv_mm: FloatArray, powers: Powers) -> FloatArray:
+    """(n, terms) u^i v^j."""
+    of_u, of_v = np.transpose(powers)
+    highest = max(map(max, powers))
+    u, v = (np.vander(axis, highest + 1, increasing=True) for axis in uv_mm.T)
+    return np.asarray(u[:, of_u] * v[:, of_v])
+
+
+def _similarity(xy_px: FloatArray, true_mm: FloatArray) -> Distortion:
+    """Scale, turn and shift that bring raw px nearest to mm: the S, R and T of the stored text."""
+    slope, offset = np.polyfit(xy_px @ (1, -1j), true_mm @ (1, 1j), 1)
+    cosine, sine = float(slope.real / abs(slope)), float(slope.imag / abs(slope))
+    nothing = (0.0,) * 16
+    return Distortion(
+        nothing, nothing, float(abs(slope)), (float(offset.real), float(offset.imag)), (cosine, -sine, sine, cosine)
+    )
+
+
+def _along_frame(similarity: Distortion) -> Distortion:
+    """The same with u and v along the frame's axes."""
+    rotation = np.reshape(similarity.rotation, (2, 2))
+    return replace(similarity, rotation=(1.0, 0.0, 0.0, 1.0), translation=tuple(similarity.translation @ rotation))
+
+
+def _uv_mm(xy_px: FloatArray, distortion: Distortion) -> FloatArray:
+    rotation = np.reshape(distortion.rotation, (2, 2))
+    return np.asarray(distortion.scale * (xy_px * (1, -1)) @ rotation.T + distortion.translation)
+
+
+def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tuple[NDArray[np.bool_], FloatArray]:
+    """Beads that lie where the fit to them has them, and the standard deviation, mm, of each bead along either axis.
+
+    The variance is taken to be a multiple of what the noise around each bead makes of it, which is larger at the dark
+    rim, and the same for all beside that, which the phantom's making may add; the residuals tell how much of either.
+    """
+    kept, std_mm = np.ones(len(uv_mm), dtype=bool), np.ones(len(uv_mm))
+    parts = np.stack([std_px**2, np.full(len(std_px), np.mean(std_px**2))], axis=1)
+    for _ in range(_ROUNDS):
+        model = _fit(uv_mm[kept], true_mm[kept], 1 / std_mm[kept], _BOTH)
+        off_mm = np.hypot(*(_terms(uv_mm, _BOTH) @ model.coefficients - true_mm).T)
+        # The median of a Rayleigh distribution is 1.18 standard deviations, and outliers hardly move it.
+        std_mm *= np.median(off_mm / std_mm) / np.sqrt(2 * np.log(2))
+        kept = off_mm < _REJECTED * std_mm
+        variance = std_mm[kept] ** 2
+        shares = nnls(parts[kept] / variance[:, None], off_mm[kept] ** 2 / 2 / variance)[0]
+        std_mm = np.sqrt(parts @ shares)
+    return kept, std_mm
+
+
+def _gain(one: _Model, other: _Model, weight: FloatArray) -> float:
+    """By how many standard errors a model predicts beads that it was not fitted to better than another."""
+    gain = weight**2 * ((other.left_out**2).sum(axis=1) - (one.left_out**2).sum(axis=1))
+    return float(gain.mean() / gain.std() * np.sqrt(len(gain)))
+
+
+def _rms(off_mm: FloatArray) -> float:
+    return float(np.sqrt((off_mm**2).sum(axis=1).mean()))
