@@ -5,11 +5,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from veriserum_hf.calibration.distortion import Grey
 from veriserum_hf.errors import ArchiveError, FrameError
-
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
 from veriserum_hf.calibration.beads import find_beads
-from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.calibration.lattice import index_beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
 from veriserum_hf.errors import CalibrationError
 
 FloatArray = NDArray[np.float64]
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
 Powers = Sequence[tuple[int, int]]
 
 _STORED = [(i, j) for i in range(4) for j in range(4)]  # powers of u and v, in the stored text's order

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.archive.frames import Grey, RawFormat, decode_frame, read_bytes
+from veriserum_hf.archive.frames import RawFormat, decode_frame, read_bytes
 from veriserum_hf.archive.meshes import read_stl
-from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry.rig import PLANES

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat
-from veriserum_hf.archive.layout import SIMULATION_RECORD, File, Layout
+from veriserum_hf.archive.layout import File, Layout
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.simulation.pictures import FrameJob
@@ -32,8 +32,7 @@ class DeferredArchive(VeriserumArchive):
         self.folder, self.settings = folder, settings
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            if not (folder / SIMULATION_RECORD).exists():  # what is written last
-                write_all_but_pictures(folder, settings)
+            write_all_but_pictures(folder, settings)
         super().__init__(folder)
 
     def _find_layout(self, path: object) -> Layout:
