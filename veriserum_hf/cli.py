@@ -168,6 +168,9 @@ def simulate(
     csv: Annotated[bool, typer.Option("--csv", help="The authors' CSV files instead of a database.")] = False,
     bit_depth: Annotated[int, typer.Option(help="8 for JPEG frames, 16 for TIFF.")] = 8,
     nifti: Annotated[bool, typer.Option("--nifti", help="Also the implants as volumes (.nii, 0.4 mm).")] = False,
+    marker_frames: Annotated[
+        int, typer.Option(help="Dual-plane frames of the marker phantom for each of three calibrations.")
+    ] = 4,
 ) -> None:
     """Write a simulated archive in the layout of the download, with the exact poses in truth.parquet.
 
@@ -189,6 +192,7 @@ def simulate(
         csv=csv,
         bit_depth=bit_depth,  # type: ignore[arg-type] # checked there
         nifti=nifti,
+        marker_frames=marker_frames,
     )
     kept = "; what is finished is kept, the same command goes on from there"
     with _progress("simulating", "frames", when_interrupted=kept) as progress:

@@ -13,6 +13,7 @@ from veriserum_hf import VeriserumArchive
 
 COMMAND = Path(sys.executable).with_name("veriserum")
 SMALL = ("--trials", "2", "--frames-per-trial", "3", "--pairs", "2", "--size", "208x200", "--workers", "1")
+MARKERS = ("--marker-frames", "2")
 
 
 def _heed_interrupts():
@@ -27,10 +28,12 @@ def run(*arguments):
 
 
 def test_it_says_where_the_archive_is(tmp_path):
-    ran = run(tmp_path / "out", *SMALL)
+    ran = run(tmp_path / "out", *SMALL, *MARKERS)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"written to {tmp_path / 'out'}\n"
-    assert VeriserumArchive(tmp_path / "out").frames.num_rows == 6
+    archive = VeriserumArchive(tmp_path / "out")
+    assert archive.frames.num_rows == 6
+    assert archive.calibration_frames["phantom"].to_pylist().count("sipla_cylinder") == 3 * 2 * 2
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
-from veriserum_hf.geometry.rig import DualPlaneRig, mm_to_px, pixel_size_mm
+from veriserum_hf.geometry.pose import make_transform
+from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig, mm_to_px, pixel_size_mm
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.transmission import Picture, canvas_margin_px
 
@@ -47,13 +49,20 @@ def random_source(rng: np.random.Generator) -> dict[str, float]:
     return row | {"sid_fs": float(rng.choice([1851.35, 1860.54])), "sid_bs": 1860.54}
 
 
-def rig_of(source: Mapping[str, float]) -> DualPlaneRig:
+def moved_fs(shift_mm: ArrayLike, turn_deg: ArrayLike) -> FloatArray:
+    """Nominal pose of the ``fs`` intensifier, (4, 4), shifted along and turned about the world's axes."""
+    turn = Rotation.from_rotvec(np.asarray(turn_deg, dtype=np.float64), degrees=True).as_matrix()
+    return make_transform(turn @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + np.asarray(shift_mm))
+
+
+def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_FS) -> DualPlaneRig:
     """The rig of a row of ``source_int_calibration``."""
     return DualPlaneRig.from_calibration(
         principal_point_bs_mm=(source["principalp_h_bs"], source["principalp_v_bs"]),
         sid_bs_mm=source["sid_bs"],
         principal_point_fs_mm=(source["principalp_h_fs"], source["principalp_v_fs"]),
         sid_fs_mm=source["sid_fs"],
+        T_world_fs=T_world_fs,
     )
 
 

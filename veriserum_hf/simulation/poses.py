@@ -1,6 +1,6 @@
 """Stored and exact poses of a simulated archive."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Literal
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion
-from veriserum_hf.simulation.scenario import Trial
+from veriserum_hf.simulation.scenario import SESSIONS, Trial, marker_poses, session
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.tables import Row, pose_row
 
@@ -39,6 +39,20 @@ TRUTH_SCHEMA = pa.schema(
         "pose": "x_world = R(quaternion_xyzw) x_implant + translation_mm; quaternion x, y, z, w, scalar last",
         "covariance": "of the pose, 6 x 6: zero, since these poses are exact",
         "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
+    },
+)
+CALIBRATION_TRUTH_SCHEMA = pa.schema(
+    {
+        "calibration_measurement_id": pa.int64(),
+        "source_calibration_id": pa.int64(),
+        "frame_index": pa.int64(),
+        "translation_mm": pa.list_(pa.float64(), 3),
+        "quaternion_xyzw": pa.list_(pa.float64(), 4),
+    },
+    metadata={
+        "frame": TRUTH_SCHEMA.metadata[b"frame"],
+        "pose": "x_world = R(quaternion_xyzw) x_phantom + translation_mm, of the marker phantom in both planes of a "
+        "frame; its origin is its middle, its axis y",
     },
 )
 
@@ -100,4 +114,18 @@ def truth_rows(settings: Settings, shown: Trial) -> Iterator[Row]:
                 "covariance": [[0.0] * 6] * 6,
                 "verdict": "exact",
                 **{name: float(getattr(motion, name)[frame]) for name in _MOTION},
+            }
+
+
+def calibration_truth_rows(settings: Settings, markers: Mapping[int, Sequence[int]]) -> Iterator[Row]:
+    """Exact poses of the marker phantom; ``markers`` are the ids of its frames by source-intensifier calibration."""
+    for index in range(SESSIONS):
+        source_id = session(settings, index).source_id
+        for frame, (id, T) in enumerate(zip(markers[source_id], marker_poses(settings, index), strict=True)):
+            yield {
+                "calibration_measurement_id": id,
+                "source_calibration_id": source_id,
+                "frame_index": frame,
+                "translation_mm": T[:3, 3].tolist(),
+                "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
             }

@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
-from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion, random_source, rig_of
+from veriserum_hf.simulation.calibrations import (
+    grid_transmission,
+    moved_fs,
+    random_distortion,
+    random_source,
+    rig_of,
+)
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.simulation.intensifier import expose, read_out
+from veriserum_hf.simulation.marker_phantom import draw_markers, phantom_poses
 from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
@@ -30,11 +37,18 @@ _DOWN_WORLD = np.array([0.0, -1.0, 0.0])
 # How far the femoral post leans to the lateral side, against 1 downwards, until it clears the tibia and its holder.
 _LATERAL = (0.5, 0.75, 1.0, 1.4, 2.0, 3.0)
 _CHECKED_FRAMES = 5  # of a trial
+_PHANTOM_IMAGING = Imaging(bright_level=0.85)  # exposed so that nothing is white
 
 
 @dataclass(frozen=True)
 class Session:
-    """A day at the fluoroscope: its calibrations, under the ids that the tables give them."""
+    """A day at the fluoroscope: its calibrations, under the ids that the tables give them.
+
+    Attributes
+    ----------
+    rig : as it truly stands; ``source`` is what the tables hold of it.
+
+    """
 
     id: int
     distortion_id: int
@@ -79,7 +93,15 @@ def session(settings: Settings, index: int) -> Session:
     distortions: dict[PlaneName, Distortion] = {plane: random_distortion(rng) for plane in PLANES}
     source = random_source(rng)
     # The two kinds are numbered differently, so that nothing can mix them up unnoticed.
-    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig_of(source))
+    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig_of(source, true_fs(settings)))
+
+
+@lru_cache(maxsize=1)
+def true_fs(settings: Settings) -> FloatArray:
+    """True pose in the world, (4, 4), of the ``fs`` intensifier on all days."""
+    directions = settings.rng(Stream.FS_POSE).normal(size=(2, 3))
+    shift, turn = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return moved_fs(settings.fs_shift_mm * shift, settings.fs_turn_deg * turn)
 
 
 @lru_cache(maxsize=2)
@@ -164,13 +186,31 @@ def draw_frame(settings: Settings, trial_index: int, frame: int, plane: PlaneNam
 
 def draw_grid(settings: Settings, session_index: int, plane: PlaneName) -> Grey:
     """Raw 16-bit frame of the bead grid on one intensifier; no source blurs what hangs right on it."""
-    imaging = Imaging(bright_level=0.85)  # exposed so that nothing is white
     return read_out(
-        grid_transmission(imaging, settings.height_px),
-        imaging.screen_blur_mm,
+        grid_transmission(_PHANTOM_IMAGING, settings.height_px),
+        _PHANTOM_IMAGING.screen_blur_mm,
         session(settings, session_index).distortions[plane],
-        imaging,
+        _PHANTOM_IMAGING,
         settings.rng(Stream.GRID_NOISE, session_index, PLANES.index(plane)),
         height_px=settings.height_px,
         bit_depth=16,
+    )
+
+
+@lru_cache(maxsize=SESSIONS)
+def marker_poses(settings: Settings, session_index: int) -> FloatArray:
+    """Poses in the world, (frames, 4, 4), of the marker phantom on a day."""
+    return phantom_poses(settings.marker_frames, settings.rng(Stream.MARKER_POSES, session_index))
+
+
+def draw_marker_frame(settings: Settings, session_index: int, frame: int, plane: PlaneName) -> Grey:
+    """Raw 16-bit frame of the marker phantom in one plane; both see the same pose."""
+    day = session(settings, session_index)
+    return draw_markers(
+        day.rig[plane],
+        day.distortions[plane],
+        marker_poses(settings, session_index)[frame],
+        _PHANTOM_IMAGING,
+        settings.rng(Stream.MARKER_NOISE, session_index, frame, PLANES.index(plane)),
+        height_px=settings.height_px,
     )

@@ -25,6 +25,9 @@ class Stream(IntEnum):
     GRID_NOISE = 4
     POSES = 5
     IDS = 6
+    MARKER_POSES = 7
+    MARKER_NOISE = 8
+    FS_POSE = 9
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Settings:
     csv : the authors' three CSV files instead of the database; rotations are Euler angles in them.
     bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
     nifti : also the implants as volumes.
+    marker_frames : dual-plane frames of the marker phantom for each of the sessions' calibrations.
+    fs_shift_mm, fs_turn_deg : how far the ``fs`` intensifier truly stands from its nominal place, and is turned from
+        its nominal attitude, in directions that go by the seed. Frames are drawn with the true pose; the tables hold
+        none, and who reads them takes the nominal one.
 
     """
 
@@ -55,6 +62,9 @@ class Settings:
     csv: bool = False
     bit_depth: Literal[8, 16] = 8
     nifti: bool = False
+    marker_frames: int = 4
+    fs_shift_mm: float = 0.0
+    fs_turn_deg: float = 0.0
 
     def __post_init__(self) -> None:
         whole = {
@@ -63,12 +73,17 @@ class Settings:
             "pairs": (1, PAIRS),
             "seed": (0, 2**63 - 1),
             "height_px": (100, 3200),
+            "marker_frames": (0, 10_000),
         }
         for name, (low, high) in whole.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
                 asked = f"{name} (--size)" if name == "height_px" else name
                 raise SimulationError(f"{asked} must be a whole number from {low} to {high}, got {value!r}")
+        for name, highest in {"fs_shift_mm": 50.0, "fs_turn_deg": 10.0}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 0 <= value <= highest:
+                raise SimulationError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")
         choices = {"ids": ("measurement", "pose"), "rotation": ("quaternion", "euler"), "bit_depth": (8, 16)}
         for name, expected in choices.items():
             if isinstance(getattr(self, name), float) or getattr(self, name) not in expected:

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +54,32 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class CalibrationRows:
-    """The calibrations of one day: ids, distortion by plane, columns of the source-intensifier calibration."""
+    """The calibrations of one day: ids, distortion by plane, columns of the source-intensifier calibration.
+
+    ``marker_frames`` is how many dual-plane frames of the marker phantom were taken.
+    """
 
     distortion_id: int
     source_id: int
     distortions: Mapping[PlaneName, Distortion]
     source: Mapping[str, float]
+    marker_frames: int
+
+
+class CalibrationTables(NamedTuple):
+    """Tables of calibrations, and the ids of ``calibration_measurements`` that name the phantoms' frames.
+
+    Attributes
+    ----------
+    tables : by name.
+    grids : id of a bead grid by distortion calibration and plane.
+    markers : ids of the marker phantom's frames, the same in both planes, by source-intensifier calibration.
+
+    """
+
+    tables: Tables
+    grids: dict[tuple[int, PlaneName], int]
+    markers: dict[int, list[int]]
 
 
 def session_tables(
@@ -99,40 +119,44 @@ def _exposure(**changed: float) -> Row:
     return {f"{name}_{plane}": value for name, value in setting.items() for plane in ("fs", "bs")}
 
 
-def calibration_tables(days: Sequence[CalibrationRows]) -> tuple[Tables, dict[tuple[int, PlaneName], int]]:
-    """Calibrations by day with their phantom recordings, and the number of each distortion's bead grid by plane."""
+def calibration_tables(days: Sequence[CalibrationRows]) -> CalibrationTables:
+    """Calibrations by day with their phantom recordings."""
     tables: Tables = defaultdict(list)
     grids: dict[tuple[int, PlaneName], int] = {}
+    markers: dict[int, list[int]] = {}
     tables["calibration_set"] = [{"id": day} for day in range(1, 1 + len(days))]
 
-    def recorded(phantom: str, target: str, day: int) -> Row:
+    def recorded(phantom: str, target: str, day: int, frames: int) -> tuple[int, list[int]]:
+        """Id of a recording of single frames, one a second, and the ids of these."""
         trial_id = 3 + 4 * len(tables["calibration_trials"])
-        row: Row = {"id": trial_id, "phantom": phantom, "target": target, **_exposure()}
+        row: Row = {"id": trial_id, "phantom": phantom, "target": target, **_exposure(sampling_freq=1.0)}
         row |= {"path": rf"{_FILES}\{phantom}_{trial_id:06d}", **_SETTING, "protocol_id": 1}
         tables["calibration_trials"].append(row | {"calibration_set_id": day, **_UPDATED})
-        moment = (_STARTED + timedelta(days=day, minutes=-trial_id)).isoformat(" ")
-        row = {"id": trial_id + 152, "calibration_trials_id": trial_id, "datetime": moment, **_PROTOCOL}
-        tables["calibration_measurements"].append(row | {"type": target})
-        return row
+        ids = [155 + 4 * (len(tables["calibration_measurements"]) + k) for k in range(frames)]
+        for second, id in enumerate(ids):
+            moment = (_STARTED + timedelta(days=day, minutes=-trial_id, seconds=second)).isoformat(" ")
+            row = {"id": id, "calibration_trials_id": trial_id, "datetime": moment, **_PROTOCOL}
+            tables["calibration_measurements"].append(row | {"type": target})
+        return trial_id, ids
 
     for day, calibration in enumerate(days, start=1):
         row: Row = {"id": calibration.distortion_id}
         for plane in PLANES:
-            frame = recorded("sipla_grid", plane, day)
-            row[f"calibration_trial_id_{plane}"] = frame["calibration_trials_id"]
-            grids[calibration.distortion_id, plane] = frame["id"]
+            trial_id, (grids[calibration.distortion_id, plane],) = recorded("sipla_grid", plane, day, 1)
+            row[f"calibration_trial_id_{plane}"] = trial_id
         row |= _UPDATED | {"obsolete": 0}
         row |= {f"distortion_result_{plane}": calibration.distortions[plane].to_string() for plane in ("fs", "bs")}
         row |= {"method": "polynomial", **_STAMP}
         row |= {f"pixel_size_{axis}_{plane}": 0.225 for axis in "hv" for plane in ("fs", "bs")}
         tables["distortion_calibration"].append(row | {"operator": _OPERATOR})
     for day, calibration in enumerate(days, start=1):
+        trial_id, ids = recorded("sipla_cylinder", "both", day, calibration.marker_frames)
+        markers[calibration.source_id] = ids
         row = {"id": calibration.source_id}
-        for plane in ("fs", "bs"):
-            row[f"calibration_trial_id_{plane}"] = recorded("sipla_cylinder", plane, day)["calibration_trials_id"]
+        row |= {f"calibration_trial_id_{plane}": trial_id for plane in ("fs", "bs")}
         row |= _UPDATED | dict(calibration.source) | {"obsolete": 0, "method": "cylinder", **_STAMP}
         tables["source_int_calibration"].append(row | {"operator": _OPERATOR})
-    return dict(tables), grids
+    return CalibrationTables(dict(tables), grids, markers)
 
 
 def pose_row(

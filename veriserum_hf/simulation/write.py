@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
@@ -28,8 +28,15 @@ from veriserum_hf.jobs.pool import Job, cores, run_jobs
 from veriserum_hf.jobs.provenance import ROOMS_OF_SIMULATION, library_versions, source_hash
 from veriserum_hf.simulation.activities import FRAME_RATE_HZ
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, write_nifti, write_stl
-from veriserum_hf.simulation.pictures import GridJob, frame_jobs
-from veriserum_hf.simulation.poses import TRUTH_SCHEMA, pose_ids, pose_rows, truth_rows
+from veriserum_hf.simulation.pictures import GridJob, MarkerJob, frame_jobs
+from veriserum_hf.simulation.poses import (
+    CALIBRATION_TRUTH_SCHEMA,
+    TRUTH_SCHEMA,
+    calibration_truth_rows,
+    pose_ids,
+    pose_rows,
+    truth_rows,
+)
 from veriserum_hf.simulation.scenario import SESSIONS, session, trial
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.tables import (
@@ -38,8 +45,8 @@ from veriserum_hf.simulation.tables import (
     DATABASE_NAME,
     FRAMES_FOLDER,
     CalibrationRows,
+    CalibrationTables,
     Row,
-    Tables,
     TrialRow,
     calibration_tables,
     session_tables,
@@ -47,7 +54,7 @@ from veriserum_hf.simulation.tables import (
     write_database,
 )
 
-TRUTH_NAME = "truth.parquet"
+TRUTH_NAME, CALIBRATION_TRUTH_NAME = "truth.parquet", "calibration_truth.parquet"
 _ARCHIVE = "archive"  # below the folder of unfinished work: what becomes the result
 
 
@@ -70,7 +77,8 @@ def simulate(
     Returns
     -------
     The finished folder. Beside the archive it holds ``truth.parquet``, the exact pose of every implant in every
-    frame, and ``simulation.json``, all settings and what was drawn for every trial.
+    frame, ``calibration_truth.parquet``, those of the marker phantom, and ``simulation.json``: all settings, both
+    planes as they truly stood for every source-intensifier calibration, and what was drawn for every trial.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def simulate(
         write_all_but_pictures(archive, settings)
         jobs: list[Job] = [
             *frame_jobs(settings, archive / FRAMES_FOLDER),
-            *_grid_jobs(settings, archive / CALIBRATION_FOLDER),
+            *_phantom_jobs(settings, archive / CALIBRATION_FOLDER),
         ]
         run_jobs(jobs, workers or cores(), progress)
         put_in_place(archive, target)
@@ -146,7 +154,12 @@ def write_all_but_pictures(archive: Path, settings: Settings) -> None:
         imaging[shown.id] = {plane: asdict(shown.imaging[plane]) for plane in PLANES}
     _write_tables(archive, settings, trials, poses)
     pq.write_table(pa.Table.from_pylist(truth, TRUTH_SCHEMA), archive / TRUTH_NAME)
-    write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | {"imaging_by_trial": imaging}, indent=1))
+    if not settings.csv:
+        markers = calibration_truth_rows(settings, _calibrations(settings).markers)
+        truth_table = pa.Table.from_pylist(list(markers), CALIBRATION_TRUTH_SCHEMA)
+        pq.write_table(truth_table, archive / CALIBRATION_TRUTH_NAME)
+    drawn = {"imaging_by_trial": imaging, "rig_by_source_calibration": _rigs(settings)}
+    write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | drawn, indent=1))
 
 
 def _record(settings: Settings) -> dict[str, Any]:
@@ -159,31 +172,47 @@ def _anatomy_ids(settings: Settings) -> list[int]:
     return sorted({anatomy_id for pair in IMPLANT_PAIRS[: settings.pairs] for anatomy_id in pair})
 
 
-def _calibrations(settings: Settings) -> tuple[Tables, dict[tuple[int, PlaneName], int]]:
+def _calibrations(settings: Settings) -> CalibrationTables:
     days = [session(settings, index) for index in range(SESSIONS)]
-    return calibration_tables([CalibrationRows(d.distortion_id, d.source_id, d.distortions, d.source) for d in days])
+    return calibration_tables(
+        [
+            CalibrationRows(day.distortion_id, day.source_id, day.distortions, day.source, settings.marker_frames)
+            for day in days
+        ]
+    )
 
 
-def _grid_jobs(settings: Settings, folder: Path) -> list[GridJob]:
+def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, Any]]]:
+    """Both planes as they truly stand, by source-intensifier calibration."""
+    days = [session(settings, index) for index in range(SESSIONS)]
+    return {
+        day.source_id: {
+            name: {
+                "T_world_intensifier": plane.T_world_intensifier.tolist(),
+                "principal_point_mm": plane.principal_point_mm.tolist(),
+                "sid_mm": plane.sid_mm,
+            }
+            for name, plane in day.rig.items()
+        }
+        for day in days
+    }
+
+
+def _phantom_jobs(settings: Settings, folder: Path) -> Iterator[Job]:
     if settings.csv:  # nothing in the CSV files says what a phantom's frame belongs to
-        return []
-    _, numbers = _calibrations(settings)
-    return [
-        GridJob(
-            settings,
-            index,
-            numbers[session(settings, index).distortion_id, plane],
-            plane,
-            folder,
-        )
-        for index in range(SESSIONS)
-        for plane in PLANES
-    ]
+        return
+    calibrations = _calibrations(settings)
+    for index in range(SESSIONS):
+        day = session(settings, index)
+        for plane in PLANES:
+            yield GridJob(settings, index, calibrations.grids[day.distortion_id, plane], plane, folder)
+        for frame, number in enumerate(calibrations.markers[day.source_id]):
+            yield MarkerJob(settings, index, frame, number, folder)
 
 
 def _write_tables(archive: Path, settings: Settings, trials: list[TrialRow], poses: list[Row]) -> None:
     anatomies = {id: (IMPLANTS[id].component, IMPLANTS[id].description) for id in _anatomy_ids(settings)}
-    calibrations, _ = _calibrations(settings)
+    calibrations = _calibrations(settings).tables
     tables = session_tables(trials, anatomies, FRAME_RATE_HZ) | calibrations | {"poses": poses}
     if settings.csv:
         write_csv(archive, tables)
