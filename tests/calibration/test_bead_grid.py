@@ -6,69 +6,37 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.spatial import Delaunay
 
+from tests.fixtures.calibrations import (
+    IMAGING,
+    RandomGrid,
+    draw_grid_frame,
+    drawn_distortion,
+    farthest_from_its_index_mm,
+    in_hull,
+    map_error_mm,
+    turned,
+)
 from veriserum_hf.calibration.bead_grid import fit_bead_grid
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.calibration.phantoms import grid_beads_mm
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion
-from veriserum_hf.simulation.imaging import Imaging
-from veriserum_hf.simulation.intensifier import read_out
 from veriserum_hf.simulation.scenario import draw_grid, session
 from veriserum_hf.simulation.settings import Settings
-
-QUANTA = {6: 200, 12: 50}  # per pixel: the noise is so many of 255 grey levels where the field is brightest
-NOISE_6 = Imaging(bright_level=0.85, quanta_per_pixel=QUANTA[6])
-
-
-def turned(xy, degrees):
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    return xy @ np.array([[c, s], [-s, c]])
-
-
-def draw(distortion, imaging=NOISE_6, *, beads_mm=None, height_px=1600, bit_depth=8, seed=0):
-    through = grid_transmission(imaging, height_px, beads_mm)
-    rng = np.random.default_rng(seed)
-    return read_out(
-        through, imaging.screen_blur_mm, distortion, imaging, rng, height_px=height_px, bit_depth=bit_depth
-    )
-
-
-def drawn_distortion(seed):
-    return random_distortion(np.random.default_rng(seed))
-
-
-def in_hull(fit, step_px=16):
-    x, y = np.meshgrid(np.arange(0, 1664, step_px), np.arange(0, 1600, step_px))
-    xy_px = np.stack([x.ravel(), y.ravel()], axis=1).astype(float)
-    return xy_px[Delaunay(fit.beads_px).find_simplex(xy_px) >= 0]
-
-
-def map_error_mm(fit, distortion, degrees=0.0, step_px=16):
-    """RMS distance within the beads' hull between the fit and the truth in the phantom's frame."""
-    xy_px = in_hull(fit, step_px)
-    off_mm = fit.distortion.to_mm(xy_px) - turned(distortion.to_mm(xy_px), -degrees)
-    return np.sqrt((off_mm**2).sum(axis=1).mean())
-
-
-def farthest_from_its_index_mm(fit, distortion, degrees=0.0):
-    true_mm = turned(7.0 * (fit.beads_index - 22), degrees)
-    return np.hypot(*(distortion.to_mm(fit.beads_px) - true_mm).T).max()
 
 
 @pytest.fixture(scope="module")
 def good():
     """A frame, its distortion, and the fit."""
     distortion = drawn_distortion(0)
-    frame = draw(distortion)
+    frame = draw_grid_frame(distortion)
     return frame, distortion, fit_bead_grid(frame)
 
 
 def test_noise_is_what_it_is_called():
     flat = {
-        noise: draw(drawn_distortion(0), replace(NOISE_6, quanta_per_pixel=quanta), beads_mm=np.array([[150.0, 0.0]]))
-        for noise, quanta in QUANTA.items()
+        noise: draw_grid_frame(drawn_distortion(0), imaging, beads_mm=np.array([[150.0, 0.0]]))
+        for noise, imaging in IMAGING.items()
     }
     for noise, frame in flat.items():
         brightest = frame[760:840, 780:860].astype(float)
@@ -82,8 +50,8 @@ def test_noise_is_what_it_is_called():
 )
 def test_fits_to_thousandths_of_a_millimetre(noise, degrees, residual_mm, error_mm, bit_depth):
     distortion = drawn_distortion(noise + degrees + 200)
-    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[noise])
-    frame = draw(distortion, imaging, beads_mm=turned(grid_beads_mm(), degrees), bit_depth=bit_depth)
+    imaging = IMAGING[noise]
+    frame = draw_grid_frame(distortion, imaging, beads_mm=turned(grid_beads_mm(), degrees), bit_depth=bit_depth)
     fit = fit_bead_grid(frame)
     assert fit.beads_found >= 0.99 * fit.beads_expected
     assert fit.beads_expected >= 1750
@@ -120,7 +88,7 @@ def test_simulated_archives_hold_frames_that_can_be_fitted():
 @pytest.mark.parametrize("height_px", [400, 800, 1200])
 def test_frames_of_other_sizes_count_in_pixels_of_the_largest(height_px):
     distortion = drawn_distortion(2)
-    fit = fit_bead_grid(draw(distortion, height_px=height_px))
+    fit = fit_bead_grid(draw_grid_frame(distortion, height_px=height_px))
     assert fit.beads_found >= 0.99 * fit.beads_expected
     assert farthest_from_its_index_mm(fit, distortion) < 0.5
     # A pixel of the smallest is as wide as a bead's radius, and what is drawn there is coarse.
@@ -130,11 +98,11 @@ def test_frames_of_other_sizes_count_in_pixels_of_the_largest(height_px):
 @pytest.mark.slow
 def test_claimed_deviations_are_those_that_are_seen():
     """The map of 12 frames is off by as much as it says, all over the hull."""
-    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[12])
+    imaging = IMAGING[12]
     ratios = []
     for seed in range(12):
         distortion = drawn_distortion(seed)
-        fit = fit_bead_grid(draw(distortion, imaging, seed=seed))
+        fit = fit_bead_grid(draw_grid_frame(distortion, imaging, seed=seed))
         xy_px = in_hull(fit, 32)
         off_mm = np.hypot(*(fit.distortion.to_mm(xy_px) - distortion.to_mm(xy_px)).T)
         ratios.append(np.mean(off_mm**2 / fit.mapped_std_mm(xy_px) ** 2))
@@ -147,35 +115,21 @@ def test_a_place_far_from_the_beads_is_less_certain(good):
     assert middle < rim < corner
 
 
-def some_beads(rng, most_missing):
-    """The phantom's beads, each of them missing with some probability."""
-    beads_mm = grid_beads_mm()
-    return beads_mm[rng.random(len(beads_mm)) >= rng.uniform(0, most_missing)]
-
-
 def fitted_or_refused(seed):
     """Whether a random frame was fitted; if so, rightly. A frame is refused only for its orientation bead."""
-    rng = np.random.default_rng(seed)
-    distortion, degrees, beads_mm = random_distortion(rng), rng.uniform(-180, 180), some_beads(rng, 0.05)
-    imaging = replace(NOISE_6, quanta_per_pixel=QUANTA[6 if seed % 2 else 12])
-    frame = draw(distortion, imaging, beads_mm=turned(beads_mm, degrees), height_px=800, seed=seed)
+    grid = RandomGrid.drawn(seed)
     try:
-        fit = fit_bead_grid(frame)
+        fit = fit_bead_grid(grid.frame(height_px=800))
     except CalibrationError as error:
         assert "orientation bead" in str(error)
-        tells_mm = turned(np.array([[-119.0, 119.0]]), degrees)
-        at_px = distortion.to_px(tells_mm)[0]
-        is_there = (beads_mm[-1] == (-119, 119)).all()
-        inside = np.isfinite(at_px).all() and np.hypot(*(at_px - (822, 820))) < 850
-        inside = inside and ((at_px > 8) & (at_px < (1655, 1591))).all()
-        assert not (is_there and inside)
+        assert not grid.tells_its_turn
         return False
-    assert farthest_from_its_index_mm(fit, distortion, degrees) < 0.5
+    assert farthest_from_its_index_mm(fit, grid.distortion, grid.degrees) < 0.5
     assert len(np.unique(fit.beads_index, axis=0)) == fit.beads_found
     assert fit.outliers <= 5
-    assert abs((fit.rotation_deg - degrees + 180) % 360 - 180) < 4
+    assert grid.turn_error_deg(fit) < 4
     # Beads drawn so small lie off by up to 0.05 px, and at 45 degrees all by the same.
-    assert map_error_mm(fit, distortion, degrees, step_px=64) <= 0.02
+    assert map_error_mm(fit, grid.distortion, grid.degrees, step_px=64) <= 0.02
     return True
 
 
@@ -191,8 +145,8 @@ def test_a_hundred_random_frames_are_indexed_right():
 @pytest.mark.parametrize("radius_px", [700, 740])
 def test_beads_cut_off_by_the_field_are_left_out(radius_px):
     distortion = drawn_distortion(3)
-    imaging = replace(NOISE_6, field_radius_px=radius_px, field_center_x_px=790, field_center_y_px=770)
-    fit = fit_bead_grid(draw(distortion, imaging))
+    imaging = replace(IMAGING[6], field_radius_px=radius_px, field_center_x_px=790, field_center_y_px=770)
+    fit = fit_bead_grid(draw_grid_frame(distortion, imaging))
     beads_px = distortion.to_px(grid_beads_mm())
     inside = radius_px - np.hypot(*(beads_px - (790, 770)).T)
     whole = np.count_nonzero(inside > 8)
@@ -208,7 +162,7 @@ def test_doubled_beads_do_not_bend_the_fit():
     beside = rng.normal(0, 1, (40, 2))
     beside *= rng.uniform(0.5, 3.4, (40, 1)) / np.hypot(*beside.T)[:, None]
     doubled = rng.choice(len(beads_mm) - 1, 40, replace=False)
-    fit = fit_bead_grid(draw(distortion, beads_mm=np.vstack([beads_mm, beads_mm[doubled] + beside])))
+    fit = fit_bead_grid(draw_grid_frame(distortion, beads_mm=np.vstack([beads_mm, beads_mm[doubled] + beside])))
     assert farthest_from_its_index_mm(fit, distortion) < 0.5
     assert fit.outliers > 0
     assert map_error_mm(fit, distortion) <= 0.005
@@ -217,8 +171,8 @@ def test_doubled_beads_do_not_bend_the_fit():
 def test_a_phantom_of_rough_making_is_fitted():
     """Beads that stand off by more than noise shifts them are no outliers, and the map is told to be less certain."""
     rng, distortion, beads_mm = np.random.default_rng(6), drawn_distortion(6), grid_beads_mm()
-    exact = fit_bead_grid(draw(distortion))
-    rough = fit_bead_grid(draw(distortion, beads_mm=beads_mm + rng.normal(0, 0.05, beads_mm.shape)))
+    exact = fit_bead_grid(draw_grid_frame(distortion))
+    rough = fit_bead_grid(draw_grid_frame(distortion, beads_mm=beads_mm + rng.normal(0, 0.05, beads_mm.shape)))
     assert rough.outliers <= 2
     assert map_error_mm(rough, distortion) <= 0.015
     assert rough.mapped_std_mm([[832, 800]]) > 2 * exact.mapped_std_mm([[832, 800]])
@@ -255,7 +209,7 @@ def test_degree_5_is_recommended_where_the_stored_form_cannot_hold_the_truth():
         rotation=tuple((np.array([[c, -s], [s, c]]) @ np.reshape(truth.rotation, (2, 2))).ravel()),
         translation=tuple(np.array([[c, -s], [s, c]]) @ truth.translation),
     )
-    fit = fit_bead_grid(draw(askew, beads_mm=turned(grid_beads_mm(), 45)))
+    fit = fit_bead_grid(draw_grid_frame(askew, beads_mm=turned(grid_beads_mm(), 45)))
     assert abs(fit.rotation_deg) < 3
     assert fit.recommendation == "degree 5"
     assert fit.degree5_cv_mm_rms < fit.cv_mm_rms
@@ -274,7 +228,7 @@ def refusal(frame):
 
 
 def test_a_frame_without_a_grid_is_refused():
-    frame = draw(drawn_distortion(0), beads_mm=np.array([[0.0, 0.0], [30, 30]]), height_px=800)
+    frame = draw_grid_frame(drawn_distortion(0), beads_mm=np.array([[0.0, 0.0], [30, 30]]), height_px=800)
     assert refusal(frame) == (
         "no grid in the frame: 2 spots look like beads, the phantom has 1762; give a frame of the whole grid phantom"
     )
@@ -297,17 +251,17 @@ def test_half_a_grid_is_refused(good):
             refusal(covered(frame, rows, columns)),
         )
     beads_mm = grid_beads_mm()
-    left = draw(good[1], beads_mm=beads_mm[beads_mm[:, 0] < 3], height_px=800)
+    left = draw_grid_frame(good[1], beads_mm=beads_mm[beads_mm[:, 0] < 3], height_px=800)
     assert re.match("frame of another phantom, or only part of the grid: ", refusal(left))
 
 
 def test_a_field_too_small_to_show_the_edges_is_refused():
-    imaging = replace(NOISE_6, field_radius_px=665, field_center_x_px=832, field_center_y_px=800)
+    imaging = replace(IMAGING[6], field_radius_px=665, field_center_x_px=832, field_center_y_px=800)
     still = replace(drawn_distortion(0), translation=(-188.0, 181.0))
     assert re.fullmatch(
         r"it cannot be told where the grid lies: \d+ beads fit the phantom's outline nearly as well a row further; "
         "give a frame that shows the phantom's edges, in the middle of the field",
-        refusal(draw(still, imaging)),
+        refusal(draw_grid_frame(still, imaging)),
     )
 
 
@@ -336,7 +290,7 @@ def test_other_phantoms_are_refused():
         "beads lie outside, and [0-9]+ of its [0-9]+ places in the field are empty",
     }
     for name, beads_mm in {"hexagonal": hexagonal, "wide": wide, "square": square}.items():
-        assert re.match(seen[name], refusal(draw(distortion, beads_mm=beads_mm, height_px=1600))), name
+        assert re.match(seen[name], refusal(draw_grid_frame(distortion, beads_mm=beads_mm, height_px=1600))), name
 
 
 def test_a_grid_without_its_orientation_bead_is_refused():
@@ -345,9 +299,9 @@ def test_a_grid_without_its_orientation_bead_is_refused():
         "it cannot be told how the grid is turned: expected the orientation bead at one of its four places, seen at "
         "{}, and 0 of them lie out of the field; give a frame that shows it"
     )
-    without = draw(drawn_distortion(0), beads_mm=beads_mm[:-1], height_px=800)
+    without = draw_grid_frame(drawn_distortion(0), beads_mm=beads_mm[:-1], height_px=800)
     assert refusal(without) == message.format(0)
-    twice = draw(drawn_distortion(0), beads_mm=np.vstack([beads_mm, [119.0, 119.0]]), height_px=800)
+    twice = draw_grid_frame(drawn_distortion(0), beads_mm=np.vstack([beads_mm, [119.0, 119.0]]), height_px=800)
     assert refusal(twice) == message.format(2)
 
 

@@ -6,6 +6,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from tests.fixtures.calibrations import (
+    NOISE_MM,
+    START,
+    drawn_rig,
+    fs_errors,
+    observed,
+    source_errors,
+    triangulation_errors_mm,
+)
 from veriserum_hf.calibration.markers import find_markers
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation, pair_frames
@@ -15,50 +24,10 @@ from veriserum_hf.calibration.source import fit_rig, fit_source
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES, DualPlaneRig, mm_to_px
-from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion, random_source, rig_of
+from veriserum_hf.simulation.calibrations import grid_transmission, moved_fs, random_distortion, random_source, rig_of
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.intensifier import read_out
 from veriserum_hf.simulation.marker_phantom import draw_markers, observe_markers, phantom_poses
-
-NOISE_MM = 0.1 * 360 / 512  # 0.1 px of a corrected image of 512 px
-START = DualPlaneRig.from_calibration(
-    principal_point_bs_mm=(0, 0), sid_bs_mm=1840, principal_point_fs_mm=(0, 0), sid_fs_mm=1870
-)
-
-
-def moved_fs(shift_mm, turn_deg):
-    """The nominal pose of the fs intensifier, shifted by mm and turned by degrees about the world's axes."""
-    turn = Rotation.from_rotvec(turn_deg, degrees=True).as_matrix()
-    return make_transform(turn @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + shift_mm)
-
-
-def drawn_rig(rng, T_world_fs=NOMINAL_T_WORLD_FS):
-    planes = rig_of(random_source(rng))
-    return DualPlaneRig(planes["bs"], replace(planes["fs"], T_world_intensifier=T_world_fs))
-
-
-def observed(rig, poses, rng, noise_mm=NOISE_MM):
-    return {plane: [observe_markers(rig[plane], T, noise_mm, rng) for T in poses] for plane in PLANES}
-
-
-def source_errors(plane, truth):
-    return [*(plane.principal_point_mm - truth.principal_point_mm), plane.sid_mm - truth.sid_mm]
-
-
-def fs_errors(fit, T_world_fs):
-    """Shift (mm) and turn (degrees) of the fs intensifier from its true pose."""
-    turn = fit.T_world_fs[:3, :3] @ T_world_fs[:3, :3].T
-    return [*(fit.T_world_fs - T_world_fs)[:3, 3], *Rotation.from_matrix(turn).as_rotvec(degrees=True)]
-
-
-def triangulation_errors_mm(rig, truth):
-    """How far points of the common field, seen by the true rig, come to lie from themselves."""
-    rng = np.random.default_rng(0)
-    points_mm = rng.uniform((-150, -144, 145), (165, 144, 556), (4000, 3))
-    px = {plane: truth[plane].project(points_mm) for plane in PLANES}
-    common = np.all([((px[plane] > 0) & (px[plane] < 511)).all(axis=1) for plane in PLANES], axis=0)
-    found_mm = rig.triangulate(px["bs"], px["fs"])
-    return np.linalg.norm(found_mm - points_mm, axis=1)[common]
 
 
 def test_derivatives_are_those_of_the_projection():
