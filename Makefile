@@ -28,9 +28,10 @@ demo: $(INSTALLED)  ## a simulated archive, its audit, the data set, and a pictu
 	$(BIN)/veriserum convert $(DEMO)/archive $(DEMO)/dataset
 	$(BIN)/veriserum show $(DEMO)/dataset --output $(DEMO)/frame.png
 
-bench: $(INSTALLED)  ## speed and memory; writes the tables beside the benchmarks
+bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables beside the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
+	$(BIN)/python -m tests.benchmarks.bench_calibration
 
 clean:
 	rm -rf $(VENV) $(DEMO)
