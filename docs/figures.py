@@ -1,4 +1,4 @@
-"""Draw the README's pictures of the simulator: ``python -m docs.figures``."""
+"""Draw the README's pictures: ``python -m docs.figures``."""
 
 from pathlib import Path
 
@@ -8,12 +8,14 @@ import numpy as np
 from PIL import Image
 
 from tests.simulation.published_frame import PUBLISHED, RING_MM, open_field
+from veriserum_hf.calibration.bead_grid import fit_bead_grid
 from veriserum_hf.geometry.rig import PLANES, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS
 from veriserum_hf.simulation.intensifier import expose
-from veriserum_hf.simulation.scenario import draw_frame, scene, trial
+from veriserum_hf.simulation.scenario import draw_frame, draw_grid, scene, session, trial
 from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.viewer.calibration_report import distortion_page
 
 FOLDER = Path(__file__).parent
 SETTINGS = Settings(trials=len(IMPLANT_PAIRS), frames_per_trial=5)
@@ -76,6 +78,13 @@ def draw_realism():
     save(figure, "realism.png", grey=False)
 
 
+def draw_calibration():
+    """The report on the distortion of a simulated bead grid."""
+    frame = draw_grid(SETTINGS, 1, "fs")
+    title = f"Distortion of fs, calibration {session(SETTINGS, 1).distortion_id} of a simulated archive"
+    save(distortion_page(frame, fit_bead_grid(frame), title=title), "calibration.png", grey=False)
+
+
 def save(figure, name, *, grey):
     """Write a figure as a PNG of few colours."""
     figure.canvas.draw()
@@ -88,3 +97,4 @@ if __name__ == "__main__":
     mpl.use("Agg")
     draw_pairs()
     draw_realism()
+    draw_calibration()
