@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PureWindowsPath
 from typing import Any, TypeVar
 
@@ -13,6 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from veriserum_hf.archive.calibrations import (
+    distortions_of_sources,
+    inter_plane_rows,
+    parse_distortions,
+    parse_rig,
+    phantom_trials,
+)
 from veriserum_hf.archive.frames import RawFormat, read_frame
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
@@ -56,7 +64,9 @@ class VeriserumArchive:
     anatomies : implants by id.
     manual_measurements : ids of the measurements with a manual pose, sound and current or not.
     distortions : distortion of both planes by calibration id.
-    source_calibrations : the rig by source calibration id.
+    source_calibrations : the rig by source calibration id; the pose of its ``fs`` intensifier is nominal but where
+        the table ``inter_plane_calibration`` has another for that id.
+    distortion_trials, source_trials : calibration trials that each calibration was made from, by id and plane.
     calibration_frames : one row a phantom frame that has a file.
     raw_format : what the raw frames have in common: white, and their shape.
 
@@ -74,9 +84,14 @@ class VeriserumArchive:
         self._check_ids()
         self._check_paths()
         self.distortions: dict[int, dict[PlaneName, Distortion]] = self._calibrations(
-            "distortion_calibration", _distortions
+            "distortion_calibration", parse_distortions
         )
-        self.source_calibrations: dict[int, DualPlaneRig] = self._calibrations("source_int_calibration", _rig)
+        inter_plane = inter_plane_rows(self._tables, self.layout, self._findings)
+        self.source_calibrations: dict[int, DualPlaneRig] = self._calibrations(
+            "source_int_calibration", lambda row: parse_rig(row, inter_plane.get(row["id"], []))
+        )
+        self.distortion_trials = phantom_trials(self._tables["distortion_calibration"])
+        self.source_trials = phantom_trials(self._tables["source_int_calibration"])
         self.poses = self._read_poses()
         self.anatomies = self._read_anatomies()
         self.frames = read_frames_table(self._tables, self.poses, self.layout, self._findings)
@@ -161,6 +176,11 @@ class VeriserumArchive:
                 remedy = "Restore the row from the download, or mark the poses that use it obsolete."
                 self._findings.problem("unusable calibration", where, str(error), remedy, structural=structural)
         return calibrations
+
+    @cached_property
+    def distortions_of_sources(self) -> dict[int, int]:
+        """Distortion calibration that goes with each source calibration: by use, else by calibration set."""
+        return distortions_of_sources(self._tables)
 
     def _read_poses(self) -> pa.Table:
         measurements, anatomies = self._tables.get("measurements"), self._tables.get("anatomies")
@@ -251,29 +271,6 @@ def _component(category: str | None) -> str:
         if category and category.lower().startswith(component):
             return component
     return category or ""
-
-
-def _distortions(row: dict[str, Any]) -> dict[PlaneName, Distortion]:
-    distortions = {}
-    for plane in PLANES:
-        text = row[f"distortion_result_{plane}"]
-        try:
-            distortions[plane] = Distortion.from_string(text or "")
-        except CalibrationError as error:
-            raise CalibrationError(f"distortion_result_{plane}: {error}") from error
-        if distortions[plane].folds():
-            raise CalibrationError(f"distortion_result_{plane}: the polynomial folds over inside the raw frame")
-    return distortions
-
-
-def _rig(row: dict[str, Any]) -> DualPlaneRig:
-    value = {name: float("nan") if number is None else number for name, number in row.items()}
-    return DualPlaneRig.from_calibration(
-        principal_point_bs_mm=(value["principalp_h_bs"], value["principalp_v_bs"]),
-        sid_bs_mm=value["sid_bs"],
-        principal_point_fs_mm=(value["principalp_h_fs"], value["principalp_v_fs"]),
-        sid_fs_mm=value["sid_fs"],
-    )
 
 
 def _climbs_out(path: str) -> bool:

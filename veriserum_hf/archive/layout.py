@@ -32,6 +32,7 @@ _PLAIN_CSV_TABLES = (
     "anatomies",
     "calibration_trials",
     "calibration_measurements",
+    "inter_plane_calibration",
 )
 
 

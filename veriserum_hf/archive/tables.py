@@ -26,6 +26,7 @@ class TableSpec:
     in_every_csv_folder: bool = False
 
 
+_PHANTOM_TRIALS = {"calibration_trial_id_bs": INTEGER, "calibration_trial_id_fs": INTEGER}
 SPECS: dict[str, TableSpec] = {
     "poses": TableSpec(
         {
@@ -44,7 +45,9 @@ SPECS: dict[str, TableSpec] = {
     "trials": TableSpec({"id": INTEGER, "task": TEXT, "subject_id": INTEGER}, {"path": TEXT, "vicon_path": TEXT}),
     "anatomies": TableSpec({"id": INTEGER, "category": TEXT}, {"description": TEXT, "subject_id": INTEGER}),
     "distortion_calibration": TableSpec(
-        {"id": INTEGER, "distortion_result_bs": TEXT, "distortion_result_fs": TEXT}, {}, in_every_csv_folder=True
+        {"id": INTEGER, "distortion_result_bs": TEXT, "distortion_result_fs": TEXT},
+        _PHANTOM_TRIALS,
+        in_every_csv_folder=True,
     ),
     "source_int_calibration": TableSpec(
         {
@@ -54,11 +57,22 @@ SPECS: dict[str, TableSpec] = {
                 NUMBER,
             ),
         },
-        {},
+        _PHANTOM_TRIALS,
         in_every_csv_folder=True,
     ),
+    "inter_plane_calibration": TableSpec(
+        {
+            "id": INTEGER,
+            "source_int_calibration_id": INTEGER,
+            **dict.fromkeys(("tx", "ty", "tz", "r0", "r1", "r2", "r3"), NUMBER),
+        },
+        {},
+        in_every_database=False,
+    ),
     "calibration_trials": TableSpec(
-        {"id": INTEGER, "phantom": TEXT, "target": TEXT}, {"path": TEXT}, in_every_database=False
+        {"id": INTEGER, "phantom": TEXT, "target": TEXT},
+        {"path": TEXT, "calibration_set_id": INTEGER},
+        in_every_database=False,
     ),
     "calibration_measurements": TableSpec(
         {"id": INTEGER, "calibration_trials_id": INTEGER}, {}, in_every_database=False
@@ -151,7 +165,7 @@ def _being_written(path: Path, why: str, findings: Findings) -> Exception:
         "being written",
         str(path),
         f"another program is writing to this database: {why}",
-        "Close that program, then run again; if there is none, open the database once with sqlite3, which tidies up.",
+        "Close that program, then run again; if there is none, run VACUUM in it once with sqlite3, which tidies up.",
     )
 
 
