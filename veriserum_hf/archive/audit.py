@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
@@ -15,6 +15,9 @@ from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.errors import ArchiveError, FrameError
 from veriserum_hf.geometry.rig import PLANES
+
+if TYPE_CHECKING:
+    from veriserum_hf.archive.refit import Refit
 
 
 @dataclass
@@ -26,12 +29,14 @@ class AuditReport:
     path : the archive.
     findings : decisions and problems.
     counts : how many there are of what; empty where the tables could not be read.
+    calibration : every calibration against its phantom frames; None where that was not asked for.
 
     """
 
     path: str
     findings: Findings
     counts: dict[str, Any] = field(default_factory=dict)
+    calibration: "list[Refit] | None" = None
 
     @property
     def exit_status(self) -> int:
@@ -44,13 +49,24 @@ class AuditReport:
         """Return the report as plain dictionaries and lists."""
         status = ("clean", "problems", "unusable")[self.exit_status]
         by_kind = dict(Counter(problem.kind for problem in self.findings.problems))
-        return {"archive": self.path, "status": status, "counts": self.counts, "problem_counts": by_kind} | (
-            self.findings.as_json()
-        )
+        document: dict[str, Any] = {
+            "archive": self.path,
+            "status": status,
+            "counts": self.counts,
+            "problem_counts": by_kind,
+        }
+        if self.calibration is not None:
+            document["calibration"] = [refit.as_json() for refit in self.calibration]
+        return document | self.findings.as_json()
 
 
 def audit(
-    path: str | os.PathLike[str], *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+    path: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    calibration: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    refit_progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check an archive.
 
@@ -58,7 +74,8 @@ def audit(
     ----------
     path : the archive's folder, database or pose CSV.
     deep : also decode every frame and read every mesh.
-    progress : called with the number of frames decoded and of all.
+    calibration : also refit every calibration whose phantom frames are there.
+    progress, refit_progress : called with the number of frames decoded, or of phantom frames refitted, and of all.
 
     """
     findings = Findings()
@@ -70,6 +87,10 @@ def audit(
     report.counts = _counts(archive)
     if deep and not findings.structural:
         _decode_all(archive, findings, progress)
+    if calibration and not findings.structural:
+        from veriserum_hf.archive.refit import refit_calibrations  # its libraries take a while to import
+
+        report.calibration = refit_calibrations(archive, findings, refit_progress)
     return report
 
 

@@ -1,0 +1,134 @@
+"""What a fit found and how well it is known: as numbers by name, and in words."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from veriserum_hf.calibration.bead_grid import GridFit
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.calibration.source import RigFit, SourceFit
+from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES
+
+Numbers = dict[str, Any]
+_MIDDLE_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
+
+
+def grid_numbers(fit: GridFit) -> Numbers:
+    """Distortion as the stored text, beads, residual, and standard deviations of the mm that pixels are mapped to.
+
+    ``mapped_std_mm_center`` holds in the middle of the raw frame, ``mapped_std_mm_max`` at the worst of the beads.
+    """
+    return {
+        "distortion": fit.distortion.to_string(),
+        "beads_found": fit.beads_found,
+        "beads_expected": fit.beads_expected,
+        "outliers": fit.outliers,
+        "residual_mm_rms": fit.residual_mm_rms,
+        "cv_mm_rms": fit.cv_mm_rms,
+        "degree5_residual_mm_rms": fit.degree5_residual_mm_rms,
+        "degree5_cv_mm_rms": fit.degree5_cv_mm_rms,
+        "recommendation": fit.recommendation,
+        "mapped_std_mm_center": float(fit.mapped_std_mm([_MIDDLE_PX])[0]),
+        "mapped_std_mm_max": float(fit.mapped_std_mm(fit.beads_px).max()),
+        "rotation_deg": fit.rotation_deg,
+        "upright": fit.upright,
+    }
+
+
+def grid_lines(fit: GridFit) -> list[str]:
+    """Return the same in words."""
+    numbers = grid_numbers(fit)
+    use = "the stored form will do"
+    if fit.recommendation != "stored":
+        use = "degree 5 predicts better for certain, but the stored text cannot hold it"
+    hangs = "upright"
+    if not fit.upright:
+        hangs = "NOT upright: it hung turned or face about, or the frame is stored turned or mirrored"
+    return [
+        f"beads        {fit.beads_found} fitted of {fit.beads_expected} in the field, {fit.outliers} outliers",
+        f"residual     {fit.residual_mm_rms:.4f} mm RMS",
+        f"prediction   {fit.cv_mm_rms:.4f} mm RMS from a bead left out by the stored form, "
+        f"{fit.degree5_cv_mm_rms:.4f} mm by degree 5: {use}",
+        f"map          known to {numbers['mapped_std_mm_center']:.4f} mm in the middle, "
+        f"{numbers['mapped_std_mm_max']:.4f} mm at the rim of the beads (one standard deviation)",
+        f"phantom      turned by {fit.rotation_deg:.2f} degrees, {hangs}",
+        f"distortion   {numbers['distortion']}",
+    ]
+
+
+def source_numbers(fit: SourceFit | RigFit) -> Numbers:
+    """Principal points and SIDs by plane, with standard deviations in mm; of a rig also the ``fs`` pose in the world.
+
+    Shift and turn of the ``fs`` intensifier are those from its nominal pose, along and about the world's axes.
+    """
+    numbers: Numbers = {
+        "frames": fit.frames,
+        "markers_used": fit.markers_used,
+        "markers_seen": fit.markers_seen,
+        "residual_mm_rms": fit.residual_mm_rms,
+    }
+    std = fit.standard_deviations
+    if isinstance(fit, SourceFit):
+        return {
+            "principal_point_mm": fit.principal_point_mm.tolist(),
+            "principal_point_std_mm": std[:2].tolist(),
+            "sid_mm": fit.sid_mm,
+            "sid_std_mm": float(std[2]),
+        } | numbers
+    for number, plane in enumerate(PLANES):
+        numbers[plane] = {
+            "principal_point_mm": fit.rig[plane].principal_point_mm.tolist(),
+            "principal_point_std_mm": std[3 * number : 3 * number + 2].tolist(),
+            "sid_mm": fit.rig[plane].sid_mm,
+            "sid_std_mm": float(std[3 * number + 2]),
+        }
+    shift_mm, turn_deg = shift_and_turn(fit.T_world_fs, NOMINAL_T_WORLD_FS)
+    return numbers | {
+        "T_world_fs": fit.T_world_fs.tolist(),
+        "fs_center_mm": fit.T_world_fs[:3, 3].tolist(),
+        "fs_shift_mm": shift_mm.tolist(),
+        "fs_shift_std_mm": std[6:9].tolist(),
+        "fs_turn_deg": turn_deg.tolist(),
+        "fs_turn_std_deg": std[9:12].tolist(),
+    }
+
+
+def source_lines(fit: SourceFit | RigFit) -> list[str]:
+    """Return the same in words; +- is one standard deviation."""
+    numbers = source_numbers(fit)
+    by_plane = {"": numbers} if isinstance(fit, SourceFit) else {f"{plane} ": numbers[plane] for plane in PLANES}
+    lines = []
+    for plane, source in by_plane.items():
+        values = [*source["principal_point_mm"], source["sid_mm"]]
+        std = [*source["principal_point_std_mm"], source["sid_std_mm"]]
+        lines += [
+            f"{plane}principal point   {_known(values[:2], std[:2], ('h', 'v'))} mm",
+            f"{plane}source distance   {_known(values[2:], std[2:], ('SID',))} mm",
+        ]
+    if isinstance(fit, RigFit):
+        nominal = ", ".join(f"{value:g}" for value in NOMINAL_T_WORLD_FS[:3, 3])
+        axes = ("x", "y", "z")
+        lines += [
+            f"fs centre            {_known(numbers['fs_center_mm'], numbers['fs_shift_std_mm'], axes)} mm "
+            f"(nominal {nominal})",
+            f"fs turn from nominal {_known(numbers['fs_turn_deg'], numbers['fs_turn_std_deg'], axes)} degrees "
+            "about the world's axes",
+        ]
+    return lines + [
+        f"from {fit.frames} frames, {fit.markers_used} of {fit.markers_seen} markers used, residual "
+        f"{fit.residual_mm_rms:.4f} mm RMS along each axis; +- is one standard deviation"
+    ]
+
+
+def shift_and_turn(
+    T_world_fs: NDArray[np.float64], from_T: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shift (3,) mm and turn (3,) degrees, along and about the world's axes, from one pose (4, 4) to another."""
+    turn = Rotation.from_matrix(T_world_fs[:3, :3] @ from_T[:3, :3].T)
+    return (T_world_fs - from_T)[:3, 3], turn.as_rotvec(degrees=True)
+
+
+def _known(values: list[float], std: list[float], names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {v:.3f} +- {s:.3f}" for name, v, s in zip(names, values, std, strict=True))
