@@ -2,37 +2,29 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import typer
 from datasets import load_dataset
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 from veriserum_hf.archive.audit import AuditReport
 from veriserum_hf.archive.audit import audit as audit_archive
+from veriserum_hf.cli_calibrate import app as calibrate_app
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Encoding, Options, SplitBy
 from veriserum_hf.dataset.shards import Format
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.simulation.settings import FrameIds, Rotations, Settings, parse_height
+from veriserum_hf.terminal import Archive, AsJson, err, out, show_progress
 from veriserum_hf.viewer.overlay import draw_axes
+
+if TYPE_CHECKING:
+    from veriserum_hf.archive.refit import Refit
 
 app = typer.Typer(
     help="Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.",
@@ -40,12 +32,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_out, _err = Console(), Console(stderr=True)
+app.add_typer(calibrate_app, name="calibrate")
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
-Archive = Annotated[
-    Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
 
 
 def main() -> None:
@@ -53,10 +41,10 @@ def main() -> None:
     try:
         app()
     except VeriserumError as error:
-        _err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        _err.print("interrupted; what is finished is kept, the same command goes on from there")
+        err.print("interrupted; what is finished is kept, the same command goes on from there")
         sys.exit(130)
 
 
@@ -65,13 +53,18 @@ def audit(
     archive: Archive,
     as_json: AsJson = False,
     deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame.")] = False,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="Also refit every calibration from its phantom frames.")
+    ] = False,
 ) -> None:
     """Check an archive: counts, decisions and every problem.
 
     Exit status: 0 clean, 1 problems, 2 unusable.
     """
-    with _progress("decoding", "frames") as progress:
-        report = audit_archive(archive, deep=deep, progress=progress)
+    with show_progress("decoding", "frames") as progress, show_progress("refitting", "frames") as refit_progress:
+        report = audit_archive(
+            archive, deep=deep, calibration=calibration, progress=progress, refit_progress=refit_progress
+        )
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
     else:
@@ -121,7 +114,7 @@ def convert(
         split_by=split_by,
     )
     kept = "; what is finished is kept, the same command goes on from there"
-    with _progress("converting", "frames", when_interrupted=kept) as progress:
+    with show_progress("converting", "frames", when_interrupted=kept) as progress:
         result = export(
             archive,
             output,
@@ -138,9 +131,9 @@ def convert(
         )
     else:
         _print_counts(result.counts)
-        _out.print(f"written to {result.output}", soft_wrap=True, highlight=False)
+        out.print(f"written to {result.output}", soft_wrap=True, highlight=False)
     if result.rejected:
-        _err.print(
+        err.print(
             f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why",
             soft_wrap=True,
         )
@@ -195,9 +188,9 @@ def simulate(
         marker_frames=marker_frames,
     )
     kept = "; what is finished is kept, the same command goes on from there"
-    with _progress("simulating", "frames", when_interrupted=kept) as progress:
+    with show_progress("simulating", "frames", when_interrupted=kept) as progress:
         written = write_simulated(output, settings, workers=workers, progress=progress)
-    _out.print(f"written to {written}", soft_wrap=True, highlight=False)
+    out.print(f"written to {written}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -231,49 +224,13 @@ def show(
     picture = draw_axes(found)
     if not cv2.imwrite(str(output), picture):
         raise VeriserumError(f"cannot write {output}; expected a path that ends in .png in a folder that exists")
-    _out.print(f"written to {output}", soft_wrap=True, highlight=False)
-
-
-class _Rate(ProgressColumn):
-    """Rows a second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
-
-    def render(self, task: Task) -> Text:
-        """Return the rate of the last seconds."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
-
-
-@contextmanager
-def _progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on standard error, from the first time that there is something to count."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    bar = Progress(*columns, console=_err)
-    task = bar.add_task(what, total=None)
-
-    def advance(done: int, total: int) -> None:
-        if not bar.live.is_started:
-            bar.start()
-            bar.reset(task, total=total, completed=done)  # rows that were done before do not count as speed
-        bar.update(task, total=total, completed=done)
-
-    try:
-        yield advance
-    except KeyboardInterrupt:
-        _err.print(f"interrupted{when_interrupted}")
-        sys.exit(130)
-    finally:
-        if bar.live.is_started:
-            bar.stop()
+    out.print(f"written to {output}", soft_wrap=True, highlight=False)
 
 
 def _print_report(report: AuditReport, deep: bool) -> None:
     document = report.as_json()
     hint = "" if deep else " (frames were not decoded; --deep does)"
-    _out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n", soft_wrap=True, highlight=False)
+    out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n", soft_wrap=True, highlight=False)
     if report.counts:
         table = Table(box=None, show_header=False, pad_edge=False)
         for name, count in report.counts.items():
@@ -281,11 +238,23 @@ def _print_report(report: AuditReport, deep: bool) -> None:
                 ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
             )
             table.add_row(name.replace("_", " "), shown)
-        _out.print(table)
+        out.print(table)
     for decision in report.findings.decisions.values():
-        _out.print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]", highlight=False)
-        _out.print(Padding(escape(decision.evidence), (0, 0, 0, 2)), highlight=False)
+        out.print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]", highlight=False)
+        out.print(Padding(escape(decision.evidence), (0, 0, 0, 2)), highlight=False)
+    if report.calibration is not None:
+        _print_refits(report.calibration)
     _print_problems(report)
+
+
+def _print_refits(refits: "list[Refit]") -> None:
+    out.print("\nDo the calibrations agree with the phantom frames that are here?", highlight=False)
+    out.print("  A refit does not reproduce stored coefficients; compared is what they map to.", highlight=False)
+    for refit in refits:
+        used = refit.frames[0] if len(refit.frames) == 1 else f"{len(refit.frames)} frames"
+        said = (f" ({used})" if refit.frames else "") + (f": {refit.detail}" if refit.detail else "")
+        line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(said)}"
+        out.print(line, soft_wrap=True, highlight=False)
 
 
 def _print_problems(report: AuditReport) -> None:
@@ -293,9 +262,9 @@ def _print_problems(report: AuditReport) -> None:
     for problem in report.findings.problems:
         by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
     for (usable, kind), problems in sorted(by_kind.items()):
-        _out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
+        out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
         for problem in problems:
-            _out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
+            out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
 
 
 def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
@@ -306,4 +275,4 @@ def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
         rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())
         rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
         table.add_row(config, rows, rejected, str(count["without_pose"]), str(count["filtered"]))
-    _out.print(table)
+    out.print(table)

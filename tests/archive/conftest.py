@@ -13,6 +13,8 @@ import pytest
 
 from tests.fixtures.archives import FRAMES_FOLDER, TinyFrame, write_archive
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
 
 SIZE = (416, 400)
 
@@ -110,3 +112,18 @@ def opened(_hook: None) -> Iterator[set[str]]:
     _watches.append(names)
     yield names
     _watches.remove(names)
+
+
+@pytest.fixture(scope="session")
+def pristine_laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated archive with frames of both phantoms, whose ``fs`` intensifier stands off its nominal pose."""
+    settings = Settings(
+        trials=3, frames_per_trial=1, pairs=1, height_px=800, marker_frames=4, fs_shift_mm=2.0, fs_turn_deg=0.5
+    )
+    return simulate(tmp_path_factory.mktemp("laboratory") / "veriserum", settings, workers=1)
+
+
+@pytest.fixture
+def laboratory(pristine_laboratory: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage or write to."""
+    return Path(shutil.copytree(pristine_laboratory, tmp_path / "laboratory"))
