@@ -252,7 +252,8 @@ def _print_refits(refits: "list[Refit]") -> None:
     out.print("  A refit does not reproduce stored coefficients; compared is what they map to.", highlight=False)
     for refit in refits:
         used = refit.frames[0] if len(refit.frames) == 1 else f"{len(refit.frames)} frames"
-        said = (f" ({used})" if refit.frames else "") + (f": {refit.detail}" if refit.detail else "")
+        detail = "see below" if refit.outcome == "not fitted" else refit.detail  # the problem says why, at length
+        said = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
         line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(said)}"
         out.print(line, soft_wrap=True, highlight=False)
 

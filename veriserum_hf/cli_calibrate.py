@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,8 @@ from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
 from veriserum_hf.terminal import AsJson, err, say, show_progress
 
 if TYPE_CHECKING:
-    from veriserum_hf.archive.phantom_frames import Seen
+    from veriserum_hf.archive.phantom_frames import PhantomFrame, Seen
+    from veriserum_hf.calibration.bead_grid import GridFit
     from veriserum_hf.calibration.source import RigFit, SourceFit
 
 app = typer.Typer(
@@ -60,10 +63,9 @@ def distortion(
     Exit status: 0 done, 2 nothing fitted or not written, 3 some frames could not be fitted.
     """
     from veriserum_hf.archive.phantom_frames import PhantomFrame, fit_grid
-    from veriserum_hf.archive.write_calibration import write_distortion
     from veriserum_hf.calibration.summary import grid_lines, grid_numbers
 
-    _check_report(report)
+    pages = _pages(report, frames)
     fits, documents, errors = {}, [], []
     with show_progress("fitting", "frames") as progress:
         for done, path in enumerate(frames, start=1):
@@ -85,18 +87,9 @@ def distortion(
         if report:
             from veriserum_hf.viewer.calibration_report import draw_distortion_report
 
-            page = report if len(frames) == 1 else report.with_stem(f"{report.stem}_{frame.path.stem}")
-            draw_distortion_report(frame.read(), fit, page, title=f"{frame.plane} {frame.path.name}")
+            draw_distortion_report(frame.read(), fit, pages[frame.path], title=f"{frame.plane} {frame.path.name}")
     if write and not errors:
-        by_plane = {frame.plane: frame for frame in fits}
-        if len(fits) != 2 or len(by_plane) != 2:
-            given = ", ".join(f"{frame.path} ({frame.plane})" for frame in fits)
-            raise CalibrationError(f"--write takes one frame of each plane, bs and fs; found {given}")
-        new_id = write_distortion(
-            write,
-            {plane: fits[frame] for plane, frame in by_plane.items()},
-            {plane: [frame.path] for plane, frame in by_plane.items()},
-        )
+        new_id = _write_distortions(write, fits)
         documents = [document | {"distortion_calibration_id": new_id} for document in documents]
     if as_json:
         print(json.dumps(documents, indent=1))
@@ -112,7 +105,10 @@ def distortion(
 @app.command()
 def source(
     frames: Frames = None,
-    plane: OnePlane = None,
+    plane: Annotated[
+        PlaneName | None,
+        typer.Option(help="Which frames of a trial to use; of frames whose name does not tell it, theirs."),
+    ] = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FRAME", help="Distortion: fitted to this frame of the grid phantom.")
     ] = None,
@@ -160,7 +156,7 @@ def source(
     if report:
         from veriserum_hf.viewer.calibration_report import draw_source_report
 
-        draw_source_report(fit, observations, report, title=f"{name} source, {len(observations)} frames")
+        draw_source_report(fit, observations, report, title=f"{name} source")
     rig = DualPlaneRig(**{**start, name: fit.plane})
     _finish(f"{name} source", {"plane": name}, fit, seen, as_json, write, rig, source_id)
 
@@ -206,14 +202,50 @@ def rig(
     if report:
         from veriserum_hf.viewer.calibration_report import draw_source_report
 
-        draw_source_report(fit, pairs, report, title=f"Both sources and the fs intensifier, {len(pairs)} frames")
+        draw_source_report(fit, pairs, report, title="Both sources and the fs intensifier")
     _finish("rig", {}, fit, seen, as_json, write, fit.rig, None)
 
 
 def _check_report(report: Path | None) -> None:
     """Refuse at once what would fail after the work."""
-    if report and not (report.suffix.lower() == ".png" and report.absolute().parent.is_dir()):
+    if report is None:
+        return
+    if not (report.suffix.lower() == ".png" and report.absolute().parent.is_dir()):
         raise CalibrationError(f"--report {report}: expected a path that ends in .png in a folder that exists")
+    import_module("veriserum_hf.viewer.calibration_report")  # which says so where matplotlib is missing
+
+
+def _pages(report: Path | None, frames: Sequence[Path]) -> dict[Path, Path]:
+    """Page of each frame's report."""
+    _check_report(report)
+    if report is None:
+        return {}
+    if len(frames) == 1:
+        return {frames[0]: report}
+    frame_of: dict[Path, Path] = {}
+    for frame in dict.fromkeys(frames):
+        page = report.with_stem(f"{report.stem}_{frame.stem}")
+        if page in frame_of:
+            raise CalibrationError(
+                f"--report {report}: the page of {frame} would replace that of {frame_of[page]}, both {page}; "
+                "draw one at a time"
+            )
+        frame_of[page] = frame
+    return {frame: page for page, frame in frame_of.items()}
+
+
+def _write_distortions(archive: Path, fits: "dict[PhantomFrame, GridFit]") -> int:
+    from veriserum_hf.archive.write_calibration import write_distortion
+
+    by_plane = {frame.plane: frame for frame in fits}
+    if len(fits) != 2 or len(by_plane) != 2:
+        given = ", ".join(f"{frame.path} ({frame.plane})" for frame in fits)
+        raise CalibrationError(f"--write takes one frame of each plane, bs and fs; found {given}")
+    return write_distortion(
+        archive,
+        {plane: fits[frame] for plane, frame in by_plane.items()},
+        {plane: [frame.path] for plane, frame in by_plane.items()},
+    )
 
 
 def _finish(

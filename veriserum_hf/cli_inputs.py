@@ -89,7 +89,11 @@ def distortions_of(
     if grids:
         given = [PhantomFrame.from_path(path, None if len(planes) > 1 else next(iter(planes))) for path in grids]
         if sorted(frame.plane for frame in given) != sorted(planes):
-            raise CalibrationError(f"--grid takes one frame of each plane: {' and '.join(sorted(planes))}")
+            found = ", ".join(f"{frame.path} ({frame.plane})" for frame in given)
+            raise CalibrationError(
+                f"a grid frame of each plane is needed, {' and '.join(sorted(planes))}, each after a --grid of its "
+                f"own; found {found}"
+            )
         fits = {frame.plane: fit_grid(frame) for frame in given}
         for frame in given:
             if not fits[frame.plane].upright:

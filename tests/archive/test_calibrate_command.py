@@ -141,6 +141,7 @@ def unnamed(folder):
         (broken, r"cal_fs_000001\.tif: truncated: its 1004 bytes are no whole JPEG, PNG or TIFF"),
         (unnamed, r"grid\.png: its name does not tell the plane, expected one like cal_bs_000159\.tif .* --plane bs"),
         (lambda folder: folder / "bs_000009.tif", r"bs_000009\.tif: there is no such file"),
+        (lambda folder: folder, r": this is a folder; give the frames that are in it"),
     ],
 )
 def test_a_frame_that_cannot_be_fitted_is_named(tmp_path, make, message, refusal):
@@ -289,7 +290,7 @@ def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["source", "{grid}", "--archive", "{root}", "--distortion-id", "2"], "none of 1 frames can be used:"),
+        (["source", "{grid}", "--archive", "{root}", "--distortion-id", "2"], "no frame can be used, of 1 in all:"),
         (["source", "{bs}"], "say in one way which distortion the frames have"),
         (["source", "{bs}", "{fs}", "--grid", "{grid}"], "the frames are of both planes"),
         (["source", "{bs}", "--distortion-id", "2"], "--distortion-id 2 needs the archive that it is of"),
@@ -297,7 +298,10 @@ def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial)
         (["source", "{bs}", "--distortion", "{bs}"], "can't decode byte"),
         (["source", "{bs}", "--distortion", "none.txt"], "none.txt: No such file or directory"),
         (["rig", "{bs}", "{bs}", "--archive", "{root}", "--distortion-id", "2"], "2 frames of bs have the number"),
-        (["rig", "{bs}", "{fs}", "--grid", "{grid}"], "--grid takes one frame of each plane: bs and fs"),
+        (
+            ["rig", "{bs}", "{fs}", "--grid", "{grid}"],
+            "of each plane is needed, bs and fs, each after a --grid of its own; found {grid} (bs)",
+        ),
         (["rig", "{bs}", "{fs}", "--archive", "{root}", "--distortion-id", "3"], "calibration 3; there are 2, 5, 8"),
         (
             ["rig", "{bs}", "{fs}", "--archive", "{root}", "--distortion-id", "2", "--source-id", "9"],
@@ -319,7 +323,7 @@ def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial)
 )
 def test_what_cannot_be_done_is_one_message(pristine_laboratory, grids, markers, arguments, message, refusal):
     places = {"root": pristine_laboratory, "grid": grids["bs"], "bs": markers["bs"][0], "fs": markers["fs"][0]}
-    assert message in refusal(*(argument.format(**places) for argument in arguments))
+    assert message.format(**places) in refusal(*(argument.format(**places) for argument in arguments))
 
 
 def test_a_refusal_is_a_message_and_no_traceback(grids):
@@ -350,6 +354,15 @@ def test_pages_are_drawn_beside_the_numbers(grids, markers, tmp_path):
     pages = {path.name for path in tmp_path.iterdir()}
     assert pages == {"rig.png", *(f"page_{path.stem}.png" for path in grids.values())}
     assert all(cv2.imread(str(path)) is not None for path in tmp_path.iterdir())
+
+
+def test_no_page_takes_the_place_of_another(grids, tmp_path, refusal):
+    again = tmp_path / grids["bs"].name
+    again.write_bytes(grids["bs"].read_bytes())
+    page = tmp_path / f"page_{again.stem}.png"
+    said = refusal("distortion", grids["bs"], again, "--report", tmp_path / "page.png")
+    assert f"the page of {again} would replace that of {grids['bs']}, both {page}" in said
+    assert not page.exists()
 
 
 def test_help_states_the_exit_status_and_what_is_written():

@@ -44,6 +44,8 @@ class PhantomFrame:
             If there is no such file, or the plane is open or contradicted.
 
         """
+        if path.is_dir():
+            raise CalibrationError(f"{path}: this is a folder; give the frames that are in it")
         if not path.is_file():
             raise CalibrationError(f"{path}: there is no such file")
         match = _NAME.fullmatch(path.stem)
@@ -132,7 +134,7 @@ class Seen:
     def _nothing(self, frames: Sequence[PhantomFrame]) -> CalibrationError:
         reasons = "".join(f"\n  {frame.path}: {self.left_out[frame]}" for frame in frames[:5])
         more = f"\n  and {len(frames) - 5} more" if len(frames) > 5 else ""
-        return CalibrationError(f"none of {len(frames)} frames can be used:{reasons}{more}")
+        return CalibrationError(f"no frame can be used, of {len(frames)} in all:{reasons}{more}")
 
 
 def find_in_frames(

@@ -149,7 +149,10 @@ class _Refitting:
 
     def _unfitted(self, table: str, id: int, planes: Sequence[PlaneName], reason: str) -> list[Refit]:
         detail = reason.replace(f"{self.archive.layout.root}{os.sep}", "")
-        remedy = "Look at the frames, or take them again; the stored calibration stays in use."
+        look = "Look at the frames, or take them again"
+        if table == "source_int_calibration" and (distortion_id := self.archive.distortions_of_sources.get(id)):
+            look = f"Look at the frames, and at distortion calibration {distortion_id}, which they were read with"
+        remedy = f"{look}; the stored calibration stays in use."
         self.findings.problem("phantom not fitted", self._where(table, id, planes), detail, remedy)
         return [Refit(table, id, plane, "not fitted", detail=detail) for plane in planes]
 
@@ -177,7 +180,7 @@ class _Refitting:
             frame.plane,
             "differs" if max_mm > MOST_MAPPED_MM else "agrees",
             [self._relative(frame)],
-            f"mapped mm differ by {median_mm:.3f} (median) to {max_mm:.3f} (most){turned}",
+            f"mapped places differ by {median_mm:.3f} mm (median), {max_mm:.3f} mm at most{turned}",
             {
                 "mapped_off_mm_median": median_mm,
                 "mapped_off_mm_max": max_mm,
@@ -259,8 +262,8 @@ class _Refitting:
             numbers,
         )
         differs = "; ".join(off.said(off.certain) for off in all_off.values() if off.certain.any())
-        within = f"{_CERTAIN:g} standard deviations, or {_MOST_SOURCE_MM:g} mm"
-        return self._judged(refit, differs, f"no more than {within} (turns {_MOST_TURN_DEG:g} degrees)")
+        most = f"{_MOST_SOURCE_MM:g} mm ({_MOST_TURN_DEG:g} degrees), or {_CERTAIN:g} standard deviations if larger"
+        return self._judged(refit, differs, f"no more than {most}")
 
 
 @dataclass(frozen=True)

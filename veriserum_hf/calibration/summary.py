@@ -116,8 +116,9 @@ def source_lines(fit: SourceFit | RigFit) -> list[str]:
             f"fs turn from nominal {_known(numbers['fs_turn_deg'], numbers['fs_turn_std_deg'], axes)} degrees "
             "about the world's axes",
         ]
+    frames = "1 frame" if fit.frames == 1 else f"{fit.frames} frames"
     return lines + [
-        f"from {fit.frames} frames, {fit.markers_used} of {fit.markers_seen} markers used, residual "
+        f"from {frames}, {fit.markers_used} of {fit.markers_seen} markers used, residual "
         f"{fit.residual_mm_rms:.4f} mm RMS along each axis; +- is one standard deviation"
     ]
 
