@@ -1,5 +1,6 @@
 """Pages about calibrations: written as promised, with the fit's own numbers."""
 
+import re
 import subprocess
 import sys
 
@@ -113,6 +114,10 @@ def test_a_rig_report_states_the_fit(rig, tmp_path):
     assert_says(page, ["Rig", f"{fit.residual_mm_rms:.4f} mm RMS", "2 off by over 5 RMS", *source_lines(fit)])
     shift_mm = fit.T_world_fs[0, 3] - 360
     assert_says(page, [f"{shift_mm:.3f} ± {1.96 * fit.standard_deviations[6]:.3f}"])
+    lines = [" ".join(text.get_text().split()) for text in page.findobj(Text)]
+    values = re.findall(r"\w+ -?[\d.]+ \+- [\d.]+", "\n".join(source_lines(fit)))
+    assert len(values) == 12
+    assert all(any(value in line for line in lines) for value in values)  # none is broken where its line is wrapped
     assert_nothing_overlaps(page)
 
 

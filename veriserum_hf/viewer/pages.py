@@ -24,6 +24,7 @@ PAGE_PX = (1800, 1200)
 REACH_MM = 180.0  # from the middle of an intensifier to the edge of its corrected image
 FAR = 5.0  # root mean squares; a residual that is larger is a wrong marker's
 GOOD, BAD = "tab:blue", "tab:red"
+ON_WHITE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}  # text that lies on lines
 _DPI = 100
 _STEPS = (1.0, 2.0, 5.0)
 _LINE_POINTS = 14.5
@@ -73,7 +74,7 @@ def draw_vectors(ax: Axes, at_mm: FloatArray, vectors_mm: FloatArray, shown_mm: 
     scale_mm = magnification(factor, 0.15 * REACH_MM)
     corner = (-0.96 * REACH_MM, -0.94 * REACH_MM)
     ax.quiver(*corner, scale_mm, 0.0, color="black", width=0.004, **arrows)
-    ax.annotate(f"{scale_mm:g} mm", corner, (0, 5), textcoords="offset points", size=10)
+    ax.annotate(f"{scale_mm:g} mm", corner, (0, 5), textcoords="offset points", size=10, bbox=ON_WHITE)
     frame_mm(ax)
     return factor
 

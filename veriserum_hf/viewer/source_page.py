@@ -1,5 +1,6 @@
 """A page about a fit of sources: residuals, coverage, where the sources are, and the ``fs`` intensifier's pose."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from veriserum_hf.viewer.pages import (
     BAD,
     FAR,
     GOOD,
+    ON_WHITE,
     REACH_MM,
     Axes,
     Figure,
@@ -28,6 +30,7 @@ from veriserum_hf.viewer.pages import (
 
 FloatArray = NDArray[np.float64]
 
+_KNOWN = re.compile(r"\w+ -?[\d.]+ \+- [\d.]+")
 _ARROW_MM = 12.0
 _MOST_ARROWS = 800
 _INTERVAL = 1.96  # standard deviations on either side: 95 %
@@ -81,7 +84,11 @@ def source_page(
         "deviations: hold for random errors of the pictures, not for a phantom that is not as it is said to be",
         "markers: what shows a source grows with the square of their distance from the principal point",
     ]
-    draw_text(axes["text"], [*source_lines(fit), *explained], columns=48 if isinstance(fit, RigFit) else 100)
+    # A value stays on one line with its name and its deviation.
+    known = [
+        _KNOWN.sub(lambda value: value[0].replace(" ", "\N{NO-BREAK SPACE}"), line) for line in source_lines(fit)
+    ]
+    draw_text(axes["text"], [*known, *explained], columns=48 if isinstance(fit, RigFit) else 100)
     return figure
 
 
@@ -171,7 +178,7 @@ def _draw_from_nominal(ax: Axes, what: str, values: Sequence[float], std: Sequen
     ax.errorbar(values, rows, xerr=_INTERVAL * np.array(std), fmt="o", color=GOOD, capsize=5)
     for row, value, sigma in zip(rows, values, std, strict=True):
         known = f"{value:.3f} ± {_INTERVAL * sigma:.3f}"
-        ax.annotate(known, (value, row), (0, 9), textcoords="offset points", ha="center", size=9)
+        ax.annotate(known, (value, row), (0, 9), textcoords="offset points", ha="center", size=9, bbox=ON_WHITE)
     ax.axvline(0, color=BAD, ls="--")
     ax.margins(x=0.3)
     ax.set(yticks=rows, yticklabels=("x", "y", "z"), ylim=(2.5, -0.7), xlabel=unit)
