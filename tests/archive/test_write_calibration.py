@@ -162,6 +162,20 @@ def test_a_nominal_pose_needs_no_table(request, kind):
         assert not archive.rows("SELECT * FROM sqlite_master WHERE name LIKE 'inter%'")
 
 
+def test_an_obsolete_pose_does_not_come_to_name_a_new_calibration(download, fits):
+    download.sql("UPDATE poses SET source_int_calibration_id = 6, distortion_calibration_id = 40 WHERE id = 5")
+    assert write_source(download.root, rig_of(T_WORLD_FS), {}) == 7
+    assert write_distortion(download.root, fits, {}) == 41
+
+
+def test_nor_does_one_of_the_csv(csv_download):
+    header, first, *others = csv_download.database.read_text().splitlines()
+    values = dict(zip(header.split(","), first.split(","), strict=True))
+    stale = values | {"id": "999", "obsolete": "1", "source_int_calibration_id": "6"}
+    csv_download.database.write_text("\n".join([header, first, *others, ",".join(stale.values())]) + "\n")
+    assert write_source(csv_download.root, rig_of(), {}) == 7
+
+
 def test_what_is_written_can_be_converted_and_audited(download):
     new_id = write_source(download.root, rig_of(T_WORLD_FS), {})
     download.sql(f"UPDATE poses SET source_int_calibration_id = {new_id}")

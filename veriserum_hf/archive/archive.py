@@ -182,6 +182,10 @@ class VeriserumArchive:
         """Distortion calibration that goes with each source calibration: by use, else by calibration set."""
         return distortions_of_sources(self._tables)
 
+    def highest_id_of_poses(self, table: str) -> int:
+        """Highest id of a calibration table that any pose names, obsolete ones too, there or not; 0 if none."""
+        return pc.max(self._tables["poses"][f"{table}_id"]).as_py() or 0
+
     def _read_poses(self) -> pa.Table:
         measurements, anatomies = self._tables.get("measurements"), self._tables.get("anatomies")
         references = References(

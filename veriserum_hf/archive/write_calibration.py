@@ -1,8 +1,9 @@
 """Add a calibration to an archive: one new row under a new id, in SQLite or in the CSV files.
 
-No row that is there is ever changed, so every pose keeps its meaning: it names its calibrations by id. Either all
-that belongs to the new calibration is in the archive afterwards, or nothing: one transaction in SQLite; CSV files are
-written anew beside the old ones, whose bytes they begin with, and put in their place.
+No row that is there is ever changed, so every pose keeps its meaning: it names its calibrations by id. A new id is
+higher than any that a pose names, as obsolete poses may name calibrations that are not there. Either all that belongs
+to the new calibration is in the archive afterwards, or nothing: one transaction in SQLite; CSV files are written anew
+beside the old ones, whose bytes they begin with, and put in their place.
 
 The lab's schema has no place for a measured pose of the ``fs`` intensifier. It goes into a table of its own,
 ``inter_plane_calibration`` (centre tx, ty, tz in the world, mm; quaternion r0, r1, r2, r3 = x, y, z, w of
@@ -147,11 +148,11 @@ def _stamped(archive: VeriserumArchive, frames: PathsByPlane) -> Row:
 
 
 def _add(archive: VeriserumArchive, table: str, row: Row, pose: Row | None = None) -> int:
-    layout = archive.layout
+    layout, named = archive.layout, archive.highest_id_of_poses(table)
     try:
         if layout.database:
-            return _add_to_database(layout.database, table, row, pose)
-        return _add_to_csv(layout.root, layout.csv_tables, table, row, pose)
+            return _add_to_database(layout.database, table, row, pose, named)
+        return _add_to_csv(layout.root, layout.csv_tables, table, row, pose, named)
     except OSError as error:
         where = error.filename or layout.root
         raise ArchiveError(
@@ -175,12 +176,12 @@ def _next_id(ids: Iterable[Any]) -> int:
     return 1 + max((int(id) for id in ids if id is not None), default=0)
 
 
-def _add_to_database(path: Path, table: str, row: Row, pose: Row | None) -> int:
+def _add_to_database(path: Path, table: str, row: Row, pose: Row | None, named: int) -> int:
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, isolation_level=None)
         with closing(connection):
             connection.execute("BEGIN EXCLUSIVE")  # so that it fails before anything is touched
-            ids = _ids(connection, table, "id")
+            ids = [named, *_ids(connection, table, "id")]
             if pose is not None:
                 columns = ", ".join(f"{name} {type}" for name, type in _INTER_PLANE_COLUMNS.items())
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {INTER_PLANE} ({columns})")
@@ -203,10 +204,9 @@ def _ids(connection: sqlite3.Connection, table: str, column: str) -> list[Any]:
 def _insert(connection: sqlite3.Connection, path: Path, table: str, row: Row) -> None:
     present = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     columns = _check_columns(f"{path}, table {table}", present, row)
-    # Names come from the database's own list of columns.
     names = ", ".join('"' + columns[name].replace('"', '""') + '"' for name in row)
     marks = ", ".join("?" * len(row))
-    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
+    connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608 - its own
 
 
 def _reason(error: sqlite3.DatabaseError) -> str:
@@ -218,12 +218,12 @@ def _reason(error: sqlite3.DatabaseError) -> str:
     return "the database does not take the new row"
 
 
-def _add_to_csv(root: Path, files: Mapping[str, Path], table: str, row: Row, pose: Row | None) -> int:
+def _add_to_csv(root: Path, files: Mapping[str, Path], table: str, row: Row, pose: Row | None, named: int) -> int:
     with ExitStack() as stack:
         target = files[table].resolve()
         staged = [stack.enter_context(_Staged(target))]
         content = _read(target)
-        ids = _csv_ids(content, "id")
+        ids = [named, *_csv_ids(content, "id")]
         if pose is not None:
             beside = files.get(INTER_PLANE, root / f"{INTER_PLANE}.csv").resolve()
             staged.insert(0, stack.enter_context(_Staged(beside)))  # first: alone it belongs to nothing
