@@ -41,7 +41,12 @@ DistortionId = Annotated[int | None, typer.Option(help="Distortion of the frames
 SourceId = Annotated[int | None, typer.Option(help="Source calibration to start from; a rough one if not given.")]
 Report = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw a page about the fit.")]
 WriteTo = Annotated[
-    Path | None, typer.Option(metavar="ARCHIVE", help="Add the result to this archive, as a row under a new id.")
+    Path | None,
+    typer.Option(
+        metavar="ARCHIVE",
+        help="Add the result to this archive, as a row under a new id; it names the frames' calibration trial where "
+        "they are the archive's own files.",
+    ),
 ]
 
 
