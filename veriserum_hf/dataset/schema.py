@@ -20,10 +20,14 @@ def _vector(length: int) -> Sequence:
 
 
 def camera_features() -> dict[str, object]:
-    """One plane as an OpenCV camera; see `veriserum_hf.geometry.rig.Plane.camera`."""
+    """One plane as an OpenCV camera; see `veriserum_hf.geometry.rig.Plane.camera`.
+
+    The rows of a matrix are a list without a fixed length: pyarrow (26) takes wrong numbers from a slice of lists of
+    fixed length in lists of fixed length, and the shuffle buffer of a stream takes from slices.
+    """
     return {
-        "intrinsics": Sequence(_vector(3), length=3),
-        "world_to_camera": Sequence(_vector(4), length=4),
+        "intrinsics": Sequence(_vector(3)),
+        "world_to_camera": Sequence(_vector(4)),
         "pixel_size_mm": Value("float64"),
         "source_to_intensifier_mm": Value("float64"),
         "principal_point_mm": _vector(2),
