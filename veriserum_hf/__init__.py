@@ -3,6 +3,7 @@
 Importing this package registers the builder: ``load_dataset("veriserum", data_files="PATH/....db")``.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from veriserum_hf.archive.archive import VeriserumArchive
@@ -21,21 +22,27 @@ __all__ = [
     "Plane",
     "VeriserumArchive",
     "VeriserumError",
+    "VeriserumPoseModel",
     "path_length",
 ]
 
 from veriserum_hf.dataset.builder import register
 
 if TYPE_CHECKING:
+    from veriserum_hf.modeling import VeriserumPoseModel
     from veriserum_hf.rendering.path_length import path_length
 
 register()
 
 
-def __getattr__(name: str) -> Any:
-    """Import the renderer on first use: its compiler takes as long as everything else together."""
-    if name == "path_length":
-        from veriserum_hf.rendering.path_length import path_length
+_LAZY = {  # what takes longer to import than everything else together
+    "VeriserumPoseModel": "veriserum_hf.modeling",
+    "path_length": "veriserum_hf.rendering.path_length",
+}
 
-        return path_length
+
+def __getattr__(name: str) -> Any:
+    """Import the renderer and the model on first use."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,3 +41,11 @@ class SimulationError(VeriserumError):
 
 class WorkerError(VeriserumError):
     """A worker process that has ended before its work."""
+
+
+class TrainingError(VeriserumError):
+    """Something that cannot be trained on or evaluated, or a run that cannot go on."""
+
+
+class HubError(VeriserumError):
+    """Something that cannot be published: token, name, repository, connection."""

@@ -1,0 +1,28 @@
+"""The dual-plane pose model; its files travel with a checkpoint and need torch, transformers, numpy and roma only.
+
+Importing this makes ``AutoModel``, ``AutoImageProcessor`` and ``pipeline("dual-plane-pose-estimation")`` know it.
+"""
+
+try:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+    from transformers.pipelines import PIPELINE_REGISTRY
+except ImportError as error:
+    raise ImportError('the pose model needs torch and transformers: pip install "veriserum-hf[train]"') from error
+
+from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
+from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
+from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
+from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
+
+__all__ = [
+    "DualPlanePosePipeline",
+    "VeriserumImageProcessor",
+    "VeriserumPoseConfig",
+    "VeriserumPoseModel",
+    "VeriserumPoseOutput",
+]
+
+AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)
+AutoModel.register(VeriserumPoseConfig, VeriserumPoseModel)
+AutoImageProcessor.register(VeriserumPoseConfig, slow_image_processor_class=VeriserumImageProcessor)
+PIPELINE_REGISTRY.register_pipeline(TASK, pipeline_class=DualPlanePosePipeline, pt_model=AutoModel, type="image")

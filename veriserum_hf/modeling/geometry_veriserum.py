@@ -1,0 +1,95 @@
+"""Cameras, triangulation and rotations in torch: exact, and differentiable in everything.
+
+Frames and units are those of a data set row. The world is in mm. A camera is OpenCV's: ``intrinsics`` (3 x 3, px of
+the stored image) and ``world_to_camera`` (4 x 4, mm), with integer pixels (column, row) at pixel centres. Float64
+throughout: at 1.9 m from the source float32 would lose 1e-4 mm.
+"""
+
+import roma
+import torch
+from torch import Tensor
+
+
+def project(points_world_mm: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
+    """Pixels (..., n, 2) of world points (..., n, 3), by cameras (..., 3, 3) and (..., 4, 4)."""
+    in_camera = points_world_mm @ world_to_camera[..., :3, :3].mT + world_to_camera[..., None, :3, 3]
+    homogeneous = in_camera @ intrinsics.mT
+    return homogeneous[..., :2] / homogeneous[..., 2:]
+
+
+def slopes(px: Tensor, intrinsics: Tensor) -> Tensor:
+    """Slopes (..., 2) of the rays through pixels (..., 2): x and y of the camera for every mm of depth."""
+    focal = intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2]
+    return (px - intrinsics[..., :2, 2]) / focal
+
+
+def at_depth(px: Tensor, depth_mm: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
+    """World points (..., 3) at pixels (..., 2) and depths (...) from the source along the camera's axis, mm."""
+    in_camera = (
+        torch.cat([slopes(px, intrinsics), torch.ones_like(depth_mm)[..., None]], dim=-1) * depth_mm[..., None]
+    )
+    R, t = world_to_camera[..., :3, :3], world_to_camera[..., :3, 3]
+    return ((in_camera - t)[..., None, :] @ R)[..., 0, :]
+
+
+def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
+    """World points (..., 3) nearest to both rays: the middle of their shortest connection, mm.
+
+    Parameters
+    ----------
+    px : (..., 2, 2) the same point in two planes, (column, row).
+    intrinsics, world_to_camera : (..., 2, 3, 3) and (..., 2, 4, 4), the cameras of the planes.
+
+    """
+    axes = world_to_camera[..., :3, :3]
+    source_mm = -(world_to_camera[..., None, :3, 3] @ axes)[..., 0, :]
+    slope = slopes(px, intrinsics)
+    ray = (torch.cat([slope, torch.ones_like(slope[..., :1])], dim=-1)[..., None, :] @ axes)[..., 0, :]
+    ray = ray / ray.norm(dim=-1, keepdim=True)
+    (source_one, source_other), (one, other) = source_mm.unbind(-2), ray.unbind(-2)
+    baseline, cosine = source_other - source_one, (one * other).sum(-1)
+    along_one, along_other = (one * baseline).sum(-1), (other * baseline).sum(-1)
+    sine_squared = 1 - cosine**2
+    depth_one = (along_one - cosine * along_other) / sine_squared
+    depth_other = (cosine * along_one - along_other) / sine_squared
+    middle: Tensor = (source_one + depth_one[..., None] * one + source_other + depth_other[..., None] * other) / 2
+    return middle
+
+
+def rotation_from_6d(columns: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) from six numbers (..., 6): their first two columns, straightened (Zhou et al. 2019)."""
+    rotation: Tensor = roma.special_gramschmidt(columns.unflatten(-1, (2, 3)).mT)
+    return rotation
+
+
+def transform(R: Tensor, translation_mm: Tensor) -> Tensor:
+    """Rigid transforms (..., 4, 4) of rotations (..., 3, 3) and translations (..., 3)."""
+    T: Tensor = roma.Rigid(R, translation_mm).to_homogeneous()
+    return T
+
+
+def crop(images: Tensor, center_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Cut squares out of images without resampling them.
+
+    Parameters
+    ----------
+    images : (B, N, N) of any type.
+    center_px : (B, K, 2) where (column, row); the squares are as near to it as whole pixels can be.
+    size : edge of the squares, px.
+
+    Returns
+    -------
+    crops : (B, K, size, size) of the images' type, zero outside of them.
+    middle_px : (B, K, 2) the middle of every square, (column, row) px of the image.
+
+    """
+    first = (center_px.detach() - (size - 1) / 2).round().long()
+    steps = torch.arange(size, device=images.device)
+    columns, rows = (first[..., axis, None] + steps for axis in (0, 1))
+    edge = images.shape[-1]
+    inside = ((rows >= 0) & (rows < edge))[..., :, None] & ((columns >= 0) & (columns < edge))[..., None, :]
+    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
+    crops = images[batch, rows.clamp(0, edge - 1)[..., :, None], columns.clamp(0, edge - 1)[..., None, :]]
+    return torch.where(inside, crops, torch.zeros((), dtype=images.dtype, device=images.device)), (
+        first + (size - 1) / 2
+    ).to(center_px.dtype)

@@ -1,0 +1,129 @@
+"""Parts of the pose model: where implants are in a whole frame, and what a crop's features say about a pose."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def standardised(pictures: Tensor) -> Tensor:
+    """Grey pictures (..., rows, columns) with mean 0 and standard deviation 1 each: gain and offset mean nothing."""
+    pictures = pictures - pictures.mean(dim=(-2, -1), keepdim=True)
+    return pictures / pictures.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-6)
+
+
+class Locator(nn.Module):
+    """The coarse stage: a map over the whole frame for each implant, and the expected place under it.
+
+    Parameters
+    ----------
+    implants : how many to look for.
+    width : channels.
+
+    """
+
+    STRIDE = 4  # of the maps, in pixels of what it looks at
+
+    def __init__(self, implants: int, width: int = 32) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            _convolution(1, width // 2, stride=2),
+            _convolution(width // 2, width, stride=2),
+            *(_convolution(width, width, dilation=dilation) for dilation in (1, 2, 4, 8, 1)),
+            nn.Conv2d(width, implants, 1),
+        )
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Find implants in frames (B, size, size).
+
+        Returns
+        -------
+        logits : (B, implants, rows, columns).
+        cells : (B, implants, 2) expected (column, row) in cells of that map, integers at their centres.
+
+        """
+        logits = self.layers(standardised(frames.float())[:, None]).float()
+        share = logits.flatten(-2).softmax(-1).view_as(logits)
+        # The mean over the neighbourhood of the peak: what lies far from it is another hypothesis, not an average.
+        peak = share.flatten(-2).argmax(-1)
+        rows, columns = (torch.arange(n, device=share.device, dtype=share.dtype) for n in share.shape[-2:])
+        near = ((columns - (peak % len(columns))[..., None]).abs() <= 3)[..., None, :] & (
+            (rows - (peak // len(columns))[..., None]).abs() <= 3
+        )[..., :, None]
+        share = share * near
+        share = share / share.sum((-2, -1), keepdim=True)
+        return logits, torch.stack([(share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)], dim=-1)
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class ImplantHead(nn.Module):
+    """What the maps of all planes say about one implant.
+
+    A plane's map is flattened, never pooled, so that every place keeps weights of its own.
+
+    Parameters
+    ----------
+    channels, map_size : of the maps.
+    planes : how many.
+    anatomies : implants that may be seen; the identity after the last means unknown.
+    hidden : width.
+
+    """
+
+    def __init__(self, channels: int, map_size: int, planes: int, anatomies: int, hidden: int) -> None:
+        super().__init__()
+        self.planes, self.anatomies = planes, anatomies
+        self.of_plane = nn.ModuleList(nn.Linear(channels * map_size**2, hidden) for _ in range(planes))
+        self.hidden_plane = nn.Parameter(torch.zeros(planes, hidden))
+        self.identity = nn.Embedding(anatomies + 1, hidden)
+        self.geometry = nn.Linear(2 * planes, hidden)
+        self.layers = nn.Sequential(
+            nn.LayerNorm((planes + 2) * hidden),
+            nn.Linear((planes + 2) * hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+        )
+        self.outputs = nn.Linear(hidden, 6 + 3 * planes + 1 + anatomies)
+
+    def forward(self, maps: Tensor, shown: Tensor, slopes: Tensor, anatomy: Tensor) -> dict[str, Tensor]:
+        """Answer for B frames.
+
+        Parameters
+        ----------
+        maps : (B, planes, channels, map_size, map_size).
+        shown : (B, planes) whether there is that plane.
+        slopes : (B, planes, 2) of the rays through the middles of the crops.
+        anatomy : (B,) index of the implant, or the number of anatomies where it is unknown.
+
+        Returns
+        -------
+        rotation (B, 6), offset (B, planes, 2) and depth (B, planes), confidence (B,), anatomy (B, anatomies): numbers
+        of the order of one.
+
+        """
+        # Half precision would round a rotation to a fifth of a degree.
+        with torch.autocast(maps.device.type, enabled=False):
+            maps, slopes = maps.float(), slopes.float()
+            seen = torch.stack([layer(maps[:, plane].flatten(1)) for plane, layer in enumerate(self.of_plane)], dim=1)
+            seen = torch.where(shown[..., None], functional.gelu(seen), self.hidden_plane)
+            # Slopes are a tenth at most; they tell how much of a turn is only the place it is seen from.
+            slopes = torch.where(shown[..., None], 10 * slopes, torch.zeros_like(slopes))
+            tokens = [seen.flatten(1), self.identity(anatomy), self.geometry(slopes.flatten(1))]
+            outputs = self.outputs(self.layers(torch.cat(tokens, dim=1)))
+        rotation, offset, depth, confidence, logits = outputs.split(
+            [6, 2 * self.planes, self.planes, 1, self.anatomies], dim=1
+        )
+        return {
+            "rotation": rotation,
+            "offset": offset.unflatten(1, (self.planes, 2)),
+            "depth": depth,
+            "confidence": confidence[:, 0],
+            "anatomy": logits,
+        }

@@ -1,0 +1,97 @@
+"""From rows of the data set, or pictures and cameras of one's own, to what the pose model takes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor  # without Pillow transformers has it here only
+
+from .configuration_veriserum import COMPONENTS, PLANES
+
+FIELD_MM = 360.0  # edge of every corrected image
+
+
+class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    """Checks corrected images against their cameras, and stacks them.
+
+    The model normalises what it looks at by itself: grey levels are left as they are.
+
+    Parameters
+    ----------
+    size : edge of the images, px, that the model takes.
+
+    """
+
+    model_input_names = ["image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id"]  # noqa: RUF012
+
+    def __init__(self, size: int = 512, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+
+    def preprocess(self, images: Mapping[str, Any] | Sequence[Mapping[str, Any]], **_: Any) -> BatchFeature:
+        """Turn frames into a batch.
+
+        Parameters
+        ----------
+        images : one frame or several, each like a row of the data set: ``image_bs`` and ``image_fs`` (PIL images or
+            arrays (N, N) of one grey channel) with ``camera_bs`` and ``camera_fs``; the same planes in all of them.
+            The implants' ids are taken from ``femur`` and ``tibia`` where these are given, or from ``anatomy_id``,
+            (femur, tibia), and are unknown otherwise; poses are never looked at.
+
+        Returns
+        -------
+        The model's arguments: images (B, 1, N, N), cameras (B, ...) in float64, anatomy_id (B, 2).
+
+        Raises
+        ------
+        ValueError
+            If a frame has no plane with a camera, or an image another size than its camera or the model.
+
+        """
+        frames = [images] if isinstance(images, Mapping) else list(images)
+        if not frames:
+            raise ValueError("no frame to look at: expected at least one")
+        planes = [plane for plane in PLANES if frames[0].get(f"image_{plane}") is not None]
+        data: dict[str, Any] = {"anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])}
+        for number, frame in enumerate(frames):
+            if planes != [plane for plane in PLANES if frame.get(f"image_{plane}") is not None] or not planes:
+                raise ValueError(
+                    f"frame {number} has not the planes {' and '.join(planes) or 'bs or fs'}: expected image_bs and "
+                    "image_fs, or the same one of them, in every frame of a batch"
+                )
+        for plane in planes:
+            stacked = np.stack([self._image(frame, plane, number) for number, frame in enumerate(frames)])
+            data[f"image_{plane}"] = torch.from_numpy(stacked)[:, None]
+            data[f"camera_{plane}"] = {
+                name: torch.tensor([frame[f"camera_{plane}"][name] for frame in frames], dtype=torch.float64)
+                for name in ("intrinsics", "world_to_camera")
+            }
+        return BatchFeature(data)
+
+    def _image(self, frame: Mapping[str, Any], plane: str, number: int) -> np.ndarray:
+        image, camera = np.asarray(frame[f"image_{plane}"]), frame.get(f"camera_{plane}")
+        if camera is None:
+            raise ValueError(f"frame {number}: image_{plane} has no camera_{plane}; a row's own camera is needed")
+        if image.shape != (self.size, self.size):
+            raise ValueError(
+                f"frame {number}: image_{plane} is {' x '.join(map(str, image.shape))} px, this model takes "
+                f"corrected images of {self.size} x {self.size} px and one grey channel; convert with --size "
+                f"{self.size}, or Distortion.correct(frame, size={self.size})"
+            )
+        expected = round(FIELD_MM / camera["pixel_size_mm"]) if "pixel_size_mm" in camera else self.size
+        if expected != self.size:
+            raise ValueError(
+                f"frame {number}: image_{plane} is {self.size} px, but its camera is that of an image of {expected} "
+                "px; do not resize images, take the camera of this size"
+            )
+        # torch can do next to nothing with 16-bit unsigned numbers.
+        return image.astype(np.float32) if image.dtype == np.uint16 else image
+
+
+def _anatomy_id(frame: Mapping[str, Any]) -> list[int]:
+    if frame.get("anatomy_id") is not None:
+        return [int(id) for id in frame["anatomy_id"]]
+    poses = [frame.get(component) for component in COMPONENTS]
+    return [-1 if pose is None else int(pose["anatomy_id"]) for pose in poses]

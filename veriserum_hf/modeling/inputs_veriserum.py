@@ -1,0 +1,102 @@
+"""What the pose model is given, checked and stacked."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
+
+Camera = Mapping[str, Tensor]
+
+
+def stack_views(
+    config: VeriserumPoseConfig, given: Mapping[str, tuple[Tensor | None, Camera | None]], *, training: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+    """Stack the planes that a model looks at.
+
+    Parameters
+    ----------
+    config : of the model.
+    given : image (B, 1, N, N) and camera of each plane, or None.
+    training : hides planes at random, see ``plane_dropout``.
+
+    Returns
+    -------
+    images : (B, planes, N, N); the place of one that is missing is filled with the other.
+    cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4), float64.
+    shown : (B, planes) whether the model may look at it.
+
+    Raises
+    ------
+    ValueError
+        If a plane is missing that the model needs, an image has another size than the model's, or no camera.
+
+    """
+    planes, size = config.planes, config.image_size
+    present: dict[str, tuple[Tensor, Camera]] = {}
+    for plane in planes:
+        image, camera = given[plane]
+        if image is None:
+            continue
+        if image.ndim != 4 or image.shape[1:] != (1, size, size):
+            raise ValueError(
+                f"image_{plane} must have shape (frames, 1, {size}, {size}), which this model was trained on, "
+                f"got {tuple(image.shape)}; convert the data set with --size {size}"
+            )
+        if camera is None:
+            raise ValueError(f"image_{plane} has no camera_{plane}: a row's own camera is needed to tell mm")
+        present[plane] = image, camera
+    if not present or (len(present) < len(planes) and not config.plane_dropout):
+        needed, found = (" and ".join(f"image_{plane}" for plane in some) for some in (planes, present))
+        raise ValueError(
+            f"this model needs {needed}, got {found or 'none of them'}; one plane will do for a model that was "
+            "trained with plane_dropout, or with that plane alone"
+        )
+    if config.head == "pooled" and len(present) < len(planes):
+        raise ValueError("a pooled head sees both planes as channels of one picture and needs both")
+    views = [present.get(plane, next(iter(present.values()))) for plane in planes]
+    images = torch.stack([image[:, 0] for image, _ in views], dim=1)
+    intrinsics, world_to_camera = (
+        torch.stack([camera[name] for _, camera in views], dim=1).double()
+        for name in ("intrinsics", "world_to_camera")
+    )
+    shown = torch.tensor([plane in present for plane in planes], device=images.device).expand(len(images), -1)
+    if training and config.plane_dropout and len(present) == 2:
+        hidden = torch.randint(0, 2, (len(images), 1), device=images.device)
+        dropped = torch.rand(len(images), 1, device=images.device) < config.plane_dropout
+        shown = shown & ~(dropped & (torch.arange(2, device=images.device) == hidden))
+    return images, (intrinsics, world_to_camera), shown
+
+
+def anatomy_indices(
+    config: VeriserumPoseConfig, anatomy_id: Tensor | None, frames: int, device: torch.device
+) -> Tensor:
+    """Index among the model's anatomies of every implant, (B, 2); their number where the id, (B, 2), is unknown.
+
+    Raises
+    ------
+    ValueError
+        If an id is none that the model knows of that component.
+
+    """
+    ids = [entry["id"] for entry in config.anatomies]
+    if anatomy_id is None:
+        return torch.full((frames, len(COMPONENTS)), len(ids), device=device)
+    same = anatomy_id[..., None] == torch.tensor(ids, device=anatomy_id.device)
+    same = same & possible_anatomies(config, anatomy_id.device)
+    strange = (~same.any(-1)) & (anatomy_id >= 0)
+    if strange.any():
+        known = [f"{entry['component']} {entry['id']}" for entry in config.anatomies]
+        frame, component = strange.nonzero()[0].tolist()
+        raise ValueError(
+            f"this model knows {', '.join(known) or 'no implant'}, got anatomy_id of {COMPONENTS[component]} "
+            f"{int(anatomy_id[frame, component])}; pass -1 for an implant whose identity is unknown"
+        )
+    return torch.where(same.any(-1), same.long().argmax(-1), len(ids))
+
+
+def possible_anatomies(config: VeriserumPoseConfig, device: torch.device) -> Tensor:
+    """Which anatomies, (2, anatomies), each component may be."""
+    of_component = [[entry["component"] == component for entry in config.anatomies] for component in COMPONENTS]
+    return torch.tensor(of_component, device=device)

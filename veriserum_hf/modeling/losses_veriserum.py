@@ -1,0 +1,128 @@
+"""What the pose model is trained to: rotation, place in each picture, points of the implant, and its own doubts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import roma
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .geometry_veriserum import project
+
+CONFIDENT_MM, CONFIDENT_DEG = 2.0, 2.0  # what a confidence is the probability of
+_TARGET_CELLS = 1.0  # standard deviation of the coarse stage's target
+_DEPTH_WEIGHT = 0.2
+
+
+@dataclass
+class Prediction:
+    """What a head told of B frames.
+
+    Attributes
+    ----------
+    T_world_implant : (B, 2, 4, 4).
+    center_mm : (B, 2, 3) of the implants, in the world.
+    center_px : (B, planes, 2, 2) of the implants, in every plane.
+    cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4).
+    shown : (B, planes) whether the head saw the plane.
+    confidence : (B, 2) logits, or NaN.
+    anatomy : (B, 2) index of the implant that the pose is told for.
+    anatomy_logits : (B, 2, anatomies).
+    locator_logits : (B, planes, 2, rows, columns) of the coarse stage.
+
+    """
+
+    T_world_implant: Tensor
+    center_mm: Tensor
+    center_px: Tensor
+    cameras: tuple[Tensor, Tensor]
+    shown: Tensor
+    confidence: Tensor
+    anatomy: Tensor
+    anatomy_logits: Tensor | None = None
+    locator_logits: Tensor | None = None
+
+
+def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: Any) -> dict[str, Tensor]:
+    """Losses of a batch, each the mean over implants with a label; ``loss`` is what is minimised.
+
+    Parameters
+    ----------
+    prediction : of the head.
+    labels : (B, 2, 4, 4) true poses, NaN where there is none.
+    anatomy : (B, 2) index of the true implant, the number of anatomies where it is unknown.
+    model : whose implants they are.
+
+    Returns
+    -------
+    rotation_deg : geodesic distance. point_mm : mean distance of the implant's points (ADD).
+    reprojection_px : distance of the centre in the planes that are shown. The rest belongs to the spatial head.
+
+    """
+    present = labels.isfinite().all(-1).all(-1)
+    # NaN has a gradient of NaN even where it is masked.
+    labels = torch.where(present[..., None, None], labels, torch.eye(4, dtype=labels.dtype, device=labels.device))
+    true_center_mm = model.true_center_mm(labels, anatomy)
+    true_px = project(true_center_mm[:, None], *prediction.cameras)
+
+    def mean(values: Tensor, weight: Tensor) -> Tensor:
+        return (torch.where(weight, values, 0.0)).sum() / weight.sum().clamp(min=1)
+
+    R, true_R = prediction.T_world_implant[..., :3, :3], labels[..., :3, :3]
+    rotation_deg = torch.rad2deg(roma.rotmat_geodesic_distance(R, true_R))
+    points = model.points_implant_mm[anatomy.clamp(max=len(model.points_implant_mm) - 1)].to(R.dtype)
+    point_mm = (_apply(prediction.T_world_implant, points) - _apply(labels, points)).norm(dim=-1).mean(-1)
+    off_px = (prediction.center_px - true_px).norm(dim=-1)
+    visible = prediction.shown[:, :, None] & present[:, None]
+    whole = prediction.shown.all(1)[:, None] & present  # a hidden plane leaves the depth open; it has its own loss
+    losses = {
+        "rotation_deg": mean(rotation_deg, present),
+        "point_mm": mean(point_mm, whole),
+        "reprojection_px": mean(off_px, visible),
+    }
+    off_mm = prediction.T_world_implant[..., :3, 3] - labels[..., :3, 3]
+    if prediction.locator_logits is None or prediction.anatomy_logits is None:
+        # The authors' own loss.
+        smooth = functional.smooth_l1_loss(off_mm, torch.zeros_like(off_mm), reduction="none").mean(-1)
+        losses["loss"] = mean(smooth, present) + losses["rotation_deg"]
+        return losses
+    # A degree moves an implant's points by about half a millimetre, a pixel by a bit more.
+    losses["loss"] = losses["rotation_deg"] / 2 + losses["point_mm"] / 2 + losses["reprojection_px"]
+    center_camera = _apply(prediction.cameras[1], true_center_mm[:, None].expand(-1, off_px.shape[1], -1, -1))
+    depth_mm = _apply(prediction.cameras[1], prediction.center_mm[:, None].expand_as(center_camera))[..., 2]
+    alone = visible & ~prediction.shown.all(1)[:, None, None] if off_px.shape[1] == 2 else visible
+    losses["depth_mm"] = mean((depth_mm - center_camera[..., 2]).abs(), alone)
+    losses["locator"] = mean(_locator_loss(prediction.locator_logits, true_px, model.config.image_size), visible)
+    identity = functional.cross_entropy(
+        prediction.anatomy_logits.flatten(0, 1),
+        torch.where(anatomy < prediction.anatomy_logits.shape[-1], anatomy, -100).flatten(),
+        reduction="none",
+        ignore_index=-100,
+    ).view_as(rotation_deg)
+    losses["identity"] = mean(identity.double(), present)
+    good = (off_mm.norm(dim=-1) < CONFIDENT_MM) & (rotation_deg < CONFIDENT_DEG)
+    doubt = functional.binary_cross_entropy_with_logits(prediction.confidence, good.float(), reduction="none")
+    losses["confidence"] = mean(doubt.double(), present)
+    losses["loss"] = (
+        losses["loss"]
+        + _DEPTH_WEIGHT * losses["depth_mm"]
+        + losses["locator"]
+        + 0.1 * losses["identity"]
+        + 0.1 * losses["confidence"]
+    )
+    return losses
+
+
+def _apply(T: Tensor, points: Tensor) -> Tensor:
+    """Points (..., n, 3) moved by (..., 4, 4)."""
+    return points @ T[..., :3, :3].mT + T[..., None, :3, 3]
+
+
+def _locator_loss(logits: Tensor, true_px: Tensor, image_size: int) -> Tensor:
+    """Cross entropy (B, planes, 2) of the coarse maps against a Gaussian about the true place."""
+    rows, columns = (torch.arange(n, device=logits.device) for n in logits.shape[-2:])
+    cells = (true_px + 0.5) / image_size * len(columns) - 0.5
+    distance = (columns - cells[..., :1])[..., None, :] ** 2 + (rows - cells[..., 1:])[..., :, None] ** 2
+    target = (-distance / (2 * _TARGET_CELLS**2)).flatten(-2).softmax(-1)
+    return -(target * logits.double().flatten(-2).log_softmax(-1)).sum(-1)

@@ -1,0 +1,306 @@
+"""The dual-plane pose model: two corrected images and their cameras in, poses of both implants out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from .backbone_veriserum import FeatureMap
+from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
+from .geometry_veriserum import at_depth, crop, project, rotation_from_6d, slopes, transform, triangulate
+from .heads_veriserum import ImplantHead, Locator, standardised
+from .inputs_veriserum import Camera, anatomy_indices, possible_anatomies, stack_views
+from .losses_veriserum import Prediction, pose_losses
+
+POINTS = 64  # of an implant's surface, for the loss
+# Where the central rays of the nominal rig cross, and how far that is from the sources.
+_MIDDLE_MM, _MIDDLE_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
+_OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # what a one of the network's outputs means
+
+
+@dataclass
+class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    """Poses of both implants, femur first.
+
+    Attributes
+    ----------
+    loss, losses : with labels only: what is minimised, and its parts.
+    T_world_implant : (B, 2, 4, 4) float64, implant points (mm, of the STL file) to the world.
+    center_px : by plane, (B, 2, 2) the implant's centre, (column, row) px of the stored image.
+    confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
+    anatomy_id : (B, 2) the identity that the pose is told for: what was given, else what was recognised.
+
+    """
+
+    loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
+    T_world_implant: Tensor | None = None
+    center_px: dict[str, Tensor] | None = None
+    confidence: Tensor | None = None
+    anatomy_id: Tensor | None = None
+
+
+class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimported, unused-ignore]
+    """Six degrees of freedom of the femoral and the tibial component, from both planes of one frame.
+
+    With the spatial head a coarse stage finds both implants in both whole frames; a backbone, shared by the planes,
+    looks at a crop around each in the stored resolution; a head for each component joins the planes' maps and says
+    the rotation, and in each plane by how many pixels the crop missed the implant's centre. That centre is then
+    triangulated with the cameras, so that depth comes from geometry.
+
+    The buffers ``center_implant_mm`` (anatomies, 3) and ``points_implant_mm`` (anatomies, points, 3) hold what the
+    model has to know about its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
+    """
+
+    config_class = VeriserumPoseConfig
+    base_model_prefix = "veriserum_pose"
+    main_input_name = "image_bs"
+    supports_gradient_checkpointing = True
+    config: VeriserumPoseConfig
+    center_implant_mm: Tensor
+    points_implant_mm: Tensor
+
+    def __init__(self, config: VeriserumPoseConfig, backbone: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        anatomies, implants, planes = len(config.anatomies), len(COMPONENTS), len(config.planes)
+        self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
+        self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
+        if config.head == "pooled":
+            self.backbone = FeatureMap(config.backbone_config, planes, backbone)
+            self.outputs = nn.Linear(self.backbone.channels, 9 * implants)
+        else:
+            self.backbone = FeatureMap(config.backbone_config, 1, backbone)
+            self.locator = Locator(implants)
+            self.narrow = nn.Conv2d(self.backbone.channels, config.map_channels, 1)
+            self.heads = nn.ModuleList(
+                ImplantHead(config.map_channels, config.map_size, planes, anatomies, config.hidden_size)
+                for _ in COMPONENTS
+            )
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def _init_weights(self, module: Any) -> None:
+        """Initialise as torch does; the backbone has its own ways."""
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+    def gradient_checkpointing_enable(self, *arguments: Any, **options: Any) -> None:
+        """Compute the backbone's activations again instead of keeping them; ValueError where it cannot."""
+        try:
+            super().gradient_checkpointing_enable(*arguments, **options)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(
+                f"the backbone {self.config.backbone_config.model_type} cannot compute activations again (gradient "
+                "checkpointing): leave it off, or choose another, such as dinov2, dinov3_vit, vit or swin"
+            ) from error
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, name_or_path: Any, *arguments: Any, **options: Any
+    ) -> "VeriserumPoseModel":
+        """Load a model as every model of transformers is loaded; weights must be all of it and nothing else.
+
+        Raises
+        ------
+        ValueError
+            If the weights are those of another configuration.
+
+        """
+        with_info = options.pop("output_loading_info", False)
+        options["ignore_mismatched_sizes"] = True  # they are told below, with all the others
+        loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
+        model, info = loaded
+        wrong = {what.removesuffix("_keys"): sorted(map(str, keys)) for what, keys in info.items() if keys}
+        if wrong:
+            found = "; ".join(f"{what} {', '.join(keys[:5])} ({len(keys)} in all)" for what, keys in wrong.items())
+            raise ValueError(
+                f"the weights in {name_or_path} are not those of the configuration: {found}. Load the model with the "
+                "config.json that was saved with its weights"
+            )
+        # The weights of a mapped file are not aligned as others are, and some sums then differ in the last digit.
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data = tensor.data.clone()
+        return (model, info) if with_info else model  # type: ignore[return-value]
+
+    def set_anatomies(self, vertices_mm: Mapping[int, Tensor]) -> None:
+        """Take the implants' shapes from the vertices (n, 3) of their meshes, by anatomy id.
+
+        An implant's centre is its origin, which is what a pose's translation tells the place of, where the origin is
+        inside the box around it; otherwise it is the middle of that box.
+        """
+        for index, anatomy in enumerate(self.config.anatomies):
+            vertices = torch.as_tensor(vertices_mm[anatomy["id"]], dtype=self.points_implant_mm.dtype)
+            low, high = vertices.amin(0), vertices.amax(0)
+            inside = bool(((low <= 0) & (high >= 0)).all())
+            self.center_implant_mm[index] = torch.zeros(3) if inside else (low + high) / 2
+            self.points_implant_mm[index] = vertices[_farthest_first(vertices, POINTS)]
+
+    def forward(
+        self,
+        image_bs: Tensor | None = None,
+        image_fs: Tensor | None = None,
+        camera_bs: Camera | None = None,
+        camera_fs: Camera | None = None,
+        anatomy_id: Tensor | None = None,
+        labels: Tensor | None = None,
+        **_: Any,
+    ) -> VeriserumPoseOutput:
+        """Tell the poses of both implants.
+
+        Parameters
+        ----------
+        image_bs, image_fs : (B, 1, N, N) corrected images, grey levels of any type and scale.
+        camera_bs, camera_fs : ``intrinsics`` (B, 3, 3) and ``world_to_camera`` (B, 4, 4), as in a row of the data
+            set. A plane may be left out where the model can do without.
+        anatomy_id : (B, 2) ids of femoral and tibial component, -1 where unknown.
+        labels : (B, 2, 4, 4) true ``T_world_implant``, NaN where there is none.
+
+        Raises
+        ------
+        ValueError
+            If a plane is missing that the model needs, images have another size than the model's, or an implant is
+            none that it knows.
+
+        """
+        given = {"bs": (image_bs, camera_bs), "fs": (image_fs, camera_fs)}
+        images, cameras, shown = stack_views(self.config, given, training=self.training)
+        anatomy = anatomy_indices(self.config, anatomy_id, len(images), images.device)
+        if labels is not None and (labels.isfinite().all(-1).all(-1) & (anatomy == len(self.config.anatomies))).any():
+            raise ValueError(
+                "a pose can only be learned of an implant that is known: give anatomy_id with the labels"
+            )
+        predict = self._pooled if self.config.head == "pooled" else self._spatial
+        prediction = predict(images, cameras, shown, anatomy, labels)
+        losses = None
+        if labels is not None:
+            losses = pose_losses(prediction, labels.double(), anatomy, self)
+        known = torch.tensor([entry["id"] for entry in self.config.anatomies], device=images.device)
+        return VeriserumPoseOutput(
+            loss=None if losses is None else losses["loss"],
+            losses=losses,
+            T_world_implant=prediction.T_world_implant,
+            center_px={plane: prediction.center_px[:, index] for index, plane in enumerate(self.config.planes)},
+            confidence=prediction.confidence.sigmoid(),
+            anatomy_id=known[prediction.anatomy] if len(known) else prediction.anatomy,
+        )
+
+    def _pooled(
+        self,
+        images: Tensor,
+        cameras: tuple[Tensor, Tensor],
+        shown: Tensor,
+        anatomy: Tensor,
+        labels: Tensor | None,
+    ) -> Prediction:
+        size = self.config.pooled_size
+        pictures = functional.interpolate(images.float(), (size, size), mode="area")
+        features = self.backbone(standardised(pictures)).mean((-2, -1))
+        with torch.autocast(images.device.type, enabled=False):
+            numbers = self.outputs(features.float()).double().unflatten(1, (len(COMPONENTS), 9))
+        translation_mm = torch.tensor(_MIDDLE_MM, device=images.device) + _TRANSLATION_MM * numbers[..., :3]
+        R = rotation_from_6d(numbers[..., 3:])
+        index = anatomy.clamp(max=max(len(self.config.anatomies) - 1, 0))
+        center_mm = translation_mm + self._turned(R, index)
+        return Prediction(
+            T_world_implant=transform(R, translation_mm),
+            center_mm=center_mm,
+            center_px=project(center_mm[:, None], *cameras),
+            cameras=cameras,
+            shown=shown,
+            confidence=torch.full(anatomy.shape, torch.nan, device=images.device),
+            anatomy=index,
+        )
+
+    def _spatial(
+        self,
+        images: Tensor,
+        cameras: tuple[Tensor, Tensor],
+        shown: Tensor,
+        anatomy: Tensor,
+        labels: Tensor | None,
+    ) -> Prediction:
+        frames, planes, implants = *images.shape[:2], len(COMPONENTS)
+        logits, located_px = self._locate(images)
+        given = anatomy
+        if self.training and labels is not None:
+            true_center_px = project(self.true_center_mm(labels, anatomy)[:, None], *cameras)
+            jitter = self.config.crop_jitter_px * torch.randn_like(located_px)
+            located_px = torch.where(true_center_px.isfinite(), true_center_px + jitter, located_px.double()).float()
+            forgotten = torch.rand(anatomy.shape, device=anatomy.device) < self.config.anatomy_dropout
+            given = torch.where(forgotten, len(self.config.anatomies), anatomy)
+        # Outside of an image it is as dark as at its darkest pixel, whatever the scale of its grey levels.
+        images = images - images.amin((-2, -1), keepdim=True)
+        crops, middle_px = crop(images.flatten(0, 1), located_px.flatten(0, 1), self.config.crop_size)
+        features = self.narrow(self.backbone(standardised(crops.flatten(0, 1).float())[:, None]))
+        maps = functional.adaptive_avg_pool2d(features, self.config.map_size)
+        maps = maps.view(frames, planes, implants, *maps.shape[1:])
+        middle_px = middle_px.view(frames, planes, implants, 2).double()
+        slope = slopes(middle_px, cameras[0][:, :, None])
+        found = [
+            head(maps[:, :, implant], shown, slope[:, :, implant], given[:, implant])
+            for implant, head in enumerate(self.heads)
+        ]
+        answer = {name: torch.stack([one[name] for one in found], dim=1) for name in found[0]}
+        R = rotation_from_6d(answer["rotation"].double())
+        center_px = middle_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
+        depth_mm = _MIDDLE_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
+        center_mm = self._place(center_px, depth_mm, cameras, shown)
+        recognised = (
+            answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
+        )
+        index = torch.where(anatomy < len(self.config.anatomies), anatomy, recognised)
+        return Prediction(
+            T_world_implant=transform(R, center_mm - self._turned(R, index)),
+            center_mm=center_mm,
+            center_px=center_px,
+            cameras=cameras,
+            shown=shown,
+            confidence=answer["confidence"],
+            anatomy=index,
+            anatomy_logits=answer["anatomy"],
+            locator_logits=logits,
+        )
+
+    def _locate(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, planes, 2, rows, columns) of the coarse stage, and centres (B, planes, 2, 2) px in the images."""
+        frames, planes, size = images.shape[:3]
+        small = functional.interpolate(images.float(), (self.config.locator_size,) * 2, mode="area")
+        logits, cells = self.locator(small.flatten(0, 1))
+        px = (cells + 0.5) * (size / logits.shape[-1]) - 0.5
+        return logits.unflatten(0, (frames, planes)), px.unflatten(0, (frames, planes))
+
+    def _place(self, center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor) -> Tensor:
+        """Centres (B, 2, 3) in the world: of both planes' rays where both are shown, else along one at its depth."""
+        intrinsics, world_to_camera = (camera[:, :, None] for camera in cameras)
+        alone = at_depth(center_px, depth_mm, intrinsics, world_to_camera)
+        one = (alone * shown[:, :, None, None]).sum(1) / shown.sum(1)[:, None, None]
+        if center_px.shape[1] == 1:
+            return one
+        intrinsics, world_to_camera = (camera[:, None].expand(-1, len(COMPONENTS), -1, -1, -1) for camera in cameras)
+        both = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
+        return torch.where(shown.all(1)[:, None, None], both, one)
+
+    def _turned(self, R: Tensor, anatomy: Tensor) -> Tensor:
+        """Vector (B, 2, 3) in the world from an implant's origin to its centre."""
+        if not self.config.anatomies:
+            return torch.zeros_like(R[..., 0])
+        return (R @ self.center_implant_mm[anatomy].to(R.dtype)[..., None])[..., 0]
+
+    def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
+        """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4), NaN where there is none."""
+        index = anatomy.clamp(max=max(len(self.config.anatomies) - 1, 0))
+        return self._turned(labels[..., :3, :3].double(), index) + labels[..., :3, 3].double()
+
+
+def _farthest_first(vertices: Tensor, count: int) -> Sequence[int]:
+    """Indices of vertices spread over the surface, each the farthest from all before it."""
+    chosen = [int(vertices.sum(1).argmax())]
+    distance = (vertices - vertices[chosen[0]]).norm(dim=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))
+    return chosen
