@@ -1,0 +1,1 @@
+"""Batches, augmentation and what a training run keeps."""

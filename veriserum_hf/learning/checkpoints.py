@@ -1,0 +1,133 @@
+"""What a run needs to go on: tensors as safetensors, the rest as JSON, and never half of either.
+
+Random numbers are not kept: those of a step follow from seed, step and process alone (`seed_step`), those of a
+sample from seed, epoch and measurement.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from veriserum_hf.errors import TrainingError
+
+CHECKPOINTS = "checkpoints"  # below the run's folder
+
+
+def seed_step(seed: int, step: int, process: int) -> None:
+    """Set torch's random numbers for a step, so that a resumed run draws what an uninterrupted one does."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1))
+
+
+def save_checkpoint(
+    folder: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimizer: Optimizer,
+    state: Mapping[str, Any],
+) -> None:
+    """Write a checkpoint; the folder appears in one step.
+
+    Parameters
+    ----------
+    folder : to make, or to replace.
+    model, average, optimizer : not wrapped for several processes.
+    state : whatever else is needed, as JSON.
+
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _save(model.state_dict(), partial / "model.safetensors")
+    if average is not None:
+        _save(average.state_dict(), partial / "average.safetensors")
+    moments = {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    _save(moments, partial / "optimizer.safetensors")
+    (partial / "state.json").write_text(json.dumps(dict(state), indent=1))
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.replace(folder)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, average: AveragedModel | None, optimizer: Optimizer, expected: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Go back to a checkpoint; returns its state.
+
+    Parameters
+    ----------
+    folder : that `save_checkpoint` made.
+    model, average, optimizer : as they were made for the run, to be filled.
+    expected : settings that must be the checkpoint's own, under ``settings`` of its state.
+
+    Raises
+    ------
+    TrainingError
+        If it is no checkpoint, a damaged one, or one of other settings.
+
+    """
+    try:
+        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        _check_settings(folder, state["settings"], expected)
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        if average is not None:
+            average.load_state_dict(load_file(folder / "average.safetensors"))
+        moments: dict[int, dict[str, torch.Tensor]] = {}
+        for key, tensor in load_file(folder / "optimizer.safetensors").items():
+            index, name = key.split(".", 1)
+            moments.setdefault(int(index), {})[name] = tensor
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise TrainingError(
+            f"cannot resume from {folder}: {error}. Expected a folder below {CHECKPOINTS} of a run with the same "
+            "settings, or latest"
+        ) from error
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state
+
+
+def latest_checkpoint(run: Path) -> Path:
+    """Newest checkpoint of a run; TrainingError if there is none."""
+    found = sorted(path for path in (run / CHECKPOINTS).glob("step_*") if path.name[5:].isdigit())
+    if not found:
+        raise TrainingError(
+            f"{run} has no checkpoint to resume from; --checkpointing_steps N writes one every N steps"
+        )
+    return found[-1]
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    # A copy each: safetensors refuses tensors that share memory or are not in row order.
+    save_file(
+        {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()
+        },
+        path,
+    )
+
+
+def _check_settings(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raise TrainingError where a run with these settings would not be the one that was interrupted."""
+    other = [
+        f"{name} was {found.get(name)!r} and is {value!r} now"
+        for name, value in json.loads(json.dumps(dict(expected))).items()
+        if found.get(name) != value
+    ]
+    if other:
+        raise TrainingError(
+            f"{folder} is a checkpoint of another configuration: {'; '.join(other)}. Resume with the same settings, "
+            "or start anew in another --output_dir"
+        )
