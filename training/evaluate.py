@@ -1,0 +1,111 @@
+"""Evaluate a trained model on a split of a data set: errors by implant, task, plane and axis.
+
+    python training/evaluate.py --model RUN --dataset OUT --split test --output_dir report
+    accelerate launch training/evaluate.py --model RUN --dataset OUT --json > evaluation.json
+
+The table, or with --json one JSON document, goes to standard output, everything else to standard error. The model
+sees images, cameras and which implants they show; where they are it finds by itself.
+
+Exit status: 0 done, 2 not done.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers.utils.logging import disable_progress_bar
+
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.evaluation.inputs import check_fit, load_frames, load_meshes, load_model, planes_seen, sample_points
+from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.predict import estimate
+from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.tables import evaluation_markdown
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.learning.batches import FrameSamples, collate
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", required=True, metavar="RUN", help="output folder of a training, or a hub name")
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="converted folder, or a hub name")
+    parser.add_argument(
+        "--dataset_config_name", default="calibrated", help="calibrated, manual or target (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split", default="test", choices=("train", "validation", "test", "all"), help="(%(default)s)"
+    )
+    parser.add_argument("--planes", nargs="+", choices=PLANES, help="what the model sees (all that it can)")
+    parser.add_argument("--batch_size", type=_at_least(1), default=16, help="frames, of each process (%(default)s)")
+    parser.add_argument("--num_workers", type=_at_least(0), default=2, help="loading, of each process (%(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="folder for JSON, table, errors.parquet and pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
+    return parser.parse_args()
+
+
+def _at_least(least):
+    def parse(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return int(text)
+
+    parse.__name__ = "whole number"  # what argparse calls it
+    return parse
+
+
+def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
+    """Load, check and estimate in every process; report from the main one."""
+    report = None
+    if arguments.output_dir and accelerator.is_main_process:
+        from veriserum_hf.evaluation.report import Report  # needs matplotlib, which nothing else here does
+
+        report = Report(arguments.output_dir)
+    frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
+    meshes = load_meshes(arguments.dataset)
+    model = load_model(arguments.model)
+    check_fit(model, frames, meshes)
+    planes = planes_seen(model, arguments.planes)
+    loader = DataLoader(
+        FrameSamples(frames), arguments.batch_size, num_workers=arguments.num_workers, collate_fn=collate
+    )
+    batches = tqdm(
+        accelerator.prepare(loader), desc="evaluating", unit="batch", disable=not accelerator.is_main_process
+    )
+    model = model.to(accelerator.device).eval()
+    estimates = estimate(model, batches, accelerator, planes=planes)
+    if not accelerator.is_main_process:
+        return
+    errors = pose_errors(estimates, sample_points(meshes))
+    evaluated = {name: getattr(arguments, name) for name in ("model", "dataset", "split")}
+    evaluated |= {"config": arguments.dataset_config_name, "planes": list(planes)}
+    document = summary(errors) | {"evaluated": evaluated}
+    if report:
+        report.write(errors, document)
+    print(json.dumps(document, indent=1, allow_nan=False) if arguments.json else evaluation_markdown(document))
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one message and exit status 2."""
+    arguments = parse_arguments()
+    disable_progress_bar()  # of weights that take no time to read
+    # Unless it is told, accelerate takes the processes that torchrun starts on a machine without GPU for strangers.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        evaluate(arguments, accelerator)
+    except VeriserumError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Errors of estimated poses: per frame, in summary, as tables and pictures."""

@@ -1,0 +1,169 @@
+"""What an evaluation starts from: frames, implants and a model that fits them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+import trimesh
+from numpy.typing import NDArray
+
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry.rig import FIELD_MM, PLANES, PlaneName
+
+try:
+    from safetensors import SafetensorError
+
+    from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
+    from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
+except ImportError as error:
+    raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
+
+ALL = "all"
+POINTS = 1000  # of an implant's surface, for the errors of points
+_OUTSIDE_MM = 0.1  # by which a model's points may leave the box around the mesh that they were taken from
+
+
+def load_frames(dataset: str, config: str = "calibrated", split: str = "test") -> datasets.Dataset:
+    """Rows of one split, or of all; at least one has a pose.
+
+    Parameters
+    ----------
+    dataset : folder that ``veriserum convert`` made, or a data set on the hub.
+    config : one with corrected images: calibrated, manual or target.
+    split : train, validation, test or all.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such data set, configuration or split, it has no row, or no row has a pose.
+
+    """
+    splits = load_splits(dataset, config)
+    counts = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
+    if split != ALL and not len(splits.get(split, ())):
+        raise TrainingError(f"{dataset} {config}: the split {split} is empty; there are {counts or 'no rows'}")
+    frames = datasets.concatenate_datasets(list(splits.values())) if split == ALL else splits[split]
+    if missing := {"camera_bs", "image_bs", "femur", "tibia"} - set(frames.column_names):
+        raise TrainingError(
+            f"{dataset} {config} cannot be evaluated on: it has no {', '.join(sorted(missing))}. Expected corrected "
+            "images with poses: the configuration calibrated, manual or target"
+        )
+    if "distortion_bs" in frames.column_names:
+        raise TrainingError(f"{dataset} {config} holds raw frames; choose calibrated, manual or target")
+    if not any(_anatomy_ids(frames, component) for component in COMPONENTS):
+        raise TrainingError(
+            f"{dataset} {config}, split {split}: none of its {len(frames)} frames has a pose to compare with"
+        )
+    return frames
+
+
+def load_meshes(dataset: str) -> dict[int, trimesh.Trimesh]:
+    """Meshes of a data set's implants by anatomy id, mm; TrainingError where it has none."""
+    rows = [row for split in load_splits(dataset, "anatomies").values() for row in split]
+    return {row["anatomy_id"]: row["mesh"] for row in rows}
+
+
+def load_model(name: str) -> VeriserumPoseModel:
+    """Trained model of a run folder or of the hub; TrainingError where there is none."""
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise TrainingError(
+            f"{name} holds no model: there is no config.json. Expected the output folder of a training"
+        )
+    try:
+        return VeriserumPoseModel.from_pretrained(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot load the model {name}: {_without_stop(error)}. Expected the output folder of a training, or a "
+            "model on the hub"
+        ) from error
+
+
+def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
+    """Planes to show a model: those asked for, or all that it was made for; TrainingError for any other."""
+    own: tuple[PlaneName, ...] = tuple(plane for plane in PLANES if plane in model.config.planes)
+    if asked and (strange := set(asked) - set(own)):
+        raise TrainingError(f"the model looks at {' and '.join(own)} alone, not at {' and '.join(sorted(strange))}")
+    return tuple(asked) if asked else own
+
+
+def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, NDArray[np.float64]]:
+    """`POINTS` points of each implant, spread evenly over its surface and always the same, (k, 3) mm."""
+    return {id: np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0]) for id, mesh in meshes.items()}
+
+
+def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]) -> None:
+    """Check that a model was made for images of this size and for these very implants.
+
+    Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. So the points
+    of the surface that a model keeps are compared with the box around the data set's mesh.
+
+    Raises
+    ------
+    TrainingError
+        Naming what the model expects and what the data set has.
+
+    """
+    expected = model.config.image_size
+    for plane in PLANES:
+        pixel_size_mm = pc.struct_field(frames.data[f"camera_{plane}"].combine_chunks(), "pixel_size_mm")
+        sizes = sorted({round(FIELD_MM / edge_mm) for edge_mm in pc.unique(pixel_size_mm).to_pylist()})
+        if sizes != [expected]:
+            raise TrainingError(
+                f"image_{plane} of the data set is {' and '.join(map(str, sizes))} px, the model takes {expected} "
+                f"px; convert the archive with --size {expected}"
+            )
+    check_implants(model, frames, meshes)
+
+
+def check_implants(
+    model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]
+) -> None:
+    """Check that a model was made for the very implants that frames have poses of, or raise TrainingError."""
+    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
+    for component in COMPONENTS:
+        for id in _anatomy_ids(frames, component):
+            if id not in meshes:
+                raise TrainingError(
+                    f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"
+                )
+            if (component, id) not in known:
+                names = ", ".join(f"{name} {number}" for name, number in known) or "none"
+                raise TrainingError(
+                    f"the data set shows {component} {id}, the model knows {names}; evaluate it on the implants it "
+                    "was trained on"
+                )
+            low, high = meshes[id].bounds
+            points_mm = model.points_implant_mm[known[component, id]].numpy(force=True)
+            outside_mm = max(float((low - points_mm).max()), float((points_mm - high).max()))
+            if outside_mm > _OUTSIDE_MM:
+                raise TrainingError(
+                    f"{component} {id} of the data set is another implant than {component} {id} of the model: the "
+                    f"model's reaches {outside_mm:.1f} mm out of the data set's mesh. Evaluate it on a data set of "
+                    "the archive that it was trained on"
+                )
+
+
+def load_splits(dataset: str, config: str) -> dict[str, datasets.Dataset]:
+    """Rows of a configuration by split; TrainingError where there is none."""
+    try:
+        loaded: dict[str, datasets.Dataset] = datasets.load_dataset(dataset, config)
+    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        raise TrainingError(
+            f"cannot load {dataset} {config}: {_without_stop(error)}. Expected a folder that `veriserum convert` "
+            "made, or a data set on the hub"
+        ) from error
+    return loaded
+
+
+def _anatomy_ids(frames: datasets.Dataset, component: str) -> list[int]:
+    """Implants that the frames have poses of."""
+    table: Any = frames.select_columns([component]).with_format("arrow")[:]
+    ids = pc.struct_field(table[component].combine_chunks(), "anatomy_id")
+    return sorted(id for id in pc.unique(ids).to_pylist() if id is not None)
+
+
+def _without_stop(error: Exception) -> str:
+    return str(error).rstrip(".")

@@ -1,0 +1,137 @@
+"""Errors of estimated poses, one row per implant and frame.
+
+Every error is estimate minus label. With the relative pose of an implant, ``T_label^-1 T_estimate``:
+
+``rotation_deg``
+    its angle (geodesic distance on SO(3)).
+``translation_mm``
+    distance of the two positions of the implant's origin (that of its STL file), and that shift's signed parts:
+    ``world_x_mm``, ``world_y_mm``, ``world_z_mm`` along the axes of the world, and for each plane
+    ``bs_depth_mm`` along the ray from the X-ray source through the label's origin (positive: too far from the
+    source), ``bs_h_mm`` and ``bs_v_mm`` normal to this ray. h is the plane's h (right in the image) made normal to
+    the ray, v (up) is normal to both. The three are orthonormal at the implant: h^2 + v^2 + depth^2 = translation^2.
+``mtre_mm``
+    mean target registration error: mean distance between the same point of the implant at both poses. Unlike
+    rotation and translation it does not depend on where the STL file has its origin.
+``add_s_mm``
+    the same with the nearest point instead of the same one (ADD-S): what remains where an implant looks alike after a
+    turn. It is never larger, and equals mtre_mm where the shift is small against the distance between points.
+``reprojection_bs_px``
+    mean distance of the implant's points at both poses in the stored image, in its px; infinite where the estimated
+    pose lies at or behind the source.
+
+Sources: van de Kraats et al., IEEE TMI 2005 (mTRE); Xiang et al., PoseCNN, RSS 2018 (ADD-S).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation.estimates import Estimates, FloatArray
+from veriserum_hf.geometry.pose import angle_between_deg, invert_transform, transform_points
+
+SCALAR_METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm")
+WORLD_AXES = ("x", "y", "z")
+PLANE_AXES = ("h", "v", "depth")
+
+
+def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]) -> pa.Table:
+    """Errors of every row; see the module's docstring for what each is.
+
+    Parameters
+    ----------
+    estimates : n poses with their labels and cameras.
+    points_implant_mm : by anatomy id, (k, 3) points of the implant's surface in its own coordinates, mm.
+
+    Returns
+    -------
+    n rows in the same order: ``measurement_id``, ``trial_id``, ``task``, ``component``, ``anatomy_id``,
+    ``confidence``, and the errors.
+
+    Raises
+    ------
+    TrainingError
+        If there are no points of an implant, or they are not (k, 3) finite mm.
+
+    """
+    _check_points(estimates, points_implant_mm)
+    shift_mm = estimates.T_world_implant[:, :3, 3] - estimates.T_world_label[:, :3, 3]
+    columns: dict[str, NDArray[np.generic]] = {
+        name: getattr(estimates, name)
+        for name in ("measurement_id", "trial_id", "task", "component", "anatomy_id", "confidence")
+    }
+    columns["rotation_deg"] = angle_between_deg(
+        estimates.T_world_label[:, :3, :3], estimates.T_world_implant[:, :3, :3]
+    )
+    columns["translation_mm"] = np.linalg.norm(shift_mm, axis=1)
+    columns |= {f"world_{axis}_mm": shift_mm[:, n] for n, axis in enumerate(WORLD_AXES)}
+    for plane, (_, world_to_camera) in estimates.cameras.items():
+        axes = viewing_axes(world_to_camera, estimates.T_world_label[:, :3, 3])
+        parts_mm = (axes @ shift_mm[:, :, None])[:, :, 0]
+        columns |= {f"{plane}_{axis}_mm": parts_mm[:, n] for n, axis in enumerate(PLANE_AXES)}
+    columns |= _point_errors(estimates, points_implant_mm)
+    return pa.table(columns)
+
+
+def viewing_axes(world_to_camera: FloatArray, points_world_mm: FloatArray) -> FloatArray:
+    """Directions h, v and depth at world points, as the rows of (n, 3, 3) rotations.
+
+    Parameters
+    ----------
+    world_to_camera : (n, 4, 4) OpenCV cameras at the X-ray source, mm.
+    points_world_mm : (n, 3).
+
+    """
+    depth = points_world_mm - invert_transform(world_to_camera)[:, :3, 3]
+    depth /= np.linalg.norm(depth, axis=1, keepdims=True)
+    right = world_to_camera[:, 0, :3]
+    h = right - (right * depth).sum(axis=1, keepdims=True) * depth
+    h /= np.linalg.norm(h, axis=1, keepdims=True)
+    return np.stack([h, np.cross(h, depth), depth], axis=1)
+
+
+def _point_errors(
+    estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]
+) -> dict[str, NDArray[np.generic]]:
+    """``mtre_mm``, ``add_s_mm`` and ``reprojection_*_px``, each (n,)."""
+    trees = {id: KDTree(points_implant_mm[id]) for id in np.unique(estimates.anatomy_id).tolist()}
+    # Where the label has a point, in the coordinates of the estimated implant: all its points lie in one tree.
+    T_estimate_label = invert_transform(estimates.T_world_implant) @ estimates.T_world_label
+    names = ["mtre_mm", "add_s_mm", *(f"reprojection_{plane}_px" for plane in estimates.cameras)]
+    found = {name: np.empty(len(estimates)) for name in names}
+    for row, id in enumerate(estimates.anatomy_id.tolist()):
+        points = np.asarray(points_implant_mm[id], dtype=np.float64)
+        moved = transform_points(T_estimate_label[row], points)
+        found["mtre_mm"][row] = np.linalg.norm(moved - points, axis=1).mean()
+        found["add_s_mm"][row] = trees[id].query(moved)[0].mean()
+        for plane, (intrinsics, world_to_camera) in estimates.cameras.items():
+            px = [
+                _project(intrinsics[row], world_to_camera[row] @ T, points)
+                for T in (estimates.T_world_implant[row], estimates.T_world_label[row])
+            ]
+            found[f"reprojection_{plane}_px"][row] = np.linalg.norm(px[0] - px[1], axis=1).mean()
+    return found  # type: ignore[return-value] # float64 arrays are arrays
+
+
+def _project(intrinsics: FloatArray, T_camera_implant: FloatArray, points_mm: FloatArray) -> FloatArray:
+    """Pixels (k, 2), column and row; infinite at or behind the source."""
+    homogeneous = transform_points(T_camera_implant, points_mm) @ intrinsics.T
+    ahead = homogeneous[:, 2:] > 0
+    px: FloatArray = np.where(ahead, homogeneous[:, :2] / np.where(ahead, homogeneous[:, 2:], 1.0), np.inf)
+    return px
+
+
+def _check_points(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]) -> None:
+    ids, rows = np.unique(estimates.anatomy_id, return_index=True)
+    for id, row in zip(ids.tolist(), rows.tolist(), strict=True):
+        if id not in points_implant_mm:
+            raise TrainingError(
+                f"{estimates.row_name(row)}: there are no points of implant {id}, only of {sorted(points_implant_mm)}"
+            )
+        points = np.asarray(points_implant_mm[id])
+        if points.ndim != 2 or points.shape[1] != 3 or not len(points) or not np.isfinite(points).all():
+            raise TrainingError(f"points of implant {id} must be (k, 3) finite mm, got an array {points.shape}")

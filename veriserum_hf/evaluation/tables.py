@@ -1,0 +1,108 @@
+"""Summaries of errors as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_UNITS = {"rotation_deg": "rotation, deg", "translation_mm": "translation, mm", "mtre_mm": "mTRE, mm"}
+_SUCCESS = {"success_1mm_1deg": "within 1 mm, 1 deg", "success_2mm_2deg": "within 2 mm, 2 deg"}
+_QUANTILES = "median [95 % interval], p90, p95"
+_NOTE = (
+    "mTRE: mean distance between the same surface point of the implant at both poses. Intervals are from resampled "
+    "trials, not frames."
+)
+
+
+def summary_table(summary: Mapping[str, Any]) -> str:
+    """Tables of a summary: all implants, each implant, each task; then the errors along each axis.
+
+    Parameters
+    ----------
+    summary : result of `veriserum_hf.evaluation.summary.summary`.
+
+    """
+    groups = {"all": summary["overall"], **summary["by_implant"], **summary["by_task"]}
+    axes = _table(
+        ["axis", "absolute error, mm", "bias, mm"],
+        [
+            [f"{frame} {axis}", _quantiles(figures), _signed(figures["bias"])]
+            for frame, by_axis in summary["by_plane_axis"].items()
+            for axis, figures in by_axis.items()
+        ],
+    )
+    axes_note = (
+        "World axes, and for each plane: depth along the ray from its source to the implant, h (right) and v (up) "
+        "normal to it. Bias: mean of estimate minus label."
+    )
+    return "\n\n".join([accuracy_table(groups), axes, axes_note]) + "\n"
+
+
+def accuracy_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row for each of several groups of a summary, by their names, and what the figures are."""
+    accuracy = _table(
+        ["", "frames", "trials", *_UNITS.values(), *_SUCCESS.values()],
+        [
+            [name, group["frames"], group["trials"], *map(_quantiles, _figures(group)), *map(_share, _shares(group))]
+            for name, group in groups.items()
+        ],
+    )
+    return f"{accuracy}\n\nErrors: {_QUANTILES}. {_NOTE}"
+
+
+def evaluation_markdown(document: Mapping[str, Any]) -> str:
+    """What was evaluated on what (``evaluated`` of an evaluation.json), and the tables."""
+    about = document["evaluated"]
+    title = (
+        f"`{about['model']}` on `{about['dataset']}` ({about['config']}), split {about['split']}, planes "
+        f"{' and '.join(about['planes'])}: {document['overall']['count']} poses in {document['overall']['frames']} "
+        "frames"
+    )
+    return f"{title}\n\n{summary_table(document)}"
+
+
+def comparison_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """One row for each of several evaluations, by their names."""
+    rows = []
+    for name, summary in summaries.items():
+        group = summary["overall"]
+        depths = {frame: axes["depth"] for frame, axes in summary["by_plane_axis"].items() if "depth" in axes}
+        depth = ", ".join(f"{plane} {_number(figures['median'])}" for plane, figures in depths.items())
+        rows.append([name, group["frames"], *map(_quantiles, _figures(group)), *map(_share, _shares(group)), depth])
+    header = ["", "frames", *_UNITS.values(), *_SUCCESS.values(), "median depth error, mm"]
+    note = f"Errors: {_QUANTILES}. {_NOTE} Depth is along the ray from a plane's source to the implant."
+    return f"{_table(header, rows)}\n\n{note}\n"
+
+
+def _figures(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [group[name] for name in _UNITS]
+
+
+def _shares(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [group[name] for name in _SUCCESS]
+
+
+def _quantiles(figures: Mapping[str, Any]) -> str:
+    interval = figures["median_interval_95"]
+    spread = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
+    return f"{_number(figures['median'])}{spread}, {_number(figures['p90'])}, {_number(figures['p95'])}"
+
+
+def _share(success: Mapping[str, Any]) -> str:
+    interval = success["share_interval_95"]
+    spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
+    return f"{100 * success['share']:.1f} %{spread}"
+
+
+def _number(value: float | None) -> str:
+    """Three significant digits; a summary has null where a figure is infinite."""
+    if value is None:
+        return "inf"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2}f}"
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + _number(value)
+
+
+def _table(header: list[str], rows: list[list[Any]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
