@@ -1,0 +1,53 @@
+"""A small data set to train on, and a run that was trained on it."""
+
+import runpy
+
+import pytest
+
+from tests.training.runs import ROOT, run, settings_file
+from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
+
+STEPS = 16  # of six in an epoch
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """Folder with 48 frames to train on, six of every other split, 128 px, in several shards."""
+    folder = tmp_path_factory.mktemp("training")
+    settings = Settings(trials=20, frames_per_trial=3, pairs=2, height_px=400)
+    archive = simulate(folder / "archive", settings, workers=1)
+    export(archive, folder / "dataset", options=Options(size=128), workers=1, shard_size_bytes=150_000)
+    return folder / "dataset"
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory):
+    """Settings of a tiny model."""
+    return settings_file(tmp_path_factory.mktemp("config") / "tiny.yaml")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, config, dataset):
+    """Run folder of sixteen steps, with a checkpoint every fifth and tracking; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    often = ("--checkpointing_steps", 5, "--eval_steps", 8, "--with_tracking")
+    run("train", "--config", config, "--dataset", dataset, "--output_dir", folder, "--max_train_steps", STEPS, *often)
+    return folder
+
+
+@pytest.fixture
+def refused(config, monkeypatch, capsys):
+    """What the script says before it ends with status 2; in this process, since another takes seconds to begin."""
+
+    def said(*options):
+        monkeypatch.setattr("sys.argv", ["train.py", *map(str, ("--config", config, *options))])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / "training/train.py"), run_name="__main__")
+        output, errors = capsys.readouterr()
+        assert stop.value.code == 2 and output == "" and "Traceback" not in errors
+        return errors
+
+    return said
