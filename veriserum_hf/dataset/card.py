@@ -15,6 +15,7 @@ from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
+NAME_TO_FILL_IN = "PATH_OR_ORG/NAME"  # in the card, by what it is pushed as
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"]
 _SPLITS = {
     "trial": (
@@ -30,10 +31,12 @@ _DOWNLOADED = {
     "title": "Veriserum",
     "origin": """Converted from the Veriserum
 download (ETH Zurich, MICCAI 2025, [doi 10.3929/ethz-b-000701146](https://doi.org/10.3929/ethz-b-000701146)).""",
-    "poses": """`refined` (automatic 2D/3D registration, the ground truth of `calibrated`), `target` (what the robot
-was sent to, from patient data) and `manual` (matched by hand, in a few frames). Refined poses have an error of
-their own: where manual poses exist, compare both before a difference of a tenth of a millimetre is called an
-improvement.""",
+    "poses": """- `refined`: automatic 2D/3D registration, the ground truth of `calibrated`. It has an
+  error of its own: where manual poses exist, compare both before a difference of a tenth of a millimetre is called an
+  improvement.
+- `target`: what the robot was sent to, from patient data. It was not measured in the images, and differs from what
+  they show.
+- `manual`: matched by hand, in a few frames: for benchmarks only, never to train on.""",
     "licence": """The images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich). Publishing a converted
 copy is up to the holder of the rights; this folder does not grant any.""",
 }
@@ -118,7 +121,12 @@ def write_card(
     )
     any_options = options[first]
     body = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table, images=_images(options), splits=_SPLITS[any_options.split_by], config=first, **words
+        table=table,
+        images=_images(options),
+        splits=_SPLITS[any_options.split_by],
+        config=first,
+        name=NAME_TO_FILL_IN,
+        **words,
     )
     path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
 

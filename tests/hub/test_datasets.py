@@ -1,0 +1,273 @@
+"""``veriserum push-dataset``: a converted folder, to the hub and back, through failures and a killed process."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+
+from tests.fixtures.archives import write_archive
+from tests.hub.faults import Fault
+from tests.hub.server import TOKEN
+from veriserum_hf.cli import app
+from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import HubError
+from veriserum_hf.hub.datasets import push_dataset
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
+
+VERISERUM = Path(sys.executable).with_name("veriserum")
+NAME = "my-lab/veriserum"
+LOAD = f"""
+import json
+from datasets import load_dataset
+
+def ids(rows):
+    return [row["measurement_id"] for row in rows]
+
+whole, stream = load_dataset("{NAME}"), load_dataset("{NAME}", streaming=True)
+meshes = load_dataset("{NAME}", "anatomies", revision="1.0.0")["train"]
+print(json.dumps({{
+    "whole": {{split: ids(rows) for split, rows in whole.items()}},
+    "stream": {{split: ids(rows) for split, rows in stream.items()}},
+    "femur": whole["train"][0]["femur"],
+    "pixels": sum(whole["test"][0]["image_bs"].tobytes()),
+    "config": whole["train"].info.config_name,
+    "faces": {{row["anatomy_id"]: len(row["mesh"].faces) for row in meshes}},
+}}))
+"""
+
+
+def run(hub, home, *arguments, token=TOKEN, **environment):
+    return subprocess.run(
+        [VERISERUM, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=hub.environment(home, token) | environment,
+    )
+
+
+def sha256_of(folder):
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def held(hub, name=NAME):
+    """SHA-256 of each file on the hub's disk."""
+    return {
+        path: hashlib.sha256(hub.store.object(entry.sha256).read_bytes()).hexdigest()
+        for path, entry in hub.repository(name).head.files.items()
+        if path != ".gitattributes"
+    }
+
+
+def as_pushed(folder):
+    """What the hub is to hold: the folder's files, and the card with the name filled in."""
+    card = (folder / "README.md").read_text().replace("PATH_OR_ORG/NAME", NAME)
+    return sha256_of(folder) | {"README.md": hashlib.sha256(card.encode()).hexdigest()}
+
+
+@pytest.fixture(scope="module")
+def small(tiny, tmp_path_factory):
+    """Eight trials of three frames in a few shards, with implants."""
+    out = tmp_path_factory.mktemp("small") / "out"
+    return export(tiny.root, out, options=Options(size=64), shard_size_bytes=20_000, workers=1).output
+
+
+@pytest.fixture
+def copy(small, tmp_path):
+    """A copy of it that may be changed."""
+    shutil.copytree(small, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
+    archive = write_archive(tmp_path / "archive", trials=50, frames_per_trial=6, frame_size=(104, 100))
+    out = export(archive.root, tmp_path / "out", options=Options(size=32), shard_size_bytes=1, workers=1).output
+    expected = as_pushed(out)
+    assert sum(path.endswith(".parquet") for path in expected) > 300
+    hub.fail(Fault("upload", every=10, how=("drop", "429", "500")))
+    command = [VERISERUM, "push-dataset", out, NAME]
+    environment = hub.environment(tmp_path / "home")
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        while hub.repository(NAME) is None or len(hub.repository(NAME).commits) < 3:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    time.sleep(0.5)  # for what it had sent and the hub was still at
+    there = held(hub)
+    assert 0 < len(there) < len(expected)
+    assert "README.md" not in there
+    assert hub.repository(NAME).tags == {}
+    assert there.items() <= expected.items()
+
+    ran = run(hub, tmp_path / "home", "push-dataset", out, NAME, "--json")
+    assert ran.returncode == 0, ran.stderr
+    assert "signature" not in ran.stderr  # of the addresses to upload to
+    pushed = json.loads(ran.stdout)
+    assert held(hub) == expected
+    assert set(pushed["uploaded"]) == expected.keys() - there.keys()
+    assert set(pushed["already_there"]) == there.keys()
+    assert hub.repository(NAME).tags == {"1.0.0": pushed["revision"]}
+    uploads = [request for request in hub.requests() if request["method"] == "PUT"]
+    failed = [request for request in uploads if request["fault"]]
+    assert len(failed) >= len(uploads) // 10 >= 30  # those that the kill cut off are not in the list
+    assert {request["fault"] for request in failed} == {"drop", "429", "500"}
+    assert set(Counter(request["path"] for request in uploads if request["status"] == 200).values()) == {1}
+
+    before = len(hub.requests())
+    ran = run(hub, tmp_path / "home", "push-dataset", out, NAME)
+    assert ran.returncode == 0, ran.stderr
+    assert f"0 files uploaded, {len(expected)} were there: {hub.url}/datasets/{NAME}, version 1.0.0" in ran.stdout
+    written = {request["path"] for request in hub.requests()[before:] if request["method"] not in ("GET", "HEAD")}
+    assert {path for path in written if str(path).startswith(("/_lfs", "/api/datasets"))} == set()
+
+
+def test_it_is_loaded_with_the_three_lines_that_everybody_knows(online, small, tmp_path):
+    push_dataset(small, NAME)
+    environment = online.environment(tmp_path / "other-home")  # an empty cache, and nothing of the folder
+    ran = subprocess.run(
+        [sys.executable, "-c", LOAD], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads(ran.stdout)
+    rows = load_dataset(str(small), cache_dir=str(tmp_path / "cache"))
+    expected = {split: split_rows["measurement_id"][:] for split, split_rows in rows.items()}
+    assert found["whole"] == found["stream"] == expected
+    assert found["femur"] == rows["train"][0]["femur"]
+    assert found["pixels"] == sum(rows["test"][0]["image_bs"].tobytes())
+    assert found["config"] == "calibrated"
+    meshes = load_dataset(str(small), "anatomies", cache_dir=str(tmp_path / "cache"))["train"]
+    assert found["faces"] == {str(row["anatomy_id"]): len(row["mesh"].faces) for row in meshes}
+
+
+def test_the_token_appears_nowhere(hub, small, tmp_path):
+    """However much huggingface_hub is asked to say, whatever fails."""
+    home, loud = tmp_path / "home", {"HF_HUB_VERBOSITY": "debug", "HF_DEBUG": "1"}
+    hub.fail(Fault("upload", every=4, how=("drop", "429", "500"), times=3), Fault("tag", how=("500",), times=1))
+    said = [run(hub, home, "push-dataset", small, NAME, **loud)]
+    said.append(run(hub, home, "push-dataset", small, NAME, "--json", **loud))
+    hub.fail(refuse_token=True)
+    said.append(run(hub, home, "push-dataset", small, NAME, **loud))
+    assert [ran.returncode for ran in said] == [0, 0, 2]
+    assert "does not accept the token" in said[-1].stderr
+    assert "authorization" in said[0].stderr  # it does say what it sends
+    assert [TOKEN in ran.stdout + ran.stderr for ran in said] == [False] * 3
+    searched = [path for folder in (home, hub.folder, small) for path in folder.rglob("*") if path.is_file()]
+    assert len(searched) > 20
+    assert [path for path in searched if TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_what_goes_wrong_is_one_message_and_exit_status_2(hub, small, tmp_path):
+    ran = run(hub, tmp_path / "home", "push-dataset", small, NAME, token=None)
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert ran.stderr.startswith(f"error: there is no token for {hub.url}. Log in with `hf auth login`")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_dry_run_lists_what_would_go(online, copy, capsys):
+    (copy / "notes.txt").write_text("mine")
+    app(["push-dataset", str(copy), NAME, "--dry-run"], standalone_mode=False)
+    said = capsys.readouterr()
+    *listed, summary = said.out.splitlines()
+    assert set(listed) == set(sha256_of(copy)) - {"notes.txt"}
+    assert listed[-1] == "README.md"
+    assert summary.startswith(f"{len(listed)} files would be uploaded, 0 were there: ")
+    assert "not pushed, as the conversion did not write it: notes.txt" in said.err
+    assert online.repository(NAME) is None
+
+
+def test_the_images_are_published_by_decision_only(online, small):
+    with pytest.raises(HubError) as raised:
+        push_dataset(small, NAME, public=True)
+    assert str(raised.value) == (
+        'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy is up to '
+        f"the holder of the rights. If you may: --public --accept-data-licence. Without --public, {NAME} is private. "
+        "Nothing was pushed"
+    )
+    assert online.requests() == []
+    push_dataset(small, NAME)
+    assert online.repository(NAME).private is True
+    push_dataset(small, NAME, public=True, accept_data_licence=True)
+    assert online.repository(NAME).private is False
+
+
+def test_simulated_frames_are_under_no_such_terms(online, tmp_path):
+    archive = simulate(
+        tmp_path / "archive", Settings(trials=3, frames_per_trial=1, pairs=1, height_px=200), workers=1
+    )
+    out = export(archive, tmp_path / "out", configs=("calibrated",), options=Options(size=32), workers=1).output
+    push_dataset(out, NAME, public=True)
+    assert online.repository(NAME).private is False
+    DatasetCard.load(NAME).validate()
+
+
+def test_the_card_on_the_hub_is_valid_and_complete(online, small):
+    push_dataset(small, NAME)
+    card = DatasetCard.load(NAME)
+    card.validate()
+    assert card.data.license == "other"
+    data = card.data.to_dict()
+    assert {
+        "license_name",
+        "license_link",
+        "pretty_name",
+        "task_categories",
+        "tags",
+        "size_categories",
+    } <= data.keys()
+    assert {config["config_name"] for config in data["configs"]} == {"calibrated", "anatomies"}
+    assert {info["config_name"] for info in data["dataset_info"]} == {"calibrated", "anatomies"}
+    assert f'load_dataset("{NAME}", "calibrated")' in card.text
+    assert "PATH_OR_ORG" not in card.text
+    for heading in ("Frames and conventions", "Calibration", "Poses", "Splits", "Licence", "Citation"):
+        assert f"\n## {heading}\n" in card.text
+    for words in ("fs intensifier", "`refined`", "`target`", "`manual`", "benchmarks only", "@inproceedings"):
+        assert words in card.text
+    held_files = online.repository(NAME).head.files
+    for config in data["configs"]:
+        for files in config["data_files"]:
+            assert any(Path(path).match(files["path"]) for path in held_files)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: next((f / "calibrated").glob("train-*")).unlink(), r"shards of calibrated hold [\d,]+ bytes; exp"),
+        (lambda f: (f / "README.md").unlink(), r"has no README\.md: expected a folder that `veriserum convert` made"),
+        (lambda f: (f / "README.md").write_text("# mine"), r"README\.md is not as `veriserum convert` wrote it"),
+        (
+            lambda f: (f / "README.md").write_text("---\nconfigs: [\n---\n"),
+            r"README\.md is not as `veriserum convert`",
+        ),
+        (lambda f: (f / "conversion.json").write_text("{"), r"conversion\.json or README\.md is not as"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_refused(online, copy, damage, message):
+    damage(copy)
+    with pytest.raises(HubError, match=message):
+        push_dataset(copy, NAME)
+    assert online.requests() == []
+
+
+def test_a_conversion_with_other_shards_does_not_go_over_another(online, small, tiny, tmp_path):
+    push_dataset(small, NAME)
+    other = export(tiny.root, tmp_path / "out", options=Options(size=64), shard_size_bytes=10**9, workers=1).output
+    with pytest.raises(HubError, match=r"holds what is not of this push: .* Nothing was changed: choose another"):
+        push_dataset(other, NAME, version="1.1.0")
+    assert held(online) == as_pushed(small)

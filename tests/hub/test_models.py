@@ -1,0 +1,369 @@
+"""Checkpoints on the hub: what is published, what the card says, and that anybody can load them, package or not."""
+
+import io
+import json
+import subprocess
+import sys
+import tokenize
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard, ModelCardData
+from safetensors import safe_open
+
+from tests.hub.bare_environment import make_environment, run
+from tests.hub.server import TOKEN
+from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import HubError, TrainingError
+from veriserum_hf.evaluation.inputs import load_frames, load_meshes, load_model, sample_points
+from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.predict import estimate
+from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.hub.datasets import push_dataset
+from veriserum_hf.hub.models import push_model
+from veriserum_hf.hub.provenance import data_record
+from veriserum_hf.learning.batches import FrameSamples, collate
+
+ROOT = Path(__file__).parents[2]
+NAME = "my-lab/knee-poses"
+SETTINGS = {
+    "backbone_config": {
+        "model_type": "resnet",
+        "layer_type": "basic",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16],
+        "depths": [1, 1],
+    },
+    "crop_size": 32,
+    "map_channels": 4,
+    "map_size": 2,
+    "hidden_size": 16,
+    "max_train_steps": 2,
+    "batch_size": 2,
+    "warmup_steps": 1,
+    "num_workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "OUT"
+    options = Options(size=64, encoding="png")
+    return export(tiny.root, folder, configs=("calibrated", "anatomies"), options=options, workers=1).output
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, running_hub, tmp_path_factory):
+    """A training of two steps that pushes itself: its output, its folder, and the repository as it was then."""
+    folder = tmp_path_factory.mktemp("training") / "RUN"
+    config = folder.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(SETTINGS))
+    running_hub.fail()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "training" / "train.py"), "--config", str(config), "--dataset", str(dataset)]
+        + ["--output_dir", str(folder), "--checkpointing_steps", "1", "--push_to_hub", "--hub_model_id", NAME],
+        env=running_hub.environment(folder.parent / "home") | {"OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done, folder, running_hub.repository(NAME, "models"), published(running_hub)
+
+
+@pytest.fixture(scope="module")
+def run_folder(trained):
+    return trained[1]
+
+
+@pytest.fixture(scope="module")
+def evaluation(run_folder, dataset, tmp_path_factory):
+    """Evaluation of that run as training/evaluate.py writes it."""
+    from accelerate import Accelerator
+
+    frames = load_frames(str(dataset))
+    loader = torch.utils.data.DataLoader(FrameSamples(frames), 4, collate_fn=collate)
+    estimates = estimate(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
+    document = summary(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
+    about = {"model": str(run_folder), "dataset": str(dataset), "config": "calibrated", "split": "test"}
+    file = tmp_path_factory.mktemp("report") / "evaluation.json"
+    file.write_text(json.dumps(document | {"evaluated": about | {"planes": ["bs", "fs"]}}))
+    return file
+
+
+def command(hub, home, *arguments, token=TOKEN):
+    start = "import sys; sys.argv[0] = 'veriserum'; from veriserum_hf.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", start, *map(str, arguments)],
+        cwd=ROOT,
+        env=hub.environment(home, token) | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def published(hub, name=NAME):
+    """Content of every file of a repository, by path."""
+    files = hub.repository(name, "models").head.files
+    return {path: hub.store.object(entry.sha256).read_bytes() for path, entry in files.items()}
+
+
+def one_frame(dataset, folder):
+    """A row of the data set as plain arrays, and the file that holds them."""
+    row = load_frames(str(dataset))[0]
+    frame = {"anatomy_id": np.array([row["femur"]["anatomy_id"], row["tibia"]["anatomy_id"]])}
+    for plane in ("bs", "fs"):
+        frame[f"image_{plane}"] = np.asarray(row[f"image_{plane}"])
+        for name in ("intrinsics", "world_to_camera"):
+            frame[f"{name}_{plane}"] = np.array(row[f"camera_{plane}"][name])
+    np.savez(folder / "frame.npz", **frame)
+    return row, folder / "frame.npz"
+
+
+def poses_of(model, row):
+    from veriserum_hf.learning.batches import sample_of
+
+    batch = collate([sample_of(row)])
+    views = {name: value for name, value in batch.items() if name.startswith(("image", "camera", "anatomy"))}
+    with torch.inference_mode():
+        return model.eval()(**views).T_world_implant[0].numpy()
+
+
+def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_is_not(
+    hub, run_folder, dataset, tmp_path
+):
+    pushed = command(hub, tmp_path / "home", "push-model", run_folder, NAME, "--json")
+    assert pushed.returncode == 0, pushed.stderr
+    assert json.loads(pushed.stdout)["already_there"] == []
+    row, frame = one_frame(dataset, tmp_path)
+    expected = poses_of(load_model(str(run_folder)), row)
+
+    make_environment(tmp_path / "packages")
+    variables = {key: value for key, value in hub.environment(tmp_path / "other").items() if key.startswith("HF_")}
+    there = Path(__file__).with_name("tell_poses.py")
+    told = run(tmp_path / "packages", there, NAME, str(frame), variables=variables | {"HOME": str(tmp_path)})
+    told = json.loads(told)
+    assert told["others"] == []
+    np.testing.assert_allclose(told["T_world_implant"], expected, atol=1e-5)
+    for implant, T in zip(told["pipeline"], expected, strict=True):
+        np.testing.assert_allclose(implant["translation_mm"], T[:3, 3], atol=1e-5)
+    assert [implant["component"] for implant in told["pipeline"]] == ["femur", "tibia"]
+    assert [implant["anatomy_id"] for implant in told["pipeline"]] == np.load(frame)["anatomy_id"].tolist()
+
+    # With this package, and without saying that its code is trusted.
+    script = f"import veriserum_hf as vs; vs.VeriserumPoseModel.from_pretrained({NAME!r}).save_pretrained('again')"
+    environment = hub.environment(tmp_path / "third") | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    np.testing.assert_array_equal(poses_of(load_model(str(tmp_path / "again")), row), expected)
+
+    everything = [pushed.stdout.encode(), pushed.stderr.encode(), *published(hub).values()]
+    everything += [path.read_bytes() for where in (run_folder, hub.folder) for path in files_below(where)]
+    assert not [content for content in everything if TOKEN.encode() in content]
+
+
+def files_below(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_weights_are_safetensors_and_all_else_is_text(online, run_folder):
+    push_model(run_folder, NAME)
+    contents = {path.relative_to(run_folder).as_posix(): path.read_bytes() for path in files_below(run_folder)}
+    assert any(name.startswith("checkpoints/step_000002/") for name in contents)
+    for where in (contents, published(online)):
+        assert "model.safetensors" in where
+        for name, content in where.items():
+            if name.endswith(".safetensors"):
+                continue
+            assert "\0" not in content.decode("utf-8"), name
+    for path in run_folder.rglob("*.safetensors"):
+        with safe_open(path, framework="pt") as weights:
+            assert weights.keys()
+
+
+def test_no_code_reads_or_writes_a_pickle():
+    names = {"pickle", "cPickle", "dill", "cloudpickle", "joblib"}
+    for path in [*(ROOT / "veriserum_hf").rglob("*.py"), *(ROOT / "training").rglob("*.py")]:
+        text = path.read_text()
+        words = [token.string for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+        used = names & {word for before, word in pairwise(words) if before in ("import", "from")}
+        assert not used, path
+        assert "torch.load(" not in text and "torch.save(" not in text, path
+
+
+def test_the_card_says_what_the_run_left_behind(online, run_folder, dataset, evaluation):
+    push_model(run_folder, NAME, evaluation=evaluation)
+    files = published(online)
+    card = ModelCard(files["README.md"].decode())
+    card.validate()
+    assert isinstance(card.data, ModelCardData) and card.data.license == "other"
+    document = json.loads(evaluation.read_text())
+    found = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert found["mtre_mm_median"] == document["overall"]["mtre_mm"]["median"]
+    assert found["success_1mm_1deg"] == document["overall"]["success_1mm_1deg"]["share"]
+    assert {(result.dataset_name, result.dataset_split) for result in card.data.eval_results} == {
+        ("OUT (calibrated)", "test")
+    }
+    low, high = document["overall"]["rotation_deg"]["median_interval_95"]
+    assert f"[{low:.0f}, {high:.0f}]" in card.text
+    fingerprint = json.loads((dataset / "conversion.json").read_text())["archive"]["fingerprint"]
+    assert f"`OUT`, a local folder, configuration `calibrated`; revision `archive {fingerprint}`" in card.text
+    assert "Base model: none; a `resnet` from scratch" in card.text
+    assert "**A research tool, not a medical device.**" in card.text
+    assert "max_train_steps: 2" in card.text and "femur 1, " in card.text
+    assert f'from_pretrained("{NAME}", trust_remote_code=True)' in card.text
+    assert json.loads(files["evaluation.json"])["evaluated"]["model"] == NAME
+    assert not [name for name, content in files.items() if str(run_folder.parent).encode() in content]
+    assert not [name for name, content in files.items() if str(dataset.parent).encode() in content]
+
+
+def test_without_an_evaluation_the_card_shows_the_validation_split_and_says_so(online, run_folder):
+    push_model(run_folder, NAME)
+    card = ModelCard(published(online)["README.md"].decode())
+    assert "On the validation split, by which this checkpoint was chosen" in card.text
+    best = json.loads((run_folder / "metrics.json").read_text())["validation"]
+    results = card.data.eval_results
+    assert {result.dataset_split for result in results} == {"validation"}
+    assert {result.metric_type: result.metric_value for result in results}["rotation_deg_median"] == (
+        best["rotation_deg"]["median"]
+    )
+
+
+def test_a_second_push_uploads_nothing_and_a_dry_run_changes_nothing(online, run_folder):
+    planned = push_model(run_folder, NAME, dry_run=True)
+    assert online.repository(NAME, "models") is None
+    first = push_model(run_folder, NAME)
+    assert first.uploaded == planned.uploaded and "modeling_veriserum.py" in first.uploaded
+    repository = online.repository(NAME, "models")
+    assert repository.private and repository.tags == {"1.0.0": repository.head.id}
+    before = len(online.requests())
+    again = push_model(run_folder, NAME)
+    assert again.uploaded == [] and again.already_there == [*sorted(set(first.uploaded) - {"README.md"}), "README.md"]
+    assert not [one for one in online.requests()[before:] if one["method"] == "PUT" or "/commit/" in str(one["path"])]
+
+
+def test_a_changed_model_needs_another_version(online, run_folder, evaluation):
+    push_model(run_folder, NAME)
+    with pytest.raises(
+        HubError, match=r"version 1\.0\.0 already, with other content: evaluation\.json, README\.md\."
+    ):
+        push_model(run_folder, NAME, evaluation=evaluation)
+    push_model(run_folder, NAME, evaluation=evaluation, version="1.1.0")
+    assert set(online.repository(NAME, "models").tags) == {"1.0.0", "1.1.0"}
+
+
+def test_public_weights_of_measured_images_need_their_licence_acknowledged(online, run_folder):
+    with pytest.raises(HubError) as raised:
+        push_model(run_folder, NAME, public=True)
+    assert str(raised.value) == (
+        'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich): '
+        "acknowledge that with --accept-data-licence to publish it, or leave --public off"
+    )
+    assert online.repository(NAME, "models") is None
+    push_model(run_folder, NAME, public=True, accept_data_licence=True)
+    assert not online.repository(NAME, "models").private
+
+
+def test_weights_of_simulated_images_are_free_and_the_card_says_so(online, run_folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    settings = yaml.safe_load((run_folder / "training.yaml").read_text())
+    on_the_fly = settings | {"data": "simulated:on-the-fly", "dataset": None, "backbone": "facebook/convnextv2-tiny"}
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(on_the_fly))
+    push_model(tmp_path, NAME, public=True)
+    card = ModelCard(published(online)["README.md"].decode())
+    assert card.data.license == "mit" and "synthetic" in card.data.tags
+    assert card.data.base_model == "facebook/convnextv2-tiny" and card.data.eval_results is None
+    assert "Trained on frames that were simulated while it trained." in card.text and "Not measured." in card.text
+    assert "- It was trained on made-up images" in card.text
+
+
+def test_a_data_set_is_recorded_with_its_commit_and_a_folder_with_its_archive(online, dataset, tmp_path):
+    pushed = push_dataset(dataset, "my-lab/veriserum")
+    assert data_record("my-lab/veriserum") == {
+        "name": "my-lab/veriserum",
+        "on_hub": True,
+        "revision": pushed.revision,
+        "simulated": False,
+    }
+    assert data_record(str(dataset))["revision"].startswith("archive ")
+    unknown = {"name": "elsewhere", "on_hub": False, "revision": None, "simulated": False}
+    assert data_record(str(tmp_path / "elsewhere")) == unknown
+    assert data_record("my-lab/nothing")["revision"] is None
+    assert data_record(None) is None
+
+
+def test_names_of_places_on_the_machine_that_trained_stay_there(online, run_folder, tmp_path):
+    for name in ("model.safetensors", "training.yaml"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    config = json.loads((run_folder / "config.json").read_text())
+    config["backbone_config"]["_name_or_path"] = "/home/somebody/secret/backbone"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = yaml.safe_load((run_folder / "training.yaml").read_text())
+    private = {"backbone": "/home/somebody/secret/backbone", "dataset": "/home/somebody/secret/OUT"}
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(settings | private))
+    push_model(tmp_path, NAME)
+    files = published(online)
+    assert not [name for name, content in files.items() if b"somebody" in content or b"secret" in content]
+    assert "Base model: a `resnet` from backbone" in files["README.md"].decode()
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (
+            "training.yaml",
+            "has no training.yaml: expected the output folder of a finished training. Nothing",
+        ),
+        ("model.safetensors", "has no model.safetensors: expected the output folder of a finished training"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_refused(online, run_folder, tmp_path, missing, message):
+    for name in {"config.json", "model.safetensors", "training.yaml"} - {missing}:
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    with pytest.raises(HubError, match=message):
+        push_model(tmp_path, NAME)
+    assert online.repository(NAME, "models") is None
+
+
+def test_weights_that_are_no_safetensors_and_evaluations_of_other_runs_are_refused(
+    online, run_folder, evaluation, tmp_path
+):
+    for name in ("config.json", "training.yaml"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\x80\x04K\x01.")
+    with pytest.raises(HubError, match=r"holds no weights in safetensors: .*\. Nothing was pushed"):
+        push_model(tmp_path, NAME)
+    (tmp_path / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes())
+    with pytest.raises(HubError, match=r"is the evaluation of .*RUN, not of .*: evaluate this run, or give its own"):
+        push_model(tmp_path, NAME, evaluation=evaluation)
+    with pytest.raises(HubError, match=r"is no evaluation: expected the evaluation\.json that training/evaluate\.py"):
+        push_model(run_folder, NAME, evaluation=run_folder / "metrics.json")
+    assert online.repository(NAME, "models") is None
+
+
+def test_a_training_pushes_its_run(trained, running_hub):
+    done, folder, repository, files = trained
+    assert f"pushed to {running_hub.url}/{NAME}" in done.stderr
+    assert TOKEN not in done.stderr + done.stdout
+    assert files["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+    assert repository.private and repository.tags == {"1.0.0": repository.head.id}
+
+
+def test_a_training_whose_push_is_refused_says_that_the_run_is_kept(online, run_folder):
+    spec = spec_from_file_location("train", ROOT / "training" / "train.py")
+    script = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    online.fail(refuse_token=True)
+    with pytest.raises(TrainingError, match=r"does not accept the token \(401") as raised:
+        script.push(run_folder, NAME)
+    assert str(raised.value).endswith(
+        f"The run is complete in {run_folder}; push it with `veriserum push-model {run_folder} {NAME}`"
+    )
+    assert TOKEN not in str(raised.value)

@@ -1,0 +1,1 @@
+"""Publish data sets and checkpoints on the Hugging Face hub."""

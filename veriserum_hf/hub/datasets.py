@@ -1,0 +1,142 @@
+"""``veriserum push-dataset``: a converted folder to a data set on the hub."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import DatasetCard
+
+from veriserum_hf.archive.problems import listed
+from veriserum_hf.dataset.builder import VERSION
+from veriserum_hf.dataset.card import NAME_TO_FILL_IN
+from veriserum_hf.errors import HubError
+from veriserum_hf.hub.push import CARD, Pushed, push_folder
+
+_RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
+
+
+@dataclass(frozen=True)
+class ConvertedFolder:
+    """A folder that `veriserum_hf.dataset.export.export` made, looked at for a push.
+
+    Attributes
+    ----------
+    path : of the folder.
+    simulated : whether its archive was made up.
+    files : what the conversion wrote, relative to the folder, shards first and the card last.
+    others : what lies there besides, such as notes; it is not pushed.
+
+    """
+
+    path: Path
+    simulated: bool
+    files: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+    @classmethod
+    def open(cls, folder: Path) -> "ConvertedFolder":
+        """Look at a folder, and whether all shards are there that its card tells of.
+
+        Raises
+        ------
+        HubError
+            If it is no finished conversion, or has lost or changed a shard since.
+
+        """
+        missing = [name for name in (*_RECORDS, CARD) if not (folder / name).is_file()]
+        if missing:
+            raise HubError(
+                f"{folder} has no {' and no '.join(missing)}: expected a folder that `veriserum convert` made. "
+                "Nothing was pushed"
+            )
+        try:
+            simulated = json.loads((folder / _RECORDS[0]).read_text(encoding="utf-8"))["archive"]["simulated"]
+            shards = _shards(folder)
+        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise HubError(
+                f"{folder}: {_RECORDS[0]} or {CARD} is not as `veriserum convert` wrote it ({error!r}). Convert "
+                "again; nothing was pushed"
+            ) from error
+        files = (*shards, *map(Path, _RECORDS), Path(CARD))
+        every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        return cls(folder, simulated is True, files, tuple(path for path in every if path not in files))
+
+    def card(self, repo_id: str) -> str:
+        """Text of the card, with the name that the data set is loaded by."""
+        return (self.path / CARD).read_text(encoding="utf-8").replace(NAME_TO_FILL_IN, repo_id)
+
+
+def push_dataset(
+    folder: Path,
+    repo_id: str,
+    *,
+    version: str = VERSION,
+    public: bool = False,
+    accept_data_licence: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pushed:
+    """Push a converted folder, or go on with a push that was interrupted.
+
+    Parameters
+    ----------
+    folder : that `veriserum convert` made.
+    repo_id : ``ORG/NAME``; made, private, if it is not there.
+    version : becomes a tag, which ``load_dataset(..., revision=version)`` takes.
+    public : make it public when all is there.
+    accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, but for
+        simulated frames, which are under no such terms.
+    dry_run : only look.
+    progress : called with the number of files that are there and of all.
+
+    Raises
+    ------
+    HubError
+        If the folder is no finished conversion, it may not be made public, or as `push_folder` raises it.
+
+    """
+    converted = ConvertedFolder.open(folder)
+    if public and not converted.simulated and not accept_data_licence:
+        raise HubError(
+            'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy is up '
+            f"to the holder of the rights. If you may: --public --accept-data-licence. Without --public, {repo_id} "
+            "is private. Nothing was pushed"
+        )
+    return push_folder(
+        folder,
+        repo_id,
+        repo_type="dataset",
+        files=converted.files,
+        version=version,
+        card=converted.card(repo_id),
+        public=public,
+        dry_run=dry_run,
+        progress=progress,
+    )
+
+
+def _shards(folder: Path) -> list[Path]:
+    """Shards that the card's configurations name, all of them."""
+    data = DatasetCard.load(folder / CARD).data.to_dict()
+    infos = data["dataset_info"]
+    infos = infos if isinstance(infos, list) else [infos]  # which is how one configuration stands there
+    sizes = {info["config_name"]: info["download_size"] for info in infos}
+    shards: list[Path] = []
+    for config in data["configs"]:
+        name = config["config_name"]
+        found = [file for files in config["data_files"] for file in sorted(folder.glob(files["path"]))]
+        size = sum(file.stat().st_size for file in found)
+        if size != sizes[name]:
+            raise HubError(
+                f"{folder}: the {len(found)} shards of {name} hold {size:,} bytes; expected {sizes[name]:,}, as "
+                f"{CARD} says. Convert again; nothing was pushed"
+            )
+        shards += [file.relative_to(folder) for file in found]
+    return shards
+
+
+def what_stays(converted: ConvertedFolder) -> str:
+    """A line on what is not pushed, empty where that is nothing."""
+    return f"not pushed, as the conversion did not write it: {listed(converted.others)}" if converted.others else ""

@@ -1,0 +1,175 @@
+"""The model card: filled from what a run has left behind, and from nothing else."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+from veriserum_hf.evaluation.tables import accuracy_table, summary_table
+from veriserum_hf.hub.provenance import is_hub_name
+
+TEMPLATE = Path(__file__).with_name("model_card_template.md")
+_TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
+_METRICS = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
+_QUANTILES = {"median": "Median", "p95": "95 % quantile of"}
+_SHARES = {"success_1mm_1deg": "Share within 1 mm and 1 deg", "success_2mm_2deg": "Share within 2 mm and 2 deg"}
+_MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
+(ETH Zurich), and they hold points of the implants' surfaces: they are given under the same terms. The code in this
+repository is under the MIT licence."""
+_SIMULATED_LICENCE = "The weights come from made-up images; they and the code are under the MIT licence."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a training run.
+
+    Attributes
+    ----------
+    settings : training.yaml as it is published.
+    config : config.json of the model.
+    parameters : numbers that were learned.
+    data : of `veriserum_hf.hub.provenance.data_record`; None where no data set was used.
+    validation : the best checkpoint's figures on the validation split, a group of a summary; None without one.
+    evaluation : an evaluation.json as it is published; None where there is none.
+
+    """
+
+    settings: Mapping[str, Any]
+    config: Mapping[str, Any]
+    parameters: int
+    data: Mapping[str, Any] | None
+    validation: Mapping[str, Any] | None
+    evaluation: Mapping[str, Any] | None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether nothing that was measured has gone into the weights, not even an implant's shape."""
+        return self.data is None or bool(self.data["simulated"])
+
+    @property
+    def on_the_fly(self) -> bool:
+        """Whether training frames were simulated while it trained."""
+        return bool(self.settings.get("data", "dataset") != "dataset")
+
+
+def model_card(run: Run, repo_id: str) -> str:
+    """Text of the README.md of a model repository."""
+    backbone = run.settings.get("backbone")
+    base_model = backbone if backbone and is_hub_name(backbone) else None
+    data = ModelCardData(
+        model_name=repo_id.split("/")[-1],
+        license="mit" if run.simulated else "other",
+        license_name=None if run.simulated else "in-copyright-non-commercial-use-permitted",
+        license_link=None if run.simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
+        library_name="transformers",
+        base_model=base_model,
+        datasets=[run.data["name"]] if run.data and run.data["on_hub"] else None,
+        tags=_TAGS + ["synthetic"] * run.simulated,
+        metrics=list(_METRICS),
+        eval_results=list(_results(run)) or None,
+    )
+    body = TEMPLATE.read_text(encoding="utf-8").format(
+        title=repo_id.split("/")[-1],
+        repo_id=repo_id,
+        trained=_trained(run),
+        planes=" and ".join(f"`image_{plane}`" for plane in run.config["planes"]),
+        image_size=run.config["image_size"],
+        head=run.config["head"],
+        confidence="`confidence` is its own estimate of the probability that the pose is within 2 mm and 2 degrees."
+        if run.config["head"] == "spatial"
+        else "This head states no confidence.",
+        anatomies=", ".join(f"{one['component']} {one['id']}" for one in run.config["anatomies"]) or "none",
+        accuracy=_accuracy(run),
+        base_model=f"[{base_model}](https://huggingface.co/{base_model})" if base_model else _backbone(run),
+        data=_data(run),
+        parameters=f"{run.parameters:,}",
+        settings=yaml.safe_dump(dict(run.settings), sort_keys=False).strip(),
+        data_limit="\n- It was trained on made-up images: on measured ones it is less accurate than the table says."
+        if run.simulated or run.on_the_fly
+        else "",
+        licence=_SIMULATED_LICENCE if run.simulated else _MEASURED_LICENCE,
+    )
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def _results(run: Run) -> Iterator[EvalResult]:
+    """Figures for the hub's index: of the evaluation, else of the validation split."""
+    if run.evaluation:
+        about, group = run.evaluation["evaluated"], run.evaluation["overall"]
+        name, config, split = about["dataset"], about["config"], about["split"]
+    elif run.validation and run.data:
+        name, config, group = run.data["name"], run.settings["dataset_config_name"], run.validation
+        split = "validation"
+    else:
+        return
+    figures = {
+        f"{metric}_{quantile}": (f"{words} {what}", group[metric][quantile])
+        for metric, what in _METRICS.items()
+        for quantile, words in _QUANTILES.items()
+    } | {name: (what, group[name]["share"]) for name, what in _SHARES.items()}
+    revision = run.data["revision"] if run.data and run.data["on_hub"] and run.data["name"] == name else None
+    for metric, (what, value) in figures.items():
+        if value is not None:  # infinite
+            yield EvalResult(
+                task_type="pose-estimation",
+                task_name="Dual-plane pose estimation",
+                dataset_type=name,
+                dataset_name=f"{name} ({config})",
+                dataset_config=config,
+                dataset_split=split,
+                dataset_revision=revision,
+                metric_type=metric,
+                metric_name=what,
+                metric_value=value,
+            )
+
+
+def _trained(run: Run) -> str:
+    if run.on_the_fly:
+        return "Trained on frames that were simulated while it trained."
+    name = run.data["name"] if run.data else ""
+    return f"Trained on simulated frames, `{name}`." if run.simulated else f"Trained on `{name}`."
+
+
+def _backbone(run: Run) -> str:
+    kind = run.config["backbone_config"]["model_type"]
+    return (
+        f"a `{kind}` from {run.settings['backbone']}"
+        if run.settings.get("backbone")
+        else f"none; a `{kind}` from scratch"
+    )
+
+
+def _data(run: Run) -> str:
+    """Data set and revision, in one sentence."""
+    parts = ["frames simulated while it trained"] if run.on_the_fly else []
+    if run.data:
+        name = run.data["name"]
+        shown = (
+            f"[{name}](https://huggingface.co/datasets/{name})" if run.data["on_hub"] else f"`{name}`, a local folder"
+        )
+        made_up = ", simulated" if run.data["simulated"] else ""
+        use = " for validation and the implants' shapes" if run.on_the_fly else ""
+        revision = f"revision `{run.data['revision']}`" if run.data["revision"] else "its revision was not recorded"
+        parts.append(f"{shown}{made_up}, configuration `{run.settings['dataset_config_name']}`{use}; {revision}")
+    return "; ".join(parts)
+
+
+def _accuracy(run: Run) -> str:
+    if run.evaluation:
+        about = run.evaluation["evaluated"]
+        heading = (
+            f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, seeing "
+            f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
+        )
+        return f"{heading}\n\n{summary_table(run.evaluation).strip()}"
+    if run.validation:
+        heading = (
+            "On the validation split, by which this checkpoint was chosen: figures on frames that played no part are "
+            "worse."
+        )
+        return f"{heading}\n\n{accuracy_table({'validation': run.validation})}"
+    return "Not measured."

@@ -1,0 +1,206 @@
+"""Publish a training run: the weights with their own code, what they were trained with, and a card about all that."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from veriserum_hf.errors import HubError
+from veriserum_hf.hub.provenance import data_record, public_name
+from veriserum_hf.hub.push import CARD, Pushed, push_folder
+
+try:
+    import yaml
+    from safetensors import SafetensorError, safe_open
+
+    from veriserum_hf.evaluation.inputs import load_model
+    from veriserum_hf.hub.model_card import Run, model_card
+    from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
+    from veriserum_hf.modeling.pipeline_veriserum import TASK
+except ImportError as error:
+    raise ImportError('publishing a model needs torch: pip install "veriserum-hf[train]"') from error
+
+VERSION = "1.0.0"  # of a model whose version is not given
+EVALUATION = "evaluation.json"
+WEIGHTS = "model.safetensors"
+_CODE = Path(__file__).parents[1] / "modeling"
+_MODEL_CODE = {
+    "AutoConfig": "configuration_veriserum.VeriserumPoseConfig",
+    "AutoModel": "modeling_veriserum.VeriserumPoseModel",
+}
+_PROCESSOR_CODE = {"AutoImageProcessor": "image_processing_veriserum.VeriserumImageProcessor"}
+_PIPELINE_CODE = {
+    TASK: {"impl": "pipeline_veriserum.DualPlanePosePipeline", "pt": ["AutoModel"], "type": "image"},
+}
+# Of the machine that trained, or where and when it stopped: nobody else can use them.
+_PRIVATE_SETTINGS = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "report_to")
+
+
+def push_model(
+    run: Path,
+    repo_id: str,
+    *,
+    evaluation: Path | None = None,
+    version: str = VERSION,
+    public: bool = False,
+    accept_data_licence: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pushed:
+    """Push the best checkpoint of a run, or go on with a push that was interrupted.
+
+    Parameters
+    ----------
+    run : output folder of a training.
+    repo_id : ``ORG/NAME``.
+    evaluation : evaluation.json for the card, or the folder of a report that holds one; that of the run's own folder
+        if not given and there.
+    version : becomes a tag.
+    public : make the repository public.
+    accept_data_licence : whether the terms of the images that it was trained on are acknowledged.
+    dry_run : only look; nothing is made or changed on the hub.
+    progress : called with the number of files that are there and of all.
+
+    Raises
+    ------
+    HubError
+        If the folder holds no whole run, a licence has to be acknowledged, or as `push_folder` does.
+    TrainingError
+        If its weights cannot be loaded.
+
+    """
+    with tempfile.TemporaryDirectory(prefix="veriserum-push-") as folder:
+        made = checkpoint(run, Path(folder), repo_id, evaluation)
+        if public and not (made.simulated or accept_data_licence):
+            raise HubError(
+                'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH '
+                "Zurich): acknowledge that with --accept-data-licence to publish it, or leave --public off"
+            )
+        # The card is not among them: it goes last.
+        files = sorted(path.relative_to(folder) for path in Path(folder).iterdir() if path.name != CARD)
+        return push_folder(
+            Path(folder),
+            repo_id,
+            repo_type="model",
+            files=[*files, Path(CARD)],
+            version=version,
+            public=public,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+
+def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = None) -> Run:
+    """Put what is published of a run into an empty folder; the weights are linked to, not copied.
+
+    Parameters and errors are those of `push_model`.
+    """
+    _check_weights(run)
+    model = load_model(str(run))
+    settings = _settings(run)
+    metrics = _read_json(run / "metrics.json", {})
+    found = _evaluation(run, evaluation, repo_id)
+    known = Run(
+        settings=settings,
+        config=model.config.to_dict(),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        data=_data(run, metrics),
+        validation=metrics.get("validation"),
+        evaluation=found,
+    )
+    config = _read_json(run / "config.json", {})
+    backbone = config["backbone_config"]
+    backbone["_name_or_path"] = public_name(backbone.get("_name_or_path") or "")
+    _write_json(folder / "config.json", config | {"auto_map": _MODEL_CODE, "custom_pipelines": _PIPELINE_CODE})
+    processor = VeriserumImageProcessor(size=model.config.image_size).to_dict()
+    _write_json(folder / "preprocessor_config.json", processor | {"auto_map": _PROCESSOR_CODE})
+    for source in _CODE.glob("*_veriserum.py"):
+        shutil.copyfile(source, folder / source.name)
+    (folder / WEIGHTS).symlink_to((run / WEIGHTS).resolve())
+    (folder / "training.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    if metrics:
+        _write_json(folder / "metrics.json", metrics)
+    if found:
+        _write_json(folder / EVALUATION, found)
+    (folder / CARD).write_text(model_card(known, repo_id), encoding="utf-8")
+    return known
+
+
+def _check_weights(run: Path) -> None:
+    missing = [name for name in ("config.json", WEIGHTS, "training.yaml") if not (run / name).is_file()]
+    if missing:
+        raise HubError(
+            f"{run} has no {' and no '.join(missing)}: expected the output folder of a finished training. Nothing "
+            "was pushed"
+        )
+    try:
+        with safe_open(run / WEIGHTS, framework="pt"):
+            pass
+    except SafetensorError as error:
+        raise HubError(f"{run / WEIGHTS} holds no weights in safetensors: {error}. Nothing was pushed") from error
+
+
+def _yaml(run: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load((run / "training.yaml").read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise HubError(f"cannot read {run / 'training.yaml'}: {error}") from error
+    if not isinstance(found, dict):
+        raise HubError(f"{run / 'training.yaml'} holds no settings: expected the file that the training wrote")
+    return found
+
+
+def _settings(run: Path) -> dict[str, Any]:
+    """What the run was trained with, without what names places on the machine that trained it."""
+    found = _yaml(run)
+    kept = {name: value for name, value in found.items() if value is not None and name not in _PRIVATE_SETTINGS}
+    for name in ("dataset", "backbone"):
+        if name in kept:
+            kept[name] = public_name(kept[name])
+    return kept
+
+
+def _data(run: Path, metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """What the run has kept of its data set; of a run that kept nothing, what can be told now."""
+    if "data" in metrics:
+        kept: dict[str, Any] | None = metrics["data"]
+        return kept
+    record = data_record(_yaml(run).get("dataset"))
+    # A folder is what it was when the run was made; what the hub has now, the run may never have seen.
+    return record | {"revision": None} if record and record["on_hub"] else record
+
+
+def _evaluation(run: Path, path: Path | None, repo_id: str) -> dict[str, Any] | None:
+    """An evaluation of this run, with names in it that mean something elsewhere."""
+    if path is None and not (run / EVALUATION).is_file():
+        return None
+    file = path or run
+    file = file / EVALUATION if file.is_dir() else file
+    found = _read_json(file, None)
+    if not isinstance(found, dict) or not {"overall", "by_implant", "evaluated"} <= found.keys():
+        raise HubError(
+            f"{file} is no evaluation: expected the {EVALUATION} that training/evaluate.py --output_dir writes"
+        )
+    about = found["evaluated"]
+    if Path(about["model"]).is_dir() and not Path(about["model"]).samefile(run):
+        raise HubError(
+            f"{file} is the evaluation of {about['model']}, not of {run}: evaluate this run, or give its own "
+            "evaluation"
+        )
+    return found | {"evaluated": about | {"model": repo_id, "dataset": public_name(about["dataset"])}}
+
+
+def _read_json(path: Path, default: Any) -> Any:
+    """Content of a JSON file, or the default where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError) as error:
+        raise HubError(f"cannot read {path}: {error}") from error
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,247 @@
+"""Push a folder to a repository of the hub, so that it can be interrupted and is never half-published.
+
+Files go up in commits of bounded size, each on top of the state that was looked at, and what is there already is left
+alone: an interrupted push goes on where it stopped. The card goes last, in the last commit; then the version becomes
+a tag, and only then a repository that is to be public becomes so.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import yaml
+from huggingface_hub import RepoCard
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+
+from veriserum_hf.archive.problems import listed
+from veriserum_hf.errors import HubError
+from veriserum_hf.hub.connection import Connection, RepoType, connect
+from veriserum_hf.hub.contents import FileToPush, State, look
+
+CARD = "README.md"
+_MOST_FILES_OF_COMMIT = 50
+_MOST_BYTES_OF_COMMIT = 2_000_000_000
+_MADE_BY_THE_HUB = {".gitattributes"}
+_GONE = "{url} was there a moment ago and is gone. Run the same command again."
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did, or with ``dry_run`` would do.
+
+    Attributes
+    ----------
+    repo_id : ``ORG/NAME``.
+    url : of the repository's page.
+    revision : commit that the version's tag is on; empty after a dry run that found something to upload.
+    uploaded : paths that were not there, or were other files.
+    already_there : paths that were there with the same content.
+
+    """
+
+    repo_id: str
+    url: str
+    revision: str
+    uploaded: list[str]
+    already_there: list[str]
+
+
+def push_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    repo_type: RepoType,
+    files: Sequence[Path],
+    version: str,
+    card: str | None = None,
+    public: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pushed:
+    """Push files of a folder, or go on with a push that was interrupted.
+
+    Parameters
+    ----------
+    folder : that the files are in.
+    repo_id : ``ORG/NAME``; made, private, if it is not there.
+    repo_type : ``dataset`` or ``model``.
+    files : relative to the folder, in the order of upload; the card goes last wherever it stands.
+    version : becomes a tag.
+    card : text of the card, where it is not the folder's README.md.
+    public : make the repository public when all is there.
+    dry_run : only look; nothing is made or changed on the hub.
+    progress : called with the number of files that are there and of all.
+
+    Raises
+    ------
+    HubError
+        If there is no token, the hub does not accept it, the name is none, the repository holds anything else, the
+        version is taken by other content, or the connection fails for long.
+
+    """
+    to_push = _to_push(folder, files, card)
+    hub = connect(repo_id, repo_type)
+    hub.patiently(partial(_validate, to_push[-1].source, repo_type), "checking the card of")
+    state = hub.patiently(partial(look, hub, "main"), "reading")
+    if state is not None:
+        _check(hub, state, to_push, public)
+        if version in state.tags:
+            return _finished(hub, state, to_push, version, public, dry_run)
+    todo = [file.path for file in (to_push if state is None else state.missing(to_push))]
+    already_there = [file.path for file in to_push if file.path not in todo]
+    if dry_run:
+        return Pushed(repo_id, hub.url, "", todo, already_there)
+    with _quietly():
+        if state is None:
+            create = partial(hub.api.create_repo, repo_id, repo_type=repo_type, private=True, exist_ok=True)
+            hub.patiently(create, "making")
+        push = partial(_push_some, hub, to_push, version, public)
+        while left := hub.patiently(push, "uploading to"):
+            if progress:
+                progress(len(to_push) - left, len(to_push))
+    if progress:
+        progress(len(to_push), len(to_push))
+    revision = hub.patiently(partial(_tag, hub, to_push, version), "tagging")
+    _publish(hub, public)
+    return Pushed(repo_id, hub.url, revision, todo, already_there)
+
+
+def _to_push(folder: Path, files: Sequence[Path], card: str | None) -> list[FileToPush]:
+    """Files in the order of upload."""
+    names = [PurePosixPath(path).as_posix() for path in files]
+    others = [name for name in dict.fromkeys(names) if name != CARD]
+    read = [folder / name for name in (*others, *([CARD] if card is None else []))]
+    unread = [path.relative_to(folder) for path in read if not (path.is_file() and os.access(path, os.R_OK))]
+    if unread:
+        raise HubError(f"{folder} has no {listed(unread, 5)} that can be read; nothing was pushed")
+    return [
+        *(FileToPush(name, folder / name) for name in others),
+        FileToPush(CARD, folder / CARD if card is None else card.encode()),
+    ]
+
+
+def _validate(card: Path | bytes, repo_type: RepoType) -> None:
+    """Refuse a card that the hub would refuse, before anything is uploaded."""
+    try:
+        text = (card if isinstance(card, bytes) else card.read_bytes()).decode()
+        RepoCard(text).validate(repo_type=repo_type)
+    except (ValueError, yaml.YAMLError) as error:
+        raise HubError(
+            f"{CARD} is not as the hub expects it: {_complaints(str(error))}. Nothing was pushed"
+        ) from None
+
+
+def _complaints(answer: str) -> str:
+    """Messages of the hub's answer about a card, which may be plain text."""
+    try:
+        return "; ".join(problem["message"] for problem in json.loads(answer)["errors"])
+    except (ValueError, KeyError, TypeError):
+        return answer.strip()
+
+
+def _check(hub: Connection, state: State, files: Sequence[FileToPush], public: bool) -> None:
+    """Refuse a repository that holds anything but an earlier push."""
+    if not state.private and not public:
+        raise HubError(f"{hub.url} is public. Say so with --public, or make it private there; nothing was changed")
+    others = sorted(state.files.keys() - {file.path for file in files} - _MADE_BY_THE_HUB)
+    if others:
+        raise HubError(
+            f"{hub.url} holds what is not of this push: {listed(others, 5)}. Nothing was changed: choose another "
+            "name, or remove them there."
+        )
+    if state.tags:  # an earlier version, which this one may differ from
+        return
+    # Without one, an interrupted push of the same content is all that may be there: each of its files is the same.
+    different = [file.path for file in state.missing(files) if file.path in state.files]
+    if different:
+        raise HubError(
+            f"{hub.url} holds other content under the same names: {listed(different, 5)}. Nothing was changed: "
+            "choose another name, or remove them there."
+        )
+
+
+def _finished(
+    hub: Connection, state: State, files: Sequence[FileToPush], version: str, public: bool, dry_run: bool
+) -> Pushed:
+    """Return the result of the same push where it is there already."""
+    commit = state.tags[version]
+    tagged = state if commit == state.commit else hub.patiently(partial(look, hub, commit), "reading")
+    if tagged is None:
+        raise HubError(_GONE.format(url=hub.url))
+    if different := [file.path for file in tagged.missing(files)]:
+        raise HubError(
+            f"{hub.url} has a version {version} already, with other content: {listed(different, 5)}. Nothing was "
+            "changed: give another version, or delete that tag there."
+        )
+    if not dry_run:
+        _publish(hub, public)
+    return Pushed(hub.repo_id, hub.url, commit, [], [file.path for file in files])
+
+
+def _push_some(hub: Connection, files: Sequence[FileToPush], version: str, public: bool) -> int:
+    """Upload the next files in one commit; return how many were missing before, 0 if all are there.
+
+    Each call looks first: a commit whose answer was lost is not made twice.
+    """
+    state = look(hub, "main")
+    if state is None:
+        raise HubError(_GONE.format(url=hub.url))
+    _check(hub, state, files, public)
+    missing = state.missing(files)
+    if missing:
+        batch = _first_batch(missing)
+        hub.api.create_commit(
+            hub.repo_id,
+            [file.addition() for file in batch],
+            commit_message=f"{version}: {len(files) - len(missing) + len(batch)} of {len(files)} files",
+            repo_type=hub.repo_type,
+            parent_commit=state.commit,
+        )
+    return len(missing)
+
+
+def _first_batch(files: Sequence[FileToPush]) -> list[FileToPush]:
+    """Return as many of the first files as one commit takes, one at least."""
+    batch, size = [files[0]], files[0].size
+    for file in files[1:_MOST_FILES_OF_COMMIT]:
+        size += file.size
+        if size > _MOST_BYTES_OF_COMMIT:
+            break
+        batch.append(file)
+    return batch
+
+
+def _tag(hub: Connection, files: Sequence[FileToPush], version: str) -> str:
+    """Tag the head, which holds every file; return its commit."""
+    state = look(hub, "main")
+    if state is None or state.missing(files):
+        raise HubError(f"{hub.url} was changed by somebody else just now. Run the same command again.")
+    if version not in state.tags:
+        hub.api.create_tag(hub.repo_id, tag=version, revision=state.commit, repo_type=hub.repo_type)
+    return state.tags.get(version, state.commit)
+
+
+def _publish(hub: Connection, public: bool) -> None:
+    """Make a repository that holds everything public, if it is to be."""
+    if public:
+        settings = partial(hub.api.update_repo_settings, hub.repo_id, repo_type=hub.repo_type, private=False)
+        hub.patiently(settings, "publishing")
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep off the terminal what huggingface_hub says by itself: its bars, and retries with signed addresses."""
+    bars, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
+    disable_progress_bars()
+    if verbosity == logging.WARNING:  # else the user has asked for more, or less
+        logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            enable_progress_bars()
