@@ -15,6 +15,8 @@ from rich.table import Table
 from veriserum_hf.archive.audit import AuditReport
 from veriserum_hf.archive.audit import audit as audit_archive
 from veriserum_hf.cli_calibrate import app as calibrate_app
+from veriserum_hf.cli_hub import push_dataset, push_model
+from veriserum_hf.cli_predict import predict
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Encoding, Options, SplitBy
 from veriserum_hf.dataset.shards import Format
@@ -33,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(calibrate_app, name="calibrate")
+app.command("push-dataset")(push_dataset)
+app.command("push-model")(push_model)
+app.command()(predict)
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
 
