@@ -45,8 +45,11 @@ def _setting(with_what: str) -> str:
     )
 
 
-def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path) -> None:
-    """Print every row as it is measured, write the table, and exit with 1 where a figure is missed."""
+def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path, *, before: str = "") -> None:
+    """Print every row as it is measured, write the table, and exit with 1 where a figure is missed.
+
+    ``before`` is written above the table.
+    """
     lines = ["| what | measured | required | |", "|---|---|---|---|"]
     print("\n".join(lines), flush=True)
     verdicts = {True: "met", False: "MISSED", None: "no GPU here"}
@@ -55,6 +58,7 @@ def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path) -> 
         print(lines[-1], flush=True)
     sentence = _setting(with_what)
     print(f"\n{sentence}")
-    path.write_text("\n".join((f"# {title}", "", "Written by `make bench`.", "", *lines, "", sentence, "")))
+    above = [f"# {title}", "", "Written by `make bench`.", "", *([before, ""] if before else [])]
+    path.write_text("\n".join((*above, *lines, "", sentence, "")))
     if "MISSED" in "".join(lines):
         sys.exit(1)
