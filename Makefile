@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
+BENCH_DATA := bench-data
 
-.PHONY: test lint types demo bench clean
+.PHONY: test lint types demo bench bench-accuracy clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,17 +22,24 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-demo: $(INSTALLED)  ## a simulated archive, its audit, the data set, and a picture of one frame, from nothing
+demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, train, push, download, evaluate
 	rm -rf $(DEMO)
-	$(BIN)/veriserum simulate $(DEMO)/archive --trials 12 --frames-per-trial 4
+	$(BIN)/veriserum simulate $(DEMO)/archive --trials 120 --frames-per-trial 6 --size 800
 	$(BIN)/veriserum audit $(DEMO)/archive
 	$(BIN)/veriserum convert $(DEMO)/archive $(DEMO)/dataset
 	$(BIN)/veriserum show $(DEMO)/dataset --output $(DEMO)/frame.png
+	$(BIN)/accelerate launch training/train.py --config training/configs/demo.yaml --dataset $(DEMO)/dataset \
+		--output_dir $(DEMO)/run --max_train_steps 350 --eval_steps 175
+	$(BIN)/python training/evaluate.py --model $(DEMO)/run --dataset $(DEMO)/dataset --output_dir $(DEMO)/run
+	$(BIN)/python -m tests.hub.demo $(DEMO)
 
 bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables beside the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 
+bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an hour on two idle cores
+	$(BIN)/python -m tests.benchmarks.bench_accuracy $(BENCH_DATA)
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(BENCH_DATA)

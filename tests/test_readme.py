@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.loopback import Loopback
 from veriserum_hf.dataset.export import export
 
 README = Path(__file__).parents[1] / "README.md"
@@ -20,14 +21,49 @@ def out(tiny, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def run(out):
+    """What a training of one step leaves."""
+    script, backbone = README.parent / "training" / "train.py", '{"model_type": "resnet", "hidden_sizes": [16, 32], '
+    options = {
+        "dataset": out,
+        "output_dir": out.parent / "RUN",
+        "backbone_config": backbone + '"depths": [1, 1], "embedding_size": 16, "layer_type": "basic"}',
+        "max_train_steps": 1,
+        "batch_size": 2,
+        "crop_size": 64,
+    }
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    subprocess.run([sys.executable, script, *arguments], check=True)
+    return out.parent / "RUN"
+
+
+@pytest.fixture(scope="module")
+def environment(out, run, tmp_path_factory):
+    """Environment of a process that finds ORG's repositories on a hub of this machine."""
+    hub = Loopback(tmp_path_factory.mktemp("hub"))
+    environment = hub.environment(tmp_path_factory.mktemp("home"))
+    veriserum = str(Path(sys.executable).with_name("veriserum"))
+    for command in (
+        ["push-dataset", str(out), "my-lab/veriserum"],
+        ["push-model", str(run), "my-lab/veriserum-pose"],
+    ):
+        subprocess.run([veriserum, *command], env=environment, check=True)
+    yield environment
+    hub.stop()
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0])
-def test_python_block_runs(block, tiny, out, tmp_path, monkeypatch):
-    script = block.replace('"PATH', f'"{tiny.root}').replace('"OUT"', f'"{out}"')
+def test_python_block_runs(block, tiny, out, run, environment, tmp_path):
+    script = block.replace('"PATH', f'"{tiny.root}').replace('"OUT"', f'"{out}"').replace('"RUN"', f'"{run}"')
+    script = script.replace('"ORG/', '"my-lab/')
     (tmp_path / "block.py").write_text(
         'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in script.splitlines())
     )
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    ran = subprocess.run([sys.executable, "block.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    own = environment | {"HF_HOME": str(tmp_path / "cache")}
+    ran = subprocess.run(
+        [sys.executable, "block.py"], cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -37,7 +73,9 @@ def test_the_readme_and_the_card_draw_the_same_rig():
     assert drawing.search(card)[0] == drawing.search(README.read_text())[0]
 
 
-@pytest.mark.parametrize("results", ["RESULTS.md", "RESULTS_SIMULATION.md"])
+@pytest.mark.parametrize(
+    "results", ["RESULTS.md", "RESULTS_SIMULATION.md", "RESULTS_CALIBRATION.md", "RESULTS_ACCURACY.md"]
+)
 def test_the_figures_are_those_of_the_committed_benchmark(results):
     lines = (README.parent / "tests" / "benchmarks" / results).read_text().splitlines()
     rows = [line for line in lines if line.startswith("|")]

@@ -96,7 +96,8 @@ def test_an_interval_contains_the_figure(seed, trials, frames_per_trial):
     group = summary(table, resamples=200)["overall"]
     for metric in METRICS:
         low, high = group[metric]["median_interval_95"]
-        assert low <= group[metric]["median"] <= high
+        rounding = 1e-9 * high  # between two values that are the same but for it
+        assert low - rounding <= group[metric]["median"] <= high + rounding
     for name in ("success_1mm_1deg", "success_2mm_2deg"):
         if interval := group[name]["share_interval_95"]:
             assert interval[0] <= group[name]["share"] <= interval[1]

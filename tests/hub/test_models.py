@@ -36,8 +36,8 @@ SETTINGS = {
     "backbone_config": {
         "model_type": "resnet",
         "layer_type": "basic",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 16],
+        "embedding_size": 16,
+        "hidden_sizes": [16, 32],
         "depths": [1, 1],
     },
     "crop_size": 32,
