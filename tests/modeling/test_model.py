@@ -10,6 +10,7 @@ import torch
 from tests.modeling.frames import SIZE, batch, config, model, without_labels
 from veriserum_hf.geometry.pose import angle_between_deg
 from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.modeling import geometry_veriserum as geometry
 from veriserum_hf.modeling.losses_veriserum import Prediction, pose_losses
 
@@ -94,6 +95,7 @@ def test_gain_and_offset_of_the_images_mean_nothing(head, gain, offset):
 def test_one_plane_will_do_for_a_model_that_was_trained_so(plane):
     made, inputs = model(plane_dropout=0.1), without_labels(batch(3))
     found = told(made, planes_of(inputs, plane))
+    assert list(found.center_px) == [plane]
     assert_rigid(found.T_world_implant)
     # The centre lies on the ray of the plane that was seen.
     camera = inputs[f"camera_{plane}"]
@@ -116,6 +118,13 @@ def test_it_learns_from_any_planes(head, planes):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters() if p.requires_grad)
 
 
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_model_of_two_planes_learns_from_frames_of_one(plane):
+    made = model(plane_dropout=0.1).train()
+    made(**planes_of(batch(), plane)).loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in made.parameters() if p.requires_grad)
+
+
 def test_an_implant_that_is_not_named_is_recognised_among_those_of_its_component():
     made, inputs = model(), without_labels(batch(8))
     for unknown in (None, torch.full((8, 2), -1)):
@@ -125,6 +134,14 @@ def test_an_implant_that_is_not_named_is_recognised_among_those_of_its_component
     half = inputs["anatomy_id"].clone()
     half[:, 0] = -1
     assert torch.equal(told(made, inputs | {"anatomy_id": half}).anatomy_id, inputs["anatomy_id"])
+
+
+def test_a_pooled_head_invents_no_identity():
+    made, inputs = model(head="pooled"), without_labels(batch(3))
+    inputs["anatomy_id"][:, 0] = -1
+    found = told(made, inputs)
+    assert torch.equal(found.anatomy_id, inputs["anatomy_id"]) and found.center_px["bs"].isfinite().all()
+    assert (told(made, inputs | {"anatomy_id": None}).anatomy_id == -1).all()
 
 
 @heads
@@ -241,6 +258,13 @@ def test_a_label_of_an_implant_without_a_name_is_refused():
     inputs["anatomy_id"][0, 0] = -1
     with pytest.raises(ValueError, match="a pose can only be learned of an implant that is known: give anatomy_id"):
         model()(**inputs)
+
+
+@pytest.mark.parametrize("anatomies", [[], [{"id": 3, "component": "femur"}]])
+def test_a_model_needs_implants_of_both_components(anatomies):
+    said = f"a model needs at least one anatomy of each component, femur and tibia, got anatomies {anatomies}"
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        VeriserumPoseModel(config(anatomies=anatomies))
 
 
 @pytest.mark.parametrize(

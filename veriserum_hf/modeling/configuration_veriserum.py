@@ -20,7 +20,8 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         centres from both planes. ``"pooled"`` is the baseline of the data set's authors: both whole frames as
         channels of one picture, features averaged over it, nine numbers for each implant.
     planes : which planes the model looks at, of ``"bs"`` and ``"fs"``; with one, depth comes from size alone.
-    anatomies : implants that the model knows, ``{"id": 3, "component": "tibia"}`` each.
+    anatomies : implants that the model knows, ``{"id": 3, "component": "tibia"}`` each; a model needs some of each
+        component.
     image_size : edge of the corrected images, px (they show 360 mm).
     crop_size : edge of the crops, px of the corrected image.
     locator_size : edge of the whole frames where implants are looked for, px.

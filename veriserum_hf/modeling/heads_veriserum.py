@@ -21,8 +21,6 @@ class Locator(nn.Module):
 
     """
 
-    STRIDE = 4  # of the maps, in pixels of what it looks at
-
     def __init__(self, implants: int, width: int = 32) -> None:
         super().__init__()
         self.layers = nn.Sequential(

@@ -90,7 +90,7 @@ def anatomy_indices(
         known = [f"{entry['component']} {entry['id']}" for entry in config.anatomies]
         frame, component = strange.nonzero()[0].tolist()
         raise ValueError(
-            f"this model knows {', '.join(known) or 'no implant'}, got anatomy_id of {COMPONENTS[component]} "
+            f"this model knows {', '.join(known)}, got anatomy_id of {COMPONENTS[component]} "
             f"{int(anatomy_id[frame, component])}; pass -1 for an implant whose identity is unknown"
         )
     return torch.where(same.any(-1), same.long().argmax(-1), len(ids))

@@ -27,7 +27,7 @@ class Prediction:
     cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4).
     shown : (B, planes) whether the head saw the plane.
     confidence : (B, 2) logits, or NaN.
-    anatomy : (B, 2) index of the implant that the pose is told for.
+    anatomy : (B, 2) index of the implant that the pose is told for, the number of anatomies where it is unknown.
     anatomy_logits : (B, 2, anatomies).
     locator_logits : (B, planes, 2, rows, columns) of the coarse stage.
 

@@ -31,9 +31,10 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     ----------
     loss, losses : with labels only: what is minimised, and its parts.
     T_world_implant : (B, 2, 4, 4) float64, implant points (mm, of the STL file) to the world.
-    center_px : by plane, (B, 2, 2) the implant's centre, (column, row) px of the stored image.
+    center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the stored image.
     confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
-    anatomy_id : (B, 2) the identity that the pose is told for: what was given, else what was recognised.
+    anatomy_id : (B, 2) the identity that the pose is told for: what was given, else what was recognised; -1 from a
+        pooled head where it was not given.
 
     """
 
@@ -55,6 +56,12 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
 
     The buffers ``center_implant_mm`` (anatomies, 3) and ``points_implant_mm`` (anatomies, points, 3) hold what the
     model has to know about its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names no implant of a component.
+
     """
 
     config_class = VeriserumPoseConfig
@@ -67,6 +74,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
 
     def __init__(self, config: VeriserumPoseConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
+        if {anatomy["component"] for anatomy in config.anatomies} != set(COMPONENTS):
+            raise ValueError(
+                f"a model needs at least one anatomy of each component, {' and '.join(COMPONENTS)}, got anatomies "
+                f"{config.anatomies!r}"
+            )
         anatomies, implants, planes = len(config.anatomies), len(COMPONENTS), len(config.planes)
         self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
         self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
@@ -178,14 +190,18 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         losses = None
         if labels is not None:
             losses = pose_losses(prediction, labels.double(), anatomy, self)
-        known = torch.tensor([entry["id"] for entry in self.config.anatomies], device=images.device)
+        known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=images.device)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
             losses=losses,
             T_world_implant=prediction.T_world_implant,
-            center_px={plane: prediction.center_px[:, index] for index, plane in enumerate(self.config.planes)},
+            center_px={
+                plane: prediction.center_px[:, index]
+                for index, plane in enumerate(self.config.planes)
+                if given[plane][0] is not None
+            },
             confidence=prediction.confidence.sigmoid(),
-            anatomy_id=known[prediction.anatomy] if len(known) else prediction.anatomy,
+            anatomy_id=known[prediction.anatomy],
         )
 
     def _pooled(
@@ -203,8 +219,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             numbers = self.outputs(features.float()).double().unflatten(1, (len(COMPONENTS), 9))
         translation_mm = torch.tensor(_MIDDLE_MM, device=images.device) + _TRANSLATION_MM * numbers[..., :3]
         R = rotation_from_6d(numbers[..., 3:])
-        index = anatomy.clamp(max=max(len(self.config.anatomies) - 1, 0))
-        center_mm = translation_mm + self._turned(R, index)
+        center_mm = translation_mm + self._turned(R, anatomy)
         return Prediction(
             T_world_implant=transform(R, translation_mm),
             center_mm=center_mm,
@@ -212,7 +227,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             cameras=cameras,
             shown=shown,
             confidence=torch.full(anatomy.shape, torch.nan, device=images.device),
-            anatomy=index,
+            anatomy=anatomy,
         )
 
     def _spatial(
@@ -278,22 +293,21 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         intrinsics, world_to_camera = (camera[:, :, None] for camera in cameras)
         alone = at_depth(center_px, depth_mm, intrinsics, world_to_camera)
         one = (alone * shown[:, :, None, None]).sum(1) / shown.sum(1)[:, None, None]
-        if center_px.shape[1] == 1:
+        # Where no frame shows both, the other camera may be the same one, and rays that coincide have no gradient.
+        if center_px.shape[1] == 1 or not shown.all(1).any():
             return one
         intrinsics, world_to_camera = (camera[:, None].expand(-1, len(COMPONENTS), -1, -1, -1) for camera in cameras)
         both = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
         return torch.where(shown.all(1)[:, None, None], both, one)
 
     def _turned(self, R: Tensor, anatomy: Tensor) -> Tensor:
-        """Vector (B, 2, 3) in the world from an implant's origin to its centre."""
-        if not self.config.anatomies:
-            return torch.zeros_like(R[..., 0])
-        return (R @ self.center_implant_mm[anatomy].to(R.dtype)[..., None])[..., 0]
+        """Vector (B, 2, 3) in the world from an implant's origin to its centre; of an unknown one, the last one's."""
+        index = anatomy.clamp(max=len(self.config.anatomies) - 1)
+        return (R @ self.center_implant_mm[index].to(R.dtype)[..., None])[..., 0]
 
     def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
         """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4), NaN where there is none."""
-        index = anatomy.clamp(max=max(len(self.config.anatomies) - 1, 0))
-        return self._turned(labels[..., :3, :3].double(), index) + labels[..., :3, 3].double()
+        return self._turned(labels[..., :3, :3].double(), anatomy) + labels[..., :3, 3].double()
 
 
 def _farthest_first(vertices: Tensor, count: int) -> Sequence[int]:
