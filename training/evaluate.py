@@ -14,6 +14,9 @@ import json
 import sys
 from pathlib import Path
 
+import veriserum_hf.learning  # noqa: F401 - first: it says what to install where torch is missing
+
+# isort: split
 import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
@@ -21,7 +24,15 @@ from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation.inputs import check_fit, load_frames, load_meshes, load_model, planes_seen, sample_points
+from veriserum_hf.evaluation.inputs import (
+    check_fit,
+    load_frames,
+    load_meshes,
+    load_model,
+    planes_seen,
+    sample_points,
+    weights_sha256,
+)
 from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
@@ -70,7 +81,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
         report = Report(arguments.output_dir)
     frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
     meshes = load_meshes(arguments.dataset)
-    model = load_model(arguments.model)
+    model, weights = load_model(arguments.model), weights_sha256(arguments.model)
     check_fit(model, frames, meshes)
     planes = planes_seen(model, arguments.planes)
     loader = DataLoader(
@@ -86,6 +97,8 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
     errors = pose_errors(estimates, sample_points(meshes))
     evaluated = {name: getattr(arguments, name) for name in ("model", "dataset", "split")}
     evaluated |= {"config": arguments.dataset_config_name, "planes": list(planes)}
+    if weights:
+        evaluated["weights_sha256"] = weights
     document = summary(errors) | {"evaluated": evaluated}
     if report:
         report.write(errors, document)

@@ -6,24 +6,31 @@
 OUT is a folder that `veriserum convert` made, or a data set on the hub. Every setting of the YAML file can be given
 here too, and then counts; --help lists them. In the end RUN holds the best checkpoint with its configuration, which
 `VeriserumPoseModel.from_pretrained(RUN)` loads; the last one, in last; training.yaml, from which the run can be
-repeated; and metrics.json.
+repeated; and metrics.json. There waiting_share is time of the host alone: the share of training in which it waited
+for a batch to be handed over, whatever a GPU still had to do.
 
 Exit status: 0 done, 2 not done.
 """
 
 import json
 import math
+import shutil
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import veriserum_hf.learning  # noqa: F401 - first: it says what to install where torch is missing
+
+# isort: split
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import (
     DataLoaderConfiguration,
     GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
     ProjectConfiguration,
     broadcast,
     gather_object,
@@ -71,6 +78,7 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
     # Data and model. The main process goes first: the others then find everything in the cache.
     torch.manual_seed(optimization.seed)
     with accelerator.main_process_first():
+        data = data_record(settings.data.dataset)
         anatomies = load_anatomies(settings.data)
         batches = training_batches(settings.data, optimization, accelerator)
         validation = validation_loader(settings.data, optimization.batch_size)
@@ -84,8 +92,9 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
     published: VeriserumPoseModel = average.module if average else model
 
     # How long, and where an interrupted run goes on.
-    per_epoch = math.ceil((batches.batches_per_epoch or 0) / optimization.gradient_accumulation_steps)
-    steps = optimization.max_train_steps or optimization.num_train_epochs * per_epoch
+    epoch, accumulated = batches.batches_per_epoch or 0, optimization.gradient_accumulation_steps
+    per_epoch = math.ceil(epoch / accumulated)
+    steps = optimization.max_train_steps or math.ceil(optimization.num_train_epochs * epoch / accumulated)
     if not steps:
         raise TrainingError("these data have no end: say how long to train with --max_train_steps")
     groups = parameter_groups(model, optimization.learning_rate, optimization.weight_decay, optimization.layer_decay)
@@ -95,17 +104,24 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
         "steps": steps,
         "processes": accelerator.num_processes,
         "batches_per_epoch": batches.batches_per_epoch,
+        "data_revision": data and data["revision"],
     }
     if not settings.run.resume_from_checkpoint and any((folder / CHECKPOINTS).glob("step_*")):
         raise TrainingError(
             f"{folder} holds checkpoints of a run already: go on with it with --resume_from_checkpoint latest, or "
             "choose another --output_dir"
         )
+    if not settings.run.resume_from_checkpoint and (folder / "model.safetensors").exists():
+        raise TrainingError(
+            f"{folder} holds a model already, and what was measured of it: choose another --output_dir, or remove it"
+        )
     if settings.run.resume_from_checkpoint:
         name = settings.run.resume_from_checkpoint
         checkpoint = latest_checkpoint(folder) if name == "latest" else Path(name)
         state = load_checkpoint(checkpoint, model, average, optimizer, kept)
         step, position, best = state["step"], state["positions"][accelerator.process_index], state["best"]
+        if not (folder / "model.safetensors").is_file():
+            best = None  # of the folder that the checkpoint comes from; this one needs a model of its own
         if accelerator.scaler is not None:
             accelerator.scaler.load_state_dict(state["scaler"])
         accelerator.print(f"resuming from {checkpoint}, step {step}", file=sys.stderr)
@@ -113,7 +129,8 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
     trained, optimizer, validation = accelerator.prepare(model, optimizer, validation)
     if main:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "training.yaml").write_text(yaml.safe_dump(settings.as_flat(), sort_keys=False))
+        repeated = settings.as_flat() | {"resume_from_checkpoint": None}
+        (folder / "training.yaml").write_text(yaml.safe_dump(repeated, sort_keys=False))
     if settings.run.with_tracking:
         accelerator.init_trackers("veriserum", {name: str(value) for name, value in settings.as_flat().items()})
 
@@ -185,7 +202,7 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
     if best is None:  # without validation the last is the best that is known
         publish(published, folder, accelerator)
     if main:
-        metrics = {"validation": best, "speed": speed, "data": data_record(settings.data.dataset)}
+        metrics = {"validation": best, "speed": speed, "data": data}
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
         if settings.run.push_to_hub:
             push(folder, str(settings.run.hub_model_id))
@@ -207,10 +224,17 @@ def not_finite(what: str, folder: Path, step: int, batch: dict[str, Any], losses
 
 
 def publish(model: VeriserumPoseModel, folder: Path, accelerator: Accelerator) -> None:
-    """Write what `from_pretrained` loads."""
-    if accelerator.is_main_process:
-        model.save_pretrained(folder)
-        VeriserumImageProcessor(size=model.config.image_size).save_pretrained(folder)
+    """Write what `from_pretrained` loads; a file is there whole or not at all."""
+    if not accelerator.is_main_process:
+        return
+    partial = folder / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    VeriserumImageProcessor(size=model.config.image_size).save_pretrained(partial)
+    # Weights first, and config.json, which says that there is a model, last.
+    for path in sorted(partial.iterdir(), key=lambda path: (path.name == "config.json", path.suffix == ".json")):
+        path.replace(folder / path.name)
+    partial.rmdir()
 
 
 def push(folder: Path, name: str) -> None:
@@ -244,6 +268,8 @@ def main() -> None:
             dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=optimization.seed),
             log_with=settings.run.report_to if settings.run.with_tracking else None,
             project_config=ProjectConfiguration(settings.run.output_dir, f"{settings.run.output_dir}/tracking"),
+            # The others wait while the main process downloads the data set.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
         )
         train(settings, accelerator)
     except VeriserumError as error:

@@ -1,5 +1,6 @@
 """``training/evaluate.py`` as a user runs it, with a small model that was never trained, and what it refuses."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -99,6 +100,7 @@ def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, da
         "config": "calibrated",
         "split": "all",
         "planes": ["bs", "fs"],
+        "weights_sha256": hashlib.sha256(Path(run_folder, "model.safetensors").read_bytes()).hexdigest(),
     }
     assert "evaluating" in done.stderr
     report = tmp_path / "report"
@@ -210,7 +212,8 @@ def test_a_model_for_other_implants_is_refused(make_model, frames, meshes, anato
     known = [entry for entry in anatomies if entry != {"id": 2, "component": "femur"}]
     with pytest.raises(TrainingError, match=r"shows femur 2, the model knows femur 1, tibia 3.*; evaluate it on the"):
         check_fit(make_model(anatomies=known), frames, meshes)
-    swapped = [entry | {"component": "tibia"} for entry in anatomies]
+    other = {"femur": "tibia", "tibia": "femur"}
+    swapped = [entry | {"component": other[entry["component"]]} for entry in anatomies]
     with pytest.raises(TrainingError, match="shows femur 1, the model knows tibia 1,"):
         check_fit(make_model(anatomies=swapped), frames, meshes)
 
@@ -218,11 +221,11 @@ def test_a_model_for_other_implants_is_refused(make_model, frames, meshes, anato
 def test_the_same_number_for_another_implant_is_noticed(make_model, frames, meshes):
     model = make_model()
     check_fit(model, frames, meshes)
-    others = meshes | {1: trimesh.creation.icosphere(radius=5.0)}
-    with pytest.raises(
-        TrainingError, match=r"femur 1 of the data set is another implant .* mm out of the data set's"
-    ):
-        check_fit(model, frames, others)
+    for other in (trimesh.creation.icosphere(radius=5.0), trimesh.creation.box(bounds=meshes[1].bounds * 1.2)):
+        with pytest.raises(
+            TrainingError, match=r"femur 1 of the data set is another implant .* mm away from those of the data set's"
+        ):
+            check_fit(model, frames, meshes | {1: other})
 
 
 def test_an_implant_without_a_mesh_is_named(make_model, frames, meshes):

@@ -11,7 +11,7 @@ from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.plots import save_plots
 from veriserum_hf.evaluation.report import Report
 from veriserum_hf.evaluation.summary import summary
-from veriserum_hf.evaluation.tables import comparison_table, summary_table
+from veriserum_hf.evaluation.tables import summary_table
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +42,6 @@ def test_a_summary_has_a_row_for_all_each_implant_each_task_and_each_axis(errors
     share = found["overall"]["success_1mm_1deg"]
     assert rows[2][-2].startswith(f"{100 * share['share']:.1f} % [")
     assert len({len(row) for row in rows[: first.index("axis")]}) == 1  # every line has as many cells
-
-
-def test_runs_are_compared_a_row_each(errors):
-    one_plane = pose_errors(noisy(24, trials=1, planes=("bs",)), POINTS_MM)
-    rows = cells(comparison_table({"spatial": summary(errors), "bs alone": summary(one_plane)}))
-    assert [row[0] for row in rows] == ["", "---", "spatial", "bs alone"]
-    assert rows[0][-1] == "median depth error, mm" and "bs " in rows[2][-1] and "fs " in rows[2][-1]
-    assert "[" not in rows[3][2] and "fs" not in rows[3][-1]  # one trial has no interval
 
 
 def test_pictures_are_written(errors, tmp_path):

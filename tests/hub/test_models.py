@@ -21,7 +21,7 @@ from tests.hub.server import TOKEN
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError, TrainingError
-from veriserum_hf.evaluation.inputs import load_frames, load_meshes, load_model, sample_points
+from veriserum_hf.evaluation.inputs import load_frames, load_meshes, load_model, sample_points, weights_sha256
 from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
@@ -92,6 +92,7 @@ def evaluation(run_folder, dataset, tmp_path_factory):
     estimates = estimate(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
     document = summary(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
     about = {"model": str(run_folder), "dataset": str(dataset), "config": "calibrated", "split": "test"}
+    about["weights_sha256"] = weights_sha256(str(run_folder))
     file = tmp_path_factory.mktemp("report") / "evaluation.json"
     file.write_text(json.dumps(document | {"evaluated": about | {"planes": ["bs", "fs"]}}))
     return file
@@ -295,6 +296,9 @@ def test_a_data_set_is_recorded_with_its_commit_and_a_folder_with_its_archive(on
     assert data_record(str(dataset))["revision"].startswith("archive ")
     unknown = {"name": "elsewhere", "on_hub": False, "revision": None, "simulated": False}
     assert data_record(str(tmp_path / "elsewhere")) == unknown
+    for odd in ([], {"archive": "of old"}, {"archive": {"fingerprint": "of half a record"}}):
+        (tmp_path / "conversion.json").write_text(json.dumps(odd))
+        assert data_record(str(tmp_path)) == unknown | {"name": tmp_path.name}
     assert data_record("my-lab/nothing")["revision"] is None
     assert data_record(None) is None
 
@@ -343,6 +347,13 @@ def test_weights_that_are_no_safetensors_and_evaluations_of_other_runs_are_refus
     (tmp_path / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes())
     with pytest.raises(HubError, match=r"is the evaluation of .*RUN, not of .*: evaluate this run, or give its own"):
         push_model(tmp_path, NAME, evaluation=evaluation)
+    document = json.loads(evaluation.read_text())
+    document["evaluated"] |= {"model": str(tmp_path), "weights_sha256": "of weights that are gone"}
+    (tmp_path / "evaluation.json").write_text(json.dumps(document))
+    with pytest.raises(
+        HubError, match=r"evaluation\.json is the evaluation of other weights than .*model\.safetensors"
+    ):
+        push_model(tmp_path, NAME)
     with pytest.raises(HubError, match=r"is no evaluation: expected the evaluation\.json that training/evaluate\.py"):
         push_model(run_folder, NAME, evaluation=run_folder / "metrics.json")
     assert online.repository(NAME, "models") is None

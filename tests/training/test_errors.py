@@ -2,14 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 import yaml
 
-from tests.training.runs import TINY, run, settings_file
+from tests.training.runs import ROOT, TINY, run, settings_file
 from veriserum_hf.dataset.export import export
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.learning.build import load_split
+from veriserum_hf.learning.load import load_split
 from veriserum_hf.learning.settings import parse_settings
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -130,7 +132,7 @@ def test_an_empty_split(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--dataset", "no/where"), "cannot load the split train of no/where (anatomies): "),
+        (("--dataset", "no/where"), "cannot load the split train of no/where anatomies: "),
         (("--dataset_config_name", "raww"), "cannot load the split train of "),
         (("--dataset_config_name", "anatomies"), "expected rows with corrected images, cameras and poses, got the"),
         (("--batch_size", 64), "the training split has 48 frames, fewer than batches of 64 for 1 processes need"),
@@ -140,8 +142,7 @@ def test_an_empty_split(tmp_path):
         (("--mixed_precision", "fp16"), "mixed_precision fp16 needs a GPU; use bf16, or no"),
         (("--planes", "xs"), "cannot make the model: planes must be some of bs, fs, each once; got ['xs']"),
         (("--streaming",), "these data have no end: say how long to train with --max_train_steps"),
-        (("--data", "simulated:on-the-fly"), "px, the model takes 512 px; convert the archive with --size 512"),
-        (("--data", "simulated:on-the-fly", "--size", 128, "--pairs", 1), "the data set shows tibia"),
+        (("--data", "simulated:on-the-fly"), "are no stream and are not augmented, each is rendered anew: leave"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
@@ -151,8 +152,39 @@ def test_a_run_that_cannot_begin(options, said, refused, dataset, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "px, the model takes 512 px; convert the archive with --size 512"),
+        (("--size", 128, "--pairs", 1), "the data set shows tibia"),
+        (("--streaming",), "are no stream and are not augmented"),
+    ],
+)
+def test_a_run_on_frames_that_are_rendered_that_cannot_begin(options, said, refused, dataset, tmp_path):
+    file = settings_file(tmp_path / "f.yaml", augmentation=None)
+    rendered = ("--config", file, "--data", "simulated:on-the-fly")
+    assert said in refused("--dataset", dataset, "--output_dir", tmp_path / "run", *rendered, *options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_workers_are_free_where_each_frame_is_loaded_alike():
+    backbone = ("--backbone_config", '{"model_type": "resnet"}')
+    assert "num_workers" not in parse(*backbone).that_must_stay()
+    assert parse(*backbone, "--streaming", "--num_workers", 3).that_must_stay()["num_workers"] == 3
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate"])
+def test_what_has_to_be_installed_is_said(script):
+    start = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path('training/{script}.py')"
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, check=False, capture_output=True, text=True)
+    said = 'ImportError: training needs torch, accelerate and transformers: pip install "veriserum-hf[train]"'
+    assert done.stderr.strip().splitlines()[-1] == said
+
+
 def test_a_message_is_one_line_and_the_status_2(config, tmp_path):
-    file = settings_file(tmp_path / "f.yaml", backbone_config=None, backbone=str(tmp_path / "nothing"))
+    file = settings_file(
+        tmp_path / "f.yaml", augmentation=None, backbone_config=None, backbone=str(tmp_path / "nothing")
+    )
     options = ("--config", file, "--data", "simulated:on-the-fly", "--max_train_steps", 1)
     output, errors = run("train", *options, "--output_dir", tmp_path / "run", status=2)
     assert output == "" and len(errors.strip().splitlines()) == 1

@@ -9,10 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from datasets import load_dataset
 
 from tests.training.conftest import STEPS
-from tests.training.runs import ROOT, kill_when, largest_difference, run, start, weights
+from tests.training.runs import ROOT, kill_when, largest_difference, run, settings_file, start, weights
 from veriserum_hf.evaluation.inputs import load_model
 from veriserum_hf.learning.batches import StreamedSamples, sample_of
 
@@ -77,7 +78,8 @@ def test_two_processes_with_a_stream(config, dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_frames_that_are_rendered_on_the_fly(config, tmp_path):
+def test_frames_that_are_rendered_on_the_fly(tmp_path):
+    config = settings_file(tmp_path / "config.yaml", augmentation=None)
     rendered = ("--data", "simulated:on-the-fly", "--size", 128, "--pairs", 2, "--batch_size", 2)
     settings = ("--config", config, *rendered, "--max_train_steps", 4, "--checkpointing_steps", 2)
     run("train", *settings, "--output_dir", tmp_path / "whole")
@@ -125,6 +127,41 @@ def test_another_configuration_is_refused(trained, config, dataset, refused):
 def test_a_new_run_does_not_mix_with_an_old_one(trained, config, dataset, refused):
     errors = refused(*settings_of(config, dataset), "--output_dir", trained)
     assert f"{trained} holds checkpoints of a run already: go on with it with --resume_from_checkpoint" in errors
+
+
+def test_a_new_run_does_not_take_the_folder_of_a_model(trained, config, dataset, tmp_path, refused):
+    """What was measured of that one would be told of this one."""
+    shutil.copy(trained / "model.safetensors", tmp_path)
+    errors = refused(*settings_of(config, dataset), "--output_dir", tmp_path)
+    assert f"{tmp_path} holds a model already, and what was measured of it: choose another --output_dir" in errors
+
+
+def test_a_run_that_goes_on_in_another_folder_has_a_model_of_its_own(trained, config, dataset, tmp_path):
+    settings = (*settings_of(config, dataset), "--output_dir", tmp_path / "run")
+    run("train", *settings, "--resume_from_checkpoint", trained / "checkpoints/step_000015")
+    assert load_model(str(tmp_path / "run")).config.image_size == 128
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["validation"]["step"] == STEPS
+    assert largest_difference(weights(tmp_path / "run"), weights(trained / "last")) < 1e-6
+    # From the beginning: what it was resumed from may be gone.
+    assert yaml.safe_load((tmp_path / "run/training.yaml").read_text())["resume_from_checkpoint"] is None
+
+
+def test_another_data_set_is_refused(trained, config, dataset, tmp_path, refused):
+    other = tmp_path / "other"
+    shutil.copytree(dataset, other)
+    record = json.loads((dataset / "conversion.json").read_text())
+    fingerprint = record["archive"]["fingerprint"]
+    record["archive"]["fingerprint"] = "of another"
+    (other / "conversion.json").write_text(json.dumps(record))
+    errors = refused(*settings_of(config, other), "--output_dir", trained, *LATEST)
+    assert f"data_revision was 'archive {fingerprint}' and is 'archive of another' now" in errors
+
+
+def test_epochs_are_counted_in_batches_whatever_a_step_gathers(trained, config, dataset, refused):
+    """Two epochs of six batches, four a step, are three steps."""
+    epochs = ("--num_train_epochs", 2, "--gradient_accumulation_steps", 4)
+    errors = refused("--config", config, "--dataset", dataset, "--output_dir", trained, *LATEST, *epochs)
+    assert "steps was 16 and is 3 now" in errors
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])

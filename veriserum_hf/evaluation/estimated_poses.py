@@ -19,7 +19,8 @@ from veriserum_hf.simulation.poses import TRUTH_SCHEMA
 try:
     import torch
 
-    from veriserum_hf.evaluation.inputs import ALL, check_fit, check_implants, load_meshes, load_splits
+    from veriserum_hf.evaluation.inputs import ALL, check_fit, check_implants, load_meshes
+    from veriserum_hf.learning.load import load_splits
     from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
     from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
     from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel

@@ -1,5 +1,6 @@
 """What an evaluation starts from: frames, implants and a model that fits them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ import numpy as np
 import pyarrow.compute as pc
 import trimesh
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry.rig import FIELD_MM, PLANES, PlaneName
 
 try:
     from safetensors import SafetensorError
+    from transformers.utils import SAFE_WEIGHTS_NAME
+    from transformers.utils.hub import cached_file
 
+    from veriserum_hf.learning.load import load_splits
     from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
     from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 except ImportError as error:
@@ -23,7 +28,7 @@ except ImportError as error:
 
 ALL = "all"
 POINTS = 1000  # of an implant's surface, for the errors of points
-_OUTSIDE_MM = 0.1  # by which a model's points may leave the box around the mesh that they were taken from
+_OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
 
 
 def load_frames(dataset: str, config: str = "calibrated", split: str = "test") -> datasets.Dataset:
@@ -76,9 +81,18 @@ def load_model(name: str) -> VeriserumPoseModel:
         return VeriserumPoseModel.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
-            f"cannot load the model {name}: {_without_stop(error)}. Expected the output folder of a training, or a "
+            f"cannot load the model {name}: {str(error).rstrip('.')}. Expected the output folder of a training, or a "
             "model on the hub"
         ) from error
+
+
+def weights_sha256(name: str) -> str | None:
+    """Which weights a model of a run folder or of the hub has; None where they are not in one file."""
+    try:
+        with Path(str(cached_file(name, SAFE_WEIGHTS_NAME))).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
@@ -97,8 +111,8 @@ def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, NDArray[np
 def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]) -> None:
     """Check that a model was made for images of this size and for these very implants.
 
-    Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. So the points
-    of the surface that a model keeps are compared with the box around the data set's mesh.
+    Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. But the points
+    of the surface that a model keeps are vertices of the mesh that it was made from, and of no other.
 
     Raises
     ------
@@ -130,32 +144,19 @@ def check_implants(
                     f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"
                 )
             if (component, id) not in known:
-                names = ", ".join(f"{name} {number}" for name, number in known) or "none"
+                names = ", ".join(f"{name} {number}" for name, number in known)
                 raise TrainingError(
                     f"the data set shows {component} {id}, the model knows {names}; evaluate it on the implants it "
                     "was trained on"
                 )
-            low, high = meshes[id].bounds
             points_mm = model.points_implant_mm[known[component, id]].numpy(force=True)
-            outside_mm = max(float((low - points_mm).max()), float((points_mm - high).max()))
-            if outside_mm > _OUTSIDE_MM:
+            off_mm = float(KDTree(meshes[id].vertices).query(points_mm)[0].max())
+            if off_mm > _OFF_MM:
                 raise TrainingError(
                     f"{component} {id} of the data set is another implant than {component} {id} of the model: the "
-                    f"model's reaches {outside_mm:.1f} mm out of the data set's mesh. Evaluate it on a data set of "
-                    "the archive that it was trained on"
+                    f"vertices of the model's are up to {off_mm:.1f} mm away from those of the data set's mesh. "
+                    "Evaluate it on a data set of the archive that it was trained on"
                 )
-
-
-def load_splits(dataset: str, config: str) -> dict[str, datasets.Dataset]:
-    """Rows of a configuration by split; TrainingError where there is none."""
-    try:
-        loaded: dict[str, datasets.Dataset] = datasets.load_dataset(dataset, config)
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise TrainingError(
-            f"cannot load {dataset} {config}: {_without_stop(error)}. Expected a folder that `veriserum convert` "
-            "made, or a data set on the hub"
-        ) from error
-    return loaded
 
 
 def _anatomy_ids(frames: datasets.Dataset, component: str) -> list[int]:
@@ -163,7 +164,3 @@ def _anatomy_ids(frames: datasets.Dataset, component: str) -> list[int]:
     table: Any = frames.select_columns([component]).with_format("arrow")[:]
     ids = pc.struct_field(table[component].combine_chunks(), "anatomy_id")
     return sorted(id for id in pc.unique(ids).to_pylist() if id is not None)
-
-
-def _without_stop(error: Exception) -> str:
-    return str(error).rstrip(".")

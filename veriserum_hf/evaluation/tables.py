@@ -59,19 +59,6 @@ def evaluation_markdown(document: Mapping[str, Any]) -> str:
     return f"{title}\n\n{summary_table(document)}"
 
 
-def comparison_table(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row for each of several evaluations, by their names."""
-    rows = []
-    for name, summary in summaries.items():
-        group = summary["overall"]
-        depths = {frame: axes["depth"] for frame, axes in summary["by_plane_axis"].items() if "depth" in axes}
-        depth = ", ".join(f"{plane} {_number(figures['median'])}" for plane, figures in depths.items())
-        rows.append([name, group["frames"], *map(_quantiles, _figures(group)), *map(_share, _shares(group)), depth])
-    header = ["", "frames", *_UNITS.values(), *_SUCCESS.values(), "median depth error, mm"]
-    note = f"Errors: {_QUANTILES}. {_NOTE} Depth is along the ray from a plane's source to the implant."
-    return f"{_table(header, rows)}\n\n{note}\n"
-
-
 def _figures(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [group[name] for name in _UNITS]
 

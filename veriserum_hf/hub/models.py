@@ -15,7 +15,7 @@ try:
     import yaml
     from safetensors import SafetensorError, safe_open
 
-    from veriserum_hf.evaluation.inputs import load_model
+    from veriserum_hf.evaluation.inputs import load_model, weights_sha256
     from veriserum_hf.hub.model_card import Run, model_card
     from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
     from veriserum_hf.modeling.pipeline_veriserum import TASK
@@ -188,6 +188,11 @@ def _evaluation(run: Path, path: Path | None, repo_id: str) -> dict[str, Any] | 
         raise HubError(
             f"{file} is the evaluation of {about['model']}, not of {run}: evaluate this run, or give its own "
             "evaluation"
+        )
+    if about.get("weights_sha256") not in (None, weights_sha256(str(run))):
+        raise HubError(
+            f"{file} is the evaluation of other weights than {run / WEIGHTS} holds now: evaluate this run again with "
+            "training/evaluate.py"
         )
     return found | {"evaluated": about | {"model": repo_id, "dataset": public_name(about["dataset"])}}
 

@@ -49,8 +49,8 @@ def data_record(dataset: str | None) -> dict[str, Any] | None:
     try:
         file = Path(hf_hub_download(dataset, _RECORD, repo_type="dataset") if on_hub else Path(dataset, _RECORD))
         archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
-    except (OSError, ValueError, KeyError, HfHubHTTPError, HFValidationError):
+        # A file of the hub lies in a folder that is named by its commit.
+        revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
+        return record | {"revision": revision, "simulated": bool(archive["simulated"])}
+    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
         return record  # a data set of another origin, or no way to the hub: it is unknown
-    # A file of the hub lies in a folder that is named by its commit.
-    revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
-    return record | {"revision": revision, "simulated": bool(archive["simulated"])}

@@ -4,20 +4,18 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Protocol
 
-import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import skip_first_batches
 from accelerate.utils import send_to_device
-from datasets import load_dataset
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
-import veriserum_hf  # noqa: F401 - registers the builder
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.learning.augment import Augmentation, augment
 from veriserum_hf.learning.batches import Augment, FrameSamples, Sample, StreamedSamples, collate, sample_of
+from veriserum_hf.learning.load import load_split
 from veriserum_hf.learning.on_the_fly import SimulatedBatches
 from veriserum_hf.learning.settings import ON_THE_FLY, DataSettings, ModelSettings, OptimizationSettings
 from veriserum_hf.modeling.backbone_veriserum import load_backbone
@@ -26,29 +24,6 @@ from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 
 Anatomies = list[dict[str, Any]]  # rows of the configuration ``anatomies``
-
-
-def load_split(dataset: str, config: str, split: str, *, streaming: bool = False) -> Any:
-    """Load a split of a data set.
-
-    Raises
-    ------
-    TrainingError
-        If there is no such data set, configuration or split, or the split is empty.
-
-    """
-    try:
-        rows = load_dataset(dataset, config, split=split, streaming=streaming)
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise TrainingError(
-            f"cannot load the split {split} of {dataset} ({config}): {error}. Expected a folder that `veriserum "
-            "convert` made, or a data set on the hub; its README.md tells its splits and configurations"
-        ) from error
-    if next(iter(rows.take(1)), None) is None:
-        raise TrainingError(
-            f"the split {split} of {dataset} ({config}) is empty: convert more trials, or choose another"
-        )
-    return rows
 
 
 def load_anatomies(data: DataSettings) -> Anatomies:

@@ -47,6 +47,11 @@ class DataSettings:
                 "no data: give --dataset a folder that `veriserum convert` made or a data set on the hub, or "
                 f"--data {ON_THE_FLY}"
             )
+        if self.data == ON_THE_FLY and (self.augmentation is not None or self.streaming):
+            raise TrainingError(
+                f"frames of --data {ON_THE_FLY} are no stream and are not augmented, each is rendered anew: leave "
+                "augmentation and streaming out of the settings"
+            )
         _check_range(self, shuffle_buffer=0, num_workers=0)
         if not 32 <= self.size <= NATIVE_SIZE:
             raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
@@ -152,12 +157,9 @@ class TrainingSettings:
 
     def that_must_stay(self) -> dict[str, Any]:
         """Settings without which a resumed run would not be the one that was interrupted."""
-        free = {f.name for f in fields(RunSettings)} | {
-            "num_workers",
-            "max_train_steps",
-            "num_train_epochs",
-            "dataset",
-        }
+        free = {f.name for f in fields(RunSettings)} | {"max_train_steps", "num_train_epochs", "dataset"}
+        if not self.data.streaming:  # each worker shuffles its own part of a stream
+            free.add("num_workers")
         return {name: value for name, value in self.as_flat().items() if name not in free}
 
     def frames_per_step(self) -> int:
