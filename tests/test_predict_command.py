@@ -1,10 +1,13 @@
 """``veriserum predict`` as a user runs it: one raw frame, a whole data set, and what it refuses."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -79,6 +82,19 @@ def files_of(archive, measurement_id):
     return Path(row["path_bs"]), Path(row["path_fs"])
 
 
+def calibration_files(archive, truth, folder):
+    """Options that name what `calibrate rig` and `calibrate distortion` print of a frame's calibration."""
+    rig, distortions = archive.source_calibrations[truth.source_id], archive.distortions[truth.distortion_id]
+    planes = {
+        plane: {"principal_point_mm": rig[plane].principal_point_mm.tolist(), "sid_mm": rig[plane].sid_mm}
+        for plane in rig
+    }
+    (folder / "rig.json").write_text(json.dumps(planes | {"T_world_fs": rig["fs"].T_world_intensifier.tolist()}))
+    grids = [{"plane": plane, "distortion": each.to_string()} for plane, each in distortions.items()]
+    (folder / "grids.json").write_text(json.dumps(grids))
+    return ("--calibration", folder / "rig.json", "--calibration", folder / "grids.json")
+
+
 def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tiny, dataset, run_folder):
     archive = VeriserumArchive(tiny.root)
     row = next(row for row in load_frames(str(dataset), split="all") if row["measurement_id"] == 8)
@@ -99,15 +115,7 @@ def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tin
 def test_calibration_files_and_the_ids_of_an_archive_tell_the_same(predict, tiny, tmp_path):
     archive = VeriserumArchive(tiny.root)
     paths, truth = files_of(archive, 8), tiny.frames[8]
-    rig, distortions = archive.source_calibrations[truth.source_id], archive.distortions[truth.distortion_id]
-    planes = {
-        plane: {"principal_point_mm": rig[plane].principal_point_mm.tolist(), "sid_mm": rig[plane].sid_mm}
-        for plane in rig
-    }
-    (tmp_path / "rig.json").write_text(json.dumps(planes | {"T_world_fs": rig["fs"].T_world_intensifier.tolist()}))
-    grids = [{"plane": plane, "distortion": each.to_string()} for plane, each in distortions.items()]
-    (tmp_path / "grids.json").write_text(json.dumps(grids))
-    files = ("--calibration", tmp_path / "rig.json", "--calibration", tmp_path / "grids.json")
+    files = calibration_files(archive, truth, tmp_path)
     known = ("--femur", truth.femur_id, "--tibia", truth.tibia_id)
     status, printed, _ = predict(*paths, *files, *known, "--json")
     told = json.loads(printed)
@@ -169,6 +177,8 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
     (tmp_path / "short.jpg").write_bytes(bs.read_bytes()[:1000])
     (tmp_path / "no.json").write_text("{}")
     ids, output = ("--source-id", 99, "--distortion-id", 99), ("-o", tmp_path / "a.parquet")
+    both, again = calibration_files(archive, tiny.frames[8], tmp_path), tmp_path / "again.json"
+    again.write_bytes((tmp_path / "rig.json").read_bytes())
     own = ("--source-id", tiny.frames[8].source_id, "--distortion-id", tiny.frames[8].distortion_id)
     refused = {
         (): "give either the raw frames BS and FS with --archive or --calibration, or --dataset with --output; got",
@@ -177,12 +187,18 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
         (stray, "--archive", tiny.root): "does not hold these files; give --archive PATH, and --source-id N",
         (stray, "--archive", tiny.root, *ids): "has no usable source calibration 99; there are",
         (bs, fs, "--calibration", tmp_path / "no.json"): "no.json is no calibration (KeyError: 'bs'); expected what",
-        (bs, fs, "--archive", tiny.root, "--femur", 77): "the model refuses measurement 8: this model knows the",
+        (bs, fs, "--archive", tiny.root, "--femur", 77): "the model refuses measurement 8: this model knows femur 1,",
         (tmp_path / "short.jpg", "--archive", tiny.root, *own): "short.jpg: the JPEG breaks off after 1000 bytes",
         (tmp_path / "none.jpg", "--archive", tiny.root, *own): "none.jpg",
         (bs, fs, "--archive", tiny.root, "--output", "a.parquet"): "--output goes with --dataset",
         ("--dataset", dataset): "--dataset needs --output, a Parquet file in a folder that exists; got None",
         ("--dataset", dataset, "--archive", tiny.root): "got --archive, --dataset",
+        ("--dataset", dataset, *ids, *output): "got --source-id, --distortion-id, --dataset",
+        (fs, bs, "--archive", tiny.root): "its name says fs, but it was given as the frame of bs; expected the frame",
+        (fs, bs, *both): "its name says fs, but it was given as the frame of bs; expected the frame of bs, then that",
+        (bs, bs, *both): "its name says bs, but it was given as the frame of fs; expected the frame of bs, then that",
+        (bs, fs, *both, "--calibration", again): f"rig.json and {again} both give the sources; give it once",
+        (bs, fs, *both, *both[2:]): "grids.json both give a distortion of bs; give it once",
         ("--dataset", dataset, "--config", "anatomies", *output): "choose calibrated, raw, manual",
         ("--dataset", dataset, "--split", "tset", *output): "has no split tset; there are train,",
     }
@@ -191,3 +207,32 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
         assert status == 2 and printed == "", (arguments, said)
         assert message in said and "Traceback" not in said, said
     assert not list(tmp_path.glob("*.parquet"))
+
+
+@pytest.mark.parametrize("name", ["calibrated", "raw"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: b"no picture"])
+def test_a_row_that_cannot_be_decoded_is_named_and_not_the_output(
+    predict, dataset, tmp_path, monkeypatch, name, damage
+):
+    # The cache of datasets takes a folder with the same card for the same data.
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder, output = tmp_path / "OUT", tmp_path / "poses.parquet"
+    shutil.copytree(dataset, folder)
+    shard = next((folder / name).glob("test-*.parquet"))
+    table = pq.read_table(shard)
+    row = table.slice(1, 1).to_pylist()[0]
+    images = table["image_bs"].to_pylist()
+    images[1]["bytes"] = damage(images[1]["bytes"])
+    column = table.schema.get_field_index("image_bs")
+    pq.write_table(table.set_column(column, table.field(column), pa.array(images, table.field(column).type)), shard)
+    status, _, said = predict("--dataset", folder, "--config", name, "--split", "test", "-o", output)
+    assert status == 2 and f"measurement {row['measurement_id']} cannot be used: " in said, said
+    assert "cannot write" not in said and {path.name for path in tmp_path.iterdir()} == {"OUT", "cache"}
+
+
+def test_an_output_that_cannot_be_written_is_named(predict, dataset, tmp_path):
+    output = tmp_path / "poses.parquet"
+    output.mkdir()
+    status, _, said = predict("--dataset", dataset, "--split", "test", "-o", output)
+    assert status == 2 and f"cannot write {output}: Is a directory" in said, said
+    assert list(output.iterdir()) == [] and [path.name for path in tmp_path.iterdir()] == ["poses.parquet"]

@@ -38,13 +38,13 @@ def predict(
     dataset: Annotated[
         str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")
     ] = None,
-    config: Annotated[str, typer.Option(help="Its configuration; frames of raw are corrected on the way.")] = (
+    config: Annotated[str, typer.Option(help="With --dataset: its configuration; frames of raw are corrected.")] = (
         "calibrated"
     ),
-    split: Annotated[str, typer.Option(help="Its split: train, validation, test or all.")] = "all",
-    batch_size: Annotated[int, typer.Option(min=1, help="Frames at once.")] = 16,
+    split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
+    batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames at once.")] = 16,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="File to write, with --dataset.")
+        Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="With --dataset: file to write.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +55,15 @@ def predict(
 
     Exit status: 0 done, 2 not done.
     """
-    single = {"BS": bs, "--calibration": calibration, "--archive": archive, "--femur": femur, "--tibia": tibia}
+    single = {
+        "BS": bs,
+        "--calibration": calibration,
+        "--archive": archive,
+        "--source-id": source_id,
+        "--distortion-id": distortion_id,
+        "--femur": femur,
+        "--tibia": tibia,
+    }
     given = [name for name, value in single.items() if value is not None]
     if (dataset is None) == (bs is None) or (dataset is not None and given):
         raise TrainingError(

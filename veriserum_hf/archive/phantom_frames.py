@@ -18,6 +18,12 @@ Progress = Callable[[int, int], None]
 _NAME = re.compile(r"(?:cal_)?(bs|fs)_(\d+)", re.IGNORECASE)
 
 
+def plane_and_number(path: Path) -> tuple[PlaneName, int] | None:
+    """Plane and number that the name of a frame's file tells, as ``cal_bs_000159.tif`` does; None if it does not."""
+    match = _NAME.fullmatch(path.stem)
+    return None if match is None else ("bs" if match[1].lower() == "bs" else "fs", int(match[2]))
+
+
 @dataclass(frozen=True)
 class PhantomFrame:
     """The file of one frame of a phantom.
@@ -48,18 +54,18 @@ class PhantomFrame:
             raise CalibrationError(f"{path}: this is a folder; give the frames that are in it")
         if not path.is_file():
             raise CalibrationError(f"{path}: there is no such file")
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
+        told = plane_and_number(path)
+        if told is None:
             if plane is None:
                 raise CalibrationError(
                     f"{path}: its name does not tell the plane, expected one like cal_bs_000159.tif or "
                     "fs_000159.jpg; say it with --plane bs or --plane fs"
                 )
             return cls(path, plane, None)
-        named: PlaneName = "bs" if match[1].lower() == "bs" else "fs"
+        named, number = told
         if plane not in (None, named):
             raise CalibrationError(f"{path}: its name says {named}, but {plane} was asked for")
-        return cls(path, named, int(match[2]))
+        return cls(path, named, number)
 
     def read(self) -> Grey:
         """Grey levels; see `read_frame`."""

@@ -1,6 +1,7 @@
 """Poses that a model tells of frames without labels, as rows of the form that `truth.parquet` has too."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -173,24 +174,40 @@ def write_poses(
     partial = output.with_name(f".{output.name}.partial")
     count = 0
     try:
-        with pq.ParquetWriter(partial, SCHEMA.with_metadata(metadata)) as writer:
+        with _writing(output):
+            writer = pq.ParquetWriter(partial, SCHEMA.with_metadata(metadata))
+        try:
             frames = _frames(rows, model.config.image_size)
             for poses in estimate_frames(model, frames, batch_size):
-                writer.write_table(pa.Table.from_pylist(poses, SCHEMA).replace_schema_metadata(metadata))
+                with _writing(output):
+                    writer.write_table(pa.Table.from_pylist(poses, SCHEMA).replace_schema_metadata(metadata))
                 count += len(poses)
                 if progress:
                     progress(count // len(COMPONENTS), len(rows))
-        partial.replace(output)
-    except OSError as error:
-        raise TrainingError(f"cannot write {output}: {error.strerror or error}") from error
+        finally:
+            with _writing(output):
+                writer.close()
+        with _writing(output):
+            partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
     return count
 
 
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"cannot write {output}: {error.strerror or error}") from error
+
+
 def _frames(rows: datasets.Dataset, size: int) -> Iterator[Frame]:
-    for row in rows:
+    source = iter(rows)
+    for measurement_id in rows["measurement_id"]:
         try:
-            yield frame_of_row(row, size)
-        except FrameError as error:
-            raise TrainingError(f"measurement {row['measurement_id']} cannot be used: {error}") from error
+            frame = frame_of_row(next(source), size)
+        # The kinds that Pillow raises, which decodes pictures that are not raw; pyarrow's are ValueError or OSError.
+        except (FrameError, OSError, SyntaxError, ValueError) as error:
+            raise TrainingError(f"measurement {measurement_id} cannot be used: {error}") from error
+        yield frame

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat, decode_frame, read_frame
+from veriserum_hf.archive.phantom_frames import plane_and_number
 from veriserum_hf.archive.poses import COMPONENTS
 from veriserum_hf.archive.problems import listed
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
@@ -53,9 +54,10 @@ def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibratio
     FrameError
         If a file cannot be used.
     CalibrationError
-        If a plane has no distortion.
+        If a file's name tells the other plane, or a plane has no distortion.
 
     """
+    _check_names(paths)
     frame: Frame = {name: getattr(calibration, name) for name in ("measurement_id", "trial_id", "frame_index")}
     frame["anatomy_id"] = calibration.anatomy_id
     for plane, path in paths.items():
@@ -71,6 +73,17 @@ def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibratio
         frame[f"image_{plane}"] = calibration.distortions[plane].correct(raw, size)
         frame[f"camera_{plane}"] = calibration.rig[plane].camera(size)
     return frame
+
+
+def _check_names(paths: Mapping[PlaneName, Path]) -> None:
+    """Refuse files whose names tell the other plane: nothing else shows that they were swapped."""
+    for plane, path in paths.items():
+        told = plane_and_number(path)
+        if told is not None and told[0] != plane:
+            raise CalibrationError(
+                f"{path}: its name says {told[0]}, but it was given as the frame of {plane}; expected the frame of "
+                "bs, then that of fs"
+            )
 
 
 def frame_of_row(row: Mapping[str, Any], size: int) -> Frame:
@@ -105,16 +118,17 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
     Raises
     ------
     CalibrationError
-        If a file is none of these, or they do not make a whole calibration together.
+        If a file is none of these, two give the same, or they do not make a whole calibration together.
 
     """
     rig: DualPlaneRig | None = None
     texts: dict[PlaneName, str] = {}
+    given: dict[str, Path] = {}
     for path in paths:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             entries = found if isinstance(found, list) else [found[plane] | {"plane": plane} for plane in PLANES]
-            texts |= {entry["plane"]: entry["distortion"] for entry in entries if "distortion" in entry}
+            grids = [(entry["plane"], entry["distortion"]) for entry in entries if "distortion" in entry]
             if isinstance(found, dict):
                 rig = _rig(found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -122,6 +136,11 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
                 f"{path} is no calibration ({type(error).__name__}: {error}); expected what `veriserum calibrate rig "
                 "--json` or `veriserum calibrate distortion --json` prints"
             ) from error
+        texts |= dict(grids)
+        for what in [f"a distortion of {plane}" for plane, _ in grids] + ["the sources"] * isinstance(found, dict):
+            if what in given:
+                raise CalibrationError(f"{given[what]} and {path} both give {what}; give it once")
+            given[what] = path
     if rig is None or not texts:
         missing = "sources" if rig is None else "distortion"
         raise CalibrationError(f"{listed(map(str, paths), 3) or 'the calibration'} has no {missing}; {_WAYS}")
@@ -150,9 +169,11 @@ def calibration_of_archive(
     Raises
     ------
     CalibrationError
-        If the files are of different frames, or ids are missing or none of the archive's.
+        If a file's name tells the other plane, the files are of different frames, or ids are missing or none of the
+        archive's.
 
     """
+    _check_names(paths)
     rows = {plane: _row_of_file(archive, plane, path) for plane, path in paths.items()}
     if len({row and row["measurement_id"] for row in rows.values()}) > 1:
         of = ", ".join(f"{paths[plane]} of {row['measurement_id'] if row else 'none'}" for plane, row in rows.items())
