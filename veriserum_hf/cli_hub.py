@@ -36,7 +36,8 @@ def push_dataset(
 ) -> None:
     """Push a converted data set to the hub.
 
-    An interrupted push goes on with the same command; what is there already is not uploaded again.
+    An interrupted push goes on with the same command; what is there already is not uploaded again. Where an earlier
+    version is there, main mixes both until the last commit: load the tag.
 
     Exit status: 0 done, 2 not done.
     """

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import HfApi, ModelCard, ModelCardData
 from safetensors import safe_open
 
 from tests.hub.bare_environment import make_environment, run
@@ -29,6 +29,7 @@ from veriserum_hf.hub.datasets import push_dataset
 from veriserum_hf.hub.models import push_model
 from veriserum_hf.hub.provenance import data_record
 from veriserum_hf.learning.batches import FrameSamples, collate
+from veriserum_hf.modeling import VeriserumPoseModel
 
 ROOT = Path(__file__).parents[2]
 NAME = "my-lab/knee-poses"
@@ -138,16 +139,16 @@ def poses_of(model, row):
 
 
 def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_is_not(
-    hub, run_folder, dataset, tmp_path
+    online, run_folder, dataset, tmp_path
 ):
-    pushed = command(hub, tmp_path / "home", "push-model", run_folder, NAME, "--json")
+    pushed = command(online, tmp_path / "home", "push-model", run_folder, NAME, "--json")
     assert pushed.returncode == 0, pushed.stderr
     assert json.loads(pushed.stdout)["already_there"] == []
     row, frame = one_frame(dataset, tmp_path)
     expected = poses_of(load_model(str(run_folder)), row)
 
     make_environment(tmp_path / "packages")
-    variables = {key: value for key, value in hub.environment(tmp_path / "other").items() if key.startswith("HF_")}
+    variables = {key: value for key, value in online.environment(tmp_path / "other").items() if key.startswith("HF_")}
     there = Path(__file__).with_name("tell_poses.py")
     told = run(tmp_path / "packages", there, NAME, str(frame), variables=variables | {"HOME": str(tmp_path)})
     told = json.loads(told)
@@ -159,13 +160,10 @@ def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_i
     assert [implant["anatomy_id"] for implant in told["pipeline"]] == np.load(frame)["anatomy_id"].tolist()
 
     # With this package, and without saying that its code is trusted.
-    script = f"import veriserum_hf as vs; vs.VeriserumPoseModel.from_pretrained({NAME!r}).save_pretrained('again')"
-    environment = hub.environment(tmp_path / "third") | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, capture_output=True)
-    np.testing.assert_array_equal(poses_of(load_model(str(tmp_path / "again")), row), expected)
+    np.testing.assert_array_equal(poses_of(VeriserumPoseModel.from_pretrained(NAME), row), expected)
 
-    everything = [pushed.stdout.encode(), pushed.stderr.encode(), *published(hub).values()]
-    everything += [path.read_bytes() for where in (run_folder, hub.folder) for path in files_below(where)]
+    everything = [pushed.stdout.encode(), pushed.stderr.encode(), *published(online).values()]
+    everything += [path.read_bytes() for where in (run_folder, online.folder) for path in files_below(where)]
     assert not [content for content in everything if TOKEN.encode() in content]
 
 
@@ -275,14 +273,35 @@ def test_weights_of_simulated_images_are_free_and_the_card_says_so(online, run_f
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((run_folder / name).read_bytes())
     settings = yaml.safe_load((run_folder / "training.yaml").read_text())
-    on_the_fly = settings | {"data": "simulated:on-the-fly", "dataset": None, "backbone": "facebook/convnextv2-tiny"}
+    on_the_fly = settings | {"data": "simulated:on-the-fly", "dataset": None}
     (tmp_path / "training.yaml").write_text(yaml.safe_dump(on_the_fly))
     push_model(tmp_path, NAME, public=True)
     card = ModelCard(published(online)["README.md"].decode())
     assert card.data.license == "mit" and "synthetic" in card.data.tags
-    assert card.data.base_model == "facebook/convnextv2-tiny" and card.data.eval_results is None
+    assert card.data.eval_results is None
     assert "Trained on frames that were simulated while it trained." in card.text and "Not measured." in card.text
     assert "- It was trained on made-up images" in card.text
+
+
+def test_a_backbone_is_linked_to_only_where_it_was_loaded_from_the_hub(online, run_folder, tmp_path):
+    """The name of one may also be that of a folder, seen from where the training ran."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((run_folder / name).read_bytes())
+    settings = yaml.safe_load((run_folder / "training.yaml").read_text()) | {"backbone": "my-lab/backbone"}
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump(settings))
+    push_model(tmp_path, NAME)
+    card = ModelCard(published(online)["README.md"].decode())
+    assert card.data.base_model is None
+    assert "Base model: a `resnet` from `my-lab/backbone` (as named at training)" in card.text
+
+    api = HfApi()
+    api.create_repo("my-lab/backbone")
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id="my-lab/backbone")
+    api.hf_hub_download("my-lab/backbone", "config.json")
+    push_model(tmp_path, NAME, version="1.1.0")
+    card = ModelCard(published(online)["README.md"].decode())
+    assert card.data.base_model == "my-lab/backbone"
+    assert "Base model: [my-lab/backbone](https://huggingface.co/my-lab/backbone)" in card.text
 
 
 def test_a_data_set_is_recorded_with_its_commit_and_a_folder_with_its_archive(online, dataset, tmp_path):
@@ -315,7 +334,7 @@ def test_names_of_places_on_the_machine_that_trained_stay_there(online, run_fold
     push_model(tmp_path, NAME)
     files = published(online)
     assert not [name for name, content in files.items() if b"somebody" in content or b"secret" in content]
-    assert "Base model: a `resnet` from backbone" in files["README.md"].decode()
+    assert "Base model: a `resnet` from `backbone` (as named at training)" in files["README.md"].decode()
 
 
 @pytest.mark.parametrize(

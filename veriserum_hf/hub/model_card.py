@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from veriserum_hf.evaluation.tables import accuracy_table, summary_table
-from veriserum_hf.hub.provenance import is_hub_name
+from veriserum_hf.hub.provenance import is_loaded_model
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
@@ -58,7 +58,7 @@ class Run:
 def model_card(run: Run, repo_id: str) -> str:
     """Text of the README.md of a model repository."""
     backbone = run.settings.get("backbone")
-    base_model = backbone if backbone and is_hub_name(backbone) else None
+    base_model = backbone if backbone and is_loaded_model(backbone) else None
     data = ModelCardData(
         model_name=repo_id.split("/")[-1],
         license="mit" if run.simulated else "other",
@@ -137,7 +137,7 @@ def _trained(run: Run) -> str:
 def _backbone(run: Run) -> str:
     kind = run.config["backbone_config"]["model_type"]
     return (
-        f"a `{kind}` from {run.settings['backbone']}"
+        f"a `{kind}` from `{run.settings['backbone']}` (as named at training)"
         if run.settings.get("backbone")
         else f"none; a `{kind}` from scratch"
     )

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 _RECORD = "conversion.json"  # of every converted data set, in its folder and on the hub
@@ -15,6 +15,14 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 def is_hub_name(name: str) -> bool:
     """Whether this names a repository of the hub and no folder here."""
     return bool(_HUB_NAME.fullmatch(name)) and not name.startswith(".") and not Path(name).exists()
+
+
+def is_loaded_model(name: str) -> bool:
+    """Whether this names a model of the hub that was loaded here: else it may be a folder, seen from elsewhere."""
+    try:
+        return is_hub_name(name) and isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
 
 
 def public_name(name: str) -> str:

@@ -3,6 +3,9 @@
 Files go up in commits of bounded size, each on top of the state that was looked at, and what is there already is left
 alone: an interrupted push goes on where it stopped. The card goes last, in the last commit; then the version becomes
 a tag, and only then a repository that is to be public becomes so.
+
+A later version goes over the earlier one file by file: until its last commit ``main`` mixes both, also where it is
+interrupted. The tag of the earlier version stays whole.
 """
 
 import json
