@@ -21,6 +21,7 @@ from torch.nn import functional
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
 from veriserum_hf.geometry.rig import pixel_size_mm, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging
+from veriserum_hf.simulation.intensifier import draw_bands
 from veriserum_hf.simulation.transmission import RAYS_PER_PIXEL, canvas_margin_px
 
 FloatArray = NDArray[np.float64]
@@ -85,7 +86,7 @@ class Chains:
             material: [view.imaging.attenuation_scale * view.imaging.attenuation_per_mm[material] for view in views]
             for material in views[0].imaging.attenuation_per_mm
         }
-        bands = np.stack([_bands(height_px, rng) for height_px in table["band_height_px"]])
+        bands = np.stack([draw_bands(RAW_HEIGHT_PX, height_px, rng)[:, 0] for height_px in table["band_height_px"]])
         raw_px = np.stack([view.raw_px for view in views])
         return cls(
             _by_name(table, device),
@@ -273,11 +274,3 @@ def _cubic_spline(x: NDArray[Any]) -> FloatArray:
     x = np.abs(x)
     spline: FloatArray = np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.clip(2 - x, 0, None) ** 3 / 6)
     return spline
-
-
-def _bands(height_px: float, rng: np.random.Generator) -> NDArray[Any]:
-    """Brightness of the horizontal bands by raw row, (rows,) float32, standard deviation 1."""
-    rows: NDArray[Any] = rng.standard_normal((RAW_HEIGHT_PX, 1), dtype=np.float32)
-    rows = cv2.GaussianBlur(rows, (1, 0), sigmaX=1, sigmaY=height_px)[:, 0]
-    bands: NDArray[Any] = rows / rows.std()
-    return bands

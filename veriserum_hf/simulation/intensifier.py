@@ -140,14 +140,19 @@ def _grey(signal: Picture, imaging: Imaging, rng: np.random.Generator, bit_depth
     deviation += np.float32(readout**2 / kept)
     cv2.sqrt(deviation, deviation)
     noise *= deviation
-    rows: Picture = rng.standard_normal((height, 1), dtype=np.float32)
-    rows = cv2.GaussianBlur(rows, (1, 0), sigmaX=1, sigmaY=imaging.band_height_px * per_px)
-    factor = gain * (1 + imaging.band_amplitude * rows / max(float(rows.std()), 1e-6))
+    factor = gain * (1 + imaging.band_amplitude * draw_bands(height, imaging.band_height_px * per_px, rng))
     signal *= factor.astype(np.float32)
     signal += noise
     depth = cv2.CV_8U if bit_depth == 8 else cv2.CV_16U
     grey: NDArray[Any] = cv2.add(signal, np.array([imaging.dark_level * white]), dtype=depth)
     return grey if bit_depth == 8 else np.minimum(grey, np.uint16(white))
+
+
+def draw_bands(rows: int, height_px: float, rng: np.random.Generator) -> Picture:
+    """Brightness of horizontal bands of about so many rows, (rows, 1), standard deviation 1."""
+    drawn: Picture = rng.standard_normal((rows, 1), dtype=np.float32)
+    drawn = cv2.GaussianBlur(drawn, (1, 0), sigmaX=1, sigmaY=height_px)
+    return drawn / max(float(drawn.std()), 1e-6)
 
 
 def _raw_axes_px(height_px: int) -> tuple[NDArray[Any], NDArray[Any]]:
