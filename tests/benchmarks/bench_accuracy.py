@@ -61,8 +61,8 @@ def trained(folder: Path, name: str, options: list[str], dataset: Path) -> tuple
     run = folder / name.translate(str.maketrans(" :'`,", "_____"))
     config, *rest = options[1:]
     arguments = ["--config", str(ROOT / "training/configs" / config), "--dataset", str(dataset), *rest]
-    shutil.rmtree(run, ignore_errors=True)  # of an earlier time
     if not (run / "metrics.json").exists():  # a benchmark that was interrupted goes on with the next row
+        shutil.rmtree(run, ignore_errors=True)
         _script("train.py", *arguments, "--output_dir", str(run))
     minutes = json.loads((run / "metrics.json").read_text())["speed"]["minutes"]
     return evaluated(run, dataset, *rest[-2:]), minutes
