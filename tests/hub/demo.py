@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.hub.loopback import Loopback
@@ -18,8 +20,7 @@ ROOT = Path(__file__).parents[2]
 DATASET, MODEL = "my-lab/veriserum", "my-lab/veriserum-pose"
 
 
-def _run(hub: Loopback, home: Path, command: list[str], **options: object) -> None:
-    subprocess.run(command, check=True, env=hub.environment(home), **options)  # type: ignore[call-overload]
+PUSHED = ("archive", "dataset", "run")
 
 
 def main(folder: Path) -> None:
@@ -30,21 +31,18 @@ def main(folder: Path) -> None:
     hub = Loopback(folder / "hub")
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            home, elsewhere = Path(temporary) / "home", Path(temporary) / "elsewhere"
+            sender, receiver, elsewhere = (Path(temporary) / name for name in ("sender", "receiver", "elsewhere"))
+            for command in (["push-dataset", folder / "dataset", DATASET], ["push-model", folder / "run", MODEL]):
+                subprocess.run([veriserum, *command], check=True, env=hub.environment(sender))
             elsewhere.mkdir()
-            _run(hub, home, [veriserum, "push-dataset", str(folder / "dataset"), DATASET])
-            _run(hub, home, [veriserum, "push-model", str(folder / "run"), MODEL])
-            shutil.rmtree(home)
-            pushed = folder / "pushed"
-            pushed.mkdir()
-            for name in ("archive", "dataset", "run"):
-                (folder / name).replace(pushed / name)
-            script = str(ROOT / "training" / "evaluate.py")
-            command = [sys.executable, script, "--model", MODEL, "--dataset", DATASET, "--output_dir", "report"]
-            _run(hub, home, command, cwd=elsewhere)
-            for name in ("archive", "dataset", "run"):
-                (pushed / name).replace(folder / name)
-            pushed.rmdir()
+            with _out_of_the_way(folder):
+                subprocess.run(
+                    [sys.executable, ROOT / "training" / "evaluate.py", "--model", MODEL, "--dataset", DATASET]
+                    + ["--output_dir", "report"],
+                    check=True,
+                    env=hub.environment(receiver),
+                    cwd=elsewhere,
+                )
             shutil.copytree(elsewhere / "report", folder / "report", dirs_exist_ok=True)
     finally:
         hub.stop()
@@ -53,7 +51,22 @@ def main(folder: Path) -> None:
         del document["evaluated"]  # names of folders before, of repositories after
     if before != after:
         sys.exit("the downloaded model tells other poses of the downloaded data set than before the push")
-    print(f"{MODEL} on {DATASET}, downloaded: every figure is what it was before the push")
+    print(f"{MODEL} on {DATASET}, both downloaded: every figure is what it was before the push")
+
+
+@contextmanager
+def _out_of_the_way(folder: Path) -> Iterator[None]:
+    """Hide what was pushed from whoever looks for it where it was."""
+    hidden = folder / "hidden"
+    hidden.mkdir()
+    for name in PUSHED:
+        (folder / name).rename(hidden / name)
+    try:
+        yield
+    finally:
+        for name in PUSHED:
+            (hidden / name).rename(folder / name)
+        hidden.rmdir()
 
 
 if __name__ == "__main__":
