@@ -187,8 +187,8 @@ def requirements(
     one, two = (document["by_plane_axis"]["bs"]["depth"]["median"] for document in (alone, ours))
     ratio = one / two
     yield Row("Error along the `bs` ray, `bs` alone / both", f"{ratio:.0f} times", "at least 10 times", ratio >= 10)
-    longest = max(minutes for _, minutes in found.values() if minutes is not None)
-    yield Row("Longest training", f"{longest:.1f} min", f"at most {MINUTES:g} min", longest <= MINUTES)
+    longest = max(found[name][1] or 0.0 for name in (_BASELINE, _OURS, _ONE_PLANE))
+    yield Row("Longest training of these three", f"{longest:.1f} min", f"at most {MINUTES:g} min", longest <= MINUTES)
     yield Row(
         "One frame pair, from row to poses",
         f"{pair_ms:.0f} ms; {pairs_per_s:.0f} pairs/s in batches of 32",
