@@ -34,10 +34,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(calibrate_app, name="calibrate")
-app.command("push-dataset")(push_dataset)
-app.command("push-model")(push_model)
-app.command()(predict)
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
 
@@ -282,3 +278,10 @@ def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
         rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
         table.add_row(config, rows, rejected, str(count["without_pose"]), str(count["filtered"]))
     out.print(table)
+
+
+# Last, as --help lists commands in this order.
+app.add_typer(calibrate_app, name="calibrate")
+app.command()(predict)
+app.command("push-dataset")(push_dataset)
+app.command("push-model")(push_model)
