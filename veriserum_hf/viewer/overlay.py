@@ -42,22 +42,18 @@ def draw_axes(row: Mapping[str, Any]) -> NDArray[np.uint8]:
     """
     pictures = []
     for plane in PLANES:
-        image = np.asarray(row[f"image_{plane}"])
-        # Sixteen bits are shown from black to the brightest pixel.
-        grey = (
-            np.clip(image / max(image.max(), 1) * 255, 0, 255).astype(np.uint8) if image.dtype != np.uint8 else image
-        )
+        grey = grey_of(row, plane)
         scale = _PICTURE_PX / len(grey)
         picture = np.repeat(cv2.resize(grey, (_PICTURE_PX, _PICTURE_PX))[:, :, None], 3, axis=2).astype(np.uint8)
         for component in ("femur", "tibia"):
             if row[component] is not None:
                 _draw(picture, row[f"camera_{plane}"], row[component], component, scale)
-        _write(picture, plane, (14, 34), 0.9)
+        write(picture, plane, (14, 34), 0.9)
         pictures.append(picture)
     caption = np.full((44, 2 * _PICTURE_PX, 3), 20, np.uint8)
     frame = f"measurement {row['measurement_id']}, trial {row['trial_id']}, {row['task']}"
     axes = f"axes of the implants, {AXIS_LENGTH_MM:.0f} mm: x red, y green, z blue"
-    _write(caption, f"{frame}    {axes}", (14, 29), 0.6)
+    write(caption, f"{frame}    {axes}", (14, 29), 0.6)
     return np.vstack([np.hstack(pictures), caption])
 
 
@@ -69,11 +65,18 @@ def _draw(
     for end, color in zip(ends, _AXIS_COLORS, strict=True):
         cv2.line(picture, origin, end, color, 2, cv2.LINE_AA, shift=4)
     cv2.circle(picture, origin, 16 * 4, (0, 220, 255), -1, cv2.LINE_AA, shift=4)
-    _write(picture, f"{label} {pose['anatomy_id']}", (origin[0] // 16 - 80, origin[1] // 16 + 24), 0.5)
+    write(picture, f"{label} {pose['anatomy_id']}", (origin[0] // 16 - 80, origin[1] // 16 + 24), 0.5)
 
 
-def _write(picture: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
-    """White letters on a dark plate, readable on any grey."""
+def grey_of(row: Mapping[str, Any], plane: str) -> NDArray[np.uint8]:
+    """Corrected image of a row in eight bits; sixteen are shown from black to the brightest pixel."""
+    image = np.asarray(row[f"image_{plane}"])
+    grey = image if image.dtype == np.uint8 else np.clip(image / max(image.max(), 1) * 255, 0, 255)
+    return grey.astype(np.uint8)
+
+
+def write(picture: NDArray[np.uint8], text: str, at: tuple[int, int], scale: float) -> None:
+    """White letters on a dark plate, readable on any grey; ``at`` is the lower left corner, (column, row)."""
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     cv2.rectangle(picture, (at[0] - 4, at[1] - height - 4), (at[0] + width + 4, at[1] + below), (20, 20, 20), -1)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)

@@ -1,0 +1,190 @@
+"""Outlines lie where the images show the implants, and every kind of pose can be told from the others."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from tests.fixtures import scene
+from tests.fixtures.scene import FEMORAL_IDS, TIBIAL_IDS
+from veriserum_hf import path_length
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.dataset.plan import Options, make_plan
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
+from veriserum_hf.geometry.rig import FIELD_MM, PLANES, Plane
+from veriserum_hf.viewer.outline_picture import (
+    CLOSE_UP_MM,
+    CLOSE_UP_PX,
+    SIZE_PX,
+    View,
+    choose_spots,
+    choose_views,
+    draw_outlines,
+    trace_planes,
+)
+from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of
+from veriserum_hf.viewer.overlay import grey_of
+
+STORED_PX = 1600
+FINE_PX_PER_MM = 900 / FIELD_MM
+PARTS = ("femur", "tibia")
+
+
+@pytest.fixture(scope="module")
+def meshes():
+    return {id: scene.implant_mesh(id) for id in (*FEMORAL_IDS, *TIBIAL_IDS)}
+
+
+@pytest.fixture(scope="module")
+def row(tiny, meshes):
+    """A row whose images show the shadows of its implants at its poses, dark on bright."""
+    row = make_plan(VeriserumArchive(tiny.root), Options()).splits["train"].slice(0, 1).to_pylist()[0]
+    for plane in PLANES:
+        shadow = np.zeros((STORED_PX, STORED_PX), bool)
+        for part in PARTS:
+            camera = Plane.from_camera(row[f"camera_{plane}"])
+            T = make_transform(quaternion_to_matrix(row[part]["quaternion_xyzw"]), row[part]["translation_mm"])
+            shadow |= path_length(meshes[row[part]["anatomy_id"]], T, camera, STORED_PX) > 0
+        row[f"image_{plane}"] = np.where(shadow, 40, 200).astype(np.uint8)
+    return row
+
+
+def moved(row, by_mm, name="moved", **more):
+    """The row's poses, moved in the world."""
+    poses = {
+        part: row[part] | {"translation_mm": np.add(row[part]["translation_mm"], by_mm).tolist()} | more
+        for part in PARTS
+    }
+    return PoseSet(name, poses)
+
+
+def of_color(picture, kind):
+    """Where a picture shows nearly the colour of a kind of pose."""
+    return np.abs(picture.astype(int) - COLORS[kind]).max(axis=2) < 40
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_the_outline_of_the_label_is_drawn_on_the_edge_of_the_shadow(row, meshes, plane):
+    label = [label_of(row)]
+    view = choose_views(trace_planes(row, label, meshes), SIZE_PX)[plane]
+    left = PLANES.index(plane) * SIZE_PX
+    panel = draw_outlines(row, label, meshes)[:SIZE_PX, left : left + SIZE_PX]
+    dark = view.cut(grey_of(row, plane))[:, :, 0] < 120
+    edge = dark ^ ndimage.binary_erosion(dark)
+    drawn = of_color(panel, 0)
+    # Where the implants overlap, an outline crosses the other's shadow.
+    from_edge_px = ndimage.distance_transform_edt(~edge)[drawn]
+    from_line_px = ndimage.distance_transform_edt(~drawn)[edge]
+    assert np.percentile(from_line_px, 90) / view.px_per_mm <= 0.3
+    assert np.median(from_edge_px) / view.px_per_mm <= 0.2
+    assert view.px_per_mm > 5
+
+
+@pytest.mark.parametrize("size", [256, 512, 1600])
+def test_a_part_of_an_image_shows_what_lies_there(size):
+    """Of a blob, whatever the size of the image."""
+    at_fine_px = np.array([412.3, 377.8])
+    stored_px = (at_fine_px + 0.5) * size / 900 - 0.5
+    rows, columns = np.mgrid[:size, :size]
+    sigma_px = 1.5 / FIELD_MM * size
+    blob = np.exp(-((columns - stored_px[0]) ** 2 + (rows - stored_px[1]) ** 2) / 2 / sigma_px**2)
+    view = View(np.array([410.0, 380.0]), 30.0, 300)
+    shown = view.cut(np.rint(250 * blob).astype(np.uint8))[:, :, 0].astype(float)
+    found_px = np.array(ndimage.center_of_mass(shown))[::-1]
+    np.testing.assert_allclose(found_px, at_fine_px * view.scale + view.shift_px, atol=0.02 * view.px_per_mm)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_pose_of_a_file_is_drawn_where_the_file_has_it(row, meshes, plane):
+    by_mm = (0.0, 1.0, 0.0)  # up, in both planes
+    label, other = (
+        np.concatenate(traced.contours_px)
+        for traced in trace_planes(row, [label_of(row), moved(row, by_mm)], meshes)[plane]
+        if traced.component == "femur"
+    )
+    origin_mm = np.array(row["femur"]["translation_mm"])
+    project = Plane.from_camera(row[f"camera_{plane}"]).project
+    expected_px = project(origin_mm + by_mm, 900) - project(origin_mm, 900)
+    for found in (other.min(axis=0) - label.min(axis=0), other.max(axis=0) - label.max(axis=0)):
+        np.testing.assert_allclose(found, expected_px, atol=0.3)  # nearer parts of an implant move more
+    assert -expected_px[1] == pytest.approx(1.26 * FINE_PX_PER_MM, rel=0.05)
+
+
+@pytest.mark.parametrize("by_mm", [0.0, 0.1])
+@pytest.mark.parametrize("kinds", [2, 3, 5])
+def test_outlines_that_coincide_are_all_seen(row, meshes, kinds, by_mm):
+    sets = [label_of(row), *(moved(row, (0, n * by_mm, 0), f"file {n}") for n in range(1, kinds))]
+    picture = draw_outlines(row, sets, meshes)
+    for left in (0, SIZE_PX):
+        panel = picture[:SIZE_PX, left : left + SIZE_PX]
+        seen = [np.count_nonzero(of_color(panel, kind)) for kind in range(kinds)]
+        assert min(seen) > 60, seen
+
+
+def test_close_ups_show_where_outlines_differ_most(row, meshes):
+    """A turn about the implant's origin moves what is far from it most."""
+    turn = Rotation.from_rotvec([0, 0, 2.5], degrees=True)  # about the normal of bs
+    quaternion = (turn * Rotation.from_quat(row["femur"]["quaternion_xyzw"])).as_quat(canonical=True)
+    off = PoseSet("turned", {"femur": row["femur"] | {"quaternion_xyzw": quaternion.tolist()}})
+    traces = trace_planes(row, [label_of(row), off], meshes)["bs"]
+    spots = choose_spots(traces)
+    assert [(spot.number, spot.component) for spot in spots] == [(n + 1, PARTS[n // 2]) for n in range(4)]
+    label, other = (np.concatenate(traced.contours_px) for traced in traces if traced.component == "femur")
+    apart = np.linalg.norm(label[:, None] - other[None], axis=2).min(axis=1)
+    np.testing.assert_array_equal(spots[0].at_px, label[apart.argmax()])
+    for first, opposite in (spots[:2], spots[2:]):
+        assert np.linalg.norm(first.at_px - opposite.at_px) > 20 * FINE_PX_PER_MM
+
+
+def test_a_tenth_of_a_millimetre_is_seen_in_a_close_up(row, meshes):
+    """Both lines are there, and two pixels or more apart."""
+    sets = [label_of(row), moved(row, (0.0, 0.1, 0.0))]
+    picture = draw_outlines(row, sets, meshes)
+    strip = picture[SIZE_PX : SIZE_PX + CLOSE_UP_PX]
+    assert CLOSE_UP_PX / CLOSE_UP_MM * 0.1 > 2
+    for left in range(0, 2 * SIZE_PX, CLOSE_UP_PX):
+        close_up = strip[:, left : left + CLOSE_UP_PX]
+        assert of_color(close_up, 0).sum() > 30 and of_color(close_up, 1).sum() > 30
+
+
+def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
+    lone, none = row | {"tibia": None}, row | {"femur": None, "tibia": None}
+    whole = draw_outlines(row, [label_of(row)], meshes)
+    assert draw_outlines(lone, [label_of(lone)], meshes).shape == whole.shape
+    drawn = draw_outlines(none, [label_of(none)], meshes)
+    assert drawn.shape == whole.shape and not of_color(drawn[:SIZE_PX], 0).any()
+    view = choose_views(trace_planes(none, [label_of(none)], meshes), SIZE_PX)["bs"]
+    assert view.edge_mm == FIELD_MM
+
+
+def test_an_implant_out_of_the_field_leaves_the_others(row, meshes):
+    picture = draw_outlines(row, [label_of(row), moved(row, (0, 1000.0, 0))], meshes)
+    assert of_color(picture[:SIZE_PX], 0).any() and not of_color(picture[:SIZE_PX], 1).any()
+
+
+def test_what_cannot_be_drawn_is_named(row, meshes):
+    def refused(poses, known=meshes):
+        with pytest.raises(VeriserumError) as error:
+            draw_outlines(row, [label_of(row), *poses], known)
+        return str(error.value)
+
+    strange = moved(row, (0, 0, 0), "predicted", anatomy_id=99)
+    assert refused([strange]) == (
+        "femur 99 of predicted: the data set has no mesh of this implant; its configuration anatomies holds "
+        + ", ".join(map(str, sorted(meshes)))
+    )
+    id = row["femur"]["anatomy_id"]
+    assert f"femur {id} of predicted cannot be drawn in bs: the mesh reaches" in refused(
+        [moved(row, (0, 0, 9000.0), "predicted")]
+    )
+    opened = meshes[id].copy()
+    opened.update_faces(np.arange(len(opened.faces)) > 0)
+    message = refused([], meshes | {id: opened})
+    assert (
+        message.startswith(f"femur {id} of label (refined) cannot be drawn in bs: the mesh (")
+        and "not closed" in message
+    )
+    assert refused([moved(row, (0, 0, 0))] * 5) == (
+        "5 files of poses cannot be told apart in one picture; give at most 4"
+    )

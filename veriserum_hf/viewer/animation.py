@@ -1,0 +1,144 @@
+"""A trial as a moving picture: GIF by Pillow, MP4 by OpenCV."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import trimesh
+from PIL import Image
+
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.viewer.frames import decoded
+from veriserum_hf.viewer.outline_picture import choose_views, frame_name, legend, trace_planes
+from veriserum_hf.viewer.outlines import COLORS, Picture, PoseSet, draw_traces
+from veriserum_hf.viewer.overlay import grey_of, write
+
+FRAMES_PER_SECOND = 15  # half of what a fluoroscope takes: slow enough to follow the outlines
+PLANE_PX = 480
+_GREYS = 40  # steps: finer ones spend the file on noise
+_BLENDS = (0.35, 0.7, 1.0)  # of a line's color with what it is drawn on
+_GROUNDS = (16, 96, 160, 224)
+
+
+def draw_trial(
+    rows: Sequence[dict[str, Any]],
+    sets: Sequence[Sequence[PoseSet]],
+    meshes: Mapping[int, trimesh.Trimesh],
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Picture]:
+    """Draw frames with outlines in both planes, all of the same part of the field: BGR, uint8, of one even size.
+
+    Parameters
+    ----------
+    rows : of `veriserum_hf.viewer.frames.load_trial`.
+    sets : poses of each row, of the same kinds in the same order.
+    meshes : of the implants by anatomy id, mm.
+    progress : called with the number of frames traced and of all.
+
+    Raises
+    ------
+    VeriserumError
+        If an image cannot be decoded, an implant has no mesh or cannot be drawn, or there are more kinds of pose than
+        colours.
+
+    """
+    traces = []
+    for row, of_row in zip(rows, sets, strict=True):
+        traces.append(trace_planes(row, of_row, meshes))
+        if progress:
+            progress(len(traces), len(rows))
+    views = choose_views({plane: [one for each in traces for one in each[plane]] for plane in PLANES}, PLANE_PX)
+    scale = f"1 mm on the intensifier is {views['bs'].px_per_mm:.1f} px"
+    for row, of_row, traced in zip(decoded(rows), sets, traces, strict=True):
+        pictures = []
+        for plane in PLANES:
+            picture = views[plane].cut(grey_of(row, plane))
+            draw_traces(picture, traced[plane], views[plane].scale, views[plane].shift_px)
+            write(picture, plane, (8, 20), 0.5)
+            pictures.append(picture)
+        picture = np.vstack(
+            [np.hstack(pictures), legend([f"{frame_name(row)}; {scale}"], of_row, 2 * PLANE_PX, 0.45)]
+        )
+        yield picture[: len(picture) // 2 * 2]  # an MP4's frames have even sizes
+
+
+def write_animation(pictures: Iterator[Picture], output: Path) -> None:
+    """Write pictures of one size as a GIF or MP4, by the file's ending, at `FRAMES_PER_SECOND`.
+
+    Raises
+    ------
+    VeriserumError
+        If the name's ending is another, or the file cannot be written.
+
+    """
+    check_output(output)
+    try:
+        if output.suffix.lower() == ".gif":
+            output.write_bytes(_gif(pictures))
+        else:
+            _write_mp4(pictures, output)
+    except OSError as error:
+        raise VeriserumError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def check_output(output: Path) -> None:
+    """Raise VeriserumError where a file's name is not that of a GIF or MP4, or its folder does not exist."""
+    if output.suffix.lower() not in (".gif", ".mp4"):
+        raise VeriserumError(f"cannot write a trial to {output}; expected a name that ends in .gif or .mp4")
+    if not output.absolute().parent.is_dir():
+        raise VeriserumError(f"cannot write {output}: there is no folder {output.parent}")
+
+
+def _gif(pictures: Iterator[Picture]) -> bytes:
+    # One palette for all frames, without dither: nothing flickers, and even areas cost little.
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_palette())
+    frames = [
+        Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)).quantize(palette=palette, dither=Image.Dither.NONE)
+        for picture in pictures
+    ]
+    # A GIF counts hundredths of a second.
+    ends = np.rint(100 / FRAMES_PER_SECOND * np.arange(len(frames) + 1)).astype(int)
+    durations_ms = (10 * np.diff(ends)).tolist()
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=durations_ms, loop=0)
+    return file.getvalue()
+
+
+def _palette() -> bytes:
+    """Greys, and every line's colour blended with dark to bright ones, red, green and blue."""
+    greys = np.repeat(np.linspace(0, 255, _GREYS)[:, None], 3, axis=1)
+    blends = [
+        share * np.array(color[::-1]) + (1 - share) * ground
+        for color in COLORS
+        for share in _BLENDS
+        for ground in (_GROUNDS if share < 1 else _GROUNDS[:1])
+    ]
+    colors: Picture = np.rint(np.concatenate([greys, blends])).astype(np.uint8)
+    return colors.tobytes()
+
+
+def _write_mp4(pictures: Iterator[Picture], output: Path) -> None:
+    partial = output.with_name(f".{output.stem}.partial.mp4")
+    try:
+        partial.touch()  # OpenCV does not tell why it cannot write
+        first = next(pictures)
+        size = (first.shape[1], first.shape[0])
+        writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size)
+        try:
+            if not writer.isOpened():
+                raise VeriserumError(
+                    f"this OpenCV ({cv2.__version__}) writes no MP4; choose a name that ends in .gif"
+                )
+            writer.write(first)
+            for picture in pictures:
+                writer.write(picture)
+        finally:
+            writer.release()
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""What pictures are made from: frames of a data set by their place, id or trial, and its implants; without torch."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import trimesh
+
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry.rig import PLANES
+
+Row = dict[str, Any]
+_IMAGES = tuple(f"image_{plane}" for plane in PLANES)
+
+
+def load_row(dataset: str, config: str, split: str, number: int) -> Row:
+    """Row ``number`` of a split, images decoded.
+
+    Parameters
+    ----------
+    dataset : folder that ``veriserum convert`` made, or a data set on the hub.
+    config : calibrated, manual or target.
+    split : one that it has.
+    number : from 0.
+
+    Raises
+    ------
+    VeriserumError
+        If there is no such data set, configuration, split or row, or the rows hold no corrected images.
+
+    """
+    rows = _undecoded(_load(dataset, config, split=split), config)
+    found = next(iter(rows.skip(number).take(1)), None)
+    if found is None:
+        raise VeriserumError(f"{dataset} {config} {split} has no row {number}")
+    return next(decoded([found]))
+
+
+def load_measurement(dataset: str, config: str, split: str | None, measurement_id: int) -> Row:
+    """Row of a measurement, images decoded; parameters and errors as `load_trial`."""
+    found = _matching(dataset, config, split, "measurement_id", measurement_id)
+    return next(decoded(found))
+
+
+def load_trial(dataset: str, config: str, split: str | None, trial_id: int) -> list[Row]:
+    """Rows of a trial in the order of its frames, images as their files' bytes, see `decoded`.
+
+    Parameters
+    ----------
+    dataset, config : as `load_row`.
+    split : to look in; None for all.
+    trial_id : of the rows.
+
+    Raises
+    ------
+    VeriserumError
+        If there is no such data set, configuration, split or trial, or the rows hold no corrected images.
+
+    """
+    found = _matching(dataset, config, split, "trial_id", trial_id)
+    return sorted(found, key=lambda row: int(row["frame_index"]))
+
+
+def decoded(rows: Iterable[Row]) -> Iterator[Row]:
+    """The same rows with their images decoded, one at a time."""
+    image = datasets.Image()
+    for row in rows:
+        try:
+            yield row | {name: image.decode_example(row[name]) for name in _IMAGES}
+        # The kinds that Pillow raises where a file is damaged.
+        except (OSError, SyntaxError, ValueError) as error:
+            raise VeriserumError(f"measurement {row['measurement_id']} cannot be decoded: {error}") from error
+
+
+def load_meshes(dataset: str) -> dict[int, trimesh.Trimesh]:
+    """Meshes of a data set's implants by anatomy id, mm; VeriserumError where it has none."""
+    splits = _load(dataset, "anatomies")
+    return {row["anatomy_id"]: row["mesh"] for rows in splits.values() for row in rows}
+
+
+def _matching(dataset: str, config: str, split: str | None, column: str, value: int) -> list[Row]:
+    """All rows that have a value, from one or every split, images as their files' bytes."""
+    loaded = _load(dataset, config, split=split, where=(column, value))
+    splits = loaded if split is None else {split: loaded}
+    found: list[Row] = []
+    for rows in splits.values():
+        found += _undecoded(rows, config).filter(lambda row: row[column] == value)
+    if not found:
+        raise VeriserumError(
+            f"{dataset} {config} has no {column.removesuffix('_id')} {value} in {', '.join(splits) or 'any split'}"
+        )
+    return found
+
+
+def _undecoded(rows: Any, config: str) -> Any:
+    """Rows of corrected images, each as its file's bytes; VeriserumError for other rows."""
+    if "camera_bs" not in rows.column_names or "distortion_bs" in rows.column_names:
+        raise VeriserumError(f"{config} holds no corrected images; choose calibrated, manual or target")
+    for name in _IMAGES:
+        rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+def _load(dataset: str, config: str, *, split: str | None = None, where: tuple[str, int] | None = None) -> Any:
+    if any(Path(dataset).glob("*.db")) or any(Path(dataset).glob("*pose_reloaded*.csv")):
+        raise VeriserumError(
+            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
+        )
+    try:
+        options: dict[str, Any] = {"split": split, "streaming": True}
+        # Of Parquet, only those groups of rows are read that may hold the value; of Arrow, all.
+        if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
+            options["filters"] = [(where[0], "==", where[1])]
+        return datasets.load_dataset(dataset, config, **options)
+    except (ValueError, OSError) as error:
+        what = f"{dataset} {config} {split}" if split else f"{dataset} {config}"
+        raise VeriserumError(
+            f"cannot load {what}: {str(error).rstrip('.')}. Expected a folder that `veriserum convert` made, or a "
+            "data set on the hub."
+        ) from error

@@ -1,0 +1,174 @@
+"""Outlines of the implants at the poses of several kinds: a row's labels, and those of files of poses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import trimesh
+from numpy.typing import ArrayLike, NDArray
+
+from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
+from veriserum_hf.geometry.rig import Plane, PlaneName
+from veriserum_hf.rendering.outline import outline
+
+FloatArray = NDArray[np.float64]
+Picture = NDArray[np.uint8]
+Pose = Mapping[str, Any]
+# Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
+COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0))
+# Lengths of dash and gap, px: where outlines coincide, the label's unbroken one shows through the gaps of the others.
+_DASHES_PX: tuple[tuple[float, float] | None, ...] = (None, (24, 16), (12, 14), (6, 12), (4, 12))
+_SUBPIXEL_BITS = 4
+_OFF_PX = 0.1  # by which a drawn line may miss an outline, well below what is seen
+
+
+@dataclass(frozen=True)
+class PoseSet:
+    """Poses of one kind in one frame.
+
+    Attributes
+    ----------
+    name : what the legend calls them.
+    poses : by component (``"femur"``, ``"tibia"``), each with ``anatomy_id``, ``translation_mm``,
+        ``quaternion_xyzw`` and, where its file tells it, ``verdict``.
+
+    """
+
+    name: str
+    poses: Mapping[str, Pose]
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One implant's outline in one plane.
+
+    Attributes
+    ----------
+    kind : number of its `PoseSet`, which tells its colour and dashes.
+    component : ``"femur"`` or ``"tibia"``.
+    contours_px : closed, each (n, 2) as (column, row) in a picture of the size that it was traced for.
+
+    """
+
+    kind: int
+    component: str
+    contours_px: list[FloatArray]
+
+
+def label_of(row: Mapping[str, Any]) -> PoseSet:
+    """Poses of a row itself; its legend tells what kind they are."""
+    poses: dict[str, Pose] = {component: row[component] for component in COMPONENTS if row[component] is not None}
+    kinds = sorted({pose["kind"] for pose in poses.values()})
+    return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
+
+
+def check_count(sets: int) -> None:
+    """Raise VeriserumError where there are more kinds of pose than colours."""
+    if sets > len(COLORS):
+        raise VeriserumError(
+            f"{sets - 1} files of poses cannot be told apart in one picture; give at most {len(COLORS) - 1}"
+        )
+
+
+def trace(
+    row: Mapping[str, Any],
+    plane: PlaneName,
+    sets: Sequence[PoseSet],
+    meshes: Mapping[int, trimesh.Trimesh],
+    size: int,
+) -> list[Trace]:
+    """Outlines of all poses of a row in one plane, in pixels of its corrected image at ``size`` x ``size``.
+
+    Parameters
+    ----------
+    row : a row of ``calibrated``, ``manual`` or ``target``.
+    plane : ``"bs"`` or ``"fs"``.
+    sets : the poses; no more kinds than `COLORS`.
+    meshes : of the implants by anatomy id, mm.
+    size : edge of the picture, px.
+
+    Raises
+    ------
+    VeriserumError
+        If an implant has no mesh or cannot be drawn.
+
+    """
+    check_count(len(sets))
+    camera = Plane.from_camera(row[f"camera_{plane}"])
+    return [
+        Trace(kind, component, _contours(camera, plane, poses, component, meshes, size))
+        for kind, poses in enumerate(sets)
+        for component in COMPONENTS
+        if component in poses.poses
+    ]
+
+
+def _contours(
+    camera: Plane,
+    plane: PlaneName,
+    poses: PoseSet,
+    component: str,
+    meshes: Mapping[int, trimesh.Trimesh],
+    size: int,
+) -> list[FloatArray]:
+    pose = poses.poses[component]
+    name = f"{component} {pose['anatomy_id']} of {poses.name}"
+    if pose["anatomy_id"] not in meshes:
+        raise VeriserumError(
+            f"{name}: the data set has no mesh of this implant; its configuration anatomies holds "
+            f"{', '.join(map(str, sorted(meshes))) or 'none'}"
+        )
+    T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+    try:
+        return outline(meshes[pose["anatomy_id"]], T_world_implant, camera, size)
+    except ValueError as error:
+        raise VeriserumError(f"{name} cannot be drawn in {plane}: {error}") from error
+
+
+def draw_traces(picture: Picture, traces: Sequence[Trace], scale: float = 1.0, shift_px: ArrayLike = (0, 0)) -> None:
+    """Draw thin lines, the label's unbroken and first, so that the dashes of the others lie on it.
+
+    Parameters
+    ----------
+    picture : (rows, columns, 3) BGR, drawn into.
+    traces : their pixels times ``scale`` plus ``shift_px`` are pixels of the picture.
+    scale, shift_px : as above; shift as (column, row).
+
+    """
+    for traced in traces:
+        for contour in traced.contours_px:
+            line = _simplified(contour * scale + np.asarray(shift_px, dtype=np.float64))
+            _draw_line(picture, line, traced.kind)
+
+
+def draw_sample(picture: Picture, kind: int, left: int, row: int, width: int) -> None:
+    """Draw a straight piece of a kind's line, for a legend."""
+    _draw_line(picture, np.array([[left, row], [left + width, row]], dtype=np.float64), kind)
+
+
+def _draw_line(picture: Picture, line: FloatArray, kind: int) -> None:
+    dashes = _DASHES_PX[kind]
+    for piece in [line] if dashes is None else _dashed(line, *dashes):
+        points = np.rint(piece * 2**_SUBPIXEL_BITS).astype(np.int32)
+        cv2.polylines(picture, [points], False, COLORS[kind], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _simplified(contour: FloatArray) -> FloatArray:
+    """The same closed line of few points: many overlaid short antialiased lines would be a thick one."""
+    corners = cv2.approxPolyDP(contour.astype(np.float32)[:, None], _OFF_PX, True)[:, 0]
+    return np.concatenate([corners, corners[:1]]).astype(np.float64)
+
+
+def _dashed(line: FloatArray, dash_px: float, gap_px: float) -> list[FloatArray]:
+    """Pieces of a line (n, 2): dashes of one length along it."""
+    at = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+    pieces = []
+    for start in np.arange(0.0, at[-1], dash_px + gap_px):
+        end = min(start + dash_px, at[-1])
+        along = np.concatenate([[start], at[(at > start) & (at < end)], [end]])
+        pieces.append(np.stack([np.interp(along, at, line[:, axis]) for axis in (0, 1)], axis=1))
+    return pieces
