@@ -1,0 +1,78 @@
+"""What a method says of its own poses, against how they are: verdicts, and the intervals of its covariances.
+
+A covariance is 6 x 6, of the position of the implant's origin along the world's x, y, z (mm) and of the rotation
+vector about the same axes (deg) that turns the label into the estimate.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from veriserum_hf.evaluation.estimates import Estimates, FloatArray
+from veriserum_hf.evaluation.summary import summary
+
+DEGREES_OF_FREEDOM = ("x, mm", "y, mm", "z, mm", "about x, deg", "about y, deg", "about z, deg")
+_DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
+_SHARE_OF_ONE_DEVIATION = 68.268949  # percent
+
+
+def pose_differences(estimates: Estimates) -> FloatArray:
+    """Estimate minus label, (n, 6), in the order and the units of `DEGREES_OF_FREEDOM`."""
+    T, label = estimates.T_world_implant, estimates.T_world_label
+    turn = Rotation.from_matrix(T[:, :3, :3] @ label[:, :3, :3].swapaxes(1, 2))
+    return np.concatenate([T[:, :3, 3] - label[:, :3, 3], turn.as_rotvec(degrees=True)], axis=1)
+
+
+def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[str, Any]]:
+    """Compare stated standard deviations with what the errors are.
+
+    Parameters
+    ----------
+    differences : (n, 6) of `pose_differences`.
+    covariances : n covariances, 6 x 6, or None. One whose variances are not all above zero states no interval, such
+        as that of an exact pose.
+
+    Returns
+    -------
+    One row for each degree of freedom that is in ``DEGREES_OF_FREEDOM``, none where nothing is stated: ``name``;
+    ``count``; ``within_95``, the share of absolute errors below 1.96 standard deviations; ``stated_sd``, the median
+    of the standard deviations; ``error_68``, what 68.3 % of the absolute errors are below. In a method that knows its
+    errors, and with exact labels, the last two are alike and ``within_95`` is 0.95.
+
+    """
+    stated = [number for number, each in enumerate(covariances) if each is not None and np.diagonal(each).min() > 0]
+    if not stated:
+        return []
+    deviations = np.sqrt([np.diagonal(covariances[number]) for number in stated])
+    off = np.abs(differences[stated])
+    within = (off <= _DEVIATIONS_95 * deviations).mean(axis=0)
+    error_68 = np.percentile(off, _SHARE_OF_ONE_DEVIATION, axis=0)
+    return [
+        {
+            "name": name,
+            "count": len(stated),
+            "within_95": float(within[n]),
+            "stated_sd": float(np.median(deviations[:, n])),
+            "error_68": float(error_68[n]),
+        }
+        for n, name in enumerate(DEGREES_OF_FREEDOM)
+    ]
+
+
+def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, dict[str, Any]]:
+    """Summary of the errors of each verdict, the most frequent first; see `veriserum_hf.evaluation.summary.summary`.
+
+    Parameters
+    ----------
+    errors : n rows of `veriserum_hf.evaluation.metrics.pose_errors`.
+    verdicts : n of them; rows with None are in no group.
+
+    """
+    of_row: NDArray[Any] = np.array(["" if verdict is None else verdict for verdict in verdicts], dtype=str)
+    names, counts = np.unique(of_row[of_row != ""], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {str(name): summary(errors.filter(pa.array(of_row == name)))["overall"] for name in names[order]}
