@@ -24,20 +24,23 @@ __all__ = [
     "VeriserumError",
     "VeriserumPoseModel",
     "path_length",
+    "register",
 ]
 
-from veriserum_hf.dataset.builder import register
+from veriserum_hf.dataset.builder import register as register_builder
 
 if TYPE_CHECKING:
     from veriserum_hf.modeling import VeriserumPoseModel
+    from veriserum_hf.registration.refine import register
     from veriserum_hf.rendering.path_length import path_length
 
-register()
+register_builder()
 
 
 _LAZY = {  # what takes longer to import than everything else together
     "VeriserumPoseModel": "veriserum_hf.modeling",
     "path_length": "veriserum_hf.rendering.path_length",
+    "register": "veriserum_hf.registration.refine",
 }
 
 

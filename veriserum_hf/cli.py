@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import cv2
 import typer
-from datasets import load_dataset
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -17,13 +15,15 @@ from veriserum_hf.archive.audit import audit as audit_archive
 from veriserum_hf.cli_calibrate import app as calibrate_app
 from veriserum_hf.cli_hub import push_dataset, push_model
 from veriserum_hf.cli_predict import predict
+from veriserum_hf.cli_register import check_labels, register
+from veriserum_hf.cli_report import report
+from veriserum_hf.cli_show import show
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Encoding, Options, SplitBy
 from veriserum_hf.dataset.shards import Format
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.simulation.settings import FrameIds, Rotations, Settings, parse_height
 from veriserum_hf.terminal import Archive, AsJson, err, out, show_progress
-from veriserum_hf.viewer.overlay import draw_axes
 
 if TYPE_CHECKING:
     from veriserum_hf.archive.refit import Refit
@@ -194,40 +194,6 @@ def simulate(
     out.print(f"written to {written}", soft_wrap=True, highlight=False)
 
 
-@app.command()
-def show(
-    dataset: Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="PNG to write.")] = Path("frame.png"),
-    config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
-    split: Annotated[str, typer.Option(help="Split.")] = "train",
-    row: Annotated[int, typer.Option(min=0, help="Row of the split, from 0.")] = 0,
-) -> None:
-    """Draw both planes of one frame with its implants' axes, by the row's own cameras.
-
-    Exit status: 0 done, 2 no such frame.
-    """
-    if any(Path(dataset).glob("*.db")) or any(Path(dataset).glob("*pose_reloaded*.csv")):
-        raise VeriserumError(
-            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
-        )
-    try:
-        rows = load_dataset(dataset, config, split=split, streaming=True)
-    except (ValueError, OSError) as error:
-        raise VeriserumError(
-            f"cannot load {dataset} {config} {split}: {error}. Expected a folder that `veriserum convert` made, or a "
-            "data set on the hub."
-        ) from error
-    found = next(iter(rows.skip(row).take(1)), None)
-    if found is None:
-        raise VeriserumError(f"{dataset} {config} {split} has no row {row}")
-    if "camera_bs" not in found or "distortion_bs" in found:
-        raise VeriserumError(f"{config} holds no corrected images; choose calibrated, manual or target")
-    picture = draw_axes(found)
-    if not cv2.imwrite(str(output), picture):
-        raise VeriserumError(f"cannot write {output}; expected a path that ends in .png in a folder that exists")
-    out.print(f"written to {output}", soft_wrap=True, highlight=False)
-
-
 def _print_report(report: AuditReport, deep: bool) -> None:
     document = report.as_json()
     hint = "" if deep else " (frames were not decoded; --deep does)"
@@ -282,6 +248,10 @@ def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
 
 # Last, as --help lists commands in this order.
 app.add_typer(calibrate_app, name="calibrate")
+app.command()(show)
 app.command()(predict)
+app.command()(register)
+app.command("check-labels")(check_labels)
+app.command()(report)
 app.command("push-dataset")(push_dataset)
 app.command("push-model")(push_model)

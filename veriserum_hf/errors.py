@@ -47,5 +47,9 @@ class TrainingError(VeriserumError):
     """Something that cannot be trained on or evaluated, or a run that cannot go on."""
 
 
+class RegistrationError(VeriserumError):
+    """A frame, implant or start that cannot be registered."""
+
+
 class HubError(VeriserumError):
     """Something that cannot be published: token, name, repository, connection."""

@@ -19,6 +19,10 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     of an entry for each implant, with ``component``, ``anatomy_id``, ``translation_mm`` (3) and ``quaternion_xyzw``
     (4, w >= 0) as in a row of the data set, and ``confidence``: the probability that the pose is within 2 mm and 2
     degrees, or None where the model has none.
+
+    ``refine=True`` registers these poses with the images (`veriserum_hf.registration.refine.register`). It needs the
+    package veriserum-hf, and ``meshes``: the implants' closed meshes in mm by anatomy id. Every entry then has also
+    ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed`` the model's pose is kept.
     """
 
     _load_processor = False  # type: ignore[assignment]
@@ -26,23 +30,31 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     _load_feature_extractor = False  # type: ignore[assignment]
     _load_tokenizer = False  # type: ignore[assignment]
 
-    def _sanitize_parameters(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return {}, {}, {}
+    def _sanitize_parameters(
+        self, refine: bool | None = None, meshes: Mapping[int, Any] | None = None, **_: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        given = {"refine": refine, "meshes": meshes}
+        return {}, {}, {name: value for name, value in given.items() if value is not None}
 
-    def preprocess(self, frame: Mapping[str, Any]) -> BatchFeature:  # type: ignore[override]
-        """Batch of one frame."""
+    def preprocess(self, frame: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        """Batch of one frame, and the frame itself."""
         processor: Any = self.image_processor
         batch: BatchFeature = processor(frame)
-        return batch
+        return {"batch": batch, "frame": frame}
 
-    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:  # type: ignore[override]
-        output = self.model(**inputs)
-        return {name: output[name] for name in ("T_world_implant", "anatomy_id", "confidence")}
+    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+        output = self.model(**inputs["batch"])
+        found = {name: output[name] for name in ("T_world_implant", "anatomy_id", "confidence")}
+        return found | {"frame": inputs["frame"]}
 
     def postprocess(  # type: ignore[override]
-        self, outputs: Mapping[str, torch.Tensor]
+        self, outputs: Mapping[str, Any], refine: bool = False, meshes: Mapping[int, Any] | None = None
     ) -> list[dict[str, Any]]:
         """Entries of one frame."""
+        entries = self._entries(outputs)
+        return _refined(outputs["frame"], entries, meshes) if refine else entries
+
+    def _entries(self, outputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
         T = outputs["T_world_implant"][0].double()
         quaternions = roma.rotmat_to_unitquat(T[:, :3, :3])
         quaternions = quaternions * torch.where(quaternions[:, 3:] < 0, -1.0, 1.0)
@@ -57,3 +69,29 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
             }
             for index, component in enumerate(COMPONENTS)
         ]
+
+
+def _refined(
+    frame: Mapping[str, Any], entries: list[dict[str, Any]], meshes: Mapping[int, Any] | None
+) -> list[dict[str, Any]]:
+    """Entries after registration."""
+    if meshes is None:
+        raise ValueError("refine=True needs meshes: the implants' closed meshes in mm, by anatomy id")
+    try:
+        from veriserum_hf.registration.refine import register
+    except ImportError as error:
+        raise ImportError('refine=True needs the package: pip install "veriserum-hf[train]"') from error
+    found = register(frame, meshes, {entry["component"]: entry for entry in entries})
+    return [
+        entry
+        | {
+            "translation_mm": refined.translation_mm.tolist(),
+            "quaternion_xyzw": refined.quaternion_xyzw.tolist(),
+            "covariance": refined.covariance.tolist(),
+            "verdict": refined.verdict,
+            "score": refined.score,
+            "detail": refined.detail,
+        }
+        for entry in entries
+        for refined in [found[entry["component"]]]
+    ]

@@ -86,9 +86,10 @@ def path_length_window(
         )
     K = plane.intrinsics(size)
     px = in_camera[:, :2] / in_camera[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
+    x, y = px.T  # numpy reduces a column far faster than it reduces both at once
     low, high = -margin_px, size + margin_px
-    first = np.clip(np.ceil(px.min(axis=0)), low, high).astype(int)
-    last = np.clip(np.floor(px.max(axis=0)), low - 1, high - 1).astype(int)
+    first = np.clip(np.ceil((x.min(), y.min())), low, high).astype(int)
+    last = np.clip(np.floor((x.max(), y.max())), low - 1, high - 1).astype(int)
     values = np.zeros(np.maximum(last - first + 1, 0)[::-1])
     _add_signed_depths(values, px - first, in_camera[:, 2], mesh.faces)
     _depths_to_lengths(values, K[0, 0], K[0, 2] - first[0], K[1, 2] - first[1])

@@ -1,0 +1,200 @@
+"""``veriserum check-labels``: the criterion on made-up errors, and the command on an archive with wrong labels."""
+
+import json
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.spatial.transform import Rotation
+
+from veriserum_hf import cli
+from veriserum_hf.dataset.export import export
+from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
+from veriserum_hf.registration.labels import DEGREES_OF_FREEDOM, compare
+from veriserum_hf.registration.whole import SCHEMA
+from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.write import simulate
+
+RIG = DualPlaneRig.from_calibration(
+    principal_point_bs_mm=(5, -6), sid_bs_mm=1860.5, principal_point_fs_mm=(-10.5, 1.5), sid_fs_mm=1851.4
+)
+CAMERAS = {f"camera_{plane}": RIG[plane].camera() for plane in PLANES}
+LABEL_MM, LABEL_DEG = 0.05, 0.06  # noise of labels, standard deviation per axis
+DEPTH = {plane: RIG[plane].source_mm - (0, 0, 380) for plane in PLANES}
+
+
+def made_up(frames=500, seed=0, registration_mm=0.07, registration_deg=0.1, degrees_of_freedom=5):
+    """Labels, and registrations of the same frames; the registrations' errors have the long tails of Student's t."""
+    rng = np.random.default_rng(seed)
+    labels, poses = [], []
+    for id in range(frames):
+        row = {"measurement_id": id, "trial_id": 1 + id // 10, "frame_index": id % 10, "split": "train", "row": id}
+        for component in ("femur", "tibia"):
+            position, turn = rng.uniform(-20, 20, 3) + (0, 0, 380), Rotation.random(random_state=rng)
+            tail = np.sqrt(degrees_of_freedom / rng.chisquare(degrees_of_freedom))
+            for label in (True, False):
+                mm, deg = (LABEL_MM, LABEL_DEG) if label else (tail * registration_mm, tail * registration_deg)
+                noisy = Rotation.from_rotvec(rng.normal(0, deg, 3), degrees=True) * turn
+                pose = {"anatomy_id": 1, "translation_mm": (position + rng.normal(0, mm, 3)).tolist()}
+                pose["quaternion_xyzw"] = noisy.as_quat(canonical=True).tolist()
+                if label:
+                    row[component] = pose
+                else:
+                    covariance = np.diag([0.04**2] * 3 + [0.06**2] * 3).tolist()
+                    told = {"verdict": "converged", "score": 0.9, "detail": "", "covariance": covariance}
+                    poses.append({"measurement_id": id, "component": component, **pose, **told})
+        labels.append(row | CAMERAS)
+    return labels, poses
+
+
+def shift(label, by_mm):
+    label["translation_mm"] = (np.array(label["translation_mm"]) + by_mm).tolist()
+
+
+def compared(labels, poses):
+    rows, spread = compare(labels, pa.Table.from_pylist(poses, SCHEMA))
+    return {(row["measurement_id"], row["component"]): row for row in rows.to_pylist()}, spread
+
+
+def flagged(rows):
+    return {key for key, row in rows.items() if row["flagged"]}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_twenty_wrong_labels_among_five_hundred_are_found(seed):
+    labels, poses = made_up(seed=seed)
+    rng = np.random.default_rng(seed)
+    wrong = {(int(id), ("femur", "tibia")[n % 2]) for n, id in enumerate(rng.choice(500, 20, replace=False))}
+    for n, (id, component) in enumerate(sorted(wrong)):
+        direction = (DEPTH["bs"], DEPTH["fs"], rng.normal(size=3))[n % 3]
+        shift(labels[id][component], direction / np.linalg.norm(direction) * rng.uniform(1, 3))
+    rows, _ = compared(labels, poses)
+    assert len(flagged(rows) & wrong) >= 19
+    assert len(flagged(rows) - wrong) <= 5
+
+
+def test_the_difference_is_told_along_every_direction():
+    labels, poses = made_up(registration_mm=0.01, registration_deg=0.02)
+    shift(labels[3]["tibia"], (1.0, -2.0, 0.0))
+    shift(labels[7]["femur"], 2.5 * DEPTH["fs"] / np.linalg.norm(DEPTH["fs"]))
+    turned = Rotation.from_rotvec((0, 3, 0), degrees=True) * Rotation.from_quat(labels[9]["femur"]["quaternion_xyzw"])
+    labels[9]["femur"]["quaternion_xyzw"] = turned.as_quat().tolist()
+    rows, _ = compared(labels, poses)
+    assert flagged(rows) == {(3, "tibia"), (7, "femur"), (9, "femur")}
+    found = [rows[3, "tibia"][name] for name in DEGREES_OF_FREEDOM]
+    np.testing.assert_allclose(found, [1, -2, 0, 0, 0, 0], atol=0.5)
+    assert rows[7, "femur"]["fs_depth_mm"] == pytest.approx(-2.5, abs=0.3)  # towards the source
+    assert rows[9, "femur"]["rotation_y_deg"] == pytest.approx(3, abs=0.5)
+    assert rows[3, "tibia"]["row"] == 3 and rows[3, "tibia"]["split"] == "train"
+
+
+def test_a_registration_that_has_not_converged_or_is_unsure_accuses_nobody():
+    labels, poses = made_up()
+    shift(labels[0]["femur"], (2, 0, 0))
+    shift(labels[1]["femur"], (2, 0, 0))
+    poses[0] |= {"verdict": "ambiguous", "detail": "two minima", "covariance": None}
+    poses[2]["covariance"][0][0] = 1.0  # mm^2
+    rows, _ = compared(labels, poses)
+    assert rows[0, "femur"]["flagged"] is None and rows[0, "femur"]["disagreement_sd"] is None
+    assert rows[0, "femur"]["detail"] == "two minima"
+    assert rows[1, "femur"]["flagged"] is False and rows[1, "femur"]["world_x_mm"] == pytest.approx(2, abs=0.5)
+
+
+def test_what_all_labels_have_in_common_is_told_and_not_flagged():
+    labels, poses = made_up()
+    for row in labels:
+        shift(row["femur"], (0, 0, 1))
+    rows, spread = compared(labels, poses)
+    assert len(flagged(rows)) <= 5
+    assert spread["femur"]["world_z_mm"]["median"] == pytest.approx(1, abs=0.02)
+    assert spread["tibia"]["world_z_mm"]["median"] == pytest.approx(0, abs=0.02)
+    assert spread["tibia"]["world_x_mm"]["spread"] == pytest.approx(np.hypot(LABEL_MM, 0.08), rel=0.2)
+
+
+def test_few_frames_do_not_excuse_each_other():
+    labels, poses = made_up(frames=2)
+    for row in labels:
+        shift(row["femur"], (0, 1.5, 0))
+    rows, _ = compared(labels, poses)
+    assert rows[0, "tibia"]["flagged"] is False
+    labels, poses = made_up(frames=3)
+    shift(labels[1]["femur"], (0, 1.5, 0))
+    assert flagged(compared(labels, poses)[0]) == {(1, "femur")}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Two trials of three frames; of the first, the tibia's label of measurement 2 is 2 mm too deep for fs."""
+    root = tmp_path_factory.mktemp("labels") / "archive"
+    simulate(root, Settings(trials=2, frames_per_trial=3, seed=4, height_px=800, marker_frames=0))
+    depth = DEPTH["fs"] / np.linalg.norm(DEPTH["fs"]) * -2
+    with closing(sqlite3.connect(next(root.glob("*.db")))) as database, database:
+        wrong = database.execute(
+            "SELECT MAX(id) FROM poses WHERE measurement_id = 2 AND method = 'REFINED' AND obsolete = 0"
+        ).fetchone()
+        database.execute("UPDATE poses SET tx = tx + ?, ty = ty + ?, tz = tz + ? WHERE id = ?", (*depth, *wrong))
+    return root
+
+
+@pytest.fixture
+def check(monkeypatch, capsys):
+    """Exit status, standard output and standard error of the command."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["veriserum", "check-labels", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, " ".join(printed.err.split())
+
+    return call
+
+
+def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, archive, tmp_path):
+    dataset = tmp_path / "OUT"
+    export(archive, dataset, configs=("calibrated", "anatomies", "manual"), workers=1)
+    output = tmp_path / "labels.parquet"
+    status, printed, _ = check(dataset, "-o", output, "--workers", "1", "--json")
+    document = json.loads(printed)
+    assert status == 1 and document["labels"] == 12
+    (found,) = document["flagged"]
+    assert (found["measurement_id"], found["component"]) == (2, "tibia")
+    assert found["fs_depth_mm"] == pytest.approx(2, abs=0.5)
+    assert {row["flagged"] for row in document["not_assessed"]} <= {None}
+    manual = document["automatic_minus_manual"]["label"]
+    assert manual["femur"]["poses"] == 1 and abs(manual["femur"]["world_x_mm"]["median"]) < 1.5
+    assert pq.read_table(output)["flagged"].to_pylist().count(True) == 1
+
+    registered = tmp_path / "labels.registered.parquet"
+    before = registered.read_bytes()
+    status, printed, said = check(dataset, "-o", output, "--workers", "1")
+    assert status == 1 and registered.read_bytes() == before, said
+    assert f"veriserum show {dataset} --measurement 2 --poses {registered} --output" in printed
+    assert "label minus manually matched pose, median +- MAD (1 femur, 1 tibia)" in printed
+    assert "12 labels: 1 flagged" in printed
+
+
+def test_a_split_without_wrong_labels_straight_from_the_archive(check, archive, tmp_path):
+    status, printed, _ = check(archive, "--split", "test", "-o", tmp_path / "labels.parquet", "--workers", "1")
+    assert status == 0 and "6 labels: 0 flagged" in printed
+    assert "look at" not in printed
+
+
+def test_what_cannot_be_done_is_said_in_one_message(check, archive, tmp_path):
+    calibrated = tmp_path / "OUT"
+    export(archive, calibrated, configs=("calibrated",), workers=1)
+    refused = {
+        (calibrated, "-o", tmp_path / "a.parquet"): "has no configuration anatomies (the implants' meshes), only",
+        (archive, "--split", "tset", "-o", tmp_path / "a.parquet"): "has no split tset; there are",
+        (archive, "-o", tmp_path): f"{tmp_path} is a folder; expected a Parquet file to write",
+    }
+    for arguments, message in refused.items():
+        status, printed, said = check(*arguments)
+        assert status == 2 and printed == "" and message in said and "Traceback" not in said, said
+    shutil.rmtree(calibrated)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,155 @@
+"""From rows, meshes and starts to a scene: everything that can be wrong with them is said here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from veriserum_hf.errors import CalibrationError, RegistrationError
+from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix, transform_points
+from veriserum_hf.geometry.rig import Plane, PlaneName
+from veriserum_hf.registration.scene import Implant, Scene, View
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+COMPONENTS = ("femur", "tibia")
+Row = Mapping[str, Any]
+Poses = Mapping[str, Row]
+_UNIT = 1e-3  # by which the length of a quaternion may be off
+
+
+def scene_of(
+    rows: Sequence[Row],
+    meshes: Mapping[int, trimesh.Trimesh],
+    starts: Sequence[Poses] | None,
+    planes: Sequence[PlaneName],
+    device: torch.device,
+) -> tuple[Scene, Tensor]:
+    """Scene of frames and the poses to start from, (F, K, 4, 4) float64; see `register_batch`.
+
+    Raises
+    ------
+    RegistrationError
+        Naming the measurement and what is wrong with it.
+
+    """
+    if not rows or (starts is not None and len(starts) != len(rows)):
+        raise RegistrationError(f"expected a start for each frame, got {len(starts or ())} for {len(rows)}")
+    given = [_given(row, row if starts is None else start) for row, start in zip(rows, starts or rows, strict=True)]
+    views = [_views(row, planes) for row in rows]
+    _check_alike(rows, given, views)
+    known = {id: Implant(id, meshes[id]) for id in _ids(rows, given, meshes)}
+    scene = Scene(
+        {plane: [view[plane] for view in views] for plane in views[0]},
+        {component: [known[poses[component]["anatomy_id"]] for poses in given] for component in given[0]},
+        device,
+    )
+    T = np.array(
+        [[_transform(row, name, poses[name]) for name in poses] for row, poses in zip(rows, given, strict=True)]
+    )
+    for frame, row in enumerate(rows):
+        for k, (component, implants) in enumerate(scene.implants.items()):
+            _check_seen(f"{name_of(row)}: {component}", implants[frame], T[frame, k], views[frame])
+    return scene, torch.tensor(T, device=device)
+
+
+def name_of(row: Row) -> str:
+    """What a frame is called in messages."""
+    return f"measurement {row['measurement_id']}" if row.get("measurement_id") is not None else "the frame"
+
+
+def _given(row: Row, start: Poses) -> dict[str, Row]:
+    found = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
+    if not found:
+        raise RegistrationError(f"{name_of(row)} has no pose to start from; give one of its femur, its tibia or both")
+    return found
+
+
+def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
+    found: dict[PlaneName, View] = {}
+    for plane in planes:
+        if row.get(f"image_{plane}") is None:
+            continue
+        if row.get(f"distortion_{plane}") is not None:
+            raise RegistrationError(
+                f"{name_of(row)} is a raw frame; expected corrected images: calibrated, manual or target"
+            )
+        try:
+            camera = Plane.from_camera(row[f"camera_{plane}"])
+            found[plane] = View.from_image(np.asarray(row[f"image_{plane}"]), camera)
+        except KeyError as error:
+            raise RegistrationError(f"{name_of(row)} has an image_{plane} but no camera_{plane}") from error
+        except (RegistrationError, CalibrationError) as error:
+            raise RegistrationError(f"{name_of(row)}, plane {plane}: {error}") from error
+    if not found:
+        raise RegistrationError(f"{name_of(row)} has no image of {' or '.join(planes)}; expected one at least")
+    return found
+
+
+def _check_alike(rows: Sequence[Row], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]) -> None:
+    """Frames of a batch share components, planes and size, and so do the planes of each."""
+    shapes = [
+        (", ".join(poses), ", ".join(view), " and ".join(sorted({f"{len(each.image)} px" for each in view.values()})))
+        for poses, view in zip(given, views, strict=True)
+    ]
+    for row, shape in zip(rows, shapes, strict=True):
+        if "and" in shape[2]:
+            raise RegistrationError(f"{name_of(row)} has images of {shape[2]}; expected one size for both planes")
+        if shape != shapes[0]:
+            raise RegistrationError(
+                f"{name_of(row)} ({'; '.join(shape)}) and {name_of(rows[0])} ({'; '.join(shapes[0])}) cannot be "
+                "registered together; expected the same components and planes, and images of one size"
+            )
+
+
+def _ids(rows: Sequence[Row], given: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]) -> set[int]:
+    ids = set()
+    for row, poses in zip(rows, given, strict=True):
+        for component, pose in poses.items():
+            if pose["anatomy_id"] not in meshes:
+                raise RegistrationError(
+                    f"{name_of(row)}: there is no mesh of {component} {pose['anatomy_id']}, only of {sorted(meshes)}"
+                )
+            ids.add(int(pose["anatomy_id"]))
+    return ids
+
+
+def _transform(row: Row, component: str, pose: Row) -> NDArray[np.float64]:
+    quaternion = np.asarray(pose["quaternion_xyzw"], dtype=np.float64)
+    translation_mm = np.asarray(pose["translation_mm"], dtype=np.float64)
+    usable = quaternion.shape == (4,) and translation_mm.shape == (3,) and np.isfinite(translation_mm).all()
+    if not usable or not abs(np.linalg.norm(quaternion) - 1) < _UNIT:
+        raise RegistrationError(
+            f"{name_of(row)}: the start of {component} has translation_mm {translation_mm.tolist()} and "
+            f"quaternion_xyzw {quaternion.tolist()}; expected three finite mm and a unit quaternion, scalar last"
+        )
+    return make_transform(quaternion_to_matrix(quaternion), translation_mm)
+
+
+def _check_seen(
+    what: str, implant: Implant, T_world_implant: NDArray[np.float64], views: Mapping[PlaneName, View]
+) -> None:
+    """Refuse a start that is not in front of every source, or in no field."""
+    corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
+    seen = []
+    for plane, view in views.items():
+        depth_mm = transform_points(view.plane.world_to_camera, corners_mm)[:, 2]
+        if not depth_mm.min() > 0:
+            raise RegistrationError(
+                f"{what} {implant.anatomy_id} reaches {-depth_mm.min():.0f} mm behind the X-ray source of {plane} at "
+                "its start, expected all of it in front; is the start in mm and in the world frame?"
+            )
+        size = len(view.image)
+        px = view.plane.project(corners_mm, size)
+        seen.append(bool(((px > 0) & (px < size - 1)).all(axis=1).any()))
+    if not any(seen):
+        raise RegistrationError(
+            f"{what} {implant.anatomy_id} is outside the field of {' and of '.join(views)} at its start, expected it "
+            "to be seen; is the start in mm and in the world frame?"
+        )

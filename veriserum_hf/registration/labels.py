@@ -1,0 +1,277 @@
+"""``veriserum check-labels``: which stored poses disagree with their images, by registering them.
+
+A difference is label minus registration: of the implant's origin in mm along the world's axes, and the rotation
+vector that turns the registered implant into the labelled one, degrees about the world's axes. What is usual is taken
+from the data set itself: for each component and degree of freedom the median over all frames, and the spread (1.4826
+times the median absolute deviation) that the noise of labels and registrations leaves together; neither depends much
+on a few wrong labels. Where a registration states a larger variance than is typical, it is given so much more.
+``disagreement_sd`` is the length of the vector of the three shifts, or of the three turns if that is longer, each
+less its median and in units of its standard deviation.
+
+A label is flagged where its shift is beyond 5 such standard deviations and longer than 0.75 mm, or its turn beyond 5
+and larger than 1.5 degrees. The spread does not tell how long the tails of the registrations' errors are: with these
+limits a shift by 1 mm is found, and registrations that are off by several times as much as usual accuse few labels.
+Registrations that have not converged tell nothing about their labels, which are listed as not assessed. A label that
+is too far off to start from is still found where its trial's other frames lead the registration to the right place.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+import veriserum_hf
+from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.errors import ConversionError, RegistrationError
+from veriserum_hf.evaluation.metrics import viewing_axes
+from veriserum_hf.evaluation.pose_files import transforms
+from veriserum_hf.geometry.pose import FloatArray
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.frames import ALL, FrameSource, Row, open_frames
+from veriserum_hf.registration.trials import CONVERGED
+from veriserum_hf.registration.whole import register_dataset
+
+DEGREES_OF_FREEDOM = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
+_DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
+LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
+# What a good registration is off by: a spread is never taken to be narrower.
+_NARROWEST = np.repeat((0.05, 0.1), 3)
+_ENOUGH = 20  # of fewer, wrong ones may be the half that the median is decided by
+_MAD_TO_SD = 1.4826  # of a normal distribution
+SCHEMA = pa.schema(
+    {
+        "measurement_id": pa.int64(),
+        "trial_id": pa.int64(),
+        "frame_index": pa.int64(),
+        "split": pa.string(),
+        "row": pa.int64(),
+        "anatomy_id": pa.int64(),
+        "component": pa.string(),
+        **dict.fromkeys((*DEGREES_OF_FREEDOM, *_DEPTHS, "disagreement_sd"), pa.float64()),
+        "flagged": pa.bool_(),
+        "verdict": pa.string(),
+        "score": pa.float64(),
+        "detail": pa.string(),
+    },
+    metadata={
+        "difference": "label minus registration: of the implant's origin, mm along the world's axes and along the "
+        "ray from each plane's X-ray source (positive: label too far from it); rotation vector about the world's "
+        "axes, degrees",
+        "disagreement_sd": "in standard deviations of what is usual in this data set, the larger of shift and turn",
+        "flagged": f"beyond {LIMIT_SD:g} standard deviations and {LIMIT_MM:g} mm or {LIMIT_DEG:g} degrees; null: not "
+        "assessed, since the registration has not converged (verdict, detail)",
+        "row": "of the split, from 0, as `veriserum show` counts",
+    },
+)
+Spread = dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCheck:
+    """What a check of labels found.
+
+    Attributes
+    ----------
+    output, registered : Parquet files of the differences and of the registrations that labels were compared with.
+    rows : one per implant and frame with a label, by `SCHEMA`.
+    spread : by component and degree of freedom, ``median`` and ``spread`` of label minus registration.
+    manual : where there are manually matched poses, by what was compared with them (``"label"``,
+        ``"registration"``) and component: number of ``poses``, and for each degree of freedom ``median`` and ``mad``
+        of it minus the manual pose.
+
+    """
+
+    output: Path
+    registered: Path
+    rows: pa.Table
+    spread: Spread
+    manual: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def flagged(self) -> list[Row]:
+        """Labels that disagree with their images, the worst first."""
+        return sorted(
+            (row for row in self.rows.to_pylist() if row["flagged"]), key=lambda row: -row["disagreement_sd"]
+        )
+
+    @property
+    def not_assessed(self) -> list[Row]:
+        """Labels of which nothing can be told."""
+        return [row for row in self.rows.to_pylist() if row["flagged"] is None]
+
+
+def check_labels(
+    dataset: str,
+    output: Path,
+    *,
+    split: str = ALL,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> LabelCheck:
+    """Register every frame from its refined pose, and compare.
+
+    The registrations go to ``OUT.registered.parquet`` beside the output, and are used again while they are of the
+    same data set.
+
+    Parameters
+    ----------
+    dataset, split, workers, progress : see `veriserum_hf.registration.whole.register_dataset`.
+    output : Parquet file to write, replaced where it is there.
+
+    Raises
+    ------
+    RegistrationError
+        If there is nothing to register, or a file cannot be written.
+    ArchiveError
+        If the archive's structure cannot be relied on.
+
+    """
+    output = output.expanduser().absolute()
+    if output.is_dir():
+        raise RegistrationError(f"{output} is a folder; expected a Parquet file to write")
+    registered = output.with_name(f"{output.stem}.registered.parquet")
+    found = register_dataset(dataset, registered, split=split, workers=workers, progress=progress)
+    labels = _labels(found.source, split)
+    rows, spread = compare(labels, found.poses)
+    about = {"veriserum_hf": veriserum_hf.__version__, "dataset": dataset, "split": split}
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        pq.write_table(rows.replace_schema_metadata(SCHEMA.metadata | about), partial)
+        partial.replace(output)
+    except OSError as error:
+        raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return LabelCheck(output, registered, rows, spread, _manual(dataset, labels, found.poses))
+
+
+def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spread]:
+    """Differences of labels and registrations, and what is usual among them.
+
+    Parameters
+    ----------
+    labels : rows of the data set without pictures: measurement_id, trial_id, frame_index, split, row, cameras, and
+        the poses of ``femur`` and ``tibia``.
+    registered : registrations that started from them, by `veriserum_hf.registration.whole.SCHEMA`.
+
+    Returns
+    -------
+    A row by `SCHEMA` for each implant and frame with a label and a registration, and medians and spreads; see the
+    module's docstring.
+
+    """
+    label_of = {row["measurement_id"]: row for row in labels}
+    pairs = [
+        (label_of[pose["measurement_id"]], pose)
+        for pose in registered.to_pylist()
+        if label_of.get(pose["measurement_id"], {}).get(pose["component"])
+    ]
+    converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
+    differences = np.full((len(pairs), 6), np.nan)
+    sure = [pair for pair, is_sure in zip(pairs, converged, strict=True) if is_sure]
+    differences[converged] = difference([row[pose["component"]] for row, pose in sure], [pose for _, pose in sure])
+    disagreement, spread = _disagreement(differences, pairs, converged)
+    lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
+    flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
+    values = np.column_stack([differences, _depths(differences, pairs), disagreement.max(axis=1)])
+    names = (*DEGREES_OF_FREEDOM, *_DEPTHS, "disagreement_sd")
+    rows = [
+        {name: row[name] for name in ("measurement_id", "trial_id", "frame_index", "split", "row")}
+        | {name: pose[name] for name in ("anatomy_id", "component", "verdict", "score", "detail")}
+        | (dict(zip(names, values[n], strict=True)) | {"flagged": bool(flagged[n])} if converged[n] else {})
+        for n, (row, pose) in enumerate(pairs)
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA), spread
+
+
+def difference(poses: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> FloatArray:
+    """Poses minus others by degree of freedom, (n, 6): mm along the world's axes, rotation vector in degrees."""
+    if not poses:
+        return np.empty((0, 6))
+    T, T_other = transforms(poses), transforms(others)
+    turn = Rotation.from_matrix(T[:, :3, :3] @ T_other[:, :3, :3].swapaxes(1, 2))
+    return np.concatenate([T[:, :3, 3] - T_other[:, :3, 3], turn.as_rotvec(degrees=True)], axis=1)
+
+
+def _disagreement(
+    differences: FloatArray, pairs: Sequence[tuple[Row, Row]], converged: NDArray[np.bool_]
+) -> tuple[FloatArray, Spread]:
+    """Shift and turn in standard deviations, (n, 2), NaN where not converged; and what they are made of."""
+    z, spread = np.full_like(differences, np.nan), Spread()
+    components = np.array([pose["component"] for _, pose in pairs])
+    for component in COMPONENTS:
+        of = converged & np.isin(components, component)
+        if not of.any():
+            continue
+        found = differences[of]
+        center = np.median(found, axis=0) if len(found) >= _ENOUGH else np.zeros(6)
+        sd = _MAD_TO_SD * np.median(np.abs(found - center), axis=0)
+        stated = [pose["covariance"] for (_, pose), one in zip(pairs, of, strict=True) if one]
+        variance = np.array([np.zeros(6) if each is None else np.diag(each) for each in stated])
+        more = np.maximum(variance - np.median(variance, axis=0), 0)
+        z[of] = (found - center) / np.sqrt(np.maximum(sd, _NARROWEST) ** 2 + more)
+        spread[component] = {
+            name: {"median": float(center[n]), "spread": float(sd[n])} for n, name in enumerate(DEGREES_OF_FREEDOM)
+        }
+    return np.stack([np.linalg.norm(z[:, :3], axis=1), np.linalg.norm(z[:, 3:], axis=1)], axis=1), spread
+
+
+def _depths(differences: FloatArray, pairs: Sequence[tuple[Row, Row]]) -> FloatArray:
+    """Shift along the ray from each plane's source, (n, 2) mm."""
+    depths = np.empty((len(pairs), len(PLANES)))
+    at = np.array([pose["translation_mm"] for _, pose in pairs]).reshape(-1, 3)
+    for n, plane in enumerate(PLANES):
+        world_to_camera = np.array([row[f"camera_{plane}"]["world_to_camera"] for row, _ in pairs]).reshape(-1, 4, 4)
+        depths[:, n] = (viewing_axes(world_to_camera, at)[:, 2] * differences[:, :3]).sum(axis=1)
+    return depths
+
+
+def _labels(source: FrameSource, split: str) -> list[Row]:
+    names = ("measurement_id", "trial_id", "frame_index", *(f"camera_{plane}" for plane in PLANES), *COMPONENTS)
+    return [
+        row | {"split": name, "row": number}
+        for name, frames in source.of_split(split).items()
+        for number, row in enumerate(frames.table(*names).to_pylist())
+    ]
+
+
+def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[str, dict[str, dict[str, Any]]]:
+    """Labels and converged registrations beside manually matched poses, where there are any."""
+    try:
+        splits = open_frames(dataset, ("manual",)).splits
+    except (RegistrationError, ConversionError):  # there are none
+        return {}
+    matched = {
+        (row["measurement_id"], component): row[component]
+        for frames in splits.values()
+        for row in frames.table("measurement_id", *COMPONENTS).to_pylist()
+        for component in COMPONENTS
+        if row[component]
+    }
+    automatic = {
+        "label": {(row["measurement_id"], c): row[c] for row in labels for c in COMPONENTS if row[c]},
+        "registration": {
+            (pose["measurement_id"], pose["component"]): pose
+            for pose in registered.to_pylist()
+            if pose["verdict"] == CONVERGED
+        },
+    }
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for what, poses in automatic.items():
+        for component in COMPONENTS:
+            both = [key for key in matched if key in poses and key[1] == component]
+            if both:
+                off = difference([poses[key] for key in both], [matched[key] for key in both])
+                median = np.median(off, axis=0)
+                mad = np.median(np.abs(off - median), axis=0)
+                found.setdefault(what, {})[component] = {"poses": len(both)} | {
+                    name: {"median": float(median[n]), "mad": float(mad[n])}
+                    for n, name in enumerate(DEGREES_OF_FREEDOM)
+                }
+    return found

@@ -1,0 +1,210 @@
+"""Refine poses of femoral and tibial component until rendered implants agree with the images of both planes.
+
+The method: `veriserum_hf.registration.solver`; how sure it is: `veriserum_hf.registration.uncertainty`. Positions are
+known as well as the cameras and the meshes are; errors of these are in no covariance here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from veriserum_hf.geometry.pose import angle_between_deg, matrix_to_quaternion, transform_points
+from veriserum_hf.geometry.rig import PLANES, PlaneName
+from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimised
+from veriserum_hf.registration.uncertainty import agreement, covariances
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+FloatArray = NDArray[np.float64]
+Verdict = Literal["converged", "ambiguous", "failed"]
+LIMIT_MM, LIMIT_DEG = 30.0, 30.0
+# Of 95 % intervals: what is wider is no registration to rely on.
+_WIDEST_MM, _WIDEST_DEG = 1.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedPose:
+    """Where an implant is, and how sure that is.
+
+    Attributes
+    ----------
+    component : ``"femur"`` or ``"tibia"``.
+    anatomy_id : of the implant.
+    T_world_implant : (4, 4) mm; where the verdict is ``failed``, the start.
+    covariance : (6, 6) of x, y, z of the implant's origin in the world, mm, and of the rotation vector about the
+        world's axes, deg; NaN where the verdict is ``failed``. For one camera calibration, taken as exact.
+    score : share of what the images could tell of the pose that agrees with the rendered implant, 0 to 1.
+    verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
+        alone; ``failed``.
+    detail : why; empty where converged.
+    moved_mm, moved_deg : from the start, also where that was too far to believe.
+
+    """
+
+    component: str
+    anatomy_id: int
+    T_world_implant: FloatArray
+    covariance: FloatArray
+    score: float
+    verdict: Verdict
+    detail: str
+    moved_mm: float
+    moved_deg: float
+
+    @property
+    def translation_mm(self) -> FloatArray:
+        """Position of the implant's origin in the world, (3,) mm."""
+        translation: FloatArray = self.T_world_implant[:3, 3]
+        return translation
+
+    @property
+    def quaternion_xyzw(self) -> FloatArray:
+        """Rotation, (4,), w >= 0."""
+        return matrix_to_quaternion(self.T_world_implant[:3, :3])
+
+
+def register(
+    row: Mapping[str, Any],
+    meshes: Mapping[int, trimesh.Trimesh],
+    start: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    planes: Sequence[PlaneName] = PLANES,
+    limit_mm: float = LIMIT_MM,
+    limit_deg: float = LIMIT_DEG,
+    device: str = "cpu",
+) -> dict[str, RefinedPose]:
+    """Refine the poses of both implants in a frame, together.
+
+    Parameters
+    ----------
+    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is left out.
+    meshes : closed meshes in mm, by anatomy id.
+    start : poses to start from, by component, each as a row has them: ``anatomy_id``, ``translation_mm``,
+        ``quaternion_xyzw``; if not given, the row's own. Some 15 mm and 15 degrees away is near enough.
+    planes : to look at.
+    limit_mm, limit_deg : what goes farther than that from the start has failed.
+    device : ``"cpu"``, or ``"cuda"``, where many frames at once are worth it: see `register_batch`.
+
+    Returns
+    -------
+    Pose by component, for each that has a start.
+
+    Raises
+    ------
+    RegistrationError
+        If there is nothing to start from or to look at, a mesh is missing, not closed or not in mm, or a start is
+        not in front of both sources or outside both fields.
+
+    """
+    options: dict[str, Any] = {"planes": planes, "limit_mm": limit_mm, "limit_deg": limit_deg, "device": device}
+    return register_batch([row], meshes, None if start is None else [start], **options)[0]
+
+
+def register_batch(
+    rows: Sequence[Mapping[str, Any]],
+    meshes: Mapping[int, trimesh.Trimesh],
+    starts: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
+    *,
+    planes: Sequence[PlaneName] = PLANES,
+    limit_mm: float = LIMIT_MM,
+    limit_deg: float = LIMIT_DEG,
+    device: str = "cpu",
+) -> list[dict[str, RefinedPose]]:
+    """Refine frames together, as `register` does each; on a GPU, some dozens at once keep it busy.
+
+    Raises
+    ------
+    RegistrationError
+        As `register`, naming the measurement; also if the frames do not show the same components in the same planes,
+        or their images have different sizes.
+
+    """
+    scene, starts_T = scene_of(rows, meshes, starts, planes, torch.device(device))
+    solver, resting = optimised(scene, starts_T)
+    poses, covariance, score = solver.state.T_world_implant, covariances(solver), agreement(solver)
+    return [
+        {
+            component: _refined(
+                component,
+                scene.implants[component][frame],
+                starts_T[frame, k].cpu().numpy(),
+                poses[frame, k].cpu().numpy(),
+                covariance[frame, k].cpu().numpy(),
+                score=float(score[frame, k]),
+                resting=bool(resting[frame, k]),
+                planes=list(scene.views),
+                limits=(limit_mm, limit_deg),
+            )
+            for k, component in enumerate(scene.implants)
+        }
+        for frame in range(len(rows))
+    ]
+
+
+def _refined(
+    component: str,
+    implant: Implant,
+    start: FloatArray,
+    found: FloatArray,
+    covariance: FloatArray,
+    *,
+    score: float,
+    resting: bool,
+    planes: Sequence[PlaneName],
+    limits: tuple[float, float],
+) -> RefinedPose:
+    """Weigh a pose, and take the start for one that cannot be believed."""
+    at = [transform_points(T, implant.center_mm[None])[0] for T in (start, found)]
+    moved_mm = float(np.linalg.norm(at[1] - at[0]))
+    moved_deg = float(angle_between_deg(start[:3, :3], found[:3, :3]))
+    verdict, detail = _verdict(covariance, score, resting, planes, (moved_mm, moved_deg), limits)
+    if verdict == "failed":
+        found, covariance = start, np.full_like(covariance, np.nan)
+    return RefinedPose(component, implant.anatomy_id, found, covariance, score, verdict, detail, moved_mm, moved_deg)
+
+
+def _verdict(
+    covariance: FloatArray,
+    score: float,
+    resting: bool,
+    planes: Sequence[PlaneName],
+    moved: tuple[float, float],
+    limits: tuple[float, float],
+) -> tuple[Verdict, str]:
+    if not np.isfinite(covariance).all():
+        return "failed", "the images do not show it"
+    if moved[0] > limits[0] or moved[1] > limits[1]:
+        return "failed", (
+            f"moved by {moved[0]:.1f} mm and {moved[1]:.1f} deg from the start, more than the {limits[0]:g} mm and "
+            f"{limits[1]:g} deg that are allowed"
+        )
+    if score < DOUBTFUL_SCORE:
+        return (
+            "failed",
+            f"the images agree with {100 * score:.0f} % of its outlines, expected {100 * DOUBTFUL_SCORE:.0f}",
+        )
+    # Of an ellipsoid, the longest half-axis.
+    widest_mm, widest_deg = (
+        1.96 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1])) for part in (np.s_[:3], np.s_[3:])
+    )
+    if len(planes) == 1:
+        return "ambiguous", f"seen by {planes[0]} alone: its depth is known to {widest_mm:.2f} mm only"
+    if widest_mm > _WIDEST_MM or widest_deg > _WIDEST_DEG:
+        direction = np.linalg.eigh(covariance[:3, :3])[1][:, -1]
+        along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
+        return "ambiguous", (
+            f"known to {widest_mm:.2f} mm only along ({along}) in the world, and to {widest_deg:.2f} deg about its "
+            "worst axis"
+        )
+    if not resting:
+        return "ambiguous", "still moving when the iterations were used up"
+    return "converged", ""

@@ -1,0 +1,193 @@
+"""What is registered: the frames of a batch, their implants, and the steps that poses are changed by.
+
+Poses change about the implant's centroid: turns there move its outline least, so turns and shifts hardly depend on
+each other, wherever the STL file has its origin. A step has six numbers, all in mm: the shift along the world's x, y
+and z, and the turn about these axes as a rotation vector times the implant's radius, which is how far it moves a
+point at that distance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+import trimesh
+from numpy.typing import NDArray
+
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry.rig import Plane, PlaneName, pixel_size_mm
+from veriserum_hf.rendering.path_length import check_closed
+
+try:
+    import roma
+    import torch
+    from torch import Tensor
+
+    from veriserum_hf.rendering.differentiable import Part
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+FloatArray = NDArray[np.float64]
+DOF = 6
+# Implants are centimetres large; a mesh that is not was stored in another unit.
+_SIZES_MM = (10.0, 500.0)
+# Only there can a corner of the image be dark for want of a field, and not for an implant.
+_RIM_MM = 150.0
+_DARK = 0.08  # of the brightest pixel
+
+
+@dataclass(frozen=True, eq=False)
+class Implant:
+    """A closed mesh in mm.
+
+    Raises
+    ------
+    RegistrationError
+        If the mesh is not closed, or no implant can be so large.
+
+    """
+
+    anatomy_id: int
+    mesh: trimesh.Trimesh
+
+    def __post_init__(self) -> None:
+        try:
+            check_closed(self.mesh)
+        except ValueError as error:
+            raise RegistrationError(f"implant {self.anatomy_id}: {error}") from error
+        size_mm = float(np.max(self.mesh.extents))
+        low, high = _SIZES_MM
+        if not low <= size_mm <= high:
+            raise RegistrationError(
+                f"implant {self.anatomy_id}: the mesh is {size_mm:.3g} mm large, expected {low:g} to {high:g} mm. Is "
+                "it in another unit, such as metres? Scale it with its apply_scale()"
+            )
+
+    @cached_property
+    def center_mm(self) -> FloatArray:
+        """Middle of the mesh in its own coordinates, (3,) mm."""
+        center: FloatArray = np.mean(self.mesh.bounds, axis=0)
+        return center
+
+    @cached_property
+    def radius_mm(self) -> float:
+        """Root mean square distance of the surface from the middle, mm."""
+        corners = self.mesh.triangles_center - self.center_mm
+        return float(np.sqrt(np.average((corners**2).sum(axis=1), weights=self.mesh.area_faces)))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One plane of one frame.
+
+    Attributes
+    ----------
+    image : (N, N) float32, 1 is the brightest pixel.
+    plane : where it was taken from.
+    in_field : (N, N) bool, False in dark corners that the intensifier's round field leaves.
+
+    """
+
+    image: NDArray[np.float32]
+    plane: Plane
+    in_field: NDArray[np.bool_]
+
+    @classmethod
+    def from_image(cls, image: NDArray[np.generic], plane: Plane) -> "View":
+        """View of a corrected grey image of any depth.
+
+        Raises
+        ------
+        RegistrationError
+            If the image is not square and grey, or every pixel is the same.
+
+        """
+        if image.ndim != 2 or image.shape[0] != image.shape[1]:
+            raise RegistrationError(f"the image has the shape {image.shape}, expected a square grey image")
+        grey = image.astype(np.float32)
+        if not grey.max() > grey.min():
+            raise RegistrationError("the image shows nothing: every pixel is the same")
+        grey /= grey.max()
+        return cls(grey, plane, _field(grey))
+
+
+def _field(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where an image is not dark up to one of its corners, outside the circle that implants are in."""
+    size = len(image)
+    axis = (np.arange(size) - (size - 1) / 2) * pixel_size_mm(size)
+    rim = np.hypot(axis[:, None], axis[None, :]) > _RIM_MM
+    dark = (cv2.blur(image, (3, 3)) < _DARK) & rim
+    labels = cv2.connectedComponents(dark.astype(np.uint8))[1]
+    corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
+    return ~np.isin(labels, list(corners))
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Frames that are registered together; all show the same components in the same planes, in images of one size.
+
+    Attributes
+    ----------
+    views : by plane, one for each of F frames.
+    implants : by component, one for each frame.
+    device : of the tensors; on a GPU, rendering is done there too.
+
+    """
+
+    views: Mapping[PlaneName, Sequence[View]]
+    implants: Mapping[str, Sequence[Implant]]
+    device: torch.device
+
+    def only(self, frames: Sequence[int]) -> "Scene":
+        """Scene of some of the frames, each as often as it is named."""
+        views = {plane: [each[frame] for frame in frames] for plane, each in self.views.items()}
+        return Scene(
+            views, {name: [each[frame] for frame in frames] for name, each in self.implants.items()}, self.device
+        )
+
+    @property
+    def size(self) -> int:
+        """Edge of the images, px."""
+        return len(next(iter(self.views.values()))[0].image)
+
+    @cached_property
+    def centers_mm(self) -> Tensor:
+        """Middles of the meshes in their own coordinates, (F, K, 3) float64 mm."""
+        by_component = [[implant.center_mm for implant in implants] for implants in self.implants.values()]
+        return torch.tensor(np.array(by_component), device=self.device).transpose(0, 1)
+
+    @cached_property
+    def radii_mm(self) -> Tensor:
+        """Distance from the middle that turns are told at, (F, K) float64 mm."""
+        by_component = [[implant.radius_mm for implant in implants] for implants in self.implants.values()]
+        return torch.tensor(np.array(by_component), device=self.device).T
+
+    @cached_property
+    def parts(self) -> Mapping[int, Part]:
+        """The meshes as tensors, by anatomy id, for rendering in torch."""
+        all_implants = [implant for implants in self.implants.values() for implant in implants]
+        return {
+            implant.anatomy_id: Part.from_mesh(implant.mesh, self.device)
+            for implant in {implant.anatomy_id: implant for implant in all_implants}.values()
+        }
+
+    def moved(self, T_world_implant: Tensor, steps_mm: Tensor) -> Tensor:
+        """Poses after steps: (F, K, 4, 4) and (F, ..., K, 6) to (F, ..., K, 4, 4), float64 mm."""
+        extra = (1,) * (steps_mm.ndim - 3)
+        T = T_world_implant.reshape(len(T_world_implant), *extra, *T_world_implant.shape[1:])
+        centers = self.centers_mm.reshape(len(T), *extra, *self.centers_mm.shape[1:])
+        radii = self.radii_mm.reshape(len(T), *extra, -1, 1)
+        turn = roma.rotvec_to_rotmat(steps_mm[..., 3:] / radii)
+        rotation = turn @ T[..., :3, :3]
+        middle = (T[..., :3, :3] @ centers[..., None])[..., 0] + T[..., :3, 3]
+        moved = T.expand(*steps_mm.shape[:-1], 4, 4).clone()
+        moved[..., :3, :3] = rotation
+        moved[..., :3, 3] = middle + steps_mm[..., :3] - (rotation @ centers[..., None])[..., 0]
+        return moved
+
+    def distance_mm(self, T_a: Tensor, T_b: Tensor) -> Tensor:
+        """Distance between the implants' middles at two poses, (F, K, 4, 4) each, (F, K) mm."""
+        middles = [(T[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T[..., :3, 3] for T in (T_a, T_b)]
+        distance_mm: Tensor = (middles[1] - middles[0]).norm(dim=-1)
+        return distance_mm

@@ -1,0 +1,285 @@
+"""Robust Levenberg-Marquardt on the gradients of both planes, all implants of a frame at once, frames in batches.
+
+The image of a plane is taken to be light that comes through the implants, plus what is scattered:
+
+    I = (sum_c g_c phi_c) exp(-sum_k mu_k L_k) + s
+
+with path lengths L_k through the implants at their poses, an attenuation mu_k for each implant and plane, and an open
+field that varies slowly (phi_c: polynomials). Fields and scatter are linear and solved for in closed form; they and
+the attenuations are eliminated from the normal equations of the poses (variable projection; Golub and Pereyra, SIAM
+J. Numer. Anal. 1973). What the model does not know, such as holders, is an outlier (Geman and McClure 1987).
+Derivatives by pose are differences of renderings a pixel apart: a path length jumps where a face is parallel to the
+ray, which a difference sees and a derivative does not.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from veriserum_hf.geometry.rig import PlaneName, pixel_size_mm
+from veriserum_hf.registration.pictures import PlaneGradients, Scale
+from veriserum_hf.registration.scene import DOF, Scene
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+_START_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrome
+_PER_MM = (0.02, 2.0)  # within which attenuations stay
+_LOG_PRIOR = 1.0  # standard deviation of the logarithm of an attenuation
+_LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
+_NEVER_SINGULAR = 1e-12
+_ROUNDS = 4  # of weighting anew, before there is a usual size of residuals
+_ATTEMPTS = 6
+_DAMPING = 1e-3
+_DIFFERENCE = 0.8  # of renderings, in pixels of the scale
+_FARTHEST = 5.0  # step, in pixels of the scale
+_CLOSE = 0.004  # step that is as good as none, in pixels of the scale
+
+
+@dataclass(frozen=True)
+class State:
+    """Where the optimisation is.
+
+    Attributes
+    ----------
+    T_world_implant : (F, K, 4, 4) float64 poses, mm.
+    log_per_mm : by plane, (F, K) logarithms of attenuations.
+
+    """
+
+    T_world_implant: Tensor
+    log_per_mm: Mapping[PlaneName, Tensor]
+
+
+def start_state(scene: Scene, T_world_implant: Tensor) -> State:
+    """State to start from, (F, K, 4, 4) poses."""
+    log_per_mm = torch.full(T_world_implant.shape[:2], math.log(_START_PER_MM)).to(T_world_implant)
+    return State(T_world_implant, dict.fromkeys(scene.views, log_per_mm))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the image of one plane compares with a state.
+
+    Attributes
+    ----------
+    lengths : by implant, (F, rows, columns) of rays.
+    exponent : (F, rows, columns), their sum by attenuation.
+    regressors : (F, C, 2, S) gradients of the light and of what is scattered.
+    coefficients : (F, C) of them.
+    residual : (F, 2, S) observed gradient less modelled.
+    weight : (F, S) 0 to 1.
+    scale : (F,) usual size of a residual.
+    cost : (F,), to be made small.
+
+    """
+
+    lengths: tuple[Tensor, ...]
+    exponent: Tensor
+    regressors: Tensor
+    coefficients: Tensor
+    residual: Tensor
+    weight: Tensor
+    scale: Tensor
+    cost: Tensor
+
+
+@dataclass(frozen=True)
+class Equations:
+    """Normal equations of one plane: unknowns are 6K steps of the poses, and others that only this plane has.
+
+    Attributes
+    ----------
+    poses : (F, 6K, 6K).
+    mixed : (F, C, 6K).
+    others : (F, C, C): logarithms of K attenuations, then coefficients of the fields.
+    right_poses, right_others : (F, 6K, 1) and (F, C, 1).
+    derivatives : (F, 6K + C, 2S) of the modelled gradients by each unknown.
+
+    """
+
+    poses: Tensor
+    mixed: Tensor
+    others: Tensor
+    right_poses: Tensor
+    right_others: Tensor
+    derivatives: Tensor
+
+
+class Solver:
+    """Poses of a batch at one scale.
+
+    Parameters
+    ----------
+    scene : the frames.
+    scale : how coarsely their images are looked at.
+    state : to start from.
+
+    """
+
+    def __init__(self, scene: Scene, scale: Scale, state: State) -> None:
+        self.scene, self.scale, self.state = scene, scale, state
+        self.planes = {plane: PlaneGradients(scene, plane, scale, state.T_world_implant) for plane in scene.views}
+        self._pixel_mm = pixel_size_mm(scene.size) * scale.shrink
+        self._frames, self._implants = state.T_world_implant.shape[:2]
+        self.fits = self._fits(state, None, _ROUNDS)
+        self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None
+
+    def at(self, state: State) -> "Solver":
+        """Solver of the same scene and scale at another state."""
+        return Solver(self.scene, self.scale, state)
+
+    def run(self) -> tuple[State, Tensor]:
+        """Optimise; the state reached, and whether each implant came to rest, (F, K) bool."""
+        T = self.state.T_world_implant
+        damping = torch.full_like(T[:, 0, 0, 0], _DAMPING)
+        resting = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)
+        self.fits = self._fits(self.state, self.fits, 1)
+        for _ in range(self.scale.iterations):
+            equations = self.equations()
+            moving, state, fits = ~resting.all(dim=1), self.state, self.fits
+            length_mm = torch.zeros_like(T[..., 0, 0])
+            for _ in range(_ATTEMPTS):
+                tried, steps_mm = self._step(equations, damping)
+                tried_fits = self._fits(tried, self.fits, 1)
+                better = moving & (_cost(tried_fits) < _cost(self.fits))
+                state, fits = _chosen(better, tried, state), _chosen(better, tried_fits, fits)
+                length_mm = torch.where(better[:, None], steps_mm.abs().amax(dim=2), length_mm)
+                damping = torch.where(better, (damping / 5).clamp(min=1e-6), (damping * 8).clamp(min=1e-3))
+                moving = moving & ~better
+                if not moving.any():
+                    break
+            # Where no step is better, the frame is at its minimum, as far as differences of renderings can tell.
+            self.state, self.fits = state, fits
+            resting = resting.all(dim=1, keepdim=True) | (length_mm < _CLOSE * self._pixel_mm)
+            if resting.all():
+                break
+        return self.state, resting
+
+    def equations(self) -> Mapping[PlaneName, Equations]:
+        """Linearise the residuals of every plane at the present state."""
+        if self._linearised is None or self._linearised[0] is not self.state:
+            self._linearised = (self.state, {plane: self._equations(plane) for plane in self.planes})
+        return self._linearised[1]
+
+    def _equations(self, plane: PlaneName) -> Equations:
+        view, fit = self.planes[plane], self.fits[plane]
+        light = view.light(fit.coefficients)
+        columns = [*self._by_pose(plane, light), *self._by_attenuation(plane, light)]
+        unknowns = torch.cat([*columns, fit.regressors], dim=1).double().flatten(2)
+        weighted = unknowns * (fit.weight / fit.scale[:, None] ** 2).repeat(1, 2)[:, None]
+        gram = weighted @ unknowns.mT
+        right = weighted @ fit.residual.flatten(1)[..., None]
+        poses = DOF * self._implants
+        prior = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
+        prior[: self._implants] = _LOG_PRIOR**-2
+        others = gram[:, poses:, poses:]
+        others = others + torch.diag_embed(prior + 1e-6 * others.diagonal(dim1=1, dim2=2))
+        return Equations(
+            gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
+        )
+
+    def _by_pose(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
+        """Derivatives of the gradients by the steps of each implant, (F, 6, 2, S) per mm."""
+        view, fit, state = self.planes[plane], self.fits[plane], self.state
+        half_mm = _DIFFERENCE * self._pixel_mm / 2
+        both_ways = half_mm * torch.cat([torch.eye(DOF), -torch.eye(DOF)]).to(state.T_world_implant)
+        found = []
+        for k, component in enumerate(self.scene.implants):
+            per_mm = state.log_per_mm[plane][:, k].exp().float()[:, None, None, None]
+            others = fit.exponent - per_mm * fit.lengths[k]
+            steps_mm = torch.zeros(self._frames, 2 * DOF, self._implants, DOF).to(both_ways)
+            steps_mm[:, :, k] = both_ways
+            moved = self.scene.moved(state.T_world_implant, steps_mm)[:, :, k]
+            through = view.pixels(torch.exp(-(others + per_mm * view.lengths(component, moved))))
+            found.append(view.gradients(light * (through[:, :DOF] - through[:, DOF:])) / (2 * half_mm))
+        return found
+
+    def _by_attenuation(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
+        """Derivatives of the gradients by the logarithm of each implant's attenuation, (F, 1, 2, S)."""
+        view, fit = self.planes[plane], self.fits[plane]
+        through = torch.exp(-fit.exponent)
+        per_mm = self.state.log_per_mm[plane].exp().float()
+        return [
+            view.gradients(light * view.pixels(-per_mm[:, k, None, None, None] * lengths * through))
+            for k, lengths in enumerate(fit.lengths)
+        ]
+
+    def _step(self, equations: Mapping[PlaneName, Equations], damping: Tensor) -> tuple[State, Tensor]:
+        """State after a damped step, and the step, (F, K, 6) mm."""
+        matrix, right = normal_equations(equations.values())
+        damped = matrix + torch.diag_embed(damping[:, None] * matrix.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
+        step = torch.linalg.solve(damped, right)
+        limit_mm = _FARTHEST * self._pixel_mm
+        step = step * (limit_mm / step.abs().amax(dim=(1, 2), keepdim=True)).clamp(max=1.0)
+        log_per_mm = {}
+        for plane, each in equations.items():
+            others = torch.linalg.solve(each.others, each.right_others - each.mixed @ step)[:, : self._implants, 0]
+            changed = self.state.log_per_mm[plane] + others.clamp(-_LOG_STEP, _LOG_STEP)
+            log_per_mm[plane] = changed.clamp(*map(math.log, _PER_MM))
+        steps_mm = step.view(self._frames, self._implants, DOF)
+        return State(self.scene.moved(self.state.T_world_implant, steps_mm), log_per_mm), steps_mm
+
+    def _fits(self, state: State, before: Mapping[PlaneName, Fit] | None, rounds: int) -> dict[PlaneName, Fit]:
+        """Compare every plane with a state; residuals count as they did before, where there is a before."""
+        return {plane: self._fit(plane, state, before[plane] if before else None, rounds) for plane in self.planes}
+
+    def _fit(self, plane: PlaneName, state: State, before: Fit | None, rounds: int) -> Fit:
+        view = self.planes[plane]
+        lengths = tuple(
+            view.lengths(component, state.T_world_implant[:, k, None])
+            for k, component in enumerate(self.scene.implants)
+        )
+        per_mm = state.log_per_mm[plane].exp().float()
+        exponent = torch.stack([per_mm[:, k, None, None, None] * each for k, each in enumerate(lengths)]).sum(0)
+        regressors = view.fields(view.pixels(torch.exp(-exponent)))
+        rows = regressors.double().flatten(2)
+        weight = view.used if before is None else before.weight
+        for _ in range(rounds):
+            weighted = rows * weight.repeat(1, 2)[:, None]
+            gram = weighted @ rows.mT
+            ridge = 1e-6 * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None].expand(gram.shape[:2])
+            right = weighted @ view.observed.flatten(1)[..., None]
+            coefficients = torch.linalg.solve(gram + torch.diag_embed(ridge + _NEVER_SINGULAR), right)[..., 0]
+            residual = view.observed - (rows * coefficients[..., None]).sum(1).view_as(view.observed)
+            squared = residual.square().sum(1)
+            scale = _usual(squared, view.used) if before is None else before.scale
+            ratio = squared / (self.scale.cutoff * scale[:, None]) ** 2
+            weight = view.used / (1 + ratio) ** 2
+        cost = self.scale.cutoff**2 * (view.used * ratio / (1 + ratio)).sum(1)
+        return Fit(lengths, exponent, regressors, coefficients, residual, weight, scale, cost)
+
+
+def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:
+    """Matrix (F, 6K, 6K) and right side (F, 6K, 1) of the poses alone, summed over the planes."""
+    matrix, right = 0.0, 0.0
+    for each in equations:
+        others = torch.linalg.solve(each.others, torch.cat([each.mixed, each.right_others], dim=2))
+        matrix = matrix + each.poses - each.mixed.mT @ others[..., :-1]
+        right = right + each.right_poses - each.mixed.mT @ others[..., -1:]
+    return torch.as_tensor(matrix), torch.as_tensor(right)
+
+
+def _usual(squared: Tensor, used: Tensor) -> Tensor:
+    """Usual size of residuals, (F,): the standard deviation of a component, if they were normally distributed."""
+    median = torch.where(used > 0, squared, torch.nan).nanmedian(dim=1).values
+    return (median.nan_to_num(0.0) / (2 * math.log(2))).sqrt().clamp(min=1e-6)
+
+
+def _cost(fits: Mapping[PlaneName, Fit]) -> Tensor:
+    return torch.stack([fit.cost for fit in fits.values()]).sum(0)
+
+
+def _chosen(first: Tensor, a: Any, b: Any) -> Any:
+    """Of two states or fits, ``a`` for the frames where ``first`` is set, ``b`` for the others."""
+    if isinstance(a, Tensor):
+        return torch.where(first.view(-1, *[1] * (a.ndim - 1)), a, b)
+    if isinstance(a, Mapping):
+        return {name: _chosen(first, a[name], b[name]) for name in a}
+    if isinstance(a, tuple):
+        return tuple(_chosen(first, *each) for each in zip(a, b, strict=True))
+    return type(a)(*(_chosen(first, getattr(a, field.name), getattr(b, field.name)) for field in fields(a)))

@@ -1,0 +1,242 @@
+"""One trial registered frame by frame, each frame helped by its neighbours where its own start does not do.
+
+A frame whose start ends in anything but ``"converged"`` is tried again from the last frame that converged, in two
+ways: with the motion that the starts tell between the two frames, which is right where all starts are off by much the
+same (a robot's targets), and without, which is right where this one start is an outlier (a network's guess): at 30
+frames a second a knee moves by a few mm and degrees from one frame to the next. Each implant goes its own way: one
+that has converged starts the second attempt where it came to. After the last frame the same is done backwards, so
+that the first frames of a trial have a neighbour too. The better verdict counts, and of equal ones the better score.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import trimesh
+
+from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.geometry.pose import (
+    FloatArray,
+    angle_between_deg,
+    invert_transform,
+    make_transform,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+)
+from veriserum_hf.registration.frames import Frames, Row
+from veriserum_hf.registration.refine import RefinedPose, register
+from veriserum_hf.registration.starts import Starts
+
+Origin = Literal["given", "previous frame", "next frame"]
+Meshes = Mapping[int, trimesh.Trimesh]
+CONVERGED = "converged"
+VERDICTS = (CONVERGED, "ambiguous", "failed")  # the best first
+
+
+@dataclass(frozen=True, eq=False)
+class _Guess:
+    """A pose to start from."""
+
+    anatomy_id: int
+    T_world_implant: FloatArray
+    origin: Origin
+
+    def as_start(self) -> dict[str, Any]:
+        """As a row of the data set has it."""
+        return {
+            "anatomy_id": self.anatomy_id,
+            "translation_mm": self.T_world_implant[:3, 3].tolist(),
+            "quaternion_xyzw": matrix_to_quaternion(self.T_world_implant[:3, :3]).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a start led to."""
+
+    pose: RefinedPose
+    origin: Origin
+
+    @property
+    def converged(self) -> bool:
+        return bool(self.pose.verdict == CONVERGED)
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The higher, the better; of two that failed, none is, so that the given start stays."""
+        failed = self.pose.verdict == VERDICTS[-1]
+        return -VERDICTS.index(self.pose.verdict), 0.0 if failed else self.pose.score
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighbour:
+    """The last frame in which an implant converged: its given start, where it had one, and where it came to."""
+
+    given: _Guess | None
+    pose: RefinedPose
+
+    def held(self, origin: Origin) -> _Guess:
+        """The implant has not moved since."""
+        return _Guess(self.pose.anatomy_id, self.pose.T_world_implant, origin)
+
+    def moved(self, given: _Guess, origin: Origin) -> _Guess | None:
+        """The implant has moved as the starts say: the error of a start, in the implant's own frame, stays."""
+        if self.given is None:
+            return None
+        T_start_implant = invert_transform(self.given.T_world_implant) @ self.pose.T_world_implant
+        return _Guess(given.anatomy_id, given.T_world_implant @ T_start_implant, origin)
+
+
+def register_trial(
+    frames: Frames, starts: Starts, meshes: Meshes, advance: Callable[[int], None] = lambda units: None
+) -> list[Row]:
+    """Register all frames of a trial; a row for each implant that any of them has a start of.
+
+    Parameters
+    ----------
+    frames : in their order.
+    starts : by measurement id and component; at least one.
+    meshes : by anatomy id, mm.
+    advance : called with 1 after every frame.
+
+    Returns
+    -------
+    Rows of `veriserum_hf.registration.whole.SCHEMA`, frame by frame.
+
+    """
+    trial = _Trial(frames, starts, meshes)
+    trial.from_given_starts(advance)
+    trial.from_neighbours(range(len(frames)), "previous frame")
+    trial.from_neighbours(range(len(frames) - 1, -1, -1), "next frame")
+    return trial.rows()
+
+
+class _Trial:
+    """The frames of a trial, and what is known of each so far."""
+
+    def __init__(self, frames: Frames, starts: Starts, meshes: Meshes) -> None:
+        self.frames, self.meshes = frames, meshes
+        self.ids = frames.table("measurement_id", "trial_id", "frame_index").to_pylist()
+        self.given = [
+            {
+                component: _Guess(pose["anatomy_id"], _transform(pose), "given")
+                for component, pose in starts.get(id["measurement_id"], {}).items()
+            }
+            for id in self.ids
+        ]
+        self.found: list[dict[str, _Found]] = [{} for _ in self.ids]
+        self.unreadable: dict[int, FrameError] = {}
+
+    def from_given_starts(self, advance: Callable[[int], None]) -> None:
+        """Register every frame by itself."""
+        for index, row in enumerate(self.frames.read()):
+            if isinstance(row, FrameError):
+                self.unreadable[index] = row
+            elif self.given[index]:
+                self.found[index] = self._registered(row, self.given[index])
+            advance(1)
+
+    def from_neighbours(self, order: Sequence[int], origin: Origin) -> None:
+        """Help what has not converged, each frame by the one before it in this order."""
+        neighbours: dict[str, _Neighbour] = {}
+        for index in order:
+            if index not in self.unreadable and self._poor(index, neighbours):
+                row = next(self.frames.taken([index]).read())
+                if not isinstance(row, FrameError):
+                    self._try_again(index, row, neighbours, origin)
+            for name, found in self.found[index].items():
+                if found.converged:
+                    neighbours[name] = _Neighbour(self.given[index].get(name), found.pose)
+
+    def _poor(self, index: int, neighbours: Mapping[str, _Neighbour]) -> list[str]:
+        """Implants of a frame that a neighbour may help."""
+        found = self.found[index]
+        return [name for name in neighbours if name not in found or not found[name].converged]
+
+    def _try_again(self, index: int, row: Row, neighbours: Mapping[str, _Neighbour], origin: Origin) -> None:
+        """Start implants that have not converged from a neighbour, and keep what is better."""
+        found, given = self.found[index], self.given[index]
+        for with_motion in (True, False):
+            again: dict[str, _Guess] = {}
+            for name in self._poor(index, neighbours):
+                neighbour, own = neighbours[name], given.get(name)
+                if own is not None and own.anatomy_id != neighbour.pose.anatomy_id:
+                    continue
+                if with_motion:
+                    guess = neighbour.moved(own, origin) if own is not None else None
+                else:
+                    guess = neighbour.held(origin)
+                if guess is not None:
+                    again[name] = guess
+            if not again:
+                continue
+            others = {
+                name: _Guess(each.pose.anatomy_id, each.pose.T_world_implant, each.origin)
+                for name, each in found.items()
+            }
+            for name, better in self._registered(row, others | again).items():
+                if name in again and (name not in found or better.rank > found[name].rank):
+                    found[name] = better
+
+    def _registered(self, row: Row, starts: Mapping[str, _Guess]) -> dict[str, _Found]:
+        try:
+            poses = register(row, self.meshes, {name: guess.as_start() for name, guess in starts.items()})
+        except RegistrationError as error:
+            if len(starts) > 1:  # one implant's trouble is not the other's
+                return {
+                    k: v for name, guess in starts.items() for k, v in self._registered(row, {name: guess}).items()
+                }
+            return {name: _Found(_failed(name, guess, str(error)), guess.origin) for name, guess in starts.items()}
+        return {name: _Found(pose, starts[name].origin) for name, pose in poses.items()}
+
+    def rows(self) -> list[Row]:
+        shown = [name for name in COMPONENTS if any(name in given for given in self.given)]
+        return [self._row(index, name) for index in range(len(self.ids)) for name in shown]
+
+    def _row(self, index: int, component: str) -> Row:
+        given, found = self.given[index].get(component), self.found[index].get(component)
+        if found is None:
+            with_start = [other for other, guesses in enumerate(self.given) if component in guesses]
+            nearest = self.given[min(with_start, key=lambda other: abs(other - index))][component]
+            unreadable = self.unreadable.get(index)
+            why = (
+                str(unreadable) if unreadable else "this frame has no start, and no other of its trial has converged"
+            )
+            found = _Found(_failed(component, given or nearest, why), "given")
+        pose = found.pose
+        T = pose.T_world_implant
+        told = bool(np.isfinite(pose.covariance).all())
+        return {
+            **self.ids[index],
+            "anatomy_id": pose.anatomy_id,
+            "component": component,
+            "translation_mm": T[:3, 3].tolist(),
+            "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
+            "covariance": pose.covariance.tolist() if told else None,
+            "verdict": pose.verdict,
+            "score": pose.score if np.isfinite(pose.score) else None,
+            "detail": pose.detail,
+            "moved_mm": float(np.linalg.norm(T[:3, 3] - given.T_world_implant[:3, 3])) if given else None,
+            "moved_deg": float(angle_between_deg(given.T_world_implant[:3, :3], T[:3, :3])) if given else None,
+            "start": found.origin,
+        }
+
+
+def _failed(component: str, at: _Guess, why: str) -> RefinedPose:
+    return RefinedPose(
+        component=component,
+        anatomy_id=at.anatomy_id,
+        T_world_implant=at.T_world_implant,
+        covariance=np.full((6, 6), np.nan),
+        score=float("nan"),
+        verdict="failed",
+        detail=why,
+        moved_mm=0.0,
+        moved_deg=0.0,
+    )
+
+
+def _transform(pose: Mapping[str, Any]) -> FloatArray:
+    return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])

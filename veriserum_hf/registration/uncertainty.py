@@ -1,0 +1,114 @@
+"""How far a registered pose may be off, and how well the images bear it out.
+
+What the model leaves unexplained is mostly not noise but structure (holders, the field, JPEG), which neighbouring
+pixels share. The covariance is therefore that of a misspecified model (the sandwich of Huber and White), with the
+scores summed over tiles of the image before they are squared (Liang and Zeger, Biometrika 1986).
+"""
+
+import numpy as np
+
+from veriserum_hf.geometry.rig import PlaneName, pixel_size_mm
+from veriserum_hf.registration.scene import DOF
+from veriserum_hf.registration.solver import Solver, normal_equations
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+# On simulated frames with holders, errors were so many times larger than the sandwich says.
+_WIDER = 1.25
+# Tiles do not see what is wrong all around an implant, such as how a blurred outline falls on the pixels. Outlines
+# are taken to be shifted, turned and enlarged together by as much in each plane, at the implant's radius.
+_TOGETHER_PX = 0.01
+
+
+def covariances(solver: Solver) -> Tensor:
+    """Covariance of each pose, (F, K, 6, 6): x, y, z of the implant's origin in mm, then its rotation vector, deg."""
+    scene, equations = solver.scene, solver.equations()
+    apart = {plane: normal_equations([each])[0] for plane, each in equations.items()}
+    inverse = torch.linalg.pinv(torch.stack(list(apart.values())).sum(0), hermitian=True)
+    scores = torch.zeros_like(inverse)
+    for plane, each in equations.items():
+        view, fit = solver.planes[plane], solver.fits[plane]
+        poses = each.poses.shape[1]
+        # Derivatives by the poses, everything else following them.
+        others = torch.linalg.solve(each.others, each.mixed).mT @ each.derivatives[:, poses:]
+        derivatives = (each.derivatives[:, :poses] - others).unflatten(2, (2, -1))
+        pull = (fit.weight / fit.scale[:, None] ** 2)[:, None] * fit.residual
+        terms = (derivatives * pull[:, None]).sum(2)
+        numbers, tile = view.tiles.unique(return_inverse=True)
+        by_tile = torch.zeros(*terms.shape[:2], len(numbers)).to(terms)
+        by_tile.index_add_(2, tile, terms)
+        scores += _WIDER**2 * by_tile @ by_tile.mT
+        scores += apart[plane] @ _together(solver, plane) @ apart[plane]
+    steps = inverse @ scores @ inverse
+    found = []
+    for k in range(len(scene.implants)):
+        own = slice(DOF * k, DOF * (k + 1))
+        A = _of_origin(solver, k)
+        found.append(A @ steps[:, own, own] @ A.mT)
+    return torch.stack(found, dim=1)
+
+
+def _together(solver: Solver, plane: PlaneName) -> Tensor:
+    """Covariance of the steps, (F, 6K, 6K), that would change all outlines in one plane as `_TOGETHER_PX` says."""
+    scene, T = solver.scene, solver.state.T_world_implant
+    blocks = []
+    for k in range(len(scene.implants)):
+        middles_mm = (T[:, k, :3, :3] @ scene.centers_mm[:, k, :, None])[..., 0] + T[:, k, :3, 3]
+        per_frame = []
+        for frame, view in enumerate(scene.views[plane]):
+            ray = middles_mm[frame] - torch.tensor(view.plane.source_mm).to(T)
+            depth_mm = ray.norm()
+            ray = ray / depth_mm
+            sigma_mm = _TOGETHER_PX * pixel_size_mm(scene.size) * depth_mm / view.plane.sid_mm
+            along_mm = sigma_mm * depth_mm / scene.radii_mm[frame, k]
+            shift = sigma_mm**2 * torch.eye(3).to(T) + (along_mm**2 - sigma_mm**2) * torch.outer(ray, ray)
+            per_frame.append(torch.block_diag(shift, sigma_mm**2 * torch.eye(3).to(T)))
+        blocks.append(torch.stack(per_frame))
+    together = torch.zeros(len(T), DOF * len(blocks), DOF * len(blocks)).to(T)
+    for k, block in enumerate(blocks):
+        own = slice(DOF * k, DOF * (k + 1))
+        together[:, own, own] = block
+    return together
+
+
+def _of_origin(solver: Solver, k: int) -> Tensor:
+    """Matrices (F, 6, 6) from steps about an implant's middle to shifts of its origin in mm and turns in deg."""
+    T, scene = solver.state.T_world_implant[:, k], solver.scene
+    radius_mm = scene.radii_mm[:, k, None, None]
+    to_origin = -(T[:, :3, :3] @ scene.centers_mm[:, k, :, None])[..., 0]
+    x, y, z = to_origin.unbind(1)
+    zero = torch.zeros_like(x)
+    # A turn w moves the origin by w x d, d from the middle to it.
+    turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=1).view(-1, 3, 3)
+    A = torch.zeros(len(T), DOF, DOF).to(T)
+    A[:, :3, :3] = torch.eye(3).to(T)
+    A[:, :3, 3:] = turned / radius_mm
+    A[:, 3:, 3:] = torch.eye(3).to(T) * np.degrees(1) / radius_mm
+    return A
+
+
+def agreement(solver: Solver) -> Tensor:
+    """Share of what the images could tell of each pose that they tell indeed, (F, K), 0 to 1.
+
+    Every place is counted by how much the rendered gradient there depends on the pose; an outlier tells nothing.
+    """
+    told, could = 0.0, 0.0
+    for plane, each in solver.equations().items():
+        fit = solver.fits[plane]
+        implants = solver.scene.radii_mm.shape[1]
+        weights = (
+            each.derivatives[:, : DOF * implants]
+            .unflatten(2, (2, -1))
+            .square()
+            .sum(2)
+            .unflatten(1, (implants, DOF))
+            .sum(2)
+        )
+        used = solver.planes[plane].used[:, None] * weights / fit.scale[:, None, None] ** 2
+        told = told + (used * fit.weight[:, None].sqrt()).sum(2)
+        could = could + used.sum(2)
+    return torch.as_tensor(told) / torch.as_tensor(could).clamp(min=1e-30)
