@@ -16,8 +16,9 @@ from tests.modeling.frames import config
 from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.evaluation.inputs import load_frames, load_meshes
+from veriserum_hf.evaluation.inputs import load_frames
 from veriserum_hf.geometry.pose import quaternion_to_matrix
 from veriserum_hf.learning.batches import collate, sample_of
 from veriserum_hf.modeling import VeriserumPoseModel

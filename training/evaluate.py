@@ -23,17 +23,16 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation.inputs import (
     check_fit,
     load_frames,
-    load_meshes,
     load_model,
     planes_seen,
-    sample_points,
     weights_sha256,
 )
-from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
 from veriserum_hf.evaluation.tables import evaluation_markdown

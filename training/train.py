@@ -39,9 +39,10 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.errors import TrainingError, VeriserumError
-from veriserum_hf.evaluation.inputs import check_fit, load_meshes, sample_points
-from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.inputs import check_fit
+from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
 from veriserum_hf.hub.models import push_model

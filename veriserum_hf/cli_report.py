@@ -21,6 +21,9 @@ def report(
         str | None,
         typer.Option(metavar="RUN", help="Output folder of a training, or a hub name, to predict with first."),
     ] = None,
+    config: Annotated[
+        str, typer.Option(help="Configuration whose frames and poses to compare with: calibrated, manual or target.")
+    ] = "calibrated",
     split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
     labels: Annotated[
         Path | None,
@@ -49,10 +52,10 @@ def report(
     files = poses or []
     names = source_names([*([model] if model else []), *map(str, files)])
     tables = [(read_poses(path), {"poses": str(path)} | about_file(path)) for path in files]
-    reference = open_reference(dataset, split, labels)
+    reference = open_reference(dataset, split, labels, config=config)
     if model:
         with show_progress("predicting", "frames") as progress:
-            tables.insert(0, predicted(model, dataset, split, progress))
+            tables.insert(0, predicted(model, dataset, split, progress, config=config))
     sources = [reference.compare(name, table, about) for name, (table, about) in zip(names, tables, strict=True)]
     summaries = {source.name: summary(source.errors) for source in sources}
     save_report(report_page(reference, sources, summaries), output)
@@ -60,6 +63,7 @@ def report(
     document = {
         "output": str(output),
         "dataset": dataset,
+        "config": config,
         "split": split,
         "labels": str(labels) if labels else None,
         "sources": [

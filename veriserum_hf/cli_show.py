@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import cv2
 import typer
 
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.terminal import out, show_progress
-from veriserum_hf.viewer.frames import load_measurement, load_meshes, load_row, load_trial
+from veriserum_hf.viewer.frames import load_measurement, load_row, load_trial
 from veriserum_hf.viewer.overlay import draw_axes
 
 # What draws outlines is imported where it is used: its compiler takes a second.
@@ -98,7 +99,7 @@ def _show_trial(
     check_output(output)
     rows = load_trial(dataset, config, split, trial)
     sets = _pose_sets(rows, files, f"trial {trial}")
-    meshes = load_meshes(dataset)
+    meshes = load_meshes(dataset, streaming=True)
     with show_progress("drawing", "frames") as progress:
         write_animation(draw_trial(rows, sets, meshes, progress), output)
 
@@ -107,7 +108,7 @@ def _draw_outlines(dataset: str, row: dict[str, Any], files: list[PoseFile]) -> 
     from veriserum_hf.viewer.outline_picture import draw_outlines
 
     [sets] = _pose_sets([row], files, f"measurement {row['measurement_id']}")
-    return draw_outlines(row, sets, load_meshes(dataset))
+    return draw_outlines(row, sets, load_meshes(dataset, streaming=True))
 
 
 def _read(paths: Sequence[Path]) -> list[PoseFile]:

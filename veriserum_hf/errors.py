@@ -47,6 +47,10 @@ class TrainingError(VeriserumError):
     """Something that cannot be trained on or evaluated, or a run that cannot go on."""
 
 
+class DataSetError(TrainingError):
+    """A data set, a configuration or a split that there is not, or that cannot be read."""
+
+
 class RegistrationError(VeriserumError):
     """A frame, implant or start that cannot be registered."""
 

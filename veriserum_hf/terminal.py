@@ -39,9 +39,10 @@ class _Rate(ProgressColumn):
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        """Return the rate of the last seconds."""
+        """Return the rate of the last seconds, to two digits where it is slow."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.0f} {self.unit}/s" if speed else f"- {self.unit}/s", style="progress.data.speed")
+        number = f"{speed:.2g}" if speed and speed < 10 else f"{speed:.0f}" if speed else "-"
+        return Text(f"{number} {self.unit}/s", style="progress.data.speed")
 
 
 @contextmanager

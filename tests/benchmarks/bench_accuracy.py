@@ -23,9 +23,10 @@ from transformers import pipeline
 import veriserum_hf.modeling  # noqa: F401 - registers the pipeline
 from tests.benchmarks.table import Row, write_table
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.evaluation.estimates import Estimates
-from veriserum_hf.evaluation.inputs import load_frames, load_meshes, sample_points
-from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.inputs import load_frames
+from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.summary import summary
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.geometry.rig import PLANES

@@ -15,17 +15,16 @@ import trimesh
 from transformers import AutoConfig
 
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.inputs import (
-    POINTS,
     check_fit,
     load_frames,
-    load_meshes,
     load_model,
     planes_seen,
-    sample_points,
 )
+from veriserum_hf.evaluation.metrics import POINTS, sample_points
 from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 
@@ -163,11 +162,11 @@ def test_configurations_without_corrected_images_are_refused(dataset, config, sp
         load_frames(dataset, config, split)
 
 
-def test_an_empty_split_is_told_with_those_that_are_not(dataset, frames, tmp_path):
+def test_a_split_that_is_missing_is_told_with_those_that_are_not(dataset, tmp_path):
     train = load_frames(dataset, split="train")
     (tmp_path / "calibrated").mkdir()
     train.to_parquet(str(tmp_path / "calibrated" / "train-00000-of-00001.parquet"))
-    with pytest.raises(TrainingError, match=rf"the split test is empty; there are train {len(train)}$"):
+    with pytest.raises(TrainingError, match=r"default has no split test; there are train and all$"):
         load_frames(str(tmp_path), "default", "test")
 
 

@@ -19,10 +19,11 @@ from safetensors import safe_open
 from tests.hub.bare_environment import make_environment, run
 from tests.hub.server import TOKEN
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError, TrainingError
-from veriserum_hf.evaluation.inputs import load_frames, load_meshes, load_model, sample_points, weights_sha256
-from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.inputs import load_frames, load_model, weights_sha256
+from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
 from veriserum_hf.hub.datasets import push_dataset

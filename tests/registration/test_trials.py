@@ -24,6 +24,7 @@ from veriserum_hf.jobs.folder import incomplete_folder
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.registration.frames import is_archive, open_frames
 from veriserum_hf.registration.starts import StartingModel, starts_of
+from veriserum_hf.registration.trials import register_trial
 from veriserum_hf.registration.whole import SCHEMA, register_dataset
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -189,6 +190,51 @@ def test_a_frame_that_cannot_be_read_is_told_and_nothing_is_lost(register, archi
     assert "poses have not converged; their detail says why" in said
     assert printed.split()[:4] == ["component", "converged", "ambiguous", "failed"]
     assert all(row["verdict"] != "failed" for row in rows if row not in failed)
+
+
+def first_frames(dataset, archive, count):
+    """Frames of the first trial of a data set, starts 0.9 mm from their exact poses, meshes and measurement ids."""
+    source = open_frames(str(dataset), ("calibrated",))
+    frames = next(iter(source.splits.values())).taken(range(count))
+    ids = frames.table("measurement_id")["measurement_id"].to_pylist()
+    truth = truth_of(archive)
+    starts = {id: {part: dict(truth[id][part]) for part in PARTS} for id in ids}
+    for pose in (pose for poses in starts.values() for pose in poses.values()):
+        pose["translation_mm"] = [value + 0.5 for value in pose["translation_mm"]]
+    return frames, starts, source.meshes, ids
+
+
+def assert_same_rows(rows, others):
+    """The same but for rounding, which is far below what a registration tells."""
+    for row, other in zip(rows, others, strict=True):
+        for name in ("measurement_id", "component", "anatomy_id", "verdict", "start"):
+            assert row[name] == other[name]
+        for name in ("translation_mm", "moved_mm", "moved_deg", "score"):
+            np.testing.assert_allclose(other[name] or 0, row[name] or 0, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(other["quaternion_xyzw"], row["quaternion_xyzw"], rtol=0, atol=1e-5)
+        told = [np.array(each["covariance"] or np.zeros((6, 6)), dtype=float) for each in (row, other)]
+        np.testing.assert_allclose(*told, rtol=0, atol=1e-3 * np.abs(told[0]).max())
+
+
+def test_frames_that_are_registered_together_are_found_where_each_is_alone(dataset, archive):
+    """Also where one of them has no start of its femur, and cannot be with the others."""
+    frames, starts, meshes, ids = first_frames(dataset, archive, FRAMES)
+    del starts[ids[1]]["femur"]
+    done = [[], []]
+    alone = register_trial(frames, starts, meshes, done[0].append)
+    together = register_trial(frames, starts, meshes, done[1].append, at_once=32)
+    assert done == [[1] * FRAMES, [FRAMES]] and len(alone) == 2 * FRAMES
+    assert_same_rows(alone, together)
+
+
+def test_a_start_that_cannot_be_used_is_not_the_trouble_of_frames_registered_with_it(dataset, archive):
+    frames, starts, meshes, ids = first_frames(dataset, archive, 2)
+    for poses in starts.values():
+        del poses["tibia"]
+    starts[ids[1]]["femur"]["translation_mm"] = [0.0, 0.0, 5000.0]
+    together = register_trial(frames, starts, meshes, at_once=32)
+    assert [row["start"] for row in together] == ["given", "previous frame"]
+    assert_same_rows(register_trial(frames, starts, meshes), together)
 
 
 def test_frames_of_an_archive_are_those_of_its_data_set(archive, dataset):

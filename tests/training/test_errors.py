@@ -10,8 +10,8 @@ import yaml
 
 from tests.training.runs import ROOT, TINY, run, settings_file
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_split
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.learning.load import load_split
 from veriserum_hf.learning.settings import parse_settings
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate

@@ -25,15 +25,16 @@ from scipy.spatial.transform import Rotation
 from tests.modeling.frames import config
 from veriserum_hf.cli_report import report
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation.estimated_poses import load_rows, write_poses
-from veriserum_hf.evaluation.inputs import load_meshes
 from veriserum_hf.modeling import VeriserumPoseModel
 
 SIZE = 64
 PARTS = ("femur", "tibia")
 WORST = 5  # number of the frame with the largest error
+MANUAL, TARGET = "the data set's own manually matched poses", "the data set's own target poses"
 SHIFT_MM = 0.5  # of every other one, along x
 
 app = typer.Typer()
@@ -43,7 +44,8 @@ app.command()(report)
 @pytest.fixture(scope="module")
 def dataset(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "OUT"
-    return export(tiny.root, folder, options=Options(size=SIZE), workers=1).output
+    configs = ("calibrated", "manual", "target", "anatomies")
+    return export(tiny.root, folder, configs=configs, options=Options(size=SIZE), workers=1).output
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +164,7 @@ class Page(HTMLParser):
 def test_the_page_and_what_is_printed_tell_the_errors(one_source, rows, dataset):
     printed, text = one_source
     told = json.loads(printed)
+    assert told["config"] == "calibrated"
     assert told["dataset"] == str(dataset) and told["split"] == "all" and told["labels"] is None
     (source,) = told["sources"]
     assert (source["name"], source["frames"], source["poses"]) == ("shifted", len(rows), 2 * len(rows))
@@ -224,6 +227,26 @@ def test_angles_of_the_knee_by_source(two_sources, rows):
     assert cells[1] == str(len(rows) - 2)
     assert cells[2].startswith("0.000, 0.000") and cells[3].startswith("0.000, 0.000")
     assert cells[4] == "3.00, 3.00; bias +3.00"
+
+
+@pytest.mark.parametrize("config", ["manual", "target"])
+def test_poses_are_compared_with_those_of_another_configuration(run, rows, dataset, tmp_path, config):
+    labels = list(datasets.concatenate_datasets(list(datasets.load_dataset(str(dataset), config).values())))
+    file = tmp_path / "refined.parquet"
+    pq.write_table(poses_of(rows, lambda *_: {}), file)
+    printed, text = run("--poses", file, "--config", config, "--json")
+    own = {row["measurement_id"]: row for row in rows}
+    off_mm = [
+        np.linalg.norm(np.subtract(own[row["measurement_id"]][part]["translation_mm"], row[part]["translation_mm"]))
+        for row in labels
+        for part in PARTS
+    ]
+    told = json.loads(printed)
+    assert told["config"] == config and told["sources"][0]["poses"] == len(off_mm) > 0
+    assert told["sources"][0]["median"]["translation_mm"] == pytest.approx(np.median(off_mm)) and min(off_mm) > 0
+    page = Page(text)
+    assert page.row("configuration")[1] == config
+    assert page.row("labels")[1] == {"manual": MANUAL, "target": TARGET}[config]
 
 
 def test_other_labels_can_be_given(run, folder):
@@ -297,7 +320,9 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
     for arguments, split, message in (
         ((), "all", "no poses to compare: give --poses FILE, --model RUN, or several of them"),
         (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
-        (("--poses", same), "tset", r"the split tset has no frame; there are train \d+, .*, and all"),
+        (("--poses", same), "tset", "has no split tset; there are train, .* and all"),
+        (("--poses", same, "--config", "raw"), "all", "raw has no corrected images to report on; choose cal"),
+        (("--poses", same, "--config", "manual"), "train", "manual has no split train; there are test and all"),
         (("--poses", tmp_path / "strange.parquet"), "all", "strange on .*, split all: nothing to compare: poses of"),
         (("--poses", same, "--labels", tmp_path / "none.parquet"), "all", "there is no file .*none.parquet"),
         (("--poses", same, "-o", tmp_path / "no" / "a.html"), "all", "--output needs a file in a folder that exists"),

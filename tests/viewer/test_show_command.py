@@ -15,8 +15,8 @@ from PIL import Image
 
 from veriserum_hf import cli
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.viewer.frames import load_meshes
 from veriserum_hf.viewer.outline_picture import draw_outlines
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of
 from veriserum_hf.viewer.overlay import draw_axes
@@ -117,8 +117,10 @@ def test_without_more_the_first_frame_of_train_is_drawn_with_axes(show, rows, tm
 def test_a_frame_is_found_by_its_row_and_by_its_id(show, rows, tmp_path, split):
     row = rows[split][2]
     assert show("--split", split, "--row", 2, "-o", "by_row.png")[0] == 0
+    before = sum(len(each) for name, each in rows.items() if list(rows).index(name) < list(rows).index(split))
+    assert show("--split", "all", "--row", before + 2, "-o", "by_row_of_all.png")[0] == 0
     assert show("--measurement", row["measurement_id"], "-o", "by_id.png")[0] == 0
-    for name in ("by_row.png", "by_id.png"):
+    for name in ("by_row.png", "by_row_of_all.png", "by_id.png"):
         assert_shows(tmp_path / name, draw_axes(row))
 
 
@@ -224,7 +226,13 @@ def test_what_cannot_be_done_is_said_in_one_message(show, tiny, dataset, convert
         ("--measurement", 1000): "calibrated has no measurement 1000 in train, ",
         ("--measurement", id, "--split", "test"): f"calibrated has no measurement {id} in test",
         ("--trial", 1000): "calibrated has no trial 1000 in train, ",
-        ("--measurement", id, "--split", "tset"): "calibrated tset: ",
+        (
+            "--measurement",
+            id,
+            "--split",
+            "tset",
+        ): "calibrated has no split tset; there are train, ",
+        ("--split", "tset"): "calibrated has no split tset; there are train, validation, test and all",
         ("--config", "anatomies"): "anatomies holds no corrected images; choose calibrated, manual or target",
         ("--config", "raw", "--trial", trial): "raw holds no corrected images; choose calibrated, manual or target",
         ("--poses", "other.parquet"): (

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import veriserum_hf
+from veriserum_hf.dataset.load import load_meshes, load_split_or_all
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.evaluation.raw_frames import Frame, frame_of_row
 from veriserum_hf.geometry.pose import matrix_to_quaternion
@@ -20,8 +21,7 @@ from veriserum_hf.simulation.poses import TRUTH_SCHEMA
 try:
     import torch
 
-    from veriserum_hf.evaluation.inputs import ALL, check_fit, check_implants, load_meshes
-    from veriserum_hf.learning.load import load_splits
+    from veriserum_hf.evaluation.inputs import check_fit, check_implants
     from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
     from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
     from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
@@ -125,10 +125,7 @@ def load_rows(model: VeriserumPoseModel, dataset: str, config: str, split: str) 
         If there are no such rows, or the model was made for other images or implants.
 
     """
-    splits = load_splits(dataset, config)
-    if split != ALL and split not in splits:
-        raise TrainingError(f"{dataset} {config} has no split {split}; there are {', '.join(splits) or 'no rows'}")
-    rows = datasets.concatenate_datasets(list(splits.values())) if split == ALL else splits[split]
+    rows = load_split_or_all(dataset, config, split)
     needed = {*(f"{what}_{plane}" for what in ("image", "camera") for plane in PLANES), "measurement_id", *COMPONENTS}
     if missing := needed - set(rows.column_names):
         raise TrainingError(

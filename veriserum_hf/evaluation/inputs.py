@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow.compute as pc
 import trimesh
-from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from veriserum_hf.dataset.load import load_split_or_all
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry.rig import FIELD_MM, PLANES, PlaneName
 
@@ -20,14 +19,11 @@ try:
     from transformers.utils import SAFE_WEIGHTS_NAME
     from transformers.utils.hub import cached_file
 
-    from veriserum_hf.learning.load import load_splits
     from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
     from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 except ImportError as error:
     raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
 
-ALL = "all"
-POINTS = 1000  # of an implant's surface, for the errors of points
 _OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
 
 
@@ -43,14 +39,10 @@ def load_frames(dataset: str, config: str = "calibrated", split: str = "test") -
     Raises
     ------
     TrainingError
-        If there is no such data set, configuration or split, it has no row, or no row has a pose.
+        If there is no such data set, configuration or split, or no row has a pose.
 
     """
-    splits = load_splits(dataset, config)
-    counts = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
-    if split != ALL and not len(splits.get(split, ())):
-        raise TrainingError(f"{dataset} {config}: the split {split} is empty; there are {counts or 'no rows'}")
-    frames = datasets.concatenate_datasets(list(splits.values())) if split == ALL else splits[split]
+    frames = load_split_or_all(dataset, config, split)
     if missing := {"camera_bs", "image_bs", "femur", "tibia"} - set(frames.column_names):
         raise TrainingError(
             f"{dataset} {config} cannot be evaluated on: it has no {', '.join(sorted(missing))}. Expected corrected "
@@ -63,12 +55,6 @@ def load_frames(dataset: str, config: str = "calibrated", split: str = "test") -
             f"{dataset} {config}, split {split}: none of its {len(frames)} frames has a pose to compare with"
         )
     return frames
-
-
-def load_meshes(dataset: str) -> dict[int, trimesh.Trimesh]:
-    """Meshes of a data set's implants by anatomy id, mm; TrainingError where it has none."""
-    rows = [row for split in load_splits(dataset, "anatomies").values() for row in split]
-    return {row["anatomy_id"]: row["mesh"] for row in rows}
 
 
 def load_model(name: str) -> VeriserumPoseModel:
@@ -101,11 +87,6 @@ def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) ->
     if asked and (strange := set(asked) - set(own)):
         raise TrainingError(f"the model looks at {' and '.join(own)} alone, not at {' and '.join(sorted(strange))}")
     return tuple(asked) if asked else own
-
-
-def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, NDArray[np.float64]]:
-    """`POINTS` points of each implant, spread evenly over its surface and always the same, (k, 3) mm."""
-    return {id: np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0]) for id, mesh in meshes.items()}
 
 
 def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]) -> None:

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
+import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
@@ -37,6 +38,12 @@ from veriserum_hf.geometry.pose import angle_between_deg, invert_transform, tran
 SCALAR_METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm")
 WORLD_AXES = ("x", "y", "z")
 PLANE_AXES = ("h", "v", "depth")
+POINTS = 1000  # of an implant's surface, for the errors of points
+
+
+def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, FloatArray]:
+    """`POINTS` points of each implant, spread evenly over its surface and always the same, (k, 3) mm."""
+    return {id: np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0]) for id, mesh in meshes.items()}
 
 
 def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]) -> pa.Table:

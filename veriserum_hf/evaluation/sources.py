@@ -8,18 +8,21 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
 import trimesh
 
+from veriserum_hf.dataset.load import load_meshes, load_split_or_all
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.estimates import Estimates, FloatArray
-from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.pose_files import Pose, estimates_of, poses_by_frame, read_poses
 
 CONFIG = "calibrated"
-ALL = "all"
-POINTS = 1000  # of an implant's surface, for the errors of points
+_ABOUT_LABELS = {
+    "calibrated": "the data set's own refined poses",
+    "manual": "the data set's own manually matched poses",
+    "target": "the data set's own target poses",
+}
 ImplantInFrame = tuple[int, str]  # measurement id and component
 
 
@@ -31,7 +34,8 @@ class Reference:
     ----------
     dataset : folder or name on the hub, as it was given.
     split : train, validation, test or all.
-    rows : of the configuration `CONFIG`.
+    config : that the rows are of: calibrated, manual or target.
+    rows : of the split.
     meshes : of the implants by anatomy id, mm.
     points_implant_mm : (k, 3) of each implant's surface, for the errors of points.
     labels : None where they are the rows' own.
@@ -41,6 +45,7 @@ class Reference:
 
     dataset: str
     split: str
+    config: str
     rows: datasets.Dataset
     meshes: Mapping[int, trimesh.Trimesh]
     points_implant_mm: Mapping[int, FloatArray]
@@ -92,7 +97,7 @@ class Source:
         return [self.poses[measurement][component].get(name) for measurement, component in self.implants()]
 
 
-def open_reference(dataset: str, split: str, labels: Path | None = None) -> Reference:
+def open_reference(dataset: str, split: str, labels: Path | None = None, *, config: str = CONFIG) -> Reference:
     """Load what poses are compared with.
 
     Parameters
@@ -100,28 +105,23 @@ def open_reference(dataset: str, split: str, labels: Path | None = None) -> Refe
     dataset : folder that ``veriserum convert`` made, or a data set on the hub.
     split : train, validation, test or all.
     labels : file of poses to compare with instead of the rows' own.
+    config : calibrated, manual or target: whose frames and poses these are.
 
     Raises
     ------
     TrainingError
-        If there is no such data set or split, the split has no frame, or the file cannot be used.
+        If there is no such data set, configuration or split, or the file cannot be used.
 
     """
-    splits = _load(dataset, CONFIG)
-    counts = ", ".join(f"{name} {len(rows)}" for name, rows in splits.items())
-    if split != ALL and not len(splits.get(split, ())):
-        raise TrainingError(
-            f"{dataset} {CONFIG}: the split {split} has no frame; there are {counts or 'no rows'}, and {ALL}"
-        )
-    rows = datasets.concatenate_datasets(list(splits.values())) if split == ALL else splits[split]
-    meshes = {row["anatomy_id"]: row["mesh"] for part in _load(dataset, "anatomies").values() for row in part}
-    # Those of `veriserum_hf.evaluation.inputs.sample_points`, so that errors are those of training/evaluate.py.
-    points = {id: np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0]) for id, mesh in meshes.items()}
-    about = {"labels": "the data set's own refined poses"}
+    if config not in _ABOUT_LABELS:
+        raise TrainingError(f"{config} has no corrected images to report on; choose {' or '.join(_ABOUT_LABELS)}")
+    rows = load_split_or_all(dataset, config, split)
+    meshes = load_meshes(dataset)
+    about = {"labels": _ABOUT_LABELS[config]}
     given = None
     if labels is not None:
         given, about = read_poses(labels), {"labels": str(labels)} | about_file(labels)
-    return Reference(dataset, split, rows, meshes, points, given, about)
+    return Reference(dataset, split, config, rows, meshes, sample_points(meshes), given, about)
 
 
 def about_file(path: Path) -> dict[str, str]:
@@ -133,7 +133,12 @@ def about_file(path: Path) -> dict[str, str]:
 
 
 def predicted(
-    name: str, dataset: str, split: str, progress: Callable[[int, int], None] | None = None
+    name: str,
+    dataset: str,
+    split: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    config: str = CONFIG,
 ) -> tuple[pa.Table, dict[str, str]]:
     """Poses that a model tells of a split, and which model it is.
 
@@ -142,6 +147,7 @@ def predicted(
     name : output folder of a training, or a name on the hub.
     dataset, split : as of `open_reference`.
     progress : called with the number of frames done and of all.
+    config : as of `open_reference`.
 
     Raises
     ------
@@ -164,7 +170,7 @@ def predicted(
     model.eval()  # type: ignore[no-untyped-call, unused-ignore]
     weights = weights_sha256(name) or "several files"
     about = {"model": name, "weights_sha256": weights, "torch": torch.__version__}
-    rows = load_rows(model, dataset, CONFIG, split)
+    rows = load_rows(model, dataset, config, split)
     with TemporaryDirectory() as folder:
         path = Path(folder, "poses.parquet")
         write_poses(model, rows, path, about={}, batch_size=16, progress=progress)
@@ -191,14 +197,3 @@ def source_names(names: Sequence[str]) -> list[str]:
         raise TrainingError(f"{twice[0]} is given twice; expected each file and model once")
     short = [Path(name).stem if Path(name).suffix == ".parquet" else Path(name).name for name in names]
     return [each if short.count(each) == 1 else name for each, name in zip(short, names, strict=True)]
-
-
-def _load(dataset: str, config: str) -> dict[str, datasets.Dataset]:
-    try:
-        loaded: dict[str, datasets.Dataset] = datasets.load_dataset(dataset, config)
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise TrainingError(
-            f"cannot load {dataset} {config}: {str(error).rstrip('.')}. Expected a folder that `veriserum convert` "
-            "made, or a data set on the hub"
-        ) from error
-    return loaded

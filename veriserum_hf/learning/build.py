@@ -12,10 +12,10 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from transformers import AutoConfig
 
+from veriserum_hf.dataset.load import load_split
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.learning.augment import Augmentation, augment
 from veriserum_hf.learning.batches import Augment, FrameSamples, Sample, StreamedSamples, collate, sample_of
-from veriserum_hf.learning.load import load_split
 from veriserum_hf.learning.on_the_fly import SimulatedBatches
 from veriserum_hf.learning.settings import ON_THE_FLY, DataSettings, ModelSettings, OptimizationSettings
 from veriserum_hf.modeling.backbone_veriserum import load_backbone

@@ -22,7 +22,8 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
 
     ``refine=True`` registers these poses with the images (`veriserum_hf.registration.refine.register`). It needs the
     package veriserum-hf, and ``meshes``: the implants' closed meshes in mm by anatomy id. Every entry then has also
-    ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed`` the model's pose is kept.
+    ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed``, the model's pose is kept
+    and ``covariance`` is None.
     """
 
     _load_processor = False  # type: ignore[assignment]
@@ -87,7 +88,7 @@ def _refined(
         | {
             "translation_mm": refined.translation_mm.tolist(),
             "quaternion_xyzw": refined.quaternion_xyzw.tolist(),
-            "covariance": refined.covariance.tolist(),
+            "covariance": None if refined.verdict == "failed" else refined.covariance.tolist(),
             "verdict": refined.verdict,
             "score": refined.score,
             "detail": refined.detail,

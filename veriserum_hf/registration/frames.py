@@ -15,11 +15,11 @@ import veriserum_hf  # noqa: F401 - registers the builder
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.dataset.convert import convert
+from veriserum_hf.dataset.load import choose_splits, load_meshes, load_splits
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.errors import ConversionError, FrameError, RegistrationError
 from veriserum_hf.geometry.rig import PLANES
 
-ALL = "all"
 Row = dict[str, Any]
 _METADATA = (
     "measurement_id",
@@ -120,19 +120,8 @@ class FrameSource:
     identity: str
 
     def of_split(self, split: str) -> dict[str, Frames]:
-        """Frames of one split by its name, or of all.
-
-        Raises
-        ------
-        RegistrationError
-            If there is no such split.
-
-        """
-        if split != ALL and split not in self.splits:
-            raise RegistrationError(
-                f"{self.dataset} {self.config} has no split {split}; there are {', '.join(self.splits)} and {ALL}"
-            )
-        return {name: frames for name, frames in self.splits.items() if split in (ALL, name)}
+        """Frames of one split by its name, or of all; DataSetError if there is no such split."""
+        return choose_splits(self.splits, split, f"{self.dataset} {self.config}")
 
 
 def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> FrameSource:
@@ -147,7 +136,9 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
     Raises
     ------
     RegistrationError
-        If there is none of them, or the data set has no meshes.
+        If there is no such data set, it has none of them, or no meshes.
+    DataSetError
+        If one of them cannot be loaded.
     ArchiveError
         If the archive's structure cannot be relied on.
 
@@ -168,8 +159,8 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
             f"{dataset} has no configuration {missing}, only {', '.join(there)}. Give the archive instead, or "
             f"convert it with --config {configs[0]} --config anatomies"
         )
-    splits = {name: StoredFrames(rows) for name, rows in _load(dataset, config).items()}
-    meshes = {row["anatomy_id"]: row["mesh"] for rows in _load(dataset, "anatomies").values() for row in rows}
+    splits = {name: StoredFrames(rows) for name, rows in load_splits(dataset, config).items()}
+    meshes = load_meshes(dataset)
     return FrameSource(dataset, config, splits, meshes, _digest(splits, meshes))
 
 
@@ -178,14 +169,6 @@ def is_archive(dataset: str) -> bool:
     path = Path(dataset).expanduser()
     shards = (shard for ending in ("parquet", "arrow") for shard in path.glob(f"*/*.{ending}"))
     return path.is_file() or (path.is_dir() and next(shards, None) is None)
-
-
-def _load(dataset: str, config: str) -> dict[str, datasets.Dataset]:
-    try:
-        loaded: dict[str, datasets.Dataset] = datasets.load_dataset(dataset, config)
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
-        raise RegistrationError(f"cannot load {dataset} {config}: {str(error).rstrip('.')}") from error
-    return loaded
 
 
 def _of_archive(path: str, configs: Sequence[str], size: int) -> FrameSource:

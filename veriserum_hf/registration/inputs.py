@@ -137,7 +137,6 @@ def _check_seen(
 ) -> None:
     """Refuse a start that is not in front of every source, or in no field."""
     corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
-    seen = []
     for plane, view in views.items():
         depth_mm = transform_points(view.plane.world_to_camera, corners_mm)[:, 2]
         if not depth_mm.min() > 0:
@@ -145,10 +144,7 @@ def _check_seen(
                 f"{what} {implant.anatomy_id} reaches {-depth_mm.min():.0f} mm behind the X-ray source of {plane} at "
                 "its start, expected all of it in front; is the start in mm and in the world frame?"
             )
-        size = len(view.image)
-        px = view.plane.project(corners_mm, size)
-        seen.append(bool(((px > 0) & (px < size - 1)).all(axis=1).any()))
-    if not any(seen):
+    if not any(view.share_in_field(implant, T_world_implant) for view in views.values()):
         raise RegistrationError(
             f"{what} {implant.anatomy_id} is outside the field of {' and of '.join(views)} at its start, expected it "
             "to be seen; is the start in mm and in the world frame?"

@@ -28,12 +28,13 @@ from scipy.spatial.transform import Rotation
 
 import veriserum_hf
 from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.dataset.load import ALL
 from veriserum_hf.errors import ConversionError, RegistrationError
 from veriserum_hf.evaluation.metrics import viewing_axes
 from veriserum_hf.evaluation.pose_files import transforms
 from veriserum_hf.geometry.pose import FloatArray
 from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.registration.frames import ALL, FrameSource, Row, open_frames
+from veriserum_hf.registration.frames import FrameSource, Row, open_frames
 from veriserum_hf.registration.trials import CONVERGED
 from veriserum_hf.registration.whole import register_dataset
 

@@ -28,7 +28,7 @@ except ImportError as error:
 
 _FILTER_REACH = 3.5  # standard deviations
 _WHOLE = 0.99  # of a pixel
-_FIELD_ORDER = 2  # of the polynomial that the open field is within a window
+_FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
 
 
@@ -82,17 +82,21 @@ class PlaneGradients:
         self._size = max(scene.size // scale.shrink, 1)
         self._kernels = _kernels(scale.blur_px, scene.device)
         T = T_world_implant.cpu().numpy()
-        self._origin, self._shape = self._window(T)
+        self._origin, self._extent = self._window(T)
+        self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
         images, in_field = self._crops()
         # What ends at the field's edge is no implant: filters must not see across it.
         in_field = ~_dilated(~in_field[:, None], len(self._kernels[0]) // 2)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
-        self._places = kept.flatten(1).any(0).nonzero()[:, 0]
+        wanted = kept.flatten(1).any(0)
+        wanted[0] |= ~wanted.any()  # where a plane sees no implant, a place that counts for nothing
+        self._places = wanted.nonzero()[:, 0]
         self.used = kept.flatten(1)[:, self._places].double()
         row, column = self._places // kept.shape[2], self._places % kept.shape[2]
         tile = scale.tile_px / scale.stride
         self.tiles = (row / tile).long() * kept.shape[2] + (column / tile).long()
         self._fields = self._polynomials()
+        self._scattered = self.gradients(self._fields[:, 1:])  # of the first, which is even, there is no gradient
         self.observed = self.gradients(images)[:, 0].double()
 
     def lengths(self, component: str, T_world_implant: Tensor) -> Tensor:
@@ -125,21 +129,21 @@ class PlaneGradients:
         return found.flatten(2)[:, :, self._places].view(frames, count, 2, -1)
 
     def fields(self, transmission: Tensor) -> Tensor:
-        """Gradients of what the image may be made of, (F, 8, 2, S), where this of the beam comes through.
+        """Gradients of what the image may be made of, (F, C, 2, S), where this of the beam comes through.
 
-        The light is a polynomial times the transmission (F, 1, rows, columns); what is scattered onto it is even.
+        First the light, which is a polynomial times the transmission (F, 1, rows, columns); then its blur, to first
+        order (by diffusion); then what is scattered onto it, a polynomial.
         """
-        light = self.gradients(self._fields[None] * transmission)
-        scattered = torch.eye(2, dtype=light.dtype, device=light.device)[None, :, :, None]
-        return torch.cat([light, scattered.expand(len(light), 2, 2, light.shape[-1])], dim=1)
+        seen = self.gradients(torch.cat([self._fields * transmission, _laplacian(transmission)], dim=1))
+        return torch.cat([seen, self._scattered], dim=1)
 
     def light(self, coefficients: Tensor) -> Tensor:
-        """Light in every pixel, (F, 1, rows, columns), by the first of the coefficients (F, 8) of `fields`."""
-        used = coefficients[:, : len(self._fields)].to(self._fields.dtype)
-        return torch.einsum("fc,chw->fhw", used, self._fields)[:, None]
+        """Light in every pixel, (F, 1, rows, columns), by the first of the coefficients (F, C) of `fields`."""
+        used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
+        return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
 
-    def _window(self, T: NDArray[np.float64]) -> tuple[NDArray[np.int64], tuple[int, int]]:
-        """First column and row of each frame's window, (F, 2), and the rows and columns that all have."""
+    def _window(self, T: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First column and row of each frame's window, (F, 2), and how many it needs of them, (F, 2)."""
         reach_px = self._scale.margin_mm / pixel_size_mm(self._size) + len(self._kernels[0])
         boxes = np.empty((len(self._views), 2, 2))
         for frame, view in enumerate(self._views):
@@ -153,8 +157,8 @@ class PlaneGradients:
             )
             boxes[frame] = np.clip([px.min(axis=0) - reach_px, px.max(axis=0) + reach_px], -1, self._size)
         first = np.floor(boxes[:, 0]).astype(np.int64)
-        columns, rows = np.maximum(np.ceil(boxes[:, 1]) + 1 - first, len(self._kernels[0])).max(axis=0).astype(int)
-        return first, (int(rows), int(columns))
+        needed = np.maximum(np.ceil(boxes[:, 1]).astype(np.int64) + 1 - first, len(self._kernels[0]))
+        return first, needed
 
     def _crops(self) -> tuple[Tensor, Tensor]:
         """Windows of the images, (F, 1, rows, columns), and of their fields, (F, rows, columns)."""
@@ -225,14 +229,29 @@ class PlaneGradients:
         return images.view(frames, poses, *shape)
 
     def _polynomials(self) -> Tensor:
-        """Products of powers of column and row, -1 to 1 each, up to the order of the field, (C, rows, columns)."""
-        rows, columns = (torch.linspace(-1, 1, count, device=self._scene.device) for count in self._shape)
+        """Products of powers of column and row up to the order of the field, (F, C, rows, columns).
+
+        Columns and rows go from -1 to 1 over what each frame needs: other frames of the batch change nothing for it.
+        """
+        device = self._scene.device
+        rows, columns = (
+            2 * torch.arange(count, device=device) / torch.from_numpy(needed - 1).to(device)[:, None].float() - 1
+            for count, needed in zip(self._shape, self._extent.T[::-1], strict=True)
+        )
         powers = [
-            rows[:, None] ** i * columns[None, :] ** j
+            rows[:, :, None] ** i * columns[:, None, :] ** j
             for i in range(_FIELD_ORDER + 1)
             for j in range(_FIELD_ORDER + 1 - i)
         ]
-        return torch.stack(powers)
+        return torch.stack(powers, dim=1)
+
+
+def _laplacian(pictures: Tensor) -> Tensor:
+    """Second derivatives of pictures (F, C, rows, columns), along columns and rows together."""
+    padded = functional.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    beside = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
+    above = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
+    return beside + above - 4 * pictures
 
 
 def _dilated(pixels: Tensor, reach_px: float) -> Tensor:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from veriserum_hf.geometry.pose import angle_between_deg, matrix_to_quaternion, transform_points
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.registration.inputs import scene_of
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimised
 from veriserum_hf.registration.uncertainty import agreement, covariances
 
@@ -27,6 +27,8 @@ except ImportError as error:
 FloatArray = NDArray[np.float64]
 Verdict = Literal["converged", "ambiguous", "failed"]
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
+# In the field: of simulated implants that a plane shows less of, errors were larger than their covariance says.
+_SEEN_SHARE = 0.2
 # Of 95 % intervals: what is wider is no registration to rely on.
 _WIDEST_MM, _WIDEST_DEG = 1.0, 1.0
 
@@ -141,7 +143,7 @@ def register_batch(
                 covariance[frame, k].cpu().numpy(),
                 score=float(score[frame, k]),
                 resting=bool(resting[frame, k]),
-                planes=list(scene.views),
+                views={plane: views[frame] for plane, views in scene.views.items()},
                 limits=(limit_mm, limit_deg),
             )
             for k, component in enumerate(scene.implants)
@@ -159,14 +161,15 @@ def _refined(
     *,
     score: float,
     resting: bool,
-    planes: Sequence[PlaneName],
+    views: Mapping[PlaneName, View],
     limits: tuple[float, float],
 ) -> RefinedPose:
     """Weigh a pose, and take the start for one that cannot be believed."""
     at = [transform_points(T, implant.center_mm[None])[0] for T in (start, found)]
     moved_mm = float(np.linalg.norm(at[1] - at[0]))
     moved_deg = float(angle_between_deg(start[:3, :3], found[:3, :3]))
-    verdict, detail = _verdict(covariance, score, resting, planes, (moved_mm, moved_deg), limits)
+    shares = {plane: view.share_in_field(implant, found) for plane, view in views.items()}
+    verdict, detail = _verdict(covariance, score, resting, shares, (moved_mm, moved_deg), limits)
     if verdict == "failed":
         found, covariance = start, np.full_like(covariance, np.nan)
     return RefinedPose(component, implant.anatomy_id, found, covariance, score, verdict, detail, moved_mm, moved_deg)
@@ -176,11 +179,12 @@ def _verdict(
     covariance: FloatArray,
     score: float,
     resting: bool,
-    planes: Sequence[PlaneName],
+    shares: Mapping[PlaneName, float],
     moved: tuple[float, float],
     limits: tuple[float, float],
 ) -> tuple[Verdict, str]:
-    if not np.isfinite(covariance).all():
+    seen = [plane for plane, share in shares.items() if share >= _SEEN_SHARE]
+    if not seen or not np.isfinite(covariance).all():
         return "failed", "the images do not show it"
     if moved[0] > limits[0] or moved[1] > limits[1]:
         return "failed", (
@@ -196,8 +200,13 @@ def _verdict(
     widest_mm, widest_deg = (
         1.96 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1])) for part in (np.s_[:3], np.s_[3:])
     )
-    if len(planes) == 1:
-        return "ambiguous", f"seen by {planes[0]} alone: its depth is known to {widest_mm:.2f} mm only"
+    if len(seen) == 1:
+        hidden = "".join(
+            f" ({plane} has {100 * share:.0f} % of it in its field)"
+            for plane, share in shares.items()
+            if plane != seen[0]
+        )
+        return "ambiguous", f"seen by {seen[0]} alone{hidden}: its depth is known to about {widest_mm:.1f} mm only"
     if widest_mm > _WIDEST_MM or widest_deg > _WIDEST_DEG:
         direction = np.linalg.eigh(covariance[:3, :3])[1][:, -1]
         along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))

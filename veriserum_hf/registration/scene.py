@@ -16,6 +16,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry.pose import transform_points
 from veriserum_hf.geometry.rig import Plane, PlaneName, pixel_size_mm
 from veriserum_hf.rendering.path_length import check_closed
 
@@ -110,6 +111,15 @@ class View:
             raise RegistrationError("the image shows nothing: every pixel is the same")
         grey /= grey.max()
         return cls(grey, plane, _field(grey))
+
+    def share_in_field(self, implant: Implant, T_world_implant: FloatArray) -> float:
+        """Share of an implant's surface that is projected into the field, 0 to 1, at a pose (4, 4) mm."""
+        size = len(self.image)
+        surface_mm = transform_points(T_world_implant, implant.mesh.triangles_center)
+        column, row = np.rint(np.nan_to_num(self.plane.project(surface_mm, size), nan=-1.0)).astype(int).T
+        inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+        inside[inside] = self.in_field[row[inside], column[inside]]
+        return float(np.average(inside, weights=implant.mesh.area_faces))
 
 
 def _field(image: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ SCALES = (
     Scale(shrink=2, blur_px=1.5, stride=1, rays=1, margin_mm=8.0, iterations=8, cutoff=3.0),
     Scale(shrink=1, blur_px=1.8, stride=2, rays=2, margin_mm=6.0, iterations=8, cutoff=5.0),
 )
-DOUBTFUL_SCORE = 0.5  # right poses of simulated frames, cluttered by holders, have 0.6 at least
+DOUBTFUL_SCORE = 0.55  # right poses of simulated frames, cluttered by holders, have 0.6 at least
 _TURNED_DEG = 10.0
 _WINDOWS = 3  # of a scale, one after the other, at most: an implant may leave that of its start
 

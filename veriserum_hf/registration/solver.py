@@ -1,15 +1,16 @@
 """Robust Levenberg-Marquardt on the gradients of both planes, all implants of a frame at once, frames in batches.
 
-The image of a plane is taken to be light that comes through the implants, plus what is scattered:
+The image of a plane is taken to be light that comes through the implants, blurred, plus what is scattered:
 
-    I = (sum_c g_c phi_c) exp(-sum_k mu_k L_k) + s
+    I = (sum_c g_c phi_c) M + b laplacian(M) + sum_c s_c phi_c,    M = exp(-sum_k mu_k L_k)
 
 with path lengths L_k through the implants at their poses, an attenuation mu_k for each implant and plane, and an open
-field that varies slowly (phi_c: polynomials). Fields and scatter are linear and solved for in closed form; they and
-the attenuations are eliminated from the normal equations of the poses (variable projection; Golub and Pereyra, SIAM
-J. Numer. Anal. 1973). What the model does not know, such as holders, is an outlier (Geman and McClure 1987).
-Derivatives by pose are differences of renderings a pixel apart: a path length jumps where a face is parallel to the
-ray, which a difference sees and a derivative does not.
+field and scatter that vary slowly (phi_c: polynomials). Blur is that of a diffusion for a short time. All but poses
+and attenuations is linear and solved for in closed form; it and the attenuations are eliminated from the normal
+equations of the poses (variable projection; Golub and Pereyra, SIAM J. Numer. Anal. 1973). What the model does not
+know, such as holders, is an outlier (Geman and McClure 1987). Derivatives by pose are differences of renderings a
+pixel apart: a path length jumps where a face is parallel to the ray, which a difference sees and a derivative does
+not.
 """
 
 import math
@@ -149,8 +150,9 @@ class Solver:
                 better = moving & (_cost(tried_fits) < _cost(self.fits))
                 state, fits = _chosen(better, tried, state), _chosen(better, tried_fits, fits)
                 length_mm = torch.where(better[:, None], steps_mm.abs().amax(dim=2), length_mm)
-                damping = torch.where(better, (damping / 5).clamp(min=1e-6), (damping * 8).clamp(min=1e-3))
                 moving = moving & ~better
+                damping = torch.where(better, (damping / 5).clamp(min=1e-6), damping)
+                damping = torch.where(moving, (damping * 8).clamp(min=1e-3), damping)
                 if not moving.any():
                     break
             # Where no step is better, the frame is at its minimum, as far as differences of renderings can tell.
@@ -178,7 +180,7 @@ class Solver:
         prior = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
         prior[: self._implants] = _LOG_PRIOR**-2
         others = gram[:, poses:, poses:]
-        others = others + torch.diag_embed(prior + 1e-6 * others.diagonal(dim1=1, dim2=2))
+        others = others + torch.diag_embed(prior + 1e-6 * others.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
         return Equations(
             gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
         )

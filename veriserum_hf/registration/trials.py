@@ -8,8 +8,10 @@ that has converged starts the second attempt where it came to. After the last fr
 that the first frames of a trial have a neighbour too. The better verdict counts, and of equal ones the better score.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +27,9 @@ from veriserum_hf.geometry.pose import (
     matrix_to_quaternion,
     quaternion_to_matrix,
 )
+from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.registration.frames import Frames, Row
-from veriserum_hf.registration.refine import RefinedPose, register
+from veriserum_hf.registration.refine import RefinedPose, register_batch
 from veriserum_hf.registration.starts import Starts
 
 Origin = Literal["given", "previous frame", "next frame"]
@@ -90,7 +93,13 @@ class _Neighbour:
 
 
 def register_trial(
-    frames: Frames, starts: Starts, meshes: Meshes, advance: Callable[[int], None] = lambda units: None
+    frames: Frames,
+    starts: Starts,
+    meshes: Meshes,
+    advance: Callable[[int], None] = lambda units: None,
+    *,
+    device: str = "cpu",
+    at_once: int = 1,
 ) -> list[Row]:
     """Register all frames of a trial; a row for each implant that any of them has a start of.
 
@@ -99,15 +108,17 @@ def register_trial(
     frames : in their order.
     starts : by measurement id and component; at least one.
     meshes : by anatomy id, mm.
-    advance : called with 1 after every frame.
+    advance : called with the number of frames done since the last call.
+    device : see `veriserum_hf.registration.refine.register`.
+    at_once : frames that are registered together; but for rounding, what is found does not depend on it.
 
     Returns
     -------
     Rows of `veriserum_hf.registration.whole.SCHEMA`, frame by frame.
 
     """
-    trial = _Trial(frames, starts, meshes)
-    trial.from_given_starts(advance)
+    trial = _Trial(frames, starts, meshes, device)
+    trial.from_given_starts(at_once, advance)
     trial.from_neighbours(range(len(frames)), "previous frame")
     trial.from_neighbours(range(len(frames) - 1, -1, -1), "next frame")
     return trial.rows()
@@ -116,8 +127,8 @@ def register_trial(
 class _Trial:
     """The frames of a trial, and what is known of each so far."""
 
-    def __init__(self, frames: Frames, starts: Starts, meshes: Meshes) -> None:
-        self.frames, self.meshes = frames, meshes
+    def __init__(self, frames: Frames, starts: Starts, meshes: Meshes, device: str) -> None:
+        self.frames, self.meshes, self.device = frames, meshes, device
         self.ids = frames.table("measurement_id", "trial_id", "frame_index").to_pylist()
         self.given = [
             {
@@ -126,17 +137,24 @@ class _Trial:
             }
             for id in self.ids
         ]
-        self.found: list[dict[str, _Found]] = [{} for _ in self.ids]
+        self.found: dict[int, dict[str, _Found]] = {index: {} for index in range(len(self.ids))}
         self.unreadable: dict[int, FrameError] = {}
 
-    def from_given_starts(self, advance: Callable[[int], None]) -> None:
-        """Register every frame by itself."""
-        for index, row in enumerate(self.frames.read()):
-            if isinstance(row, FrameError):
-                self.unreadable[index] = row
-            elif self.given[index]:
-                self.found[index] = self._registered(row, self.given[index])
-            advance(1)
+    def from_given_starts(self, at_once: int, advance: Callable[[int], None]) -> None:
+        """Register every frame from its own start."""
+        reading = enumerate(self.frames.read())
+        while part := list(islice(reading, at_once)):
+            alike: dict[tuple[str, ...], dict[int, Row]] = defaultdict(dict)
+            for index, row in part:
+                if isinstance(row, FrameError):
+                    self.unreadable[index] = row
+                elif self.given[index]:
+                    planes = (plane for plane in PLANES if row[f"image_{plane}"] is not None)
+                    alike[*planes, *sorted(self.given[index])][index] = row
+            for rows in alike.values():
+                starts = [self.given[index] for index in rows]
+                self.found.update(zip(rows, self._registered(list(rows.values()), starts), strict=True))
+            advance(len(part))
 
     def from_neighbours(self, order: Sequence[int], origin: Origin) -> None:
         """Help what has not converged, each frame by the one before it in this order."""
@@ -176,20 +194,28 @@ class _Trial:
                 name: _Guess(each.pose.anatomy_id, each.pose.T_world_implant, each.origin)
                 for name, each in found.items()
             }
-            for name, better in self._registered(row, others | again).items():
+            (better_found,) = self._registered([row], [others | again])
+            for name, better in better_found.items():
                 if name in again and (name not in found or better.rank > found[name].rank):
                     found[name] = better
 
-    def _registered(self, row: Row, starts: Mapping[str, _Guess]) -> dict[str, _Found]:
+    def _registered(self, rows: Sequence[Row], starts: Sequence[Mapping[str, _Guess]]) -> list[dict[str, _Found]]:
+        """Frames together, each from its start; by themselves where that cannot be."""
+        given = [{name: guess.as_start() for name, guess in start.items()} for start in starts]
         try:
-            poses = register(row, self.meshes, {name: guess.as_start() for name, guess in starts.items()})
+            poses = register_batch(rows, self.meshes, given, device=self.device)
         except RegistrationError as error:
-            if len(starts) > 1:  # one implant's trouble is not the other's
-                return {
-                    k: v for name, guess in starts.items() for k, v in self._registered(row, {name: guess}).items()
-                }
-            return {name: _Found(_failed(name, guess, str(error)), guess.origin) for name, guess in starts.items()}
-        return {name: _Found(pose, starts[name].origin) for name, pose in poses.items()}
+            if len(rows) > 1:  # one frame's trouble is not the others'
+                return [self._registered([row], [start])[0] for row, start in zip(rows, starts, strict=True)]
+            (start,) = starts
+            if len(start) > 1:  # nor one implant's the other's
+                apart = (self._registered(rows, [{name: guess}])[0] for name, guess in start.items())
+                return [{name: each for found in apart for name, each in found.items()}]
+            return [{name: _Found(_failed(name, guess, str(error)), guess.origin) for name, guess in start.items()}]
+        return [
+            {name: _Found(pose, start[name].origin) for name, pose in found.items()}
+            for found, start in zip(poses, starts, strict=True)
+        ]
 
     def rows(self) -> list[Row]:
         shown = [name for name in COMPONENTS if any(name in given for given in self.given)]

@@ -17,8 +17,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# On simulated frames with holders, errors were so many times larger than the sandwich says.
-_WIDER = 1.25
 # Tiles do not see what is wrong all around an implant, such as how a blurred outline falls on the pixels. Outlines
 # are taken to be shifted, turned and enlarged together by as much in each plane, at the implant's radius.
 _TOGETHER_PX = 0.01
@@ -41,7 +39,7 @@ def covariances(solver: Solver) -> Tensor:
         numbers, tile = view.tiles.unique(return_inverse=True)
         by_tile = torch.zeros(*terms.shape[:2], len(numbers)).to(terms)
         by_tile.index_add_(2, tile, terms)
-        scores += _WIDER**2 * by_tile @ by_tile.mT
+        scores += by_tile @ by_tile.mT
         scores += apart[plane] @ _together(solver, plane) @ apart[plane]
     steps = inverse @ scores @ inverse
     found = []

@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 
 import veriserum_hf
 from veriserum_hf.archive.problems import listed
+from veriserum_hf.dataset.load import ALL
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
 from veriserum_hf.jobs.pool import cores, run_jobs
 from veriserum_hf.jobs.provenance import library_versions, source_hash
 from veriserum_hf.jobs.threads import one_quiet_thread
-from veriserum_hf.registration.frames import ALL, Frames, FrameSource, open_frames
+from veriserum_hf.registration.frames import Frames, FrameSource, open_frames
 from veriserum_hf.registration.starts import (
     StartingModel,
     Starts,
@@ -44,6 +45,7 @@ except ImportError as error:
 
 _ROOMS = ("geometry", "calibration", "rendering", "archive", "dataset", "registration")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
+_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
 Progress = Callable[[int, int], None]
 _LIKE_THE_TRUTH = (
     "measurement_id",
@@ -88,6 +90,7 @@ class TrialJob:
     starts : by measurement id and component; at least one.
     meshes : by anatomy id, mm.
     file : Parquet file to write.
+    device : ``"cpu"`` or ``"cuda"``.
 
     """
 
@@ -95,6 +98,7 @@ class TrialJob:
     starts: Starts
     meshes: Meshes
     file: Path
+    device: str
 
     @property
     def units(self) -> int:
@@ -109,7 +113,9 @@ class TrialJob:
     def run(self, advance: Callable[[int], None]) -> None:
         """Register every frame, and write the file in one step."""
         with one_quiet_thread(), _one_thread_of_torch():
-            rows = register_trial(self.frames, self.starts, self.meshes, advance)
+            rows = register_trial(
+                self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
+            )
         buffer = BytesIO()
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), buffer)
         write_file(self.file, buffer.getvalue())
@@ -173,7 +179,7 @@ def register_dataset(
     model : run folder or hub name, with the start ``"model"``.
     split : train, validation, test or all.
     trials : ids; all where there are none.
-    workers : processes; None for one a core. The result does not depend on it.
+    workers : processes; None for one a core, or one alone where there is a GPU. The result does not depend on it.
     progress : called with the number of frames done and of all.
     model_progress : the same, of the frames that the model has looked at.
 
@@ -182,7 +188,7 @@ def register_dataset(
     RegistrationError
         If there is nothing to register, or the output is there and another one, or cannot be written.
     TrainingError
-        If the file of starts or the model cannot be used.
+        If the data set cannot be loaded, or the file of starts or the model cannot be used.
     ArchiveError
         If the archive's structure cannot be relied on.
 
@@ -214,8 +220,9 @@ def register_dataset(
         if asked is not None:
             asked.write_starts(incomplete / _MODEL_STARTS, model_progress)
             starts = starts_of(source, chosen, str(incomplete / _MODEL_STARTS))
-        jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder)]
-        run_jobs(jobs, workers or cores(), progress)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
+        run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
         about = {"veriserum_hf": veriserum_hf.__version__, "dataset": dataset, "start": start}
         metadata = SCHEMA.metadata | about | ({"model": model} if model else {}) | {"record": json.dumps(record)}
         poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
@@ -240,7 +247,7 @@ def _chosen(source: FrameSource, split: str, trials: Sequence[int]) -> dict[str,
     return {name: every[name].taken(indices) for name, indices in rows.items() if indices}
 
 
-def _jobs(frames: Frames, starts: Starts, source: FrameSource, folder: Path) -> list[TrialJob]:
+def _jobs(frames: Frames, starts: Starts, source: FrameSource, folder: Path, device: str) -> list[TrialJob]:
     """One job for each trial that has a start."""
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
@@ -252,7 +259,7 @@ def _jobs(frames: Frames, starts: Starts, source: FrameSource, folder: Path) -> 
         if shown:
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
             meshes = {id: source.meshes[id] for id in sorted(shown)}
-            jobs.append(TrialJob(taken, own, meshes, folder / f"trial_{trial_id:06d}.parquet"))
+            jobs.append(TrialJob(taken, own, meshes, folder / f"trial_{trial_id:06d}.parquet", device))
     return jobs
 
 

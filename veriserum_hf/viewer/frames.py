@@ -1,12 +1,13 @@
-"""What pictures are made from: frames of a data set by their place, id or trial, and its implants; without torch."""
+"""What pictures are made from: frames of a data set by their place, id or trial; without torch."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import datasets
-import trimesh
 
+from veriserum_hf.dataset.load import ALL, choose_splits, stream_splits
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry.rig import PLANES
 
@@ -21,7 +22,7 @@ def load_row(dataset: str, config: str, split: str, number: int) -> Row:
     ----------
     dataset : folder that ``veriserum convert`` made, or a data set on the hub.
     config : calibrated, manual or target.
-    split : one that it has.
+    split : one that it has, or all, one after another.
     number : from 0.
 
     Raises
@@ -30,8 +31,9 @@ def load_row(dataset: str, config: str, split: str, number: int) -> Row:
         If there is no such data set, configuration, split or row, or the rows hold no corrected images.
 
     """
-    rows = _undecoded(_load(dataset, config, split=split), config)
-    found = next(iter(rows.skip(number).take(1)), None)
+    splits = _streamed(dataset, config, split).values()
+    rows = chain.from_iterable(_undecoded(each, config) for each in splits)
+    found = next(islice(rows, number, None), None)
     if found is None:
         raise VeriserumError(f"{dataset} {config} {split} has no row {number}")
     return next(decoded([found]))
@@ -73,16 +75,9 @@ def decoded(rows: Iterable[Row]) -> Iterator[Row]:
             raise VeriserumError(f"measurement {row['measurement_id']} cannot be decoded: {error}") from error
 
 
-def load_meshes(dataset: str) -> dict[int, trimesh.Trimesh]:
-    """Meshes of a data set's implants by anatomy id, mm; VeriserumError where it has none."""
-    splits = _load(dataset, "anatomies")
-    return {row["anatomy_id"]: row["mesh"] for rows in splits.values() for row in rows}
-
-
 def _matching(dataset: str, config: str, split: str | None, column: str, value: int) -> list[Row]:
     """All rows that have a value, from one or every split, images as their files' bytes."""
-    loaded = _load(dataset, config, split=split, where=(column, value))
-    splits = loaded if split is None else {split: loaded}
+    splits = _streamed(dataset, config, split or ALL, where=(column, value))
     found: list[Row] = []
     for rows in splits.values():
         found += _undecoded(rows, config).filter(lambda row: row[column] == value)
@@ -102,20 +97,12 @@ def _undecoded(rows: Any, config: str) -> Any:
     return rows
 
 
-def _load(dataset: str, config: str, *, split: str | None = None, where: tuple[str, int] | None = None) -> Any:
+def _streamed(
+    dataset: str, config: str, split: str, where: tuple[str, int] | None = None
+) -> dict[str, datasets.IterableDataset]:
+    """Rows of one split or of all, see `veriserum_hf.dataset.load.stream_splits`; VeriserumError for an archive."""
     if any(Path(dataset).glob("*.db")) or any(Path(dataset).glob("*pose_reloaded*.csv")):
         raise VeriserumError(
             f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
         )
-    try:
-        options: dict[str, Any] = {"split": split, "streaming": True}
-        # Of Parquet, only those groups of rows are read that may hold the value; of Arrow, all.
-        if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
-            options["filters"] = [(where[0], "==", where[1])]
-        return datasets.load_dataset(dataset, config, **options)
-    except (ValueError, OSError) as error:
-        what = f"{dataset} {config} {split}" if split else f"{dataset} {config}"
-        raise VeriserumError(
-            f"cannot load {what}: {str(error).rstrip('.')}. Expected a folder that `veriserum convert` made, or a "
-            "data set on the hub."
-        ) from error
+    return choose_splits(stream_splits(dataset, config, where), split, f"{dataset} {config}")

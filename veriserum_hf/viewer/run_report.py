@@ -11,7 +11,7 @@ import jinja2
 
 import veriserum_hf
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation.sources import CONFIG, Reference, Source, common_implants
+from veriserum_hf.evaluation.sources import Reference, Source, common_implants
 from veriserum_hf.evaluation.summary import summary
 from veriserum_hf.evaluation.tables import accuracy_table, summary_table
 from veriserum_hf.hub.provenance import data_record
@@ -120,7 +120,7 @@ def _data_facts(reference: Reference, record: Mapping[str, Any]) -> dict[str, An
     return {
         "data set": reference.dataset,
         "revision": record.get("revision") or "unknown",
-        "configuration": CONFIG,
+        "configuration": reference.config,
         "split": f"{reference.split}: {len(rows)} frames of {len(set(rows['trial_id']))} trials",
         **reference.about_labels,
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),

@@ -1,0 +1,126 @@
+"""What cannot be registered is refused in one message: which frame, what was found and expected, the way out."""
+
+import numpy as np
+import pytest
+
+from tests.registration.scenes import pose, starts
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry.pose import make_transform
+from veriserum_hf.registration.frames import open_frames
+from veriserum_hf.registration.refine import register, register_batch
+
+
+def refused(*arguments, **options):
+    """What registration says where it refuses."""
+    with pytest.raises(RegistrationError) as caught:
+        register(*arguments, **options)
+    return str(caught.value)
+
+
+@pytest.fixture
+def row(rows):
+    """Measurement 1, with femur 1 and tibia 3."""
+    return rows[0]
+
+
+def without_some_triangles(mesh):
+    open_mesh = mesh.copy()
+    open_mesh.update_faces(np.arange(len(mesh.faces)) > 4)
+    return open_mesh
+
+
+def test_meshes_that_have_no_thickness_or_another_unit_are_refused(row, meshes):
+    open_mesh = without_some_triangles(meshes[1])
+    assert refused(row, meshes | {1: open_mesh}) == (
+        f"implant 1: the mesh ({len(open_mesh.faces)} triangles) is not closed, so a ray may enter it and never "
+        "leave; merge its vertices or fill its holes, e.g. with trimesh.repair"
+    )
+    metres = meshes[3].copy().apply_scale(1e-3)
+    assert refused(row, meshes | {3: metres}) == (
+        f"implant 3: the mesh is {max(metres.extents):.3g} mm large, expected 10 to 500 mm. Is it in another unit, "
+        "such as metres? Scale it with its apply_scale()"
+    )
+    assert refused(row, {1: meshes[1]}) == "measurement 1: there is no mesh of tibia 3, only of [1]"
+
+
+def test_a_start_that_no_camera_can_see_is_refused(row, meshes):
+    start = starts(row, meshes, 5, 5)
+    behind = {"femur": start["femur"] | {"translation_mm": [0.0, 0.0, 5000.0]}}
+    said = refused(row, meshes, behind)
+    assert said.startswith("measurement 1: femur 1 reaches 3")
+    assert said.endswith(
+        " mm behind the X-ray source of bs at its start, expected all of it in front; is the start in mm and in the "
+        "world frame?"
+    )
+    outside = {"femur": start["femur"] | {"translation_mm": [0.0, 900.0, 380.0]}}
+    assert refused(row, meshes, outside) == (
+        "measurement 1: femur 1 is outside the field of bs and of fs at its start, expected it to be seen; is the "
+        "start in mm and in the world frame?"
+    )
+    assert refused(row, meshes, outside, planes=("fs",)) == (
+        "measurement 1: femur 1 is outside the field of fs at its start, expected it to be seen; is the start in mm "
+        "and in the world frame?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "translation_mm", "quaternion_xyzw"),
+    [
+        ({"quaternion_xyzw": [0, 0, 0, 2]}, None, [0.0, 0.0, 0.0, 2.0]),
+        ({"quaternion_xyzw": [0, 0, 0, float("nan")]}, None, [0.0, 0.0, 0.0, float("nan")]),
+        ({"quaternion_xyzw": [0, 0, 1]}, None, [0.0, 0.0, 1.0]),
+        ({"translation_mm": [0, float("inf"), 380]}, [0.0, float("inf"), 380.0], None),
+    ],
+)
+def test_a_start_that_is_no_pose_is_refused(row, meshes, changed, translation_mm, quaternion_xyzw):
+    start = pose(1, make_transform(np.eye(3), (0, 0, 380)))
+    assert refused(row, meshes, {"femur": start | changed}) == (
+        f"measurement 1: the start of femur has translation_mm {translation_mm or [0.0, 0.0, 380.0]} and "
+        f"quaternion_xyzw {quaternion_xyzw or [0.0, 0.0, 0.0, 1.0]}; expected three finite mm and a unit quaternion, "
+        "scalar last"
+    )
+
+
+def test_without_any_start_there_is_nothing_to_refine(row, meshes):
+    said = "measurement 1 has no pose to start from; give one of its femur, its tibia or both"
+    assert refused(row | {"femur": None, "tibia": None}, meshes) == said
+    assert refused(row, meshes, {}) == said
+    assert refused({**row, "measurement_id": None}, meshes, {}) == said.replace("measurement 1", "the frame")
+
+
+def test_raw_frames_are_refused(knees, meshes):
+    (raw,) = open_frames(str(knees), ("raw",)).splits["train"].taken([0]).read()
+    said = (
+        f"measurement {raw['measurement_id']} is a raw frame; expected corrected images: calibrated, manual or target"
+    )
+    assert refused(raw, meshes) == said
+
+
+def test_images_that_tell_nothing_or_do_not_fit_are_refused(row, meshes):
+    dark = row | {"image_fs": np.zeros((512, 512), np.uint8)}
+    assert refused(dark, meshes) == "measurement 1, plane fs: the image shows nothing: every pixel is the same"
+    coloured = row | {"image_bs": np.zeros((512, 512, 3), np.uint8)}
+    said = "measurement 1, plane bs: the image has the shape (512, 512, 3), expected a square grey image"
+    assert refused(coloured, meshes) == said
+    smaller = row | {"image_fs": np.asarray(row["image_fs"])[::2, ::2]}
+    said = "measurement 1 has images of 256 px and 512 px; expected one size for both planes"
+    assert refused(smaller, meshes) == said
+    missing = row | {"image_bs": None, "image_fs": None}
+    assert refused(missing, meshes) == "measurement 1 has no image of bs or fs; expected one at least"
+    said = "measurement 1 has an image_fs but no camera_fs"
+    assert refused({name: value for name, value in row.items() if name != "camera_fs"}, meshes) == said
+    camera = row["camera_bs"] | {"source_to_intensifier_mm": float("nan")}
+    said = "measurement 1, plane bs: source-to-intensifier distance must be positive mm, got nan"
+    assert refused(row | {"camera_bs": camera}, meshes) == said
+
+
+def test_frames_of_a_batch_are_alike(rows, meshes):
+    other = rows[1] | {"image_bs": None}
+    with pytest.raises(RegistrationError) as caught:
+        register_batch([rows[0], other], meshes)
+    assert str(caught.value) == (
+        "measurement 5 (femur, tibia; fs; 512 px) and measurement 1 (femur, tibia; bs, fs; 512 px) cannot be "
+        "registered together; expected the same components and planes, and images of one size"
+    )
+    with pytest.raises(RegistrationError, match=r"^expected a start for each frame, got 1 for 2$"):
+        register_batch(rows[:2], meshes, [starts(rows[0], meshes, 5, 5)])

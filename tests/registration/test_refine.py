@@ -1,0 +1,226 @@
+"""Registration as its users rely on it: near enough starts end at the truth, others never look as if they did."""
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from tests.registration.scenes import displaced, drawn, error, pose, raised, rig_of, starts, transform
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry.pose import angle_between_deg, make_transform, transform_points
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.refine import register, register_batch
+
+PARTS = ("femur", "tibia")
+FLIPPED = np.diag([-1.0, 1.0, -1.0, 1.0])  # about the tibial stem, the implant's own y
+
+
+def assert_right(found, row):
+    """Within 0.1 mm and 0.3 deg, and as sure as that."""
+    off = error(found, row)
+    assert (found.verdict, found.detail) == ("converged", "")
+    assert np.linalg.norm(off[:3]) < 0.1 and np.linalg.norm(off[3:]) < 0.3
+    assert (np.abs(off) < 4 * np.sqrt(np.diag(found.covariance))).all()
+    assert 0.5 < found.score <= 1
+
+
+def sd(found):
+    return np.sqrt(np.diag(found.covariance))
+
+
+@pytest.fixture(scope="module")
+def from_five(rows, meshes):
+    """All frames alone, from 5 mm and 5 deg."""
+    return [register(row, meshes, starts(row, meshes, 5, 5)) for row in rows]
+
+
+def test_five_mm_and_five_degrees_off_every_implant_ends_where_it_is(from_five, rows):
+    for found, row in zip(from_five, rows, strict=True):
+        assert list(found) == list(PARTS)
+        for name in PARTS:
+            assert_right(found[name], row)
+            assert found[name].anatomy_id == row[name]["anatomy_id"] and found[name].component == name
+            assert found[name].moved_mm == pytest.approx(5, abs=0.1)
+            assert found[name].moved_deg == pytest.approx(5, abs=0.3)
+
+
+def test_from_ten_mm_and_ten_degrees_the_poses_are_the_same(from_five, rows, meshes):
+    for near, row in zip(from_five, rows, strict=True):
+        far = register(row, meshes, starts(row, meshes, 10, 10, seed=1))
+        for name in PARTS:
+            assert_right(far[name], row)
+            assert np.linalg.norm(far[name].translation_mm - near[name].translation_mm) < 0.005
+            assert angle_between_deg(far[name].T_world_implant[:3, :3], near[name].T_world_implant[:3, :3]) < 0.02
+
+
+def test_in_a_batch_frames_end_where_they_do_alone(from_five, rows, meshes):
+    together = register_batch(rows, meshes, [starts(row, meshes, 5, 5) for row in rows])
+    for batched, alone in zip(together, from_five, strict=True):
+        for name in PARTS:
+            np.testing.assert_allclose(batched[name].T_world_implant, alone[name].T_world_implant, atol=1e-4)
+            np.testing.assert_allclose(sd(batched[name]), sd(alone[name]), rtol=0.1)
+            assert batched[name].verdict == alone[name].verdict
+            assert batched[name].score == pytest.approx(alone[name].score, abs=0.005)
+
+
+def test_a_world_that_is_moved_moves_the_poses_with_it(from_five, rows, meshes):
+    T_moved_world = make_transform(Rotation.from_rotvec((40, -70, 110), degrees=True).as_matrix(), (200, -300, 150))
+    row = dict(rows[0])
+    for plane in PLANES:
+        world_to_camera = row[f"camera_{plane}"]["world_to_camera"] @ np.linalg.inv(T_moved_world)
+        row[f"camera_{plane}"] = row[f"camera_{plane}"] | {"world_to_camera": world_to_camera.tolist()}
+    start = starts(rows[0], meshes, 5, 5)
+    moved = {name: pose(each["anatomy_id"], T_moved_world @ transform(each)) for name, each in start.items()}
+    turned = np.kron(np.eye(2), T_moved_world[:3, :3])
+    for name, found in register(row, meshes, moved).items():
+        before = from_five[0][name]
+        np.testing.assert_allclose(found.T_world_implant, T_moved_world @ before.T_world_implant, atol=0.005)
+        np.testing.assert_allclose(sd(found), np.sqrt(np.diag(turned @ before.covariance @ turned.T)), rtol=0.2)
+
+
+def test_the_origin_of_the_mesh_changes_nothing_but_what_is_said_of_it(from_five, rows, meshes):
+    by_mm = np.array([30.0, -80.0, 50.0])
+    T_new_old = make_transform(np.eye(3), by_mm)
+    start = starts(rows[0], meshes, 5, 5)
+    other = {id: meshes[id].copy().apply_translation(by_mm) for id in (start[name]["anatomy_id"] for name in PARTS)}
+    same = {
+        name: pose(each["anatomy_id"], transform(each) @ np.linalg.inv(T_new_old)) for name, each in start.items()
+    }
+    for name, found in register(rows[0], other, same).items():
+        before = from_five[0][name]
+        np.testing.assert_allclose(found.T_world_implant @ T_new_old, before.T_world_implant, atol=1e-5)
+        # A turn w moves the new origin, at r from the old, by w x r.
+        r = -before.T_world_implant[:3, :3] @ by_mm
+        to_new = np.eye(6)
+        to_new[:3, 3:] = np.radians(1) * np.cross(np.eye(3), r).T
+        np.testing.assert_allclose(found.covariance, to_new @ before.covariance @ to_new.T, rtol=1e-4, atol=1e-8)
+        np.testing.assert_allclose(found.covariance[3:, 3:], before.covariance[3:, 3:], rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_one_plane_alone_is_right_across_it_and_says_that_depth_is_weak(plane, rows, meshes):
+    row = rows[0]
+    source_mm = rig_of(row)[plane].source_mm
+    for name, found in register(row, meshes, starts(row, meshes, 5, 5), planes=(plane,)).items():
+        assert found.verdict == "ambiguous"
+        assert found.detail.startswith(f"seen by {plane} alone: its depth is known to ")
+        off = error(found, row)
+        ray = transform(row[name])[:3, 3] - source_mm
+        ray /= np.linalg.norm(ray)
+        assert np.linalg.norm(off[:3] - ray * (ray @ off[:3])) < 0.1
+        assert np.linalg.norm(off[3:]) < 0.3
+        values, directions = np.linalg.eigh(found.covariance[:3, :3])
+        assert abs(directions[:, -1] @ ray) > 0.99 and values[-1] > 100 * values[-2]
+
+
+def test_a_femur_alone_is_registered(rows, meshes):
+    row = rows[0] | {"tibia": None}
+    start = {"femur": starts(rows[0], meshes, 5, 5)["femur"], "tibia": None}
+    found = register(row, meshes, start)
+    assert list(found) == ["femur"]
+    assert_right(found["femur"], rows[0])
+
+
+def test_without_a_start_the_poses_of_the_row_are_taken(rows, meshes):
+    row = rows[0] | starts(rows[0], meshes, 1, 1, seed=2)
+    for found in register(row, meshes).values():
+        assert_right(found, rows[0])
+        assert found.moved_mm == pytest.approx(1, abs=0.1)
+
+
+def test_images_of_sixteen_bits_tell_the_same(rows, meshes):
+    deep = drawn(rows[0], meshes, rig_of(rows[0]), dtype=np.uint16)
+    shallow = deep | {f"image_{plane}": (deep[f"image_{plane}"] // 257).astype(np.uint8) for plane in PLANES}
+    start = starts(rows[0], meshes, 5, 5)
+    one, other = register(deep, meshes, start), register(shallow, meshes, start)
+    for name in PARTS:
+        assert_right(one[name], rows[0])
+        np.testing.assert_allclose(one[name].T_world_implant, other[name].T_world_implant, atol=0.02)
+
+
+def test_a_tibia_turned_about_its_stem_is_not_taken_for_right(rows, meshes):
+    row, rng = rows[1], np.random.default_rng(0)
+    id = row["tibia"]["anatomy_id"]
+    flipped = displaced(transform(row["tibia"]) @ FLIPPED, meshes[id], rng, 3, 3)
+    start = starts(row, meshes, 2, 2) | {"tibia": pose(id, flipped)}
+    found = register(row, meshes, start)
+    assert found["tibia"].verdict == "failed"
+    assert found["tibia"].detail.startswith("the images agree with ")
+    np.testing.assert_allclose(found["tibia"].T_world_implant, flipped, atol=1e-9)
+    off = error(found["femur"], row)
+    assert np.linalg.norm(off[:3]) < 0.1 and np.linalg.norm(off[3:]) < 0.3
+
+
+def test_a_start_too_far_away_never_converges_to_anything_but_the_truth(rows, meshes):
+    for seed in range(3):
+        start = starts(rows[1], meshes, 25, 40, seed)["tibia"]
+        found = register(rows[1], meshes, {"tibia": start})["tibia"]
+        assert found.verdict != "converged" or np.linalg.norm(error(found, rows[1])[:3]) < 0.1
+        assert (found.detail == "") == (found.verdict == "converged")
+        if found.verdict == "failed":
+            np.testing.assert_allclose(found.T_world_implant, transform(start), atol=1e-9)
+            assert np.isnan(found.covariance).all()
+
+
+def test_what_moves_farther_than_allowed_has_failed_and_stays_at_its_start(rows, meshes):
+    start = starts(rows[0], meshes, 5, 5)
+    start["tibia"] = row_pose = pose(start["tibia"]["anatomy_id"], transform(rows[0]["tibia"]))
+    found = register(rows[0], meshes, start, limit_mm=4.5, limit_deg=20)
+    assert found["femur"].verdict == "failed"
+    assert found["femur"].detail == (
+        "moved by 5.0 mm and 5.0 deg from the start, more than the 4.5 mm and 20 deg that are allowed"
+    )
+    np.testing.assert_allclose(found["femur"].T_world_implant, transform(start["femur"]), atol=1e-9)
+    assert np.isnan(found["femur"].covariance).all()
+    assert found["femur"].moved_mm == pytest.approx(5, abs=0.1)
+    assert found["tibia"].verdict == "converged"
+    assert np.linalg.norm(found["tibia"].translation_mm - row_pose["translation_mm"]) < 0.1
+
+
+def test_an_implant_partly_outside_a_field_is_registered_and_one_wholly_outside_has_no_depth(rows, meshes):
+    row = rows[0]
+    rig = rig_of(row)
+    start = starts(row, meshes, 5, 5)
+    partly = register(drawn(row, meshes, rig | {"fs": raised(rig["fs"], 120)}), meshes, start)
+    wholly = register(drawn(row, meshes, rig | {"fs": raised(rig["fs"], 160)}), meshes, start)
+    for name in PARTS:
+        assert_right(partly[name], row)
+    assert_right(wholly["femur"], row)
+    tibia = wholly["tibia"]
+    assert tibia.verdict == "ambiguous"
+    assert tibia.detail.startswith("seen by bs alone (fs has 0 % of it in its field): its depth is known to about 0.")
+    off = error(tibia, row)
+    ray = transform(row["tibia"])[:3, 3] - rig["bs"].source_mm
+    ray /= np.linalg.norm(ray)
+    assert np.linalg.norm(off[:3] - ray * (ray @ off[:3])) < 0.1 and np.linalg.norm(off[:3]) < 3
+
+
+def test_a_plane_that_shows_neither_implant_is_as_good_as_none(rows, meshes):
+    row = rows[0]
+    rig = rig_of(row)
+    blind = drawn(row, meshes, rig | {"fs": raised(rig["fs"], 400)})
+    for found in register(blind, meshes, starts(row, meshes, 5, 5)).values():
+        assert found.verdict == "ambiguous" and found.detail.startswith("seen by bs alone (fs has 0 % of it")
+        assert np.linalg.norm(error(found, row)[3:]) < 0.3
+
+
+def test_outside_both_fields_is_refused(rows, meshes):
+    row = rows[0]
+    rig = {plane: raised(each, 400) for plane, each in rig_of(row).items()}
+    id = row["femur"]["anatomy_id"]
+    with pytest.raises(RegistrationError) as caught:
+        register(drawn(row, meshes, rig), meshes)
+    assert str(caught.value) == (
+        f"measurement {row['measurement_id']}: femur {id} is outside the field of bs and of fs at its start, "
+        "expected it to be seen; is the start in mm and in the world frame?"
+    )
+
+
+def test_a_pose_is_told_as_rows_have_it(from_five):
+    for found in from_five[0].values():
+        again = make_transform(Rotation.from_quat(found.quaternion_xyzw).as_matrix(), found.translation_mm)
+        np.testing.assert_allclose(again, found.T_world_implant, atol=1e-9)
+        assert found.quaternion_xyzw[3] >= 0
+        np.testing.assert_allclose(found.covariance, found.covariance.T, atol=1e-12)
+        assert (np.linalg.eigvalsh(found.covariance) > 0).all()
+        origin_mm = transform_points(found.T_world_implant, np.zeros((1, 3)))[0]
+        np.testing.assert_array_equal(origin_mm, found.translation_mm)

@@ -1,0 +1,101 @@
+"""Steps of poses, what covariances are told about, and both renderers."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from tests.registration.scenes import raised, rig_of, transform
+from veriserum_hf.geometry.pose import transform_points
+from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.pictures import PlaneGradients
+from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.search import SCALES
+from veriserum_hf.registration.solver import Solver, start_state
+from veriserum_hf.registration.uncertainty import _of_origin
+
+
+@pytest.fixture(scope="module")
+def started(rows, meshes):
+    """Scene of two frames, and their poses (2, 2, 4, 4)."""
+    return scene_of(rows[:2], meshes, None, PLANES, torch.device("cpu"))
+
+
+def random_steps(*shape):
+    return torch.tensor(np.random.default_rng(0).normal(size=shape))
+
+
+def test_a_step_shifts_the_middle_and_turns_about_it(started, rows, meshes):
+    scene, T = started
+    steps_mm = 20 * random_steps(2, 2, 6)
+    moved = scene.moved(T, steps_mm).numpy()
+    for frame, row in enumerate(rows[:2]):
+        for k, name in enumerate(("femur", "tibia")):
+            implant = Implant(row[name]["anatomy_id"], meshes[row[name]["anatomy_id"]])
+            before, after = transform(row[name]), moved[frame, k]
+            middle = implant.center_mm[None]
+            shift = transform_points(after, middle) - transform_points(before, middle)
+            np.testing.assert_allclose(shift[0], steps_mm[frame, k, :3], atol=1e-9)
+            turn = Rotation.from_rotvec(steps_mm[frame, k, 3:].numpy() / implant.radius_mm).as_matrix()
+            np.testing.assert_allclose(after[:3, :3], turn @ before[:3, :3], atol=1e-9)
+
+
+def test_steps_in_opposite_directions_cancel(started):
+    scene, T = started
+    steps_mm = 20 * random_steps(2, 2, 6)
+    torch.testing.assert_close(scene.moved(scene.moved(T, steps_mm), -steps_mm), T, atol=1e-9, rtol=0)
+    torch.testing.assert_close(scene.moved(T, torch.zeros_like(steps_mm)), T, atol=1e-12, rtol=0)
+
+
+def test_many_steps_at_once_are_those_one_by_one(started):
+    scene, T = started
+    steps_mm = random_steps(2, 5, 2, 6)
+    together = scene.moved(T, steps_mm)
+    for number in range(5):
+        torch.testing.assert_close(together[:, number], scene.moved(T, steps_mm[:, number]), atol=1e-12, rtol=0)
+
+
+def test_small_steps_move_the_origin_and_turn_as_covariances_are_told(started):
+    scene, T = started
+    steps_mm = 1e-4 * random_steps(2, 2, 6)
+    solver = Solver(scene, SCALES[0], start_state(scene, T))
+    moved = scene.moved(T, steps_mm)
+    for k in range(2):
+        expected = (_of_origin(solver, k) @ steps_mm[:, k, :, None])[..., 0].numpy()
+        shift = (moved[:, k, :3, 3] - T[:, k, :3, 3]).numpy()
+        turn = Rotation.from_matrix((moved[:, k, :3, :3] @ T[:, k, :3, :3].mT).numpy()).as_rotvec(degrees=True)
+        np.testing.assert_allclose(shift, expected[:, :3], atol=1e-8)
+        np.testing.assert_allclose(turn, expected[:, 3:], atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [SCALES[0], SCALES[2]])
+@pytest.mark.parametrize("plane", PLANES)
+def test_both_renderers_tell_the_same_lengths(started, scale, plane):
+    scene, T = started
+    view = PlaneGradients(scene, plane, scale, T)
+    poses = scene.moved(T, random_steps(2, 3, 2, 6))
+    for k, (component, implants) in enumerate(scene.implants.items()):
+        expected = view.lengths(component, poses[:, :, k])
+        found = view._render_in_torch(implants, poses[:, :, k], expected.shape[2:])
+        difference = (found - expected).abs()[expected > 0]
+        assert expected.max() > 10 and difference.quantile(0.99) < 1e-3
+        assert difference.max() < 0.2  # where the surface runs along the ray, rounding to single precision is felt
+        gradients = [view.gradients(view.pixels(lengths)) for lengths in (expected, found)]
+        assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[0].abs().max()
+
+
+def test_the_share_in_the_field_goes_from_all_to_nothing_as_the_intensifier_is_raised(rows, meshes):
+    row = rows[0]
+    T = transform(row["tibia"])
+    implant = Implant(3, meshes[3])
+    seen = rig_of(row)["fs"]
+    shares = []
+    for up_mm in (0, 100, 120, 140, 200):
+        view = View.from_image(np.asarray(row["image_fs"]), raised(seen, up_mm))
+        shares.append(view.share_in_field(implant, T))
+    assert shares[0] == 1 and shares[-1] == 0
+    assert shares == sorted(shares, reverse=True) and 0 < shares[2] < 1
+    behind = T.copy()
+    behind[:3, 3] = 3 * seen.source_mm
+    assert view.share_in_field(implant, behind) == 0
