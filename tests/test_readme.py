@@ -74,7 +74,14 @@ def test_the_readme_and_the_card_draw_the_same_rig():
 
 
 @pytest.mark.parametrize(
-    "results", ["RESULTS.md", "RESULTS_SIMULATION.md", "RESULTS_CALIBRATION.md", "RESULTS_ACCURACY.md"]
+    "results",
+    [
+        "RESULTS.md",
+        "RESULTS_SIMULATION.md",
+        "RESULTS_CALIBRATION.md",
+        "RESULTS_ACCURACY.md",
+        "RESULTS_REGISTRATION.md",
+    ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):
     text = (README.parent / "tests" / "benchmarks" / results).read_text()

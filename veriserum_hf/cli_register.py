@@ -1,6 +1,7 @@
 """``veriserum register`` and ``veriserum check-labels``: argument parsing and what is printed."""
 
 import json
+import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,8 +21,15 @@ _SHOWN = 20  # of a list on the console
 Dataset = Annotated[
     str, typer.Argument(help="Converted folder, data set on the hub, or archive.", show_default=False)
 ]
-Split = Annotated[str, typer.Option(help="Split, train, validation, test or all.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)]
+Split = Annotated[str, typer.Option(help="Split: train, validation, test or all.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes; if not given, one a core, or one alone where there is a GPU, which they would share.",
+        show_default=False,
+    ),
+]
 
 
 def register(
@@ -100,7 +108,8 @@ def check_labels(
     Every frame is registered from its refined pose, and compared with it. A label is flagged where the difference is
     beyond 5 standard deviations of what is usual in the data set, and beyond 0.75 mm or 1.5 degrees. Registrations
     that have not converged say nothing; their labels are listed as not assessed. Registrations are kept beside the
-    output as NAME.registered.parquet. An interrupted check goes on with the same command.
+    output as NAME.registered.parquet, which is used again until it is removed, and has to be after a change of the
+    data set. An interrupted check goes on with the same command.
 
     Exit status: 0 nothing flagged, 1 some labels flagged, 2 not done.
     """
@@ -122,6 +131,8 @@ def check_labels(
         print(json.dumps(document, indent=1))
     else:
         _print_check(dataset, found, flagged, not_assessed)
+    if found.no_manual:
+        err.print(f"not compared with manually matched poses: {found.no_manual}", soft_wrap=True, markup=False)
     sys.exit(1 if flagged else 0)
 
 
@@ -133,7 +144,7 @@ def _summary(found: "Registrations") -> dict[str, dict[str, Any]]:
         own = [row for row in rows if row["component"] == component]
         counts = Counter(row["verdict"] for row in own)
         summary[component] = {verdict: counts[verdict] for verdict in ("converged", "ambiguous", "failed")}
-        summary[component]["from_neighbour"] = sum(row["start"] != "given" for row in own)
+        summary[component]["from_neighbour"] = sum(row["start"] not in ("given", None) for row in own)
         for name in ("moved_mm", "moved_deg"):
             moved = [row[name] for row in own if row["verdict"] == "converged" and row[name] is not None]
             summary[component][f"median_{name}"] = float(np.median(moved)) if moved else None
@@ -187,11 +198,13 @@ def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]
     _say_table((*head, "rotation x", "y", "z"), rows)
     _say_more(flagged)
     if is_archive(dataset):
-        say(f"\nlook at them with `veriserum show`, which takes what `veriserum convert {dataset} OUT` makes")
+        convert = shlex.join(["veriserum", "convert", dataset, "OUT"])
+        say(f"\nlook at them with `veriserum show`, which takes what `{convert}` makes")
         return
     say("\nlook at them:")
     for id in dict.fromkeys(row["measurement_id"] for row in flagged[:_SHOWN]):
-        say(f"  veriserum show {dataset} --measurement {id} --poses {registered} --output measurement_{id:06d}.png")
+        options = ["--measurement", str(id), "--poses", str(registered), "--output", f"measurement_{id:06d}.png"]
+        say(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
 
 
 def _say_more(rows: list[dict[str, Any]]) -> None:

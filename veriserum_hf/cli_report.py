@@ -47,10 +47,12 @@ def report(
     from veriserum_hf.evaluation.pose_files import read_poses
     from veriserum_hf.evaluation.sources import about_file, open_reference, predicted, source_names
     from veriserum_hf.evaluation.summary import summary
+    from veriserum_hf.viewer.run_figures import check_count
     from veriserum_hf.viewer.run_report import report_page, save_report
 
     files = poses or []
     names = source_names([*([model] if model else []), *map(str, files)])
+    check_count(len(names))
     tables = [(read_poses(path), {"poses": str(path)} | about_file(path)) for path in files]
     reference = open_reference(dataset, split, labels, config=config)
     if model:

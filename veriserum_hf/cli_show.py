@@ -10,6 +10,7 @@ import typer
 
 from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs.folder import write_file
 from veriserum_hf.terminal import out, show_progress
 from veriserum_hf.viewer.frames import load_measurement, load_row, load_trial
 from veriserum_hf.viewer.overlay import draw_axes
@@ -127,7 +128,8 @@ def _read(paths: Sequence[Path]) -> list[PoseFile]:
 
 
 def _pose_sets(rows: Sequence[dict[str, Any]], files: Sequence[PoseFile], what: str) -> "list[list[PoseSet]]":
-    """Labels of rows and the poses that files have of them; VeriserumError for a file that has none."""
+    """Labels of rows and the poses that files have of them; VeriserumError for a file of others, or of none."""
+    from veriserum_hf.evaluation.pose_files import check_same_frame
     from veriserum_hf.viewer.outlines import PoseSet, label_of
 
     for file in files:
@@ -136,6 +138,8 @@ def _pose_sets(rows: Sequence[dict[str, Any]], files: Sequence[PoseFile], what: 
                 f"{file.path} has no pose of {what}; it has poses of {len(file.frames)} measurements, "
                 f"{min(file.frames)} to {max(file.frames)}"
             )
+        for row in rows:
+            check_same_frame(file.frames.get(row["measurement_id"], {}), row, file.path)
     return [
         [label_of(row), *(PoseSet(file.name, file.frames.get(row["measurement_id"], {})) for file in files)]
         for row in rows
@@ -151,7 +155,7 @@ def _check_png(output: Path) -> None:
 def _write_png(picture: Any, output: Path) -> None:
     _, encoded = cv2.imencode(".png", picture)
     try:
-        output.write_bytes(encoded.tobytes())
+        write_file(output, encoded.tobytes())
     except OSError as error:
         raise VeriserumError(
             f"cannot write {output}: {error.strerror or error}; give a path in a folder that exists"

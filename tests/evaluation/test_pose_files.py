@@ -12,7 +12,7 @@ import pytest
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.evaluation.pose_files import estimates_of, poses_by_frame, read_poses
+from veriserum_hf.evaluation.pose_files import check_same_frame, estimates_of, poses_by_frame, read_poses
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
 
 POSE = {
@@ -154,6 +154,28 @@ def test_poses_of_something_else_are_refused(rows, own_poses):
     ):
         with pytest.raises(TrainingError, match=message):
             estimates_of(poses, rows, labels)
+
+
+def test_a_file_of_another_data_set_is_told_by_any_of_its_ids(rows, own_poses, tmp_path):
+    row, path = rows[len(rows) - 1], tmp_path / "poses.parquet"
+    of_row = own_poses.slice(0, 2)
+    check_same_frame(poses_by_frame(of_row)[row["measurement_id"]], row, path)
+    end = "expected poses of this very data set"
+    for table, message in (
+        (changed(of_row, 0, trial_id=-3), f"trial_id of the tibia's pose is -3, the data set's is {row['trial_id']}"),
+        (
+            of_row.append_column("frame_index", pa.array([99, 99])),
+            f"frame_index of the tibia's pose is 99, the data set's is {row['frame_index']}",
+        ),
+        (
+            changed(of_row, 1, anatomy_id=99),
+            f"the pose is of femur 99, the label of femur {row['femur']['anatomy_id']}",
+        ),
+    ):
+        with pytest.raises(TrainingError) as caught:
+            check_same_frame(poses_by_frame(table)[row["measurement_id"]], row, path)
+        assert str(caught.value) == f"{path}, measurement {row['measurement_id']}: {message}; {end}"
+    check_same_frame(poses_by_frame(of_row)[row["measurement_id"]], row | {"femur": None}, path)
 
 
 def test_files_can_be_read_where_torch_is_not_installed():

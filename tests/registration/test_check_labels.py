@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf import cli
 from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.plan import Options
 from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
-from veriserum_hf.registration.labels import DEGREES_OF_FREEDOM, compare
+from veriserum_hf.registration.labels import DIFFERENCES, compare
 from veriserum_hf.registration.whole import SCHEMA
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -86,7 +87,7 @@ def test_the_difference_is_told_along_every_direction():
     labels[9]["femur"]["quaternion_xyzw"] = turned.as_quat().tolist()
     rows, _ = compared(labels, poses)
     assert flagged(rows) == {(3, "tibia"), (7, "femur"), (9, "femur")}
-    found = [rows[3, "tibia"][name] for name in DEGREES_OF_FREEDOM]
+    found = [rows[3, "tibia"][name] for name in DIFFERENCES]
     np.testing.assert_allclose(found, [1, -2, 0, 0, 0, 0], atol=0.5)
     assert rows[7, "femur"]["fs_depth_mm"] == pytest.approx(-2.5, abs=0.3)  # towards the source
     assert rows[9, "femur"]["rotation_y_deg"] == pytest.approx(3, abs=0.5)
@@ -120,8 +121,10 @@ def test_few_frames_do_not_excuse_each_other():
     labels, poses = made_up(frames=2)
     for row in labels:
         shift(row["femur"], (0, 1.5, 0))
-    rows, _ = compared(labels, poses)
-    assert rows[0, "tibia"]["flagged"] is False
+    rows, spread = compared(labels, poses)
+    assert flagged(rows) == {(0, "femur"), (1, "femur")}
+    assert spread["femur"]["world_y_mm"]["median"] == pytest.approx(1.5, abs=0.3)
+    assert spread["femur"]["world_y_mm"]["spread"] < 0.3
     labels, poses = made_up(frames=3)
     shift(labels[1]["femur"], (0, 1.5, 0))
     assert flagged(compared(labels, poses)[0]) == {(1, "femur")}
@@ -177,6 +180,22 @@ def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, archive,
     assert f"veriserum show {dataset} --measurement 2 --poses {registered} --output" in printed
     assert "label minus manually matched pose, median +- MAD (1 femur, 1 tibia)" in printed
     assert "12 labels: 1 flagged" in printed
+
+    damaged = tmp_path / "damaged"
+    shutil.copytree(dataset, damaged)
+    for shard in (damaged / "manual").iterdir():
+        shard.write_bytes(shard.read_bytes()[:100])
+    status, printed, said = check(damaged, "-o", output, "--workers", "1")
+    assert status == 1 and "12 labels: 1 flagged" in printed and "manually matched" not in printed
+    assert f"not compared with manually matched poses: cannot load {damaged} manual" in said
+
+    shutil.rmtree(dataset)
+    options = Options(encoding="png")
+    export(archive, dataset, configs=("calibrated", "anatomies"), options=options, workers=1)
+    status, printed, said = check(dataset, "-o", output, "--workers", "1")
+    assert status == 2 and printed == "" and registered.read_bytes() == before
+    assert f"{registered} exists and is not the result" in said
+    assert "remove this file, as after any change of the data set" in said
 
 
 def test_a_split_without_wrong_labels_straight_from_the_archive(check, archive, tmp_path):

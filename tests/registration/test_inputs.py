@@ -81,6 +81,21 @@ def test_a_start_that_is_no_pose_is_refused(row, meshes, changed, translation_mm
     )
 
 
+def test_a_start_that_lacks_something_is_refused(row, meshes):
+    start = pose(1, make_transform(np.eye(3), (0, 0, 380)))
+    lacking = {name: value for name, value in start.items() if name != "translation_mm"}
+    assert refused(row, meshes, {"femur": lacking | {"anatomy_id": None}}) == (
+        "measurement 1: the start of femur has no anatomy_id and no translation_mm; expected anatomy_id, "
+        "translation_mm, quaternion_xyzw, as in a row"
+    )
+
+
+@pytest.mark.parametrize("planes", ["bs", (), ("bs", "side")])
+def test_planes_that_there_are_not_are_refused(row, meshes, planes):
+    said = f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)"
+    assert refused(row, meshes, planes=planes) == said
+
+
 def test_without_any_start_there_is_nothing_to_refine(row, meshes):
     said = "measurement 1 has no pose to start from; give one of its femur, its tibia or both"
     assert refused(row | {"femur": None, "tibia": None}, meshes) == said
@@ -109,6 +124,12 @@ def test_images_that_tell_nothing_or_do_not_fit_are_refused(row, meshes):
     assert refused(missing, meshes) == "measurement 1 has no image of bs or fs; expected one at least"
     said = "measurement 1 has an image_fs but no camera_fs"
     assert refused({name: value for name, value in row.items() if name != "camera_fs"}, meshes) == said
+    assert refused(row | {"camera_fs": None}, meshes) == said
+    camera = row["camera_bs"] | {"principal_point_mm": None}
+    del camera["world_to_camera"]
+    assert refused(row | {"camera_bs": camera}, meshes) == (
+        "measurement 1: camera_bs has no world_to_camera and no principal_point_mm; expected the row's own camera"
+    )
     camera = row["camera_bs"] | {"source_to_intensifier_mm": float("nan")}
     said = "measurement 1, plane bs: source-to-intensifier distance must be positive mm, got nan"
     assert refused(row | {"camera_bs": camera}, meshes) == said
@@ -122,5 +143,7 @@ def test_frames_of_a_batch_are_alike(rows, meshes):
         "measurement 5 (femur, tibia; fs; 512 px) and measurement 1 (femur, tibia; bs, fs; 512 px) cannot be "
         "registered together; expected the same components and planes, and images of one size"
     )
+    with pytest.raises(RegistrationError, match=r"^no frame to register; expected one at least$"):
+        register_batch([], meshes)
     with pytest.raises(RegistrationError, match=r"^expected a start for each frame, got 1 for 2$"):
         register_batch(rows[:2], meshes, [starts(rows[0], meshes, 5, 5)])

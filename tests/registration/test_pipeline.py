@@ -9,6 +9,7 @@ from transformers import pipeline
 
 from tests.modeling.frames import config
 from tests.registration.scenes import error, starts, transform
+from veriserum_hf.errors import RegistrationError
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.registration.refine import register
 
@@ -41,15 +42,51 @@ def test_poses_of_a_model_that_has_learned_nothing_are_kept_and_called_failed(es
     assert json.loads(json.dumps(refined)) == refined
 
 
-def test_poses_that_are_near_enough_end_where_registration_ends(estimator, rows, meshes):
-    start = starts(rows[0], meshes, 5, 5)
-    outputs = {
-        "frame": rows[0],
+def outputs_at(row, start):
+    """What a model that tells these poses hands to the last step."""
+    return {
+        "frame": row,
         "T_world_implant": torch.tensor(np.array([[transform(pose) for pose in start.values()]])),
         "anatomy_id": torch.tensor([[pose["anatomy_id"] for pose in start.values()]]),
         "confidence": torch.tensor([[0.9, float("nan")]]),
     }
-    refined = estimator.postprocess(outputs, refine=True, meshes=meshes)
+
+
+def test_several_frames_at_once_are_told_as_one_after_another(estimator, rows):
+    assert len(rows) == 3  # so that the last batch has one frame only
+    for one, other in zip(estimator(rows, batch_size=2), [estimator(row) for row in rows], strict=True):
+        for entry, alone in zip(one, other, strict=True):
+            assert entry["anatomy_id"] == alone["anatomy_id"]
+            np.testing.assert_allclose(transform(entry), transform(alone), atol=1e-2)
+
+
+def test_several_frames_at_once_are_refined_each_in_its_own_images(estimator, rows, meshes):
+    """Pictures that show nothing take no time, and are told by the measurement."""
+    dark = [row | {"image_fs": np.zeros((SIZE, SIZE), np.uint8)} for row in rows]
+    for row, entries in zip(rows, estimator(dark, batch_size=2, refine=True, meshes=meshes), strict=True):
+        said = f"measurement {row['measurement_id']}, plane fs: the image shows nothing: every pixel is the same"
+        assert [entry["detail"] for entry in entries] == [said, said]
+
+
+def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_refined(estimator, rows, meshes):
+    start = starts(rows[0], meshes, 5, 5)
+    id = start["tibia"]["anatomy_id"]
+    where = [0.0, 900.0, 380.0]
+    outputs = outputs_at(rows[0], start | {"tibia": start["tibia"] | {"translation_mm": where}})
+    femur, tibia = estimator.postprocess(outputs, refine=True, meshes=meshes)
+    assert femur["verdict"] != "failed" and femur["covariance"] is not None
+    assert tibia["detail"] == (
+        f"measurement 1: tibia {id} is outside the field of bs and of fs at its start, expected it to be seen; is "
+        "the start in mm and in the world frame?"
+    )
+    assert (tibia["verdict"], tibia["score"], tibia["covariance"]) == ("failed", 0.0, None)
+    np.testing.assert_allclose(tibia["translation_mm"], where)
+    assert json.loads(json.dumps([femur, tibia])) == [femur, tibia]
+
+
+def test_poses_that_are_near_enough_end_where_registration_ends(estimator, rows, meshes):
+    start = starts(rows[0], meshes, 5, 5)
+    refined = estimator.postprocess(outputs_at(rows[0], start), refine=True, meshes=meshes)
     expected = register(rows[0], meshes, start)
     for entry, confidence in zip(refined, (0.9, None), strict=True):
         found = expected[entry["component"]]
@@ -66,3 +103,14 @@ def test_meshes_are_needed_to_refine(estimator, rows):
     said = r"^refine=True needs meshes: the implants' closed meshes in mm, by anatomy id$"
     with pytest.raises(ValueError, match=said):
         estimator(rows[0], refine=True)
+
+
+def test_meshes_that_cannot_be_used_are_refused_and_not_taken_for_failures(estimator, rows, meshes):
+    outputs = outputs_at(rows[0], starts(rows[0], meshes, 5, 5))
+    metres = {id: mesh.copy().apply_scale(1e-3) for id, mesh in meshes.items()}
+    with pytest.raises(
+        RegistrationError, match=r"^implant \d: the mesh is .* Is it in another unit, such as metres\?"
+    ):
+        estimator.postprocess(outputs, refine=True, meshes=metres)
+    with pytest.raises(RegistrationError, match=r"^measurement 1: there is no mesh of femur \d, only of \[\]$"):
+        estimator.postprocess(outputs, refine=True, meshes={})

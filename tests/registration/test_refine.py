@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import displaced, drawn, error, pose, raised, rig_of, starts, transform
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform, transform_points
 from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.refine import register, register_batch
 
 PARTS = ("femur", "tibia")
@@ -52,8 +54,10 @@ def test_from_ten_mm_and_ten_degrees_the_poses_are_the_same(from_five, rows, mes
             assert angle_between_deg(far[name].T_world_implant[:3, :3], near[name].T_world_implant[:3, :3]) < 0.02
 
 
-def test_in_a_batch_frames_end_where_they_do_alone(from_five, rows, meshes):
-    together = register_batch(rows, meshes, [starts(row, meshes, 5, 5) for row in rows])
+def test_in_a_batch_frames_end_where_they_do_alone_even_beside_a_lost_one(from_five, rows, meshes):
+    near = [starts(row, meshes, 5, 5) for row in rows]
+    *together, lost = register_batch([*rows, rows[0]], meshes, [*near, starts(rows[0], meshes, 25, 40)])
+    assert lost["femur"].verdict != "converged"
     for batched, alone in zip(together, from_five, strict=True):
         for name in PARTS:
             np.testing.assert_allclose(batched[name].T_world_implant, alone[name].T_world_implant, atol=1e-4)
@@ -74,7 +78,7 @@ def test_a_world_that_is_moved_moves_the_poses_with_it(from_five, rows, meshes):
     for name, found in register(row, meshes, moved).items():
         before = from_five[0][name]
         np.testing.assert_allclose(found.T_world_implant, T_moved_world @ before.T_world_implant, atol=0.005)
-        np.testing.assert_allclose(sd(found), np.sqrt(np.diag(turned @ before.covariance @ turned.T)), rtol=0.2)
+        np.testing.assert_allclose(sd(found), np.sqrt(np.diag(turned @ before.covariance @ turned.T)), rtol=0.3)
 
 
 def test_the_origin_of_the_mesh_changes_nothing_but_what_is_said_of_it(from_five, rows, meshes):
@@ -224,3 +228,23 @@ def test_a_pose_is_told_as_rows_have_it(from_five):
         assert (np.linalg.eigvalsh(found.covariance) > 0).all()
         origin_mm = transform_points(found.T_world_implant, np.zeros((1, 3)))[0]
         np.testing.assert_array_equal(origin_mm, found.translation_mm)
+
+
+def test_a_start_next_to_a_source_fails_without_getting_behind_it(rows, meshes):
+    row = rows[0]
+    source_mm = rig_of(row)["bs"].source_mm
+    start = starts(row, meshes, 0, 0)
+    for each in start.values():
+        to_source = source_mm - np.array(each["translation_mm"])
+        each["translation_mm"] = (np.array(each["translation_mm"]) + 0.9 * to_source).tolist()
+    for found in register(row, meshes, start, planes=("bs",)).values():
+        assert found.verdict in ("failed", "ambiguous")
+
+
+def test_no_pose_behind_a_source_or_without_numbers_is_tried(rows, meshes):
+    row = rows[0]
+    scene, T = scene_of([row], meshes, [starts(row, meshes, 5, 5)], PLANES, torch.device("cpu"))
+    behind, lost = T.clone(), T.clone()
+    behind[0, 1, :3, 3] = torch.tensor(2 * rig_of(row)["fs"].source_mm)
+    lost[0, 0, 0, 3] = torch.nan
+    assert [bool(scene.in_front(poses)) for poses in (T, behind, lost)] == [True, False, False]

@@ -132,7 +132,9 @@ def test_close_ups_show_where_outlines_differ_most(row, meshes):
     assert [(spot.number, spot.component) for spot in spots] == [(n + 1, PARTS[n // 2]) for n in range(4)]
     label, other = (np.concatenate(traced.contours_px) for traced in traces if traced.component == "femur")
     apart = np.linalg.norm(label[:, None] - other[None], axis=2).min(axis=1)
-    np.testing.assert_array_equal(spots[0].at_px, label[apart.argmax()])
+    farthest = label[apart.argmax()]
+    nearest = other[np.linalg.norm(other - farthest, axis=1).argmin()]
+    np.testing.assert_allclose(spots[0].at_px, (farthest + nearest) / 2)
     for first, opposite in (spots[:2], spots[2:]):
         assert np.linalg.norm(first.at_px - opposite.at_px) > 20 * FINE_PX_PER_MM
 
@@ -146,6 +148,21 @@ def test_a_tenth_of_a_millimetre_is_seen_in_a_close_up(row, meshes):
     for left in range(0, 2 * SIZE_PX, CLOSE_UP_PX):
         close_up = strip[:, left : left + CLOSE_UP_PX]
         assert of_color(close_up, 0).sum() > 30 and of_color(close_up, 1).sum() > 30
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("by_mm", [0.1, 4.0, 12.0, 60.0])
+def test_every_close_up_holds_the_outlines_of_all_kinds(row, meshes, by_mm, plane):
+    """However far apart they are; and it is no wider than that needs."""
+    sets = [label_of(row), moved(row, (0.0, 0.5, 0.0)), moved(row, (0.0, by_mm, 0.0))]
+    traces = trace_planes(row, sets, meshes)[plane]
+    for spot in choose_spots(traces):
+        half_px = spot.edge_mm / 2 * FINE_PX_PER_MM
+        for traced in traces:
+            if traced.component == spot.component:
+                off_px = np.abs(np.concatenate(traced.contours_px) - spot.at_px).max(axis=1)
+                assert off_px.min() < 0.8 * half_px
+        assert CLOSE_UP_MM <= spot.edge_mm <= max(CLOSE_UP_MM, 2.5 * by_mm)
 
 
 def test_frames_with_one_implant_or_none_are_drawn(row, meshes):

@@ -319,6 +319,11 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
     same = folder / "shifted.parquet"
     for arguments, split, message in (
         ((), "all", "no poses to compare: give --poses FILE, --model RUN, or several of them"),
+        (
+            [each for n in range(6) for each in ("--poses", tmp_path / f"{n}.parquet")],
+            "all",
+            "6 files and models cannot be told apart in one figure; give at most 5",
+        ),
         (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
         (("--poses", same), "tset", "has no split tset; there are train, .* and all"),
         (("--poses", same, "--config", "raw"), "all", "raw has no corrected images to report on; choose cal"),

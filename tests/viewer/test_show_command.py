@@ -216,6 +216,7 @@ def test_what_cannot_be_done_is_said_in_one_message(show, tiny, dataset, convert
     id, trial = row["measurement_id"], row["trial_id"]
     pq.write_table(poses_of(elsewhere), "other.parquet")
     pq.write_table(poses_of([row], anatomy_id=77), "strange.parquet")
+    pq.write_table(poses_of([row], trial_id=trial + 1), "foreign.parquet")
     Path("text.parquet").write_text("no Parquet")
     Path("folder.png").mkdir()
     Path("folder.gif").mkdir()
@@ -240,7 +241,16 @@ def test_what_cannot_be_done_is_said_in_one_message(show, tiny, dataset, convert
             f"{max(ids)}"
         ),
         ("--poses", "other.parquet", "--trial", trial): f"other.parquet has no pose of trial {trial}; it has",
-        ("--poses", "strange.parquet"): "femur 77 of strange: the data set has no mesh of this implant",
+        ("--poses", "strange.parquet"): f"strange.parquet, measurement {id}: the pose is of femur 77, the label of",
+        ("--poses", "foreign.parquet"): (
+            f"foreign.parquet, measurement {id}: trial_id of the femur's pose is {trial + 1}, the data set's is"
+        ),
+        (
+            "--poses",
+            "foreign.parquet",
+            "--trial",
+            trial,
+        ): f"trial_id of the femur's pose is {trial + 1}, the data set",
         ("--poses", "none.parquet"): "there is no file none.parquet",
         ("--poses", "text.parquet"): "text.parquet cannot be read as Parquet",
         ("-o", "a.jpg"): "cannot write a frame to a.jpg; expected a name that ends in .png",

@@ -81,6 +81,26 @@ def poses_by_frame(poses: pa.Table) -> dict[FrameId, dict[str, Pose]]:
     return frames
 
 
+def check_same_frame(poses: Mapping[str, Pose], row: Mapping[str, Any], path: Path) -> None:
+    """Refuse poses of a file that are of another data set, whose frame has the same measurement id by chance.
+
+    Parameters
+    ----------
+    poses : by component, of `poses_by_frame`; ``trial_id`` and ``frame_index`` are compared where they have them.
+    row : of the same measurement, with ``trial_id``, ``frame_index``, ``femur`` and ``tibia``; images are not needed.
+    path : of the file, for the message.
+
+    Raises
+    ------
+    TrainingError
+        If a pose tells another trial, frame index or implant than the row.
+
+    """
+    for component, pose in poses.items():
+        if wrong := _what_differs(row, component, pose, row[component]):
+            raise TrainingError(f"{path}, {wrong}")
+
+
 def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | None = None) -> Estimates:
     """Put poses beside the labels and the cameras of a data set, in the order of its rows, femur first.
 
@@ -107,7 +127,9 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
         for component in COMPONENTS:
             pose, label = of_frame.get(component), label_of_frame.get(component)
             if pose is not None and label is not None:
-                _check_same(row, component, pose, label)
+                for other in (pose, label):
+                    if wrong := _what_differs(row, component, other, label):
+                        raise TrainingError(wrong)
                 pairs.append((row, component, pose, label))
     if not pairs:
         raise TrainingError(_nothing_in_common(estimated, known, rows["measurement_id"]))
@@ -150,20 +172,20 @@ def _is_covariance(values: Any) -> bool:
     )
 
 
-def _check_same(row: Mapping[str, Any], component: str, pose: Pose, label: Pose) -> None:
-    """Refuse a pose that tells another implant, trial or frame than what it is compared with."""
+def _what_differs(row: Mapping[str, Any], component: str, pose: Pose, label: Mapping[str, Any] | None) -> str | None:
+    """How a pose tells another trial, frame or implant than its row and label do; None where it does not."""
     for name in ("trial_id", "frame_index"):
-        for other in (pose, label):
-            if other.get(name) is not None and other[name] != row[name]:
-                raise TrainingError(
-                    f"measurement {row['measurement_id']}: {name} of the {component}'s pose is {other[name]}, the "
-                    f"data set's is {row[name]}; expected poses of this very data set"
-                )
-    if pose["anatomy_id"] != label["anatomy_id"]:
-        raise TrainingError(
+        if pose.get(name) is not None and pose[name] != row[name]:
+            return (
+                f"measurement {row['measurement_id']}: {name} of the {component}'s pose is {pose[name]}, the data "
+                f"set's is {row[name]}; expected poses of this very data set"
+            )
+    if label is not None and pose["anatomy_id"] != label["anatomy_id"]:
+        return (
             f"measurement {row['measurement_id']}: the pose is of {component} {pose['anatomy_id']}, the label of "
             f"{component} {label['anatomy_id']}; expected poses of this very data set"
         )
+    return None
 
 
 def _nothing_in_common(

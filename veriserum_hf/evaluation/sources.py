@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 import trimesh
 
 from veriserum_hf.dataset.load import load_meshes, load_split_or_all
@@ -23,6 +24,7 @@ _ABOUT_LABELS = {
     "manual": "the data set's own manually matched poses",
     "target": "the data set's own target poses",
 }
+_LONGEST_SAYING = 500  # bytes: what is longer, such as what pandas writes, is not for people to read
 ImplantInFrame = tuple[int, str]  # measurement id and component
 
 
@@ -128,8 +130,13 @@ def about_file(path: Path) -> dict[str, str]:
     """Which file this is, by its content, and what it says of itself; `read_poses` has read it already."""
     with path.open("rb") as file:
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    metadata = pa.parquet.read_schema(path).metadata or {}
-    return found | {key.decode(): value.decode() for key, value in sorted(metadata.items())}
+    metadata = pq.read_schema(path).metadata or {}
+    return found | {_saying(key): _saying(value) for key, value in sorted(metadata.items())}
+
+
+def _saying(text: bytes) -> str:
+    """Text of a file's metadata, whoever wrote it."""
+    return text.decode(errors="replace") if len(text) <= _LONGEST_SAYING else f"{len(text)} bytes, not shown"
 
 
 def predicted(

@@ -16,7 +16,7 @@ from veriserum_hf.evaluation.estimates import Estimates, FloatArray
 from veriserum_hf.evaluation.summary import summary
 
 DEGREES_OF_FREEDOM = ("x, mm", "y, mm", "z, mm", "about x, deg", "about y, deg", "about z, deg")
-_DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
+DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
 _SHARE_OF_ONE_DEVIATION = 68.268949  # percent
 
 
@@ -49,7 +49,7 @@ def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[s
         return []
     deviations = np.sqrt([np.diagonal(covariances[number]) for number in stated])
     off = np.abs(differences[stated])
-    within = (off <= _DEVIATIONS_95 * deviations).mean(axis=0)
+    within = (off <= DEVIATIONS_95 * deviations).mean(axis=0)
     error_68 = np.percentile(off, _SHARE_OF_ONE_DEVIATION, axis=0)
     return [
         {

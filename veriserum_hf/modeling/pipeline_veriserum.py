@@ -22,8 +22,8 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
 
     ``refine=True`` registers these poses with the images (`veriserum_hf.registration.refine.register`). It needs the
     package veriserum-hf, and ``meshes``: the implants' closed meshes in mm by anatomy id. Every entry then has also
-    ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed``, the model's pose is kept
-    and ``covariance`` is None.
+    ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed``, also because no camera
+    sees an implant at the model's pose, that pose is kept and ``covariance`` is None.
     """
 
     _load_processor = False  # type: ignore[assignment]
@@ -35,18 +35,19 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         self, refine: bool | None = None, meshes: Mapping[int, Any] | None = None, **_: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {"refine": refine, "meshes": meshes}
-        return {}, {}, {name: value for name, value in given.items() if value is not None}
+        told = {name: value for name, value in given.items() if value is not None}
+        return {} if refine is None else {"refine": refine}, {}, told
 
-    def preprocess(self, frame: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
-        """Batch of one frame, and the frame itself."""
+    def preprocess(self, frame: Mapping[str, Any], refine: bool = False) -> dict[str, Any]:  # type: ignore[override]
+        """Batch of one frame; to refine, the frame itself too."""
         processor: Any = self.image_processor
         batch: BatchFeature = processor(frame)
-        return {"batch": batch, "frame": frame}
+        return dict(batch) | ({"frame": frame} if refine else {})
 
     def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
-        output = self.model(**inputs["batch"])
+        output = self.model(**{name: _joined(value) for name, value in inputs.items() if name != "frame"})
         found = {name: output[name] for name in ("T_world_implant", "anatomy_id", "confidence")}
-        return found | {"frame": inputs["frame"]}
+        return found | ({"frame": inputs["frame"]} if "frame" in inputs else {})
 
     def postprocess(  # type: ignore[override]
         self, outputs: Mapping[str, Any], refine: bool = False, meshes: Mapping[int, Any] | None = None
@@ -72,6 +73,13 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         ]
 
 
+def _joined(value: Any) -> Any:
+    """A camera of several frames: with ``batch_size``, transformers joins tensors but not what holds tensors."""
+    if not isinstance(value, list):
+        return value
+    return {name: torch.cat([camera[name] for camera in value]) for name in value[0]}
+
+
 def _refined(
     frame: Mapping[str, Any], entries: list[dict[str, Any]], meshes: Mapping[int, Any] | None
 ) -> list[dict[str, Any]]:
@@ -79,20 +87,35 @@ def _refined(
     if meshes is None:
         raise ValueError("refine=True needs meshes: the implants' closed meshes in mm, by anatomy id")
     try:
+        from veriserum_hf.errors import RegistrationError
+        from veriserum_hf.registration.inputs import implants_of
         from veriserum_hf.registration.refine import register
     except ImportError as error:
         raise ImportError('refine=True needs the package: pip install "veriserum-hf[train]"') from error
-    found = register(frame, meshes, {entry["component"]: entry for entry in entries})
-    return [
-        entry
-        | {
-            "translation_mm": refined.translation_mm.tolist(),
-            "quaternion_xyzw": refined.quaternion_xyzw.tolist(),
-            "covariance": None if refined.verdict == "failed" else refined.covariance.tolist(),
-            "verdict": refined.verdict,
-            "score": refined.score,
-            "detail": refined.detail,
-        }
-        for entry in entries
-        for refined in [found[entry["component"]]]
-    ]
+    starts = {entry["component"]: entry for entry in entries}
+    implants_of([frame], [starts], meshes)  # meshes are mended by the user, a frame that fails is not
+
+    def registered(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        try:
+            found = register(frame, meshes, of)
+        except RegistrationError as error:
+            if len(of) > 1:  # the other implant can have a better start
+                return {name: pose for each in of for name, pose in registered({each: of[each]}).items()}
+            nothing = {"covariance": None, "verdict": "failed", "score": 0.0, "detail": str(error)}
+            return dict.fromkeys(of, nothing)
+        return {name: _told(refined) for name, refined in found.items()}
+
+    found = registered(starts)
+    return [entry | found[entry["component"]] for entry in entries]
+
+
+def _told(refined: Any) -> dict[str, Any]:
+    """What an entry says of a registered pose."""
+    return {
+        "translation_mm": refined.translation_mm.tolist(),
+        "quaternion_xyzw": refined.quaternion_xyzw.tolist(),
+        "covariance": None if refined.verdict == "failed" else refined.covariance.tolist(),
+        "verdict": refined.verdict,
+        "score": refined.score,
+        "detail": refined.detail,
+    }

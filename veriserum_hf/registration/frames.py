@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from veriserum_hf.errors import ConversionError, FrameError, RegistrationError
 from veriserum_hf.geometry.rig import PLANES
 
 Row = dict[str, Any]
+_TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
+_IMAGES = tuple(f"image_{plane}" for plane in PLANES)
+_AT_ONCE = 64  # rows whose pictures are held to be hashed
 _METADATA = (
     "measurement_id",
     "trial_id",
@@ -58,6 +61,17 @@ class StoredFrames:
             except (OSError, SyntaxError, ValueError) as error:
                 yield FrameError("unreadable", str(error))
 
+    def digest(self) -> str:
+        """Hash of what is registered: ids, cameras, poses and the pictures' files."""
+        digest = hashlib.sha256(json.dumps(self.table(*_METADATA).to_pylist()).encode())
+        pictures = self.rows.select_columns(list(_IMAGES)).with_format("arrow")
+        for batch in pictures.iter(_AT_ONCE):
+            for name in _IMAGES:
+                for picture in batch[name].to_pylist():
+                    content = b"" if picture is None else picture["bytes"]
+                    digest.update(b"%d|" % len(content) + content)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class ArchiveFrames:
@@ -67,12 +81,14 @@ class ArchiveFrames:
     ----------
     plan : rows of `veriserum_hf.dataset.plan.make_plan`.
     options, raw : see `veriserum_hf.dataset.convert.convert`.
+    fingerprint : of the archive.
 
     """
 
     plan: pa.Table
     options: Options
     raw: RawFormat
+    fingerprint: str
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -83,7 +99,7 @@ class ArchiveFrames:
 
     def taken(self, indices: Sequence[int]) -> "ArchiveFrames":
         """Return these rows in this order, in buffers of their own: they travel to other processes."""
-        return ArchiveFrames(self.plan.take(pa.array(indices, pa.int64())), self.options, self.raw)
+        return replace(self, plan=self.plan.take(pa.array(indices, pa.int64())))
 
     def read(self) -> Iterator[Row | FrameError]:
         """Every row with its corrected pictures, or why they cannot be had."""
@@ -94,6 +110,11 @@ class ArchiveFrames:
                 yield FrameError(rejected[0].reason, rejected[0].detail)
             else:
                 yield features.decode_example(finished.to_pylist()[0])
+
+    def digest(self) -> str:
+        """Hash of which rows they are, of the archive's tables, and of the name, size and time of its every file."""
+        told = [self.fingerprint, asdict(self.options), self.table("measurement_id").to_pylist()]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 Frames = StoredFrames | ArchiveFrames
@@ -109,7 +130,7 @@ class FrameSource:
     config : configuration, such as ``"calibrated"``.
     splits : frames by split.
     meshes : implants by anatomy id, mm.
-    identity : digest of all but the pictures.
+    without_mesh : why there is none, by anatomy id, of implants whose STL file cannot be used.
 
     """
 
@@ -117,11 +138,18 @@ class FrameSource:
     config: str
     splits: Mapping[str, Frames]
     meshes: Mapping[int, trimesh.Trimesh]
-    identity: str
+    without_mesh: Mapping[int, str]
 
     def of_split(self, split: str) -> dict[str, Frames]:
         """Frames of one split by its name, or of all; DataSetError if there is no such split."""
         return choose_splits(self.splits, split, f"{self.dataset} {self.config}")
+
+    def digest(self, chosen: Mapping[str, Frames]) -> str:
+        """Hash of all that a registration of the chosen frames sees, implants included; not of where it lies."""
+        digest = hashlib.sha256(json.dumps([(split, each.digest()) for split, each in chosen.items()]).encode())
+        for id, mesh in sorted(self.meshes.items()):
+            digest.update(b"%d|" % id + mesh.vertices.tobytes() + mesh.faces.tobytes())
+        return digest.hexdigest()
 
 
 def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> FrameSource:
@@ -136,7 +164,9 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
     Raises
     ------
     RegistrationError
-        If there is no such data set, it has none of them, or no meshes.
+        If there is no such data set, or it has none of them.
+    ConversionError
+        If an archive has no meshes.
     DataSetError
         If one of them cannot be loaded.
     ArchiveError
@@ -160,15 +190,27 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
             f"convert it with --config {configs[0]} --config anatomies"
         )
     splits = {name: StoredFrames(rows) for name, rows in load_splits(dataset, config).items()}
-    meshes = load_meshes(dataset)
-    return FrameSource(dataset, config, splits, meshes, _digest(splits, meshes))
+    return FrameSource(dataset, config, splits, load_meshes(dataset), {})
 
 
 def is_archive(dataset: str) -> bool:
-    """Whether a path is that of an archive; a data set's shards lie in a folder for each configuration."""
+    """Whether a path is that of an archive: its database or CSV, or a folder with them, or with a folder with them.
+
+    Poses in a Parquet file beside the tables do not make it a data set; nor do tables further down make a data set an
+    archive, whose shards lie in a folder for each configuration.
+    """
     path = Path(dataset).expanduser()
+    if not path.is_dir():
+        return path.is_file() and path.suffix not in (".parquet", ".arrow")
+    if _has_tables(path):
+        return True
     shards = (shard for ending in ("parquet", "arrow") for shard in path.glob(f"*/*.{ending}"))
-    return path.is_file() or (path.is_dir() and next(shards, None) is None)
+    return next(shards, None) is None and any(_has_tables(folder) for folder in path.rglob("*/"))
+
+
+def _has_tables(folder: Path) -> bool:
+    tables = (file for pattern in _TABLES for file in folder.glob(pattern))
+    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among pictures
 
 
 def _of_archive(path: str, configs: Sequence[str], size: int) -> FrameSource:
@@ -182,23 +224,15 @@ def _of_archive(path: str, configs: Sequence[str], size: int) -> FrameSource:
         except ConversionError as error:
             nothing = error
             continue
-        splits = {split: ArchiveFrames(rows, options, raw) for split, rows in plan.splits.items()}
-        identity = hashlib.sha256(json.dumps([archive.fingerprint(), asdict(options)]).encode()).hexdigest()
-        return FrameSource(path, config, splits, _meshes(archive), identity)
+        fingerprint = archive.fingerprint()
+        splits = {split: ArchiveFrames(rows, options, raw, fingerprint) for split, rows in plan.splits.items()}
+        return FrameSource(path, config, splits, *_meshes(archive))
     raise RegistrationError(f"{path}: {nothing}") from nothing
 
 
-def _meshes(archive: VeriserumArchive) -> dict[int, trimesh.Trimesh]:
+def _meshes(archive: VeriserumArchive) -> tuple[dict[int, trimesh.Trimesh], dict[int, str]]:
+    """Implants by anatomy id, and why the others cannot be used."""
     options = Options(config="anatomies")
-    finished, _ = convert(make_plan(archive, options).splits["train"], options, archive.raw_format)
+    finished, rejected = convert(make_plan(archive, options).splits["train"], options, archive.raw_format)
     rows = (options.features.decode_example(row) for row in finished.to_pylist())
-    return {row["anatomy_id"]: row["mesh"] for row in rows}
-
-
-def _digest(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]) -> str:
-    digest = hashlib.sha256()
-    for split, frames in splits.items():
-        digest.update(json.dumps([split, frames.table(*_METADATA).to_pylist()]).encode())
-    for id, mesh in sorted(meshes.items()):
-        digest.update(b"%d" % id + mesh.vertices.tobytes())
-    return digest.hexdigest()
+    return {row["anatomy_id"]: row["mesh"] for row in rows}, {each.id: each.detail for each in rejected}

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.errors import CalibrationError, RegistrationError
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix, transform_points
-from veriserum_hf.geometry.rig import Plane, PlaneName
+from veriserum_hf.geometry.rig import PLANES, Plane, PlaneName
 from veriserum_hf.registration.scene import Implant, Scene, View
 
 try:
@@ -21,6 +21,8 @@ except ImportError as error:
 COMPONENTS = ("femur", "tibia")
 Row = Mapping[str, Any]
 Poses = Mapping[str, Row]
+_CAMERA = ("world_to_camera", "principal_point_mm", "source_to_intensifier_mm")
+_POSE = ("anatomy_id", "translation_mm", "quaternion_xyzw")
 _UNIT = 1e-3  # by which the length of a quaternion may be off
 
 
@@ -39,12 +41,16 @@ def scene_of(
         Naming the measurement and what is wrong with it.
 
     """
-    if not rows or (starts is not None and len(starts) != len(rows)):
-        raise RegistrationError(f"expected a start for each frame, got {len(starts or ())} for {len(rows)}")
+    if not rows:
+        raise RegistrationError("no frame to register; expected one at least")
+    if starts is not None and len(starts) != len(rows):
+        raise RegistrationError(f"expected a start for each frame, got {len(starts)} for {len(rows)}")
+    if isinstance(planes, str) or not planes or not set(planes) <= set(PLANES):
+        raise RegistrationError(f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)")
     given = [_given(row, row if starts is None else start) for row, start in zip(rows, starts or rows, strict=True)]
     views = [_views(row, planes) for row in rows]
     _check_alike(rows, given, views)
-    known = {id: Implant(id, meshes[id]) for id in _ids(rows, given, meshes)}
+    known = implants_of(rows, given, meshes)
     scene = Scene(
         {plane: [view[plane] for view in views] for plane in views[0]},
         {component: [known[poses[component]["anatomy_id"]] for poses in given] for component in given[0]},
@@ -68,6 +74,12 @@ def _given(row: Row, start: Poses) -> dict[str, Row]:
     found = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
     if not found:
         raise RegistrationError(f"{name_of(row)} has no pose to start from; give one of its femur, its tibia or both")
+    for component, pose in found.items():
+        if missing := [name for name in _POSE if pose.get(name) is None]:
+            raise RegistrationError(
+                f"{name_of(row)}: the start of {component} has no {' and no '.join(missing)}; expected "
+                f"{', '.join(_POSE)}, as in a row"
+            )
     return found
 
 
@@ -80,11 +92,15 @@ def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
             raise RegistrationError(
                 f"{name_of(row)} is a raw frame; expected corrected images: calibrated, manual or target"
             )
+        camera = row.get(f"camera_{plane}")
+        if camera is None:
+            raise RegistrationError(f"{name_of(row)} has an image_{plane} but no camera_{plane}")
+        if missing := [name for name in _CAMERA if camera.get(name) is None]:
+            raise RegistrationError(
+                f"{name_of(row)}: camera_{plane} has no {' and no '.join(missing)}; expected the row's own camera"
+            )
         try:
-            camera = Plane.from_camera(row[f"camera_{plane}"])
-            found[plane] = View.from_image(np.asarray(row[f"image_{plane}"]), camera)
-        except KeyError as error:
-            raise RegistrationError(f"{name_of(row)} has an image_{plane} but no camera_{plane}") from error
+            found[plane] = View.from_image(np.asarray(row[f"image_{plane}"]), Plane.from_camera(camera))
         except (RegistrationError, CalibrationError) as error:
             raise RegistrationError(f"{name_of(row)}, plane {plane}: {error}") from error
     if not found:
@@ -94,30 +110,42 @@ def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
 
 def _check_alike(rows: Sequence[Row], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]) -> None:
     """Frames of a batch share components, planes and size, and so do the planes of each."""
-    shapes = [
-        (", ".join(poses), ", ".join(view), " and ".join(sorted({f"{len(each.image)} px" for each in view.values()})))
-        for poses, view in zip(given, views, strict=True)
-    ]
+    shapes = []
+    for row, poses, view in zip(rows, given, views, strict=True):
+        sizes = sorted({len(each.image) for each in view.values()})
+        if len(sizes) > 1:
+            raise RegistrationError(
+                f"{name_of(row)} has images of {sizes[0]} px and {sizes[1]} px; expected one size for both planes"
+            )
+        shapes.append(f"{', '.join(poses)}; {', '.join(view)}; {sizes[0]} px")
     for row, shape in zip(rows, shapes, strict=True):
-        if "and" in shape[2]:
-            raise RegistrationError(f"{name_of(row)} has images of {shape[2]}; expected one size for both planes")
         if shape != shapes[0]:
             raise RegistrationError(
-                f"{name_of(row)} ({'; '.join(shape)}) and {name_of(rows[0])} ({'; '.join(shapes[0])}) cannot be "
-                "registered together; expected the same components and planes, and images of one size"
+                f"{name_of(row)} ({shape}) and {name_of(rows[0])} ({shapes[0]}) cannot be registered together; "
+                "expected the same components and planes, and images of one size"
             )
 
 
-def _ids(rows: Sequence[Row], given: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]) -> set[int]:
+def implants_of(
+    rows: Sequence[Row], poses: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]
+) -> dict[int, Implant]:
+    """Implants that poses of frames are of, by anatomy id.
+
+    Raises
+    ------
+    RegistrationError
+        If one has no mesh, or one that is not closed or not in mm.
+
+    """
     ids = set()
-    for row, poses in zip(rows, given, strict=True):
-        for component, pose in poses.items():
+    for row, of_row in zip(rows, poses, strict=True):
+        for component, pose in of_row.items():
             if pose["anatomy_id"] not in meshes:
                 raise RegistrationError(
                     f"{name_of(row)}: there is no mesh of {component} {pose['anatomy_id']}, only of {sorted(meshes)}"
                 )
             ids.add(int(pose["anatomy_id"]))
-    return ids
+    return {id: Implant(id, meshes[id]) for id in ids}
 
 
 def _transform(row: Row, component: str, pose: Row) -> NDArray[np.float64]:

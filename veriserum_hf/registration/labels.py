@@ -5,6 +5,8 @@ vector that turns the registered implant into the labelled one, degrees about th
 from the data set itself: for each component and degree of freedom the median over all frames, and the spread (1.4826
 times the median absolute deviation) that the noise of labels and registrations leaves together; neither depends much
 on a few wrong labels. Where a registration states a larger variance than is typical, it is given so much more.
+Of fewer than 20 labels of a component, the wrong ones may be most: their median and spread are told, but each label
+is measured from zero, in units of what a good registration is off by and of the variance that its own states.
 ``disagreement_sd`` is the length of the vector of the three shifts, or of the three turns if that is longer, each
 less its median and in units of its standard deviation.
 
@@ -29,7 +31,7 @@ from scipy.spatial.transform import Rotation
 import veriserum_hf
 from veriserum_hf.archive.poses import COMPONENTS
 from veriserum_hf.dataset.load import ALL
-from veriserum_hf.errors import ConversionError, RegistrationError
+from veriserum_hf.errors import ConversionError, DataSetError, RegistrationError
 from veriserum_hf.evaluation.metrics import viewing_axes
 from veriserum_hf.evaluation.pose_files import transforms
 from veriserum_hf.geometry.pose import FloatArray
@@ -38,12 +40,12 @@ from veriserum_hf.registration.frames import FrameSource, Row, open_frames
 from veriserum_hf.registration.trials import CONVERGED
 from veriserum_hf.registration.whole import register_dataset
 
-DEGREES_OF_FREEDOM = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
+DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
 LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
 # What a good registration is off by: a spread is never taken to be narrower.
 _NARROWEST = np.repeat((0.05, 0.1), 3)
-_ENOUGH = 20  # of fewer, wrong ones may be the half that the median is decided by
+_ENOUGH = 20  # labels of a component
 _MAD_TO_SD = 1.4826  # of a normal distribution
 SCHEMA = pa.schema(
     {
@@ -54,7 +56,7 @@ SCHEMA = pa.schema(
         "row": pa.int64(),
         "anatomy_id": pa.int64(),
         "component": pa.string(),
-        **dict.fromkeys((*DEGREES_OF_FREEDOM, *_DEPTHS, "disagreement_sd"), pa.float64()),
+        **dict.fromkeys((*DIFFERENCES, *_DEPTHS, "disagreement_sd"), pa.float64()),
         "flagged": pa.bool_(),
         "verdict": pa.string(),
         "score": pa.float64(),
@@ -85,6 +87,7 @@ class LabelCheck:
     manual : where there are manually matched poses, by what was compared with them (``"label"``,
         ``"registration"``) and component: number of ``poses``, and for each degree of freedom ``median`` and ``mad``
         of it minus the manual pose.
+    no_manual : why manually matched poses cannot be read; None where they can, or there are none.
 
     """
 
@@ -93,6 +96,7 @@ class LabelCheck:
     rows: pa.Table
     spread: Spread
     manual: dict[str, dict[str, dict[str, Any]]]
+    no_manual: str | None
 
     @property
     def flagged(self) -> list[Row]:
@@ -117,8 +121,8 @@ def check_labels(
 ) -> LabelCheck:
     """Register every frame from its refined pose, and compare.
 
-    The registrations go to ``OUT.registered.parquet`` beside the output, and are used again while they are of the
-    same data set.
+    The registrations go to ``NAME.registered.parquet`` beside the output ``NAME.parquet``, and are used again for the
+    same frames and implants. After a change of the data set, that file must be removed first.
 
     Parameters
     ----------
@@ -128,9 +132,14 @@ def check_labels(
     Raises
     ------
     RegistrationError
-        If there is nothing to register, or a file cannot be written.
-    ArchiveError
-        If the archive's structure cannot be relied on.
+        If there is nothing to register, an implant cannot be rendered, the registrations that are there are of other
+        frames, or a file cannot be written.
+    DataSetError
+        If the data set cannot be loaded, or has no such split.
+    ArchiveError, ConversionError
+        If the archive's structure cannot be relied on, or it has no implants.
+    WorkerError
+        If a worker process was killed.
 
     """
     output = output.expanduser().absolute()
@@ -149,7 +158,11 @@ def check_labels(
         raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return LabelCheck(output, registered, rows, spread, _manual(dataset, labels, found.poses))
+    try:
+        manual, no_manual = _manual(dataset, labels, found.poses), None
+    except DataSetError as error:  # the labels are checked all the same
+        manual, no_manual = {}, str(error)
+    return LabelCheck(output, registered, rows, spread, manual, no_manual)
 
 
 def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spread]:
@@ -181,7 +194,7 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
     lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
     flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
     values = np.column_stack([differences, _depths(differences, pairs), disagreement.max(axis=1)])
-    names = (*DEGREES_OF_FREEDOM, *_DEPTHS, "disagreement_sd")
+    names = (*DIFFERENCES, *_DEPTHS, "disagreement_sd")
     rows = [
         {name: row[name] for name in ("measurement_id", "trial_id", "frame_index", "split", "row")}
         | {name: pose[name] for name in ("anatomy_id", "component", "verdict", "score", "detail")}
@@ -211,14 +224,17 @@ def _disagreement(
         if not of.any():
             continue
         found = differences[of]
-        center = np.median(found, axis=0) if len(found) >= _ENOUGH else np.zeros(6)
-        sd = _MAD_TO_SD * np.median(np.abs(found - center), axis=0)
+        median = np.median(found, axis=0)
+        sd = _MAD_TO_SD * np.median(np.abs(found - median), axis=0)
         stated = [pose["covariance"] for (_, pose), one in zip(pairs, of, strict=True) if one]
         variance = np.array([np.zeros(6) if each is None else np.diag(each) for each in stated])
-        more = np.maximum(variance - np.median(variance, axis=0), 0)
-        z[of] = (found - center) / np.sqrt(np.maximum(sd, _NARROWEST) ** 2 + more)
+        if len(found) >= _ENOUGH:
+            more = np.maximum(variance - np.median(variance, axis=0), 0)
+            z[of] = (found - median) / np.sqrt(np.maximum(sd, _NARROWEST) ** 2 + more)
+        else:
+            z[of] = found / np.sqrt(_NARROWEST**2 + variance)
         spread[component] = {
-            name: {"median": float(center[n]), "spread": float(sd[n])} for n, name in enumerate(DEGREES_OF_FREEDOM)
+            name: {"median": float(median[n]), "spread": float(sd[n])} for n, name in enumerate(DIFFERENCES)
         }
     return np.stack([np.linalg.norm(z[:, :3], axis=1), np.linalg.norm(z[:, 3:], axis=1)], axis=1), spread
 
@@ -243,7 +259,7 @@ def _labels(source: FrameSource, split: str) -> list[Row]:
 
 
 def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[str, dict[str, dict[str, Any]]]:
-    """Labels and converged registrations beside manually matched poses, where there are any."""
+    """Labels and converged registrations beside manually matched poses, if any; DataSetError if they are damaged."""
     try:
         splits = open_frames(dataset, ("manual",)).splits
     except (RegistrationError, ConversionError):  # there are none
@@ -272,7 +288,6 @@ def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[s
                 median = np.median(off, axis=0)
                 mad = np.median(np.abs(off - median), axis=0)
                 found.setdefault(what, {})[component] = {"poses": len(both)} | {
-                    name: {"median": float(median[n]), "mad": float(mad[n])}
-                    for n, name in enumerate(DEGREES_OF_FREEDOM)
+                    name: {"median": float(median[n]), "mad": float(mad[n])} for n, name in enumerate(DIFFERENCES)
                 }
     return found

@@ -38,7 +38,7 @@ class Scale:
 
     Attributes
     ----------
-    shrink : edge of a pixel of this scale, in pixels of the image.
+    size_px : edge of the whole image at this scale, no more than it has.
     blur_px : standard deviation of the blur, in pixels of this scale.
     stride : of the grid that gradients are kept on, in pixels of this scale.
     rays : along each edge of a pixel of this scale, when implants are rendered.
@@ -49,7 +49,7 @@ class Scale:
 
     """
 
-    shrink: int
+    size_px: int
     blur_px: float
     stride: int
     rays: int
@@ -79,7 +79,7 @@ class PlaneGradients:
     def __init__(self, scene: Scene, plane: PlaneName, scale: Scale, T_world_implant: Tensor) -> None:
         self._scene, self._scale = scene, scale
         self._views = scene.views[plane]
-        self._size = max(scene.size // scale.shrink, 1)
+        self._size = scale.size_px
         self._kernels = _kernels(scale.blur_px, scene.device)
         T = T_world_implant.cpu().numpy()
         self._origin, self._extent = self._window(T)

@@ -17,7 +17,6 @@ from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimised
-from veriserum_hf.registration.uncertainty import agreement, covariances
 
 try:
     import torch
@@ -48,7 +47,7 @@ class RefinedPose:
     verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
         alone; ``failed``.
     detail : why; empty where converged.
-    moved_mm, moved_deg : from the start, also where that was too far to believe.
+    moved_mm, moved_deg : of the mesh's middle, from the start, also where that was too far to believe.
 
     """
 
@@ -88,7 +87,8 @@ def register(
 
     Parameters
     ----------
-    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is left out.
+    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is left out. Of
+        images larger than 512 px, no more is looked at than 512 px hold.
     meshes : closed meshes in mm, by anatomy id.
     start : poses to start from, by component, each as a row has them: ``anatomy_id``, ``translation_mm``,
         ``quaternion_xyzw``; if not given, the row's own. Some 15 mm and 15 degrees away is near enough.
@@ -131,18 +131,17 @@ def register_batch(
 
     """
     scene, starts_T = scene_of(rows, meshes, starts, planes, torch.device(device))
-    solver, resting = optimised(scene, starts_T)
-    poses, covariance, score = solver.state.T_world_implant, covariances(solver), agreement(solver)
+    outcome = optimised(scene, starts_T)
     return [
         {
             component: _refined(
                 component,
                 scene.implants[component][frame],
                 starts_T[frame, k].cpu().numpy(),
-                poses[frame, k].cpu().numpy(),
-                covariance[frame, k].cpu().numpy(),
-                score=float(score[frame, k]),
-                resting=bool(resting[frame, k]),
+                outcome.state.T_world_implant[frame, k].cpu().numpy(),
+                outcome.covariance[frame, k].cpu().numpy(),
+                score=float(outcome.score[frame, k]),
+                resting=bool(outcome.resting[frame, k]),
                 views={plane: views[frame] for plane, views in scene.views.items()},
                 limits=(limit_mm, limit_deg),
             )

@@ -31,6 +31,7 @@ except ImportError as error:
 
 FloatArray = NDArray[np.float64]
 DOF = 6
+CLEAR_MM = 20.0  # between an implant and a source: more than poses are varied by to see what changes
 # Implants are centimetres large; a mesh that is not was stored in another unit.
 _SIZES_MM = (10.0, 500.0)
 # Only there can a corner of the image be dark for want of a field, and not for an implant.
@@ -70,6 +71,11 @@ class Implant:
         """Middle of the mesh in its own coordinates, (3,) mm."""
         center: FloatArray = np.mean(self.mesh.bounds, axis=0)
         return center
+
+    @cached_property
+    def reach_mm(self) -> float:
+        """Distance of the farthest corner from the middle, mm."""
+        return float(np.linalg.norm(self.mesh.vertices - self.center_mm, axis=1).max())
 
     @cached_property
     def radius_mm(self) -> float:
@@ -195,6 +201,18 @@ class Scene:
         moved[..., :3, :3] = rotation
         moved[..., :3, 3] = middle + steps_mm[..., :3] - (rotation @ centers[..., None])[..., 0]
         return moved
+
+    def in_front(self, T_world_implant: Tensor) -> Tensor:
+        """Whether all implants are well in front of every source, (F, K, 4, 4) to (F,) bool; not where one is NaN."""
+        middles_mm = (T_world_implant[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T_world_implant[..., :3, 3]
+        reaches_mm = [[implant.reach_mm for implant in implants] for implants in self.implants.values()]
+        least_mm = torch.tensor(reaches_mm).to(middles_mm).T + CLEAR_MM
+        found = torch.ones(len(middles_mm), dtype=torch.bool, device=self.device)
+        for views in self.views.values():
+            axes = torch.tensor(np.array([view.plane.world_to_camera[2] for view in views])).to(middles_mm)
+            depths_mm = (middles_mm @ axes[:, :3, None])[..., 0] + axes[:, 3:]
+            found &= (depths_mm > least_mm).all(dim=1)
+        return found
 
     def distance_mm(self, T_a: Tensor, T_b: Tensor) -> Tensor:
         """Distance between the implants' middles at two poses, (F, K, 4, 4) each, (F, K) mm."""

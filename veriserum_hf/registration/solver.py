@@ -30,7 +30,7 @@ except ImportError as error:
 
 _START_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrome
 _PER_MM = (0.02, 2.0)  # within which attenuations stay
-_LOG_PRIOR = 1.0  # standard deviation of the logarithm of an attenuation
+_LOG_STIFFNESS = 1.0  # of the logarithm of an attenuation: where the image does not tell it, it stays
 _LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
 _NEVER_SINGULAR = 1e-12
 _ROUNDS = 4  # of weighting anew, before there is a usual size of residuals
@@ -54,6 +54,18 @@ class State:
 
     T_world_implant: Tensor
     log_per_mm: Mapping[PlaneName, Tensor]
+
+    def only(self, frame: int) -> "State":
+        """State of a single frame."""
+        log_per_mm = {plane: each[frame, None] for plane, each in self.log_per_mm.items()}
+        return State(self.T_world_implant[frame, None], log_per_mm)
+
+    def replaced(self, frame: int, other: "State") -> "State":
+        """State with that of a single frame in the place of one of its own."""
+        log_per_mm = {
+            plane: with_frame(each, frame, other.log_per_mm[plane]) for plane, each in self.log_per_mm.items()
+        }
+        return State(with_frame(self.T_world_implant, frame, other.T_world_implant), log_per_mm)
 
 
 def start_state(scene: Scene, T_world_implant: Tensor) -> State:
@@ -125,14 +137,10 @@ class Solver:
     def __init__(self, scene: Scene, scale: Scale, state: State) -> None:
         self.scene, self.scale, self.state = scene, scale, state
         self.planes = {plane: PlaneGradients(scene, plane, scale, state.T_world_implant) for plane in scene.views}
-        self._pixel_mm = pixel_size_mm(scene.size) * scale.shrink
+        self._pixel_mm = pixel_size_mm(scale.size_px)
         self._frames, self._implants = state.T_world_implant.shape[:2]
         self.fits = self._fits(state, None, _ROUNDS)
         self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None
-
-    def at(self, state: State) -> "Solver":
-        """Solver of the same scene and scale at another state."""
-        return Solver(self.scene, self.scale, state)
 
     def run(self) -> tuple[State, Tensor]:
         """Optimise; the state reached, and whether each implant came to rest, (F, K) bool."""
@@ -146,8 +154,10 @@ class Solver:
             length_mm = torch.zeros_like(T[..., 0, 0])
             for _ in range(_ATTEMPTS):
                 tried, steps_mm = self._step(equations, damping)
+                possible = self.scene.in_front(tried.T_world_implant)
+                tried = _chosen(possible, tried, self.state)
                 tried_fits = self._fits(tried, self.fits, 1)
-                better = moving & (_cost(tried_fits) < _cost(self.fits))
+                better = moving & possible & (_cost(tried_fits) < _cost(self.fits))
                 state, fits = _chosen(better, tried, state), _chosen(better, tried_fits, fits)
                 length_mm = torch.where(better[:, None], steps_mm.abs().amax(dim=2), length_mm)
                 moving = moving & ~better
@@ -177,10 +187,10 @@ class Solver:
         gram = weighted @ unknowns.mT
         right = weighted @ fit.residual.flatten(1)[..., None]
         poses = DOF * self._implants
-        prior = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
-        prior[: self._implants] = _LOG_PRIOR**-2
+        stiffness = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
+        stiffness[: self._implants] = _LOG_STIFFNESS
         others = gram[:, poses:, poses:]
-        others = others + torch.diag_embed(prior + 1e-6 * others.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
+        others = others + torch.diag_embed(stiffness + 1e-6 * others.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
         return Equations(
             gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
         )
@@ -264,6 +274,13 @@ def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:
         matrix = matrix + each.poses - each.mixed.mT @ others[..., :-1]
         right = right + each.right_poses - each.mixed.mT @ others[..., -1:]
     return torch.as_tensor(matrix), torch.as_tensor(right)
+
+
+def with_frame(batch: Tensor, frame: int, single: Tensor) -> Tensor:
+    """Batch (F, ...) with the only frame of another, (1, ...), in the place of one of its own."""
+    changed = batch.clone()
+    changed[frame] = single[0]
+    return changed
 
 
 def _usual(squared: Tensor, used: Tensor) -> Tensor:

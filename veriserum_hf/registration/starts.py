@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from veriserum_hf.archive.poses import COMPONENTS
 from veriserum_hf.archive.problems import listed
 from veriserum_hf.errors import FrameError, RegistrationError
-from veriserum_hf.evaluation.pose_files import poses_by_frame, read_poses
+from veriserum_hf.evaluation.pose_files import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.evaluation.raw_frames import Frame, frame_of_row
-from veriserum_hf.registration.frames import Frames, FrameSource, is_archive, open_frames
+from veriserum_hf.registration.frames import Frames, FrameSource, Row, is_archive, open_frames
+from veriserum_hf.registration.scene import Implant
 
 # By measurement id and component: anatomy_id, translation_mm, quaternion_xyzw.
 Starts = Mapping[int, Mapping[str, Mapping[str, Any]]]
@@ -41,15 +42,16 @@ def check_start(start: str, model: str | None) -> None:
 
 
 def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
-    """What makes two starts the same, beside the data set that they are of."""
+    """What makes two starts the same, wherever they lie, beside the data set that they are of."""
     if model is not None:
         from veriserum_hf.evaluation.inputs import weights_sha256
 
-        return {"start": start, "model": model, "weights_sha256": weights_sha256(model)}
+        weights = weights_sha256(model)
+        return {"start": start, "weights_sha256": weights} if weights else {"start": start, "model": model}
     if start in CONFIG_OF_START:
         return {"start": start}
     with Path(start).open("rb") as file:
-        return {"start": start, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"start": "file", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def starts_of(source: FrameSource, chosen: Mapping[str, Frames], start: str) -> Starts:
@@ -64,34 +66,49 @@ def starts_of(source: FrameSource, chosen: Mapping[str, Frames], start: str) -> 
     Raises
     ------
     RegistrationError
-        If no frame has a start, or an implant has no mesh.
+        If no frame has a start, or an implant has no mesh, or one that cannot be rendered.
     TrainingError
-        If the file cannot be used.
+        If the file cannot be used, or is of another data set.
 
     """
+    rows = _rows(chosen)
     if start in CONFIG_OF_START:
-        rows = [row for frames in chosen.values() for row in frames.table("measurement_id", *COMPONENTS).to_pylist()]
-        starts: Starts = {
-            row["measurement_id"]: {component: row[component] for component in COMPONENTS if row[component]}
-            for row in rows
-        }
+        starts: Starts = {row["measurement_id"]: _own_poses(row) for row in rows}
     else:
-        ids = {id for frames in chosen.values() for id in _ids(frames)}
         told = poses_by_frame(read_poses(Path(start)))
-        starts = {id: poses for id, poses in told.items() if id in ids}
-    shown = {(component, pose["anatomy_id"]) for poses in starts.values() for component, pose in poses.items()}
-    if not shown:
+        for row in rows:
+            check_same_frame(told.get(row["measurement_id"], {}), row, Path(start))
+        starts = {id: told[id] for row in rows if (id := row["measurement_id"]) in told}
+    _check_implants(source, starts)
+    if not any(starts.values()):
         raise RegistrationError(
             f"{start} has no pose of the frames of {source.dataset} {source.config} that were asked for; expected "
             "poses of this very data set"
         )
+    return starts
+
+
+def _rows(chosen: Mapping[str, Frames]) -> list[Row]:
+    """Ids and own poses of frames."""
+    names = ("measurement_id", "trial_id", "frame_index", *COMPONENTS)
+    return [row for frames in chosen.values() for row in frames.table(*names).to_pylist()]
+
+
+def _own_poses(row: Row) -> dict[str, Row]:
+    return {component: row[component] for component in COMPONENTS if row[component]}
+
+
+def _check_implants(source: FrameSource, starts: Starts) -> None:
+    """Raise RegistrationError for an implant that has no mesh, or one that cannot be rendered."""
+    shown = {(component, pose["anatomy_id"]) for poses in starts.values() for component, pose in poses.items()}
     for component, id in sorted(shown):
         if id not in source.meshes:
+            why = f" ({source.without_mesh[id]})" if id in source.without_mesh else ""
             raise RegistrationError(
-                f"the start has poses of {component} {id}, but {source.dataset} has no mesh of it, only of "
+                f"the start has poses of {component} {id}, but {source.dataset} has no mesh of it{why}, only of "
                 f"{listed(sorted(source.meshes), 20) or 'none'}"
             )
-    return starts
+        Implant(id, source.meshes[id])
 
 
 class StartingModel:
@@ -106,6 +123,8 @@ class StartingModel:
     ------
     TrainingError
         If there is no such model, or it was made for other images or implants.
+    RegistrationError
+        If an implant that the frames have poses of cannot be rendered.
 
     """
 
@@ -123,30 +142,39 @@ class StartingModel:
             # The model looks at pictures of its own size, the registration at larger ones.
             own = open_frames(source.dataset, (source.config,), size=self.model.config.image_size).splits
             chosen = {split: own[split].taken(_rows_of(own[split], frames)) for split, frames in chosen.items()}
-        self.chosen = chosen
+        self.source, self.chosen = source, chosen
         for frames in chosen.values():
             known = frames.table("camera_bs", "camera_fs", *COMPONENTS)
             check_fit(self.model, datasets.Dataset(known), source.meshes)
+        # Not only when the model has looked at every frame.
+        _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in _rows(chosen)})
 
-    def write_starts(self, output: Path, progress: Callable[[int, int], None] | None = None) -> None:
-        """Write poses of all frames that can be read to a Parquet file; the others have no start of their own.
+    def starts(self, kept: Path, progress: Callable[[int, int], None] | None = None) -> Starts:
+        """Poses of all frames that can be read, of the implants that the model recognises.
 
         Parameters
         ----------
-        output : the file; nothing is done where it is there.
+        kept : Parquet file that they are written to, and read from where it is there.
         progress : called with the number of frames that the model has looked at, and of all.
 
         Raises
         ------
         TrainingError
-            If the model refuses a frame.
+            If the model refuses a frame, or no frame can be read.
+        RegistrationError
+            If an implant has no mesh, or one that cannot be rendered.
 
         """
+        if not kept.exists():
+            self._write(kept, progress)
+        starts = poses_by_frame(read_poses(kept))
+        _check_implants(self.source, starts)
+        return starts
+
+    def _write(self, output: Path, progress: Callable[[int, int], None] | None) -> None:
         from veriserum_hf.evaluation.estimated_poses import SCHEMA, estimate_frames
 
-        if output.exists():
-            return
-        total, looked_at = sum(map(len, self.chosen.values())), 0
+        total, looked_at, told = sum(map(len, self.chosen.values())), 0, 0
 
         def readable() -> Iterator[Frame]:
             nonlocal looked_at
@@ -160,7 +188,9 @@ class StartingModel:
         for batch in estimate_frames(self.model, readable(), _BATCH_SIZE):
             poses += batch
             if progress:
-                progress(looked_at, total)
+                progress(told := looked_at, total)
+        if progress and told < total:  # the last frames cannot be read
+            progress(total, total)
         partial = output.with_name(output.name + ".partial")
         pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
         partial.replace(output)

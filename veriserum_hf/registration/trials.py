@@ -26,6 +26,7 @@ from veriserum_hf.geometry.pose import (
     make_transform,
     matrix_to_quaternion,
     quaternion_to_matrix,
+    transform_points,
 )
 from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.registration.frames import Frames, Row
@@ -232,6 +233,7 @@ class _Trial:
             )
             found = _Found(_failed(component, given or nearest, why), "given")
         pose = found.pose
+        moved_mm, moved_deg = self._moved(given, found) if given else (None, None)
         T = pose.T_world_implant
         told = bool(np.isfinite(pose.covariance).all())
         return {
@@ -244,10 +246,19 @@ class _Trial:
             "verdict": pose.verdict,
             "score": pose.score if np.isfinite(pose.score) else None,
             "detail": pose.detail,
-            "moved_mm": float(np.linalg.norm(T[:3, 3] - given.T_world_implant[:3, 3])) if given else None,
-            "moved_deg": float(angle_between_deg(given.T_world_implant[:3, :3], T[:3, :3])) if given else None,
-            "start": found.origin,
+            "moved_mm": moved_mm,
+            "moved_deg": moved_deg,
+            "start": found.origin if given or found.origin != "given" else None,
         }
+
+    def _moved(self, given: _Guess, found: _Found) -> tuple[float, float]:
+        """Distance of the mesh's middle in mm, and angle in degrees, from the given start."""
+        if found.origin == given.origin:
+            return found.pose.moved_mm, found.pose.moved_deg
+        center_mm = self.meshes[given.anatomy_id].bounds.mean(axis=0, keepdims=True)
+        T_start, T = given.T_world_implant, found.pose.T_world_implant
+        shift_mm = transform_points(T, center_mm) - transform_points(T_start, center_mm)
+        return float(np.linalg.norm(shift_mm)), float(angle_between_deg(T_start[:3, :3], T[:3, :3]))
 
 
 def _failed(component: str, at: _Guess, why: str) -> RefinedPose:

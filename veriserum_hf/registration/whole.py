@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from veriserum_hf.dataset.load import ALL
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
 from veriserum_hf.jobs.pool import cores, run_jobs
-from veriserum_hf.jobs.provenance import library_versions, source_hash
+from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, library_versions, source_hash
 from veriserum_hf.jobs.threads import one_quiet_thread
 from veriserum_hf.registration.frames import Frames, FrameSource, open_frames
 from veriserum_hf.registration.starts import (
@@ -43,7 +44,8 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_ROOMS = ("geometry", "calibration", "rendering", "archive", "dataset", "registration")
+_ROOMS = (*ROOMS_OF_ROWS, "rendering", "modeling", "evaluation", "registration")
+_LIBRARIES = ("torch", "roma")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
 _AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
 Progress = Callable[[int, int], None]
@@ -72,10 +74,13 @@ SCHEMA = pa.schema(
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
         "x, y, z (degrees), or null where none could be told",
-        "verdict": "converged, ambiguous or failed; detail says why. A pose that failed is the one it started from",
+        "verdict": "converged, ambiguous or failed; detail says why. A pose that failed is the one it started from, "
+        "or where this frame had none, the start of the nearest frame that had one",
         "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",
-        "moved_mm": "distance and angle (moved_deg) from the given start; null where this frame had none",
-        "column start": "what led here: the given start, or the registered pose of the previous or next frame",
+        "moved_mm": "distance of the mesh's middle from where the given start has it, and angle (moved_deg) from "
+        "that start, also where it was too far to believe; null where this frame had no start of its own",
+        "column start": "what led here: the start that was given, or the pose of the last frame before this one "
+        "(previous frame) or the first after it (next frame) that converged; null where there was none",
     },
 )
 
@@ -138,7 +143,7 @@ class Registrations:
     Attributes
     ----------
     output : the Parquet file.
-    poses : its rows, by `veriserum_hf.registration.trials.SCHEMA`.
+    poses : its rows, by `SCHEMA`.
     source : what they are of.
     frames : dual-plane frames that were asked for.
     without_start : those of them in trials of which no frame has a start; nothing is written of them.
@@ -186,11 +191,14 @@ def register_dataset(
     Raises
     ------
     RegistrationError
-        If there is nothing to register, or the output is there and another one, or cannot be written.
+        If there is nothing to register, an implant cannot be rendered, or the output is there and another one, or
+        cannot be written.
     TrainingError
-        If the data set cannot be loaded, or the file of starts or the model cannot be used.
-    ArchiveError
-        If the archive's structure cannot be relied on.
+        If the data set cannot be loaded, or the file of starts or the model cannot be used, or is of another.
+    ArchiveError, ConversionError
+        If the archive's structure cannot be relied on, or it has no implants.
+    WorkerError
+        If a worker process was killed.
 
     """
     check_start(start, model)
@@ -200,8 +208,8 @@ def register_dataset(
     frames = sum(map(len, chosen.values()))
     versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(*_ROOMS)}
     record: dict[str, Any] = {
-        "versions": versions | library_versions("simulation"),
-        "dataset": {"config": source.config, "identity": source.identity},
+        "versions": versions | library_versions("simulation") | {name: version(name) for name in _LIBRARIES},
+        "dataset": {"config": source.config, "identity": source.digest(chosen)},
         "options": {"split": split, "trials": sorted(trials)},
         "start": identity_of_start(start, model),
     }
@@ -218,8 +226,7 @@ def register_dataset(
         for abandoned in folder.glob("*.partial"):  # of a process that was killed
             abandoned.unlink()
         if asked is not None:
-            asked.write_starts(incomplete / _MODEL_STARTS, model_progress)
-            starts = starts_of(source, chosen, str(incomplete / _MODEL_STARTS))
+            starts = asked.starts(incomplete / _MODEL_STARTS, model_progress)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
         run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
@@ -274,8 +281,9 @@ def _finished(target: Path, record: Mapping[str, Any]) -> pa.Table | None:
         same = False
     if not same:
         raise RegistrationError(
-            f"{target} exists and is not the result of this registration (same data set, start, options and "
-            "versions). Nothing was changed. Choose another file, or remove this one."
+            f"{target} exists and is not the result of this registration (same frames, implants, start, options and "
+            "versions). Nothing was changed. Choose another output, or remove this file, as after any change of the "
+            "data set."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed while tidying up
     return found

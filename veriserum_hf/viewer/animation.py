@@ -12,6 +12,7 @@ from PIL import Image
 
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.jobs.folder import write_file
 from veriserum_hf.viewer.frames import decoded
 from veriserum_hf.viewer.outline_picture import choose_views, frame_name, legend, trace_planes
 from veriserum_hf.viewer.outlines import COLORS, Picture, PoseSet, draw_traces
@@ -78,7 +79,7 @@ def write_animation(pictures: Iterator[Picture], output: Path) -> None:
     check_output(output)
     try:
         if output.suffix.lower() == ".gif":
-            output.write_bytes(_gif(pictures))
+            write_file(output, _gif(pictures))
         else:
             _write_mp4(pictures, output)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -10,6 +9,7 @@ import datasets
 from veriserum_hf.dataset.load import ALL, choose_splits, stream_splits
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.frames import is_archive
 
 Row = dict[str, Any]
 _IMAGES = tuple(f"image_{plane}" for plane in PLANES)
@@ -101,7 +101,7 @@ def _streamed(
     dataset: str, config: str, split: str, where: tuple[str, int] | None = None
 ) -> dict[str, datasets.IterableDataset]:
     """Rows of one split or of all, see `veriserum_hf.dataset.load.stream_splits`; VeriserumError for an archive."""
-    if any(Path(dataset).glob("*.db")) or any(Path(dataset).glob("*pose_reloaded*.csv")):
+    if is_archive(dataset):
         raise VeriserumError(
             f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
         )

@@ -24,8 +24,9 @@ from veriserum_hf.viewer.overlay import grey_of, write
 
 SIZE_PX = 900  # of a plane in the picture
 CLOSE_UP_PX = 225  # four below a plane
-CLOSE_UP_MM = 9.0  # on the intensifier
-_CLOSE_UP_PX_PER_MM = CLOSE_UP_PX / CLOSE_UP_MM
+CLOSE_UP_MM = 9.0  # on the intensifier; more where outlines are farther apart
+_ABOUT_LINES = 1.5  # edge of a close-up, of how far its outlines are apart at least
+_BARS_MM, _LEAST_BAR_PX = (1, 10), 5
 _FINE_PX = 900  # outlines are traced in a picture of the whole field so wide: steps of 0.05 mm on the intensifier
 _MARGIN, _LEAST_MM = 1.15, 100.0  # of what is shown of a plane: about the outlines, and not less than this
 _BORDER_PX = 2.0  # an outline that leaves the field is closed along its border
@@ -76,18 +77,28 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Spot:
-    """A place to look at closely: its number in the picture, the implant, and (column, row) px as traced."""
+    """A place to look at closely.
+
+    Attributes
+    ----------
+    number : in the picture.
+    component : the implant.
+    at_px : (column, row) of its middle, as traced.
+    edge_mm : of the close-up, on the intensifier.
+
+    """
 
     number: int
     component: str
     at_px: FloatArray
+    edge_mm: float
 
 
 def draw_outlines(row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]) -> Picture:
     """Both planes about their outlines, below each two close-ups an implant, and a legend: BGR, uint8.
 
     One close-up is where an outline is farthest from the label's (with one kind of pose, at its leftmost point), the
-    other at the point of the outline farthest from that.
+    other at the point of the outline farthest from that. Both show the outlines of all kinds of pose.
 
     Parameters
     ----------
@@ -105,9 +116,9 @@ def draw_outlines(row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mappi
     views = choose_views(traces, SIZE_PX)
     pictures = [_draw_plane(row, plane, traces[plane], views[plane]) for plane in PLANES]
     px_per_mm = views["bs"].px_per_mm
-    about = f"1 mm on the intensifier is {px_per_mm:.1f} px above, {_CLOSE_UP_PX_PER_MM:g} px in the close-ups"
+    about = f"1 mm on the intensifier is {px_per_mm:.1f} px above; close-ups have bars"
     if len(sets) > 1:
-        about += ", which show where outlines differ most, and opposite"
+        about += " and show where outlines differ most, and opposite"
     return np.vstack([np.hstack(pictures), legend([frame_name(row), about], sets, 2 * SIZE_PX, 0.6)])
 
 
@@ -152,11 +163,20 @@ def choose_spots(traces: Sequence[Trace]) -> list[Spot]:
         first, *others = [each for each in points if len(each)] or [np.empty((0, 2))]
         if not len(first):
             continue
-        apart_px = [KDTree(each).query(first)[0] for each in others]
-        at = np.argmax(np.max(apart_px, axis=0)) if others else np.argmin(first[:, 0])
+        nearest = [KDTree(each).query(first) for each in others]
+        at = np.argmax(np.max([apart for apart, _ in nearest], axis=0)) if others else np.argmin(first[:, 0])
         away = np.argmax(np.linalg.norm(first - first[at], axis=1))
-        spots += [Spot(len(spots) + n, component, first[index]) for n, index in enumerate((at, away), start=1)]
+        for index in (at, away):
+            shown = [first[index], *(each[near[index]] for each, (_, near) in zip(others, nearest, strict=True))]
+            spots.append(_spot(len(spots) + 1, component, np.array(shown)))
     return spots
+
+
+def _spot(number: int, component: str, shown_px: FloatArray) -> Spot:
+    """Place about points (n, 2) that must be in the close-up."""
+    low, high = shown_px.min(axis=0), shown_px.max(axis=0)
+    apart_mm = float((high - low).max()) * pixel_size_mm(_FINE_PX)
+    return Spot(number, component, (low + high) / 2, max(CLOSE_UP_MM, _ABOUT_LINES * apart_mm))
 
 
 def _points(traced: Trace) -> FloatArray:
@@ -181,7 +201,7 @@ def _draw_plane(row: Mapping[str, Any], plane: PlaneName, traces: Sequence[Trace
 
 
 def _mark(picture: Picture, spot: Spot, view: View) -> None:
-    middle, half = spot.at_px * view.scale + view.shift_px, CLOSE_UP_MM * view.px_per_mm / 2
+    middle, half = spot.at_px * view.scale + view.shift_px, spot.edge_mm * view.px_per_mm / 2
     low, high = (tuple(np.rint(middle + side * half).astype(int).tolist()) for side in (-1, 1))
     for outwards, shade in ((1, _DARK), (0, 255)):  # seen on any grey
         first, last = (low[0] - outwards, low[1] - outwards), (high[0] + outwards, high[1] + outwards)
@@ -190,12 +210,15 @@ def _mark(picture: Picture, spot: Spot, view: View) -> None:
 
 
 def _close_up(grey: Picture, traces: Sequence[Trace], spot: Spot) -> Picture:
-    view = View(spot.at_px, CLOSE_UP_MM, CLOSE_UP_PX)
+    view = View(spot.at_px, spot.edge_mm, CLOSE_UP_PX)
     picture = view.cut(grey)
     draw_traces(picture, traces, view.scale, view.shift_px)
     right, row = CLOSE_UP_PX - 12, CLOSE_UP_PX - 12
+    bar_mm = next((mm for mm in _BARS_MM if mm * view.px_per_mm >= _LEAST_BAR_PX), _BARS_MM[-1])
+    left = right - round(bar_mm * view.px_per_mm)
     for width, shade in ((5, _DARK), (2, 255)):
-        cv2.line(picture, (right - round(view.px_per_mm), row), (right, row), (shade,) * 3, width)
+        cv2.line(picture, (left, row), (right, row), (shade,) * 3, width)
+    write(picture, f"{bar_mm} mm", (right - 44, row - 8), 0.4)
     picture[:, -1] = _DARK
     write(picture, f"{spot.number} {spot.component}", (6, 18), 0.45)
     return picture

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation.knee import KNEE_ANGLES, FloatArray
 from veriserum_hf.evaluation.sources import Source
 from veriserum_hf.viewer.pages import Axes, Figure  # first: it says what to install where matplotlib is missing
@@ -47,9 +48,17 @@ class Motion:
     sources_deg: Mapping[str, FloatArray]
 
 
+def check_count(sources: int) -> None:
+    """Raise VeriserumError where there are more sources than colours."""
+    if sources > len(_COLORS):
+        raise VeriserumError(
+            f"{sources} files and models cannot be told apart in one figure; give at most {len(_COLORS)}"
+        )
+
+
 def colors_of(names: Sequence[str]) -> dict[str, str]:
-    """Colours of sources by their names."""
-    return {name: _COLORS[number % len(_COLORS)] for number, name in enumerate(reversed(names))}
+    """Colours of sources by their names; no more than `check_count` allows."""
+    return dict(zip(reversed(names), _COLORS, strict=False))
 
 
 def cumulative_errors(sources: Sequence[Source]) -> str:

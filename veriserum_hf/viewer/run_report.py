@@ -19,7 +19,7 @@ from veriserum_hf.jobs.folder import write_file
 from veriserum_hf.jobs.provenance import library_versions
 from veriserum_hf.viewer.blocks import Block, blocks_of, heading, note, picture, table
 from veriserum_hf.viewer.knee_section import knee_blocks
-from veriserum_hf.viewer.run_figures import cumulative_errors
+from veriserum_hf.viewer.run_figures import check_count, cumulative_errors
 from veriserum_hf.viewer.stated_section import stated_blocks
 from veriserum_hf.viewer.worst_frames import worst_frames_blocks
 
@@ -50,9 +50,10 @@ def report_page(reference: Reference, sources: Sequence[Source], summaries: Mapp
     Raises
     ------
     VeriserumError
-        If a frame that is to be shown cannot be decoded.
+        If a frame that is to be shown cannot be decoded, or there are more sources than colours.
 
     """
+    check_count(len(sources))
     record = data_record(reference.dataset) or {}
     sections = [
         Section("Accuracy", _accuracy_blocks(sources, summaries)),
