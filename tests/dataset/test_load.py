@@ -1,8 +1,11 @@
 """Data sets are loaded where torch is not installed, and what is not there is said."""
 
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -70,3 +73,17 @@ def test_data_sets_are_loaded_where_torch_is_not_installed(dataset):
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     frames, implants = map(int, printed.split())
     assert frames == len(load_split_or_all(dataset, "calibrated", "all")) and implants == len(load_meshes(dataset))
+
+
+def test_a_folder_that_was_converted_again_is_not_loaded_from_the_cache(tiny, tmp_path):
+    archive, out = tmp_path / "archive", tmp_path / "OUT"
+    shutil.copytree(tiny.root, archive)
+    export(archive, out, workers=1)
+    before = load_splits(str(out), "calibrated")["train"][0]["femur"]["translation_mm"]
+    shutil.rmtree(out)
+    (database,) = archive.glob("*.db")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE poses SET tx = tx + 5")
+    export(archive, out, workers=1)
+    after = load_splits(str(out), "calibrated")["train"][0]["femur"]["translation_mm"]
+    np.testing.assert_allclose(np.subtract(after, before), (5, 0, 0), atol=1e-9)

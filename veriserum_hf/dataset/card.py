@@ -73,6 +73,7 @@ def write_card(
     format: str,
     *,
     simulated: bool,
+    identity: str,
 ) -> None:
     """Write the README.md of a converted data set.
 
@@ -83,6 +84,8 @@ def write_card(
     sizes : by configuration and split.
     format : extension of the shards.
     simulated : whether the archive was made up.
+    identity : of the conversion. The card says it because datasets knows a folder by its card alone: without it, one
+        that was converted again with other poses would be loaded from the cache, old poses and all.
 
     """
     words = _SIMULATED if simulated else _DOWNLOADED
@@ -104,7 +107,8 @@ def write_card(
                     {"split": split, "path": f"{config}/{split}-*.{format}"}
                     for split in SPLITS
                     if split in sizes[config]
-                ]
+                ],
+                "description": f"{CONFIGS[config]} Conversion {identity}.",
             }
             | ({"default": True} if config == first else {})
             for config in options

@@ -6,6 +6,7 @@ every shard appears under its name in one step, after its record of rejected fra
 on where it stopped, and its result is the same to the byte.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -177,7 +178,9 @@ def _finish(
     splits = {"split_by": split_by, "seed": SPLIT_SEED, "trials": trials}
     write_file(data / "splits.json", json.dumps(splits, indent=1))
     card_options = {config: options[config] for config in sizes}
-    write_card(data / "README.md", card_options, sizes, jobs[0].format, simulated=record["archive"]["simulated"])
+    identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
+    simulated = record["archive"]["simulated"]
+    write_card(data / "README.md", card_options, sizes, jobs[0].format, simulated=simulated, identity=identity)
     write_file(data / _RECORD, json.dumps(record | {"counts": counts}, indent=1))
     put_in_place(data, target)
     return ConversionResult(target, counts, rejected)
