@@ -83,7 +83,8 @@ def _number(value: float | None) -> str:
     """Three significant digits; a summary has null where a figure is infinite."""
     if value is None:
         return "inf"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.{1 if abs(value) >= 10 else 2}f}"
+    decimals = next((n for n, least in enumerate((100, 10, 0.1)) if abs(value) >= least), 3)
+    return f"{value:.{decimals}f}"
 
 
 def _signed(value: float) -> str:
