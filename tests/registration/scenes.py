@@ -1,5 +1,6 @@
 """Frames whose poses are known to the last digit, and starts that are off by as much as a test says."""
 
+import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -44,6 +45,15 @@ def error(found, row):
     T, T_true = found.T_world_implant, transform(row[found.component])
     turn = Rotation.from_matrix(T[:3, :3] @ T_true[:3, :3].T).as_rotvec(degrees=True)
     return np.concatenate([T[:3, 3] - T_true[:3, 3], turn])
+
+
+def smaller(row, size):
+    """A row whose images have that many pixels along each edge."""
+    made = dict(row)
+    for plane, seen in rig_of(row).items():
+        image = cv2.resize(np.asarray(row[f"image_{plane}"]), (size, size), interpolation=cv2.INTER_AREA)
+        made |= {f"image_{plane}": image, f"camera_{plane}": seen.camera(size)}
+    return made
 
 
 def rig_of(row):
