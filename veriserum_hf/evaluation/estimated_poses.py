@@ -16,7 +16,7 @@ from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.evaluation.raw_frames import Frame, frame_of_row
 from veriserum_hf.geometry.pose import matrix_to_quaternion
 from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.simulation.poses import TRUTH_SCHEMA
+from veriserum_hf.simulation.poses import POSE_FIELDS, TRUTH_SCHEMA
 
 try:
     import torch
@@ -30,19 +30,8 @@ except ImportError as error:
 
 # A network's single guess: nothing has compared it with the pictures, and it states no covariance.
 NOT_ASSESSED = "not assessed"
-_LIKE_THE_TRUTH = (
-    "measurement_id",
-    "trial_id",
-    "frame_index",
-    "anatomy_id",
-    "component",
-    "translation_mm",
-    "quaternion_xyzw",
-    "covariance",
-    "verdict",
-)
 SCHEMA = pa.schema(
-    [*(TRUTH_SCHEMA.field(name) for name in _LIKE_THE_TRUTH), pa.field("confidence", pa.float64())],
+    [*POSE_FIELDS, pa.field("confidence", pa.float64())],
     metadata={
         "frame": TRUTH_SCHEMA.metadata[b"frame"],
         "pose": TRUTH_SCHEMA.metadata[b"pose"],

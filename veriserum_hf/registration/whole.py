@@ -37,7 +37,7 @@ from veriserum_hf.registration.starts import (
     starts_of,
 )
 from veriserum_hf.registration.trials import CONVERGED, Meshes, register_trial
-from veriserum_hf.simulation.poses import TRUTH_SCHEMA
+from veriserum_hf.simulation.poses import POSE_FIELDS, TRUTH_SCHEMA
 
 try:
     import torch
@@ -49,20 +49,9 @@ _LIBRARIES = ("torch", "roma")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
 _AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
 Progress = Callable[[int, int], None]
-_LIKE_THE_TRUTH = (
-    "measurement_id",
-    "trial_id",
-    "frame_index",
-    "anatomy_id",
-    "component",
-    "translation_mm",
-    "quaternion_xyzw",
-    "covariance",
-    "verdict",
-)
 SCHEMA = pa.schema(
     [
-        *(TRUTH_SCHEMA.field(name) for name in _LIKE_THE_TRUTH),
+        *POSE_FIELDS,
         pa.field("score", pa.float64()),
         pa.field("detail", pa.string()),
         pa.field("moved_mm", pa.float64()),

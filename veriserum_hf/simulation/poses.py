@@ -41,6 +41,8 @@ TRUTH_SCHEMA = pa.schema(
         "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
     },
 )
+# Of every file of poses, whoever tells them.
+POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in _MOTION)
 CALIBRATION_TRUTH_SCHEMA = pa.schema(
     {
         "calibration_measurement_id": pa.int64(),
