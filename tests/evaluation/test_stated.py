@@ -17,7 +17,9 @@ def test_a_difference_is_that_of_the_origin_and_the_turn_about_the_worlds_axes()
     moved = labels.copy()
     moved[:, :3, 3] += (1, 2, -3)
     moved[:, :3, :3] = Rotation.from_rotvec((0, 4, 0), degrees=True).as_matrix() @ labels[:, :3, :3]
-    np.testing.assert_allclose(pose_differences(estimates_of(moved, labels)), [[1, 2, -3, 0, 4, 0]], atol=1e-9)
+    found = estimates_of(moved, labels)
+    differences = pose_differences(found.T_world_implant, found.T_world_label)
+    np.testing.assert_allclose(differences, [[1, 2, -3, 0, 4, 0]], atol=1e-9)
 
 
 @pytest.mark.parametrize(("factor", "share"), [(1, 0.95), (0.5, 0.673)])

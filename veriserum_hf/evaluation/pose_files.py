@@ -229,5 +229,7 @@ def _estimates(pairs: list[tuple[Mapping[str, Any], str, Pose, Pose]]) -> Estima
 def transforms(poses: Iterable[Mapping[str, Any]]) -> FloatArray:
     """``T_world_implant`` (n, 4, 4) in mm of rows with translation_mm and quaternion_xyzw."""
     listed_poses = list(poses)
+    if not listed_poses:
+        return np.empty((0, 4, 4))
     rotation = quaternion_to_matrix([pose["quaternion_xyzw"] for pose in listed_poses])
     return make_transform(rotation, [pose["translation_mm"] for pose in listed_poses])

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.evaluation.estimates import Estimates, FloatArray
+from veriserum_hf.evaluation.estimates import FloatArray
 from veriserum_hf.evaluation.summary import summary
 
 DEGREES_OF_FREEDOM = ("x, mm", "y, mm", "z, mm", "about x, deg", "about y, deg", "about z, deg")
@@ -20,11 +20,13 @@ DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distributio
 _SHARE_OF_ONE_DEVIATION = 68.268949  # percent
 
 
-def pose_differences(estimates: Estimates) -> FloatArray:
-    """Estimate minus label, (n, 6), in the order and the units of `DEGREES_OF_FREEDOM`."""
-    T, label = estimates.T_world_implant, estimates.T_world_label
-    turn = Rotation.from_matrix(T[:, :3, :3] @ label[:, :3, :3].swapaxes(1, 2))
-    return np.concatenate([T[:, :3, 3] - label[:, :3, 3], turn.as_rotvec(degrees=True)], axis=1)
+def pose_differences(T_world_implant: FloatArray, T_world_other: FloatArray) -> FloatArray:
+    """Poses less others, (n, 4, 4) each to (n, 6), in the order and the units of `DEGREES_OF_FREEDOM`."""
+    if not len(T_world_implant):
+        return np.empty((0, 6))
+    turn = Rotation.from_matrix(T_world_implant[:, :3, :3] @ T_world_other[:, :3, :3].swapaxes(1, 2))
+    shift_mm = T_world_implant[:, :3, 3] - T_world_other[:, :3, 3]
+    return np.concatenate([shift_mm, turn.as_rotvec(degrees=True)], axis=1)
 
 
 def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[str, Any]]:

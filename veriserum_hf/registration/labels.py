@@ -17,7 +17,7 @@ Registrations that have not converged tell nothing about their labels, which are
 is too far off to start from is still found where its trial's other frames lead the registration to the right place.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 import veriserum_hf
 from veriserum_hf.archive.poses import COMPONENTS
@@ -34,6 +33,7 @@ from veriserum_hf.dataset.load import ALL
 from veriserum_hf.errors import ConversionError, DataSetError, RegistrationError
 from veriserum_hf.evaluation.metrics import viewing_axes
 from veriserum_hf.evaluation.pose_files import transforms
+from veriserum_hf.evaluation.stated import pose_differences
 from veriserum_hf.geometry.pose import FloatArray
 from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.registration.frames import FrameSource, Row, open_frames
@@ -189,7 +189,8 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
     converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
     differences = np.full((len(pairs), 6), np.nan)
     sure = [pair for pair, is_sure in zip(pairs, converged, strict=True) if is_sure]
-    differences[converged] = difference([row[pose["component"]] for row, pose in sure], [pose for _, pose in sure])
+    stored = transforms(row[pose["component"]] for row, pose in sure)
+    differences[converged] = pose_differences(stored, transforms(pose for _, pose in sure))
     disagreement, spread = _disagreement(differences, pairs, converged)
     lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
     flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
@@ -202,15 +203,6 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
         for n, (row, pose) in enumerate(pairs)
     ]
     return pa.Table.from_pylist(rows, SCHEMA), spread
-
-
-def difference(poses: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> FloatArray:
-    """Poses minus others by degree of freedom, (n, 6): mm along the world's axes, rotation vector in degrees."""
-    if not poses:
-        return np.empty((0, 6))
-    T, T_other = transforms(poses), transforms(others)
-    turn = Rotation.from_matrix(T[:, :3, :3] @ T_other[:, :3, :3].swapaxes(1, 2))
-    return np.concatenate([T[:, :3, 3] - T_other[:, :3, 3], turn.as_rotvec(degrees=True)], axis=1)
 
 
 def _disagreement(
@@ -284,7 +276,7 @@ def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[s
         for component in COMPONENTS:
             both = [key for key in matched if key in poses and key[1] == component]
             if both:
-                off = difference([poses[key] for key in both], [matched[key] for key in both])
+                off = pose_differences(*(transforms([each[key] for key in both]) for each in (poses, matched)))
                 median = np.median(off, axis=0)
                 mad = np.median(np.abs(off - median), axis=0)
                 found.setdefault(what, {})[component] = {"poses": len(both)} | {

@@ -12,6 +12,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from veriserum_hf.evaluation.stated import DEVIATIONS_95
 from veriserum_hf.geometry.pose import angle_between_deg, matrix_to_quaternion, transform_points
 from veriserum_hf.geometry.rig import PLANES, PlaneName
 from veriserum_hf.registration.inputs import scene_of
@@ -197,7 +198,8 @@ def _verdict(
         )
     # Of an ellipsoid, the longest half-axis.
     widest_mm, widest_deg = (
-        1.96 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1])) for part in (np.s_[:3], np.s_[3:])
+        DEVIATIONS_95 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1]))
+        for part in (np.s_[:3], np.s_[3:])
     )
     if len(seen) == 1:
         hidden = "".join(

@@ -36,9 +36,9 @@ _NEVER_SINGULAR = 1e-12
 _ROUNDS = 4  # of weighting anew, before there is a usual size of residuals
 _ATTEMPTS = 6
 _DAMPING = 1e-3
-_DIFFERENCE = 0.8  # of renderings, in pixels of the scale
-_FARTHEST = 5.0  # step, in pixels of the scale
-_CLOSE = 0.004  # step that is as good as none, in pixels of the scale
+_DIFFERENCE_PX = 0.8  # of renderings, in pixels of the scale
+_FARTHEST_PX = 5.0  # step, in pixels of the scale
+_CLOSE_PX = 0.004  # step that is as good as none, in pixels of the scale
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Solver:
                     break
             # Where no step is better, the frame is at its minimum, as far as differences of renderings can tell.
             self.state, self.fits = state, fits
-            resting = resting.all(dim=1, keepdim=True) | (length_mm < _CLOSE * self._pixel_mm)
+            resting = resting.all(dim=1, keepdim=True) | (length_mm < _CLOSE_PX * self._pixel_mm)
             if resting.all():
                 break
         return self.state, resting
@@ -198,7 +198,7 @@ class Solver:
     def _by_pose(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
         """Derivatives of the gradients by the steps of each implant, (F, 6, 2, S) per mm."""
         view, fit, state = self.planes[plane], self.fits[plane], self.state
-        half_mm = _DIFFERENCE * self._pixel_mm / 2
+        half_mm = _DIFFERENCE_PX * self._pixel_mm / 2
         both_ways = half_mm * torch.cat([torch.eye(DOF), -torch.eye(DOF)]).to(state.T_world_implant)
         found = []
         for k, component in enumerate(self.scene.implants):
@@ -226,7 +226,7 @@ class Solver:
         matrix, right = normal_equations(equations.values())
         damped = matrix + torch.diag_embed(damping[:, None] * matrix.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
         step = torch.linalg.solve(damped, right)
-        limit_mm = _FARTHEST * self._pixel_mm
+        limit_mm = _FARTHEST_PX * self._pixel_mm
         step = step * (limit_mm / step.abs().amax(dim=(1, 2), keepdim=True)).clamp(max=1.0)
         log_per_mm = {}
         for plane, each in equations.items():

@@ -36,7 +36,8 @@ def _of_source(source: Source) -> list[Block]:
 
 
 def _coverage_rows(source: Source, verdicts: Sequence[str | None]) -> Block | None:
-    differences, covariances = pose_differences(source.estimates), source.column("covariance")
+    differences = pose_differences(source.estimates.T_world_implant, source.estimates.T_world_label)
+    covariances = source.column("covariance")
     found = coverage(differences, covariances)
     if not found:
         return None
