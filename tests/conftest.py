@@ -4,10 +4,13 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: nothing here asks the hub
 
 from tests.fixtures.archives import write_archive
+
+settings.load_profile("ci")  # the same examples in every run, and no deadline that a busy machine may miss
 
 SMALL = (416, 400)
 

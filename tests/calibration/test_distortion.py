@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from veriserum_hf.calibration.distortion import Distortion
@@ -35,7 +35,6 @@ def test_the_stored_text_round_trips(seed):
     assert Distortion.from_string(text).to_string() == text
 
 
-@settings(deadline=None)
 @given(seeds, raw_px)
 def test_pixels_come_back_from_mm(seed, xy_px):
     distortion = drawn_distortion(seed)

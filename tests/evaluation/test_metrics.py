@@ -13,7 +13,7 @@ from veriserum_hf.geometry.pose import make_transform, transform_points
 from veriserum_hf.geometry.rig import PLANES
 
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 def errors_of(estimates):

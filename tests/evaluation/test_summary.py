@@ -14,7 +14,7 @@ from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.summary import summary
 
 METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm", "reprojection_bs_px", "reprojection_fs_px")
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 
 
 @pytest.fixture(scope="module")

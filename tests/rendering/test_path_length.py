@@ -104,7 +104,7 @@ def test_integrates_to_the_volume(rig, anatomy_id):
         assert volume == pytest.approx(mesh.volume, rel=0.002)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.sampled_from(PLANES))
 def test_a_ball_has_the_chords_of_a_ball(rig, seed, name):
     rng, radius = np.random.default_rng(seed), 20.0
@@ -119,7 +119,7 @@ def test_a_ball_has_the_chords_of_a_ball(rig, seed, name):
     assert (length[off_axis > radius] == 0).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_front_and_back_faces_pair_up_however_the_edges_fall_on_the_pixels(rig, seed):
     # Corners exactly on pixel centres, edges exactly along rows and columns, faces exactly edge on.

@@ -52,7 +52,7 @@ def clinical_angles_deg(T_world_femur, T_world_tibia):
     return np.degrees([flexion, adduction, internal])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tasks, seeds)
 def test_clinical_angles_and_roll_back_come_back_from_the_poses(task, seed):
     t = trial(task, seed, frames=4)
@@ -104,7 +104,7 @@ def test_motion_is_smooth_at_the_frame_rate(task):
         assert np.abs(np.diff(height_mm, n=2)).max() < 0.5
 
 
-@settings(max_examples=40, deadline=None)  # the first to ask for an implant waits for it to be made
+@settings(max_examples=40)
 @given(tasks, seeds, pairs)
 def test_the_bearing_plane_separates_the_implants(task, seed, pair):
     t = trial(task, seed, frames=12, pair=pair)
@@ -132,7 +132,7 @@ def farthest_mm(t, femur, tibia):
     return np.linalg.norm(px_to_mm(px, NATIVE_SIZE), axis=-1).max()
 
 
-@settings(max_examples=40, deadline=None)  # the first to ask for an implant waits for it to be made
+@settings(max_examples=40)
 @given(tasks, seeds, pairs)
 def test_both_planes_see_every_vertex_and_the_femur_stays_on_top(task, seed, pair):
     t = trial(task, seed, frames=15, pair=pair)

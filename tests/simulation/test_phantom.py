@@ -53,7 +53,7 @@ def digest(component, seed):
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(components, seeds, directions)
 def test_every_part_is_a_closed_solid_of_few_triangles_in_any_direction(component, seed, direction):
     parts = built(component, seed, direction)
@@ -68,7 +68,7 @@ def test_every_part_is_a_closed_solid_of_few_triangles_in_any_direction(componen
         assert stored.is_watertight and stored.volume == pytest.approx(part.mesh.volume, rel=1e-4)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(components, seeds)
 def test_no_place_is_of_two_materials(component, seed):
     whole = solid_of(IMPLANT[component])
