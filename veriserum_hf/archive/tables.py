@@ -121,7 +121,11 @@ def _read_csv_folder(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
 def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:
     for suffix in ("-journal", "-wal"):
         journal = path.with_name(path.name + suffix)
-        if journal.exists() and journal.stat().st_size > 0:
+        try:
+            size = journal.stat().st_size
+        except FileNotFoundError:  # asked but once: another program's commit may delete it at any moment
+            continue
+        if size > 0:
             raise _being_written(path, f"{journal.name} holds changes that are not in it yet", findings)
     before = path.stat()
     if before.st_size == 0:
