@@ -45,8 +45,9 @@ from veriserum_hf.evaluation.inputs import check_fit
 from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.evaluation.summary import summary
-from veriserum_hf.hub.models import push_model
+from veriserum_hf.hub.models import VERSION, push_model
 from veriserum_hf.hub.provenance import data_record
+from veriserum_hf.hub.push import prepare_repository
 from veriserum_hf.learning.build import (
     load_anatomies,
     make_model,
@@ -129,6 +130,8 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
     schedule = get_cosine_schedule_with_warmup(optimizer, optimization.warmup_steps, steps, last_epoch=step - 1)
     trained, optimizer, validation = accelerator.prepare(model, optimizer, validation)
     if main:
+        if settings.run.push_to_hub and not settings.run.resume_from_checkpoint:
+            prepare_repository(str(settings.run.hub_model_id), repo_type="model", version=VERSION)
         folder.mkdir(parents=True, exist_ok=True)
         repeated = settings.as_flat() | {"resume_from_checkpoint": None}
         (folder / "training.yaml").write_text(yaml.safe_dump(repeated, sort_keys=False))

@@ -91,7 +91,8 @@ def push_folder(
     hub.patiently(partial(_validate, to_push[-1].source, repo_type), "checking the card of")
     state = hub.patiently(partial(look, hub, "main"), "reading")
     if state is not None:
-        _check(hub, state, to_push, public)
+        _check_visibility(hub, state, public)
+        _check_contents(hub, state, to_push)
         if version in state.tags:
             return _finished(hub, state, to_push, version, public, dry_run)
     todo = [file.path for file in (to_push if state is None else state.missing(to_push))]
@@ -100,8 +101,7 @@ def push_folder(
         return Pushed(repo_id, hub.url, "", todo, already_there)
     with _quietly():
         if state is None:
-            create = partial(hub.api.create_repo, repo_id, repo_type=repo_type, private=True, exist_ok=True)
-            hub.patiently(create, "making")
+            _make(hub)
         push = partial(_push_some, hub, to_push, version, public)
         while left := hub.patiently(push, "uploading to"):
             if progress:
@@ -111,6 +111,35 @@ def push_folder(
     revision = hub.patiently(partial(_tag, hub, to_push, version), "tagging")
     _publish(hub, public)
     return Pushed(repo_id, hub.url, revision, todo, already_there)
+
+
+def prepare_repository(repo_id: str, *, repo_type: RepoType, version: str) -> None:
+    """Make an empty private repository, or see that the one there takes a new version: before hours of work for it.
+
+    Raises
+    ------
+    HubError
+        If there is no token or it may not write there, or `push_folder` would refuse what is there already.
+
+    """
+    hub = connect(repo_id, repo_type)
+    state = hub.patiently(partial(look, hub, "main"), "reading")
+    if state is None:
+        _make(hub)
+        return
+    if version in state.tags:
+        raise HubError(
+            f"{hub.url} has a version {version} already. Nothing was changed: choose another name, or push to it "
+            "later, as another version."
+        )
+    _check_visibility(hub, state, public=False)
+    if not state.tags:  # then nothing may be there
+        _check_contents(hub, state, [])
+
+
+def _make(hub: Connection) -> None:
+    create = partial(hub.api.create_repo, hub.repo_id, repo_type=hub.repo_type, private=True, exist_ok=True)
+    hub.patiently(create, "making")
 
 
 def _to_push(folder: Path, files: Sequence[Path], card: str | None) -> list[FileToPush]:
@@ -146,10 +175,13 @@ def _complaints(answer: str) -> str:
         return answer.strip()
 
 
-def _check(hub: Connection, state: State, files: Sequence[FileToPush], public: bool) -> None:
-    """Refuse a repository that holds anything but an earlier push."""
+def _check_visibility(hub: Connection, state: State, public: bool) -> None:
     if not state.private and not public:
         raise HubError(f"{hub.url} is public. Say so with --public, or make it private there; nothing was changed")
+
+
+def _check_contents(hub: Connection, state: State, files: Sequence[FileToPush]) -> None:
+    """Refuse a repository that holds anything but an earlier push."""
     others = sorted(state.files.keys() - {file.path for file in files} - _MADE_BY_THE_HUB)
     if others:
         raise HubError(
@@ -193,7 +225,8 @@ def _push_some(hub: Connection, files: Sequence[FileToPush], version: str, publi
     state = look(hub, "main")
     if state is None:
         raise HubError(_GONE.format(url=hub.url))
-    _check(hub, state, files, public)
+    _check_visibility(hub, state, public)
+    _check_contents(hub, state, files)
     missing = state.missing(files)
     if missing:
         batch = _first_batch(missing)

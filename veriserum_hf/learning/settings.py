@@ -133,7 +133,7 @@ class RunSettings:
     resume_from_checkpoint: str | None = _option(None, "Folder of a checkpoint, or latest.")
     with_tracking: bool = _option(False, "Log to a tracker.")
     report_to: Literal["tensorboard", "trackio"] = _option("tensorboard", "Which tracker.")
-    push_to_hub: bool = _option(False, "Upload the run folder to a private repository when done.")
+    push_to_hub: bool = _option(False, "Upload the model to a private repository when done.")
     hub_model_id: str | None = _option(None, "Name of that repository, ORG/NAME.")
 
     def __post_init__(self) -> None:
