@@ -130,7 +130,7 @@ def prepare_repository(repo_id: str, *, repo_type: RepoType, version: str) -> No
     if version in state.tags:
         raise HubError(
             f"{hub.url} has a version {version} already. Nothing was changed: choose another name, or push to it "
-            "later, as another version."
+            "later, with another --version."
         )
     _check_visibility(hub, state, public=False)
     if not state.tags:  # then nothing may be there
