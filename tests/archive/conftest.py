@@ -1,9 +1,10 @@
-"""A small archive to damage, and a watch on the files that are opened."""
+"""Small archives to damage, a watch on the files that are opened, and the program run in this process."""
 
 import shutil
 import sqlite3
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fixtures.archives import FRAMES_FOLDER, TinyFrame, write_archive
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.cli import main
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -127,3 +129,31 @@ def pristine_laboratory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def laboratory(pristine_laboratory: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage or write to."""
     return Path(shutil.copytree(pristine_laboratory, tmp_path / "laboratory"))
+
+
+@pytest.fixture
+def first_day(laboratory: Path) -> Path:
+    """A copy with the phantom frames of distortion calibration 2 and source calibration 1 alone: a third to refit."""
+    archive = VeriserumArchive(laboratory)
+    trials = {*archive.distortion_trials[2].values(), *archive.source_trials[1].values()}
+    for row in archive.calibration_frames.to_pylist():
+        if row["calibration_trial_id"] not in trials:
+            Path(row["path"]).unlink()
+    return laboratory
+
+
+@pytest.fixture
+def veriserum(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command of the program in this process: most take less time than a process takes to start."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = ["veriserum", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", command)
+        capfd.readouterr()  # what was printed before
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(command, ended.value.code, *capfd.readouterr())
+
+    return run

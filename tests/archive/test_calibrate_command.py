@@ -1,47 +1,36 @@
 """``veriserum calibrate`` as a user runs it: numbers, exit statuses, what goes where, and what is refused."""
 
 import json
-import os
 import re
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.archive.commands import run
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.cli import main
 from veriserum_hf.geometry.pose import angle_between_deg
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES
 
-VERISERUM = Path(sys.executable).with_name("veriserum")
 RIM_PX = np.array([[831.5, 799.5], [300, 300], [1300, 400], [800, 1400]])
 
 
-def run(*arguments, **environment):
-    return subprocess.run(
-        [VERISERUM, "calibrate", *map(str, arguments)],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "80"} | environment,
-    )
+@pytest.fixture
+def calibrate(veriserum):
+    return partial(veriserum, "calibrate")
 
 
 @pytest.fixture
-def refusal(monkeypatch, capsys):
+def refusal(calibrate):
     """What the command says on standard error where it refuses, with status 2 and nothing on standard output."""
 
     def said(*arguments):
-        monkeypatch.setattr(sys, "argv", ["veriserum", "calibrate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert (ended.value.code, printed.out) == (2, "")
-        return " ".join(printed.err.split())
+        done = calibrate(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        return " ".join(done.stderr.split())
 
     return said
 
@@ -81,8 +70,8 @@ def true_fs(pristine_laboratory):
     return T_world_fs
 
 
-def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory, grids):
-    done = run("distortion", grids["bs"], grids["fs"])
+def test_distortions_are_printed_with_what_is_known_of_them(calibrate, pristine_laboratory, grids):
+    done = calibrate("distortion", grids["bs"], grids["fs"])
     assert done.returncode == 0, done.stderr
     for plane in PLANES:
         assert f"{plane} {grids[plane]}\n" in done.stdout
@@ -101,7 +90,9 @@ def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory,
 
 
 def test_json_is_one_list_on_standard_output_and_nothing_else(grids, markers):
-    done = run("distortion", grids["fs"], markers["bs"][0], "nowhere/fs_000001.tif", "--json", FORCE_COLOR="1")
+    done = run(
+        "calibrate", "distortion", grids["fs"], markers["bs"][0], "nowhere/fs_000001.tif", "--json", FORCE_COLOR="1"
+    )
     assert done.returncode == 3
     good, other, missing = json.loads(done.stdout)
     assert (good["frame"], good["plane"], good["upright"]) == (str(grids["fs"]), "fs", True)
@@ -149,31 +140,31 @@ def test_a_frame_that_cannot_be_fitted_is_named(tmp_path, make, message, refusal
     assert re.search(message, said), said
 
 
-def test_a_plane_is_given_where_the_name_does_not_tell_it(grids, tmp_path):
+def test_a_plane_is_given_where_the_name_does_not_tell_it(calibrate, grids, tmp_path):
     path = tmp_path / "monday.tif"
     path.write_bytes(grids["fs"].read_bytes())
-    done = run("distortion", path, "--plane", "fs", "--json")
+    done = calibrate("distortion", path, "--plane", "fs", "--json")
     assert [document["plane"] for document in json.loads(done.stdout)] == ["fs"]
-    done = run("distortion", grids["fs"], "--plane", "bs")
+    done = calibrate("distortion", grids["fs"], "--plane", "bs")
     assert done.returncode == 2
     assert "its name says fs, but bs was asked for" in done.stderr
 
 
-def test_a_mirrored_grid_is_fitted_but_not_written(laboratory, grids, tmp_path):
+def test_a_mirrored_grid_is_fitted_but_not_written(calibrate, laboratory, grids, tmp_path):
     mirrored = tmp_path / grids["fs"].name
     assert cv2.imwrite(str(mirrored), np.flip(cv2.imread(str(grids["fs"]), cv2.IMREAD_UNCHANGED), 1))
-    assert "NOT upright" in run("distortion", mirrored).stdout
+    assert "NOT upright" in calibrate("distortion", mirrored).stdout
     database = next(laboratory.glob("*.db"))
     before = database.read_bytes()
-    done = run("distortion", grids["bs"], mirrored, "--write", laboratory)
+    done = calibrate("distortion", grids["bs"], mirrored, "--write", laboratory)
     assert done.returncode == 2
     assert "error: fs: the phantom is turned by" in done.stderr and "Nothing was written" in done.stderr
     assert database.read_bytes() == before
 
 
-def test_distortions_are_written(laboratory, grids):
+def test_distortions_are_written(calibrate, laboratory, grids):
     own = {plane: laboratory / path.relative_to(path.parents[1]) for plane, path in grids.items()}
-    done = run("distortion", own["fs"], own["bs"], "--write", laboratory, "--json")
+    done = calibrate("distortion", own["fs"], own["bs"], "--write", laboratory, "--json")
     assert done.returncode == 0, done.stderr
     documents = json.loads(done.stdout)
     assert {document["distortion_calibration_id"] for document in documents} == {9}
@@ -183,21 +174,21 @@ def test_distortions_are_written(laboratory, grids):
     assert archive.distortion_trials[9] == archive.distortion_trials[2]
 
 
-def test_writing_a_distortion_takes_both_planes(laboratory, grids, markers):
+def test_writing_a_distortion_takes_both_planes(calibrate, laboratory, grids, markers):
     database = next(laboratory.glob("*.db"))
     before = database.read_bytes()
-    done = run("distortion", grids["bs"], "--write", laboratory)
+    done = calibrate("distortion", grids["bs"], "--write", laboratory)
     assert done.returncode == 2
     assert f"error: --write takes one frame of each plane, bs and fs; found {grids['bs']} (bs)" in done.stderr
-    done = run("distortion", grids["bs"], markers["fs"][0], "--write", laboratory)
+    done = calibrate("distortion", grids["bs"], markers["fs"][0], "--write", laboratory)
     assert done.returncode == 2
     assert "nothing was written: --write needs a fit of every frame" in done.stderr
     assert database.read_bytes() == before
 
 
-def test_a_rig_is_found_written_and_used_under_the_new_id(laboratory, true_fs, trial):
+def test_a_rig_is_found_written_and_used_under_the_new_id(calibrate, laboratory, true_fs, trial):
     before = VeriserumArchive(laboratory)
-    done = run("rig", "--calibration-trial", trial, "--distortion-id", 2, "--write", laboratory)
+    done = calibrate("rig", "--calibration-trial", trial, "--distortion-id", 2, "--write", laboratory)
     assert done.returncode == 0, done.stderr
     assert "written to" in done.stdout and "source_int_calibration id 6 (its fs pose: inter_plane_cal" in done.stdout
     for said in (
@@ -219,9 +210,9 @@ def test_a_rig_is_found_written_and_used_under_the_new_id(laboratory, true_fs, t
     assert after.poses.equals(before.poses)
 
 
-def test_a_rig_from_files_alone(grids, markers, true_fs):
+def test_a_rig_from_files_alone(calibrate, grids, markers, true_fs):
     arguments = [*markers["fs"], *reversed(markers["bs"]), "--grid", grids["bs"], "--grid", grids["fs"], "--json"]
-    done = run("rig", *arguments)
+    done = calibrate("rig", *arguments)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["frames"], document["left_out"]) == (4, [])
@@ -240,9 +231,9 @@ def test_a_rig_from_files_alone(grids, markers, true_fs):
         }
 
 
-def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(grids, markers, pristine_laboratory):
+def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(calibrate, grids, markers, pristine_laboratory):
     arguments = [*markers["bs"], *markers["fs"][1:], grids["fs"]]
-    done = run("rig", *arguments, "--archive", pristine_laboratory, "--distortion-id", 2, "--json")
+    done = calibrate("rig", *arguments, "--archive", pristine_laboratory, "--distortion-id", 2, "--json")
     assert done.returncode == 3
     document = json.loads(done.stdout)
     assert document["frames"] == 3
@@ -253,11 +244,11 @@ def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(grids, mark
     assert done.stderr.count("left out: ") == 2
 
 
-def test_a_source_is_found_with_a_distortion_from_a_file(markers, pristine_laboratory, tmp_path):
+def test_a_source_is_found_with_a_distortion_from_a_file(calibrate, markers, pristine_laboratory, tmp_path):
     archive = VeriserumArchive(pristine_laboratory)
     text = tmp_path / "fs.txt"
     text.write_text(archive.distortions[2]["fs"].to_string() + "\n")
-    done = run("source", *markers["fs"], "--distortion", text, "--json")
+    done = calibrate("source", *markers["fs"], "--distortion", text, "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     stored = archive.source_calibrations[1]["fs"]
@@ -269,12 +260,12 @@ def test_a_source_is_found_with_a_distortion_from_a_file(markers, pristine_labor
     assert 0 < document["markers_used"] <= document["markers_seen"]
 
 
-def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial):
+def test_a_source_is_written_beside_a_copy_of_the_other_plane(calibrate, laboratory, trial):
     options = ["--calibration-trial", trial, "--plane", "bs", "--distortion-id", 2, "--write", laboratory]
-    done = run("source", *options)
+    done = calibrate("source", *options)
     assert done.returncode == 2
     assert "error: --write also needs --source-id N" in done.stderr
-    done = run("source", *options, "--source-id", 3)
+    done = calibrate("source", *options, "--source-id", 3)
     assert done.returncode == 0, done.stderr
     assert "source_int_calibration id 6\n" in done.stdout
     archive = VeriserumArchive(laboratory)
@@ -327,7 +318,7 @@ def test_what_cannot_be_done_is_one_message(pristine_laboratory, grids, markers,
 
 
 def test_a_refusal_is_a_message_and_no_traceback(grids):
-    done = run("source", grids["bs"])
+    done = run("calibrate", "source", grids["bs"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: say in one way which distortion the frames have")
     assert "Traceback" not in done.stderr
@@ -343,10 +334,10 @@ def test_too_few_markers_are_refused(grids, markers, tmp_path, refusal):
     assert re.search(r"\d+ (round, dark )?spots are in the frame", said), said
 
 
-def test_pages_are_drawn_beside_the_numbers(grids, markers, tmp_path):
-    done = run("distortion", *grids.values(), "--report", tmp_path / "page.png")
+def test_pages_are_drawn_beside_the_numbers(calibrate, grids, markers, tmp_path):
+    done = calibrate("distortion", *grids.values(), "--report", tmp_path / "page.png")
     assert done.returncode == 0, done.stderr
-    done = run(
+    done = calibrate(
         "rig", *markers["bs"], *markers["fs"], "--report", tmp_path / "rig.png",
         *(argument for grid in grids.values() for argument in ("--grid", grid)),
     )  # fmt: skip
@@ -365,8 +356,9 @@ def test_no_page_takes_the_place_of_another(grids, tmp_path, refusal):
     assert not page.exists()
 
 
-def test_help_states_the_exit_status_and_what_is_written():
-    done = run("rig", "--help", COLUMNS="200")
+def test_help_states_the_exit_status_and_what_is_written(calibrate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = calibrate("rig", "--help")
     said = " ".join(done.stdout.split())
     assert "Exit status: 0 done, 2 not done, 3 done but frames were left out." in said
     assert "inter_plane_calibration, made if absent. It holds for the new id only" in said

@@ -1,40 +1,25 @@
 """``veriserum audit`` as a user runs it: exit status, and what goes where."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.archive.commands import run
 from tests.fixtures.archives import FRAMES_FOLDER
-
-VERISERUM = Path(sys.executable).with_name("veriserum")
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [VERISERUM, "audit", *arguments],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "80"} | environment,
-    )
 
 
 def test_a_clean_archive_gives_status_0_counts_and_decisions(pristine):
-    done = run(pristine.root)
+    done = run("audit", pristine.root)
     assert done.returncode == 0
     assert f"{pristine.root}: clean" in done.stdout
     assert "measurements" in done.stdout and "Which id names a frame?" in done.stdout
     assert done.stderr.strip() == ""
 
 
-def test_problems_give_status_1_and_name_file_and_row(download):
+def test_problems_give_status_1_and_name_file_and_row(download, veriserum):
     download.frame("fs_000005").write_bytes(b"")
     download.sql("UPDATE poses SET tx = NULL WHERE id = 5")
-    done = run(download.root)
+    done = veriserum("audit", download.root)
     assert done.returncode == 1
     assert f"{download.root}: problems" in done.stdout
     assert f"{FRAMES_FOLDER}/fs_000005.jpg: the file is empty" in done.stdout
@@ -51,17 +36,16 @@ def test_problems_give_status_1_and_name_file_and_row(download):
         ),
     ],
 )
-def test_an_unusable_archive_gives_status_2_and_names_file_and_row(download, damage, text):
+def test_an_unusable_archive_gives_status_2_and_names_file_and_row(download, veriserum, damage, text):
     download.sql(damage)
-    done = run(download.root)
+    done = veriserum("audit", download.root)
     assert done.returncode == 2
     assert f"{download.root}: unusable" in done.stdout and text in done.stdout
-    assert "Traceback" not in done.stderr
 
 
-def test_every_problem_is_listed_and_counted(download):
+def test_every_problem_is_listed_and_counted(download, veriserum):
     download.sql("UPDATE poses SET tx = NULL WHERE NOT obsolete")
-    done = run(download.root)
+    done = veriserum("audit", download.root)
     assert "pose not finite (50, makes the archive unusable)" in done.stdout
     assert done.stdout.count("translation (tx, ty, tz) is (nan") == 50
 
@@ -69,9 +53,9 @@ def test_every_problem_is_listed_and_counted(download):
 @pytest.mark.parametrize(
     ("damage", "status"), [("", 0), ("UPDATE poses SET tx = NULL WHERE id = 5", 1), ("DROP TABLE trials", 2)]
 )
-def test_json_is_one_document_on_standard_output_and_nothing_else(download, damage, status):
+def test_json_is_one_document_on_standard_output_and_nothing_else(download, veriserum, damage, status):
     download.sql(damage)
-    done = run(download.root, "--json", "--deep")
+    done = veriserum("audit", download.root, "--json", "--deep")
     assert done.returncode == status
     document = json.loads(done.stdout)
     assert document["status"] == ("clean", "problems", "unusable")[status]
@@ -79,12 +63,13 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(download, dama
 
 
 def test_progress_goes_to_standard_error(download):
-    done = run(download.root, "--deep", "--json", FORCE_COLOR="1")
+    done = run("audit", download.root, "--deep", "--json", FORCE_COLOR="1")
     assert json.loads(done.stdout)["status"] == "clean"
     assert "decoding" in done.stderr and "33/33" in done.stderr
 
 
 def test_nothing_at_the_path_gives_status_2(tmp_path):
-    done = run(tmp_path / "nowhere")
+    done = run("audit", tmp_path / "nowhere")
     assert done.returncode == 2
+    assert "Traceback" not in done.stderr
     assert f"{tmp_path / 'nowhere'}: there is nothing here" in done.stdout

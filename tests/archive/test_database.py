@@ -1,20 +1,18 @@
 """Opening the database: what cannot be read, what is being written to, and leaving no trace."""
 
-import ctypes
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
+from tests.archive.commands import VERISERUM, heed_permissions
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.errors import ArchiveError
 
-VERISERUM = Path(sys.executable).with_name("veriserum")
 HOLD_EXCLUSIVELY = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -101,6 +99,25 @@ def test_changes_that_a_crashed_program_left_beside_the_database(download, tmp_p
         VeriserumArchive(tmp_path / "copy")
 
 
+def test_a_commit_that_deletes_the_journal_while_it_is_looked_at(download, monkeypatch):
+    """Whoever asks whether it is there, and then how large it is, finds none the second time."""
+    journal = download.database.with_name(f"{download.database.name}-journal")
+    journal.write_bytes(b"changes")
+    stat = os.stat
+
+    def stat_and_commit(path, **options):
+        found = stat(path, **options)
+        if path == journal:
+            journal.unlink()
+        return found
+
+    monkeypatch.setattr(os, "stat", stat_and_commit)
+    with pytest.raises(ArchiveError, match=r"another program is writing .*refined\.db-journal holds changes"):
+        download.read()
+    assert not journal.exists()
+    assert download.read().problems == []
+
+
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_reading_leaves_no_trace_in_the_folder(download, mode):
     download.sql(f"PRAGMA journal_mode = {mode}")
@@ -117,12 +134,6 @@ def read_only(download):
     yield lambda: [path.chmod(0o555 if path.is_dir() else 0o444) for path in paths]
     for path in paths:
         path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def heed_permissions():
-    """Take root's licence to write everywhere from the process to come."""
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes root's licence away as Linux does")

@@ -1,11 +1,8 @@
 """``audit --calibration``: stored calibrations against the phantom frames that are in the archive."""
 
 import json
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,27 +10,16 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.archive.commands import run
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit
 from veriserum_hf.calibration.distortion import Distortion
-
-VERISERUM = Path(sys.executable).with_name("veriserum")
 
 
 def sql(root, script):
     (database,) = root.glob("*.db")
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(script)
-
-
-def run(*arguments, **environment):
-    return subprocess.run(
-        [VERISERUM, "audit", *map(str, arguments)],
-        capture_output=True,
-        check=False,
-        text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "COLUMNS": "80"} | environment,
-    )
 
 
 def outcomes(report):
@@ -139,44 +125,43 @@ def test_sources_agree_but_for_a_pose_that_is_only_nominal(pristine_laboratory):
         assert (np.abs(off) < 5 * std).all() and (std < 1).all()
 
 
-def test_a_rig_that_is_written_agrees_and_the_old_ones_keep_their_meaning(laboratory):
-    before = VeriserumArchive(laboratory)
-    trial = before.source_trials[1]["bs"]
-    options = ["--calibration-trial", str(trial), "--distortion-id", "2", "--write", str(laboratory)]
-    subprocess.run([VERISERUM, "calibrate", "rig", *options], check=True, capture_output=True)
-    report = audit(laboratory, calibration=True)
+def test_a_rig_that_is_written_agrees_and_the_old_ones_keep_their_meaning(first_day, veriserum):
+    trial = VeriserumArchive(first_day).source_trials[1]["bs"]
+    options = ["--calibration-trial", trial, "--distortion-id", 2, "--write", first_day]
+    assert veriserum("calibrate", "rig", *options).returncode == 0
+    report = audit(first_day, calibration=True)
     outcome = {(refit.id, refit.plane): refit.outcome for refit in report.calibration if refit.table[0] == "s"}
     assert (outcome[6, "bs"], outcome[6, "fs"]) == ("agrees", "agrees")
     assert outcome[1, "fs"] == "differs"
 
 
 @pytest.mark.parametrize("plane", ["bs", "fs"])
-def test_a_source_that_is_off_is_a_problem(laboratory, plane):
-    sql(laboratory, f"UPDATE source_int_calibration SET principalp_h_{plane} = principalp_h_{plane} + 6 WHERE id = 3")
-    report = audit(laboratory, calibration=True)
+def test_a_source_that_is_off_is_a_problem(first_day, plane):
+    sql(first_day, f"UPDATE source_int_calibration SET principalp_h_{plane} = principalp_h_{plane} + 6 WHERE id = 1")
+    report = audit(first_day, calibration=True)
     refit = next(
-        refit for refit in report.calibration if refit.table[0] == "s" and (refit.id, refit.plane) == (3, plane)
+        refit for refit in report.calibration if refit.table[0] == "s" and (refit.id, refit.plane) == (1, plane)
     )
     assert refit.outcome == "differs"
     assert refit.numbers["source_off_mm"][0] == pytest.approx(-6, abs=1.5)
-    where = f"veriserumSqlite3_refined.db, table source_int_calibration, id 3, {plane}"
+    where = f"veriserumSqlite3_refined.db, table source_int_calibration, id 1, {plane}"
     assert where in [problem.where for problem in report.findings.problems]
 
 
-def test_a_small_difference_or_an_uncertain_one_is_none(laboratory):
-    sql(laboratory, "UPDATE source_int_calibration SET sid_bs = sid_bs + 0.4 WHERE id = 3")
-    report = audit(laboratory, calibration=True)
+def test_a_small_difference_or_an_uncertain_one_is_none(first_day):
+    sql(first_day, "UPDATE source_int_calibration SET sid_bs = sid_bs + 0.4 WHERE id = 1")
+    report = audit(first_day, calibration=True)
     refit = next(
-        refit for refit in report.calibration if refit.table[0] == "s" and (refit.id, refit.plane) == (3, "bs")
+        refit for refit in report.calibration if refit.table[0] == "s" and (refit.id, refit.plane) == (1, "bs")
     )
     assert refit.outcome == "agrees"
 
 
-def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(laboratory):
-    archive = VeriserumArchive(laboratory)
+def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(first_day):
+    archive = VeriserumArchive(first_day)
     trial = archive.source_trials[1]["fs"]
     sql(
-        laboratory,
+        first_day,
         f"CREATE TABLE later AS SELECT * FROM calibration_trials WHERE id = {trial}; UPDATE later SET id = 999;"
         "INSERT INTO calibration_trials SELECT * FROM later; DROP TABLE later;"
         "UPDATE source_int_calibration SET calibration_trial_id_fs = 999 WHERE id = 1",
@@ -187,10 +172,10 @@ def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(l
             number = 9000 + row["calibration_measurement_id"]
             Path(row["path"]).rename(Path(row["path"]).with_name(f"cal_fs_{number:06d}.tif"))
             sql(
-                laboratory,
+                first_day,
                 f"INSERT INTO calibration_measurements (id, calibration_trials_id) VALUES ({number}, 999)",
             )
-    report = audit(laboratory, calibration=True)
+    report = audit(first_day, calibration=True)
     refits = [refit for refit in report.calibration if refit.table[0] == "s" and refit.id == 1]
     assert [(refit.plane, refit.outcome, len(refit.frames)) for refit in refits] == [
         ("bs", "agrees", 4),
@@ -199,55 +184,56 @@ def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(l
     assert all("fs_shift_off_mm" not in refit.numbers for refit in refits)
 
 
-def test_frames_of_another_phantom_are_told_once_for_a_calibration(laboratory):
-    archive = VeriserumArchive(laboratory)
+def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day, veriserum):
+    archive = VeriserumArchive(first_day)
     grid = next(row["path"] for row in archive.calibration_frames.to_pylist() if row["phantom"] == "sipla_grid")
     cylinders = [
         row
         for row in archive.calibration_frames.to_pylist()
         if row["calibration_trial_id"] == archive.source_trials[1]["bs"]
     ]
+    beads = cv2.imread(grid, cv2.IMREAD_UNCHANGED)
+    beads[300:] = 0  # fewer to look at
     for row in cylinders:
-        Path(row["path"]).write_bytes(Path(grid).read_bytes())
-    report = audit(laboratory, calibration=True)
-    (problem,) = [problem for problem in report.findings.problems if problem.kind == "phantom not fitted"]
-    assert problem.where.endswith("table source_int_calibration, id 1, bs and fs")
-    assert problem.what.startswith("no frame can be used, of 8 in all:") and "and 3 more" in problem.what
-    assert "and at distortion calibration 2, which they were read with" in problem.remedy
-    printed = run(laboratory, "--calibration").stdout
+        assert cv2.imwrite(row["path"], beads)
+    printed = veriserum("audit", first_day, "--calibration").stdout
     assert "source_int_calibration 1 bs not fitted: see below" in printed
+    (problem,) = re.search(r"\nphantom not fitted \(1\)\n(.*)", printed, re.DOTALL).groups()
+    assert "table source_int_calibration, id 1, bs and fs: no frame can be used, of 8 in all:" in problem
+    assert "but only 0 of them are large ones" in problem and "and 3 more" in problem
+    assert "and at distortion calibration 2, which they were read with" in problem
     assert printed.count("no frame can be used, of 8 in all:") == 1
 
 
-def test_one_bad_frame_is_a_problem_and_the_others_are_used(laboratory):
-    archive = VeriserumArchive(laboratory)
+def test_one_bad_frame_is_a_problem_and_the_others_are_used(first_day):
+    archive = VeriserumArchive(first_day)
     row = next(
         row
         for row in archive.calibration_frames.to_pylist()
         if row["calibration_trial_id"] == archive.source_trials[1]["bs"]
     )
     Path(row["path"]).write_bytes(b"")
-    report = audit(laboratory, calibration=True)
+    report = audit(first_day, calibration=True)
     (problem,) = [problem for problem in report.findings.problems if problem.kind == "phantom not fitted"]
     assert "2 of 8 frames cannot be used: " in problem.what and "zero bytes: the file is empty" in problem.what
     refits = [refit for refit in report.calibration if refit.table[0] == "s" and refit.id == 1]
     assert [len(refit.frames) for refit in refits] == [3, 3]
 
 
-def test_a_source_whose_distortion_is_not_known_is_not_fitted(laboratory):
+def test_a_source_whose_distortion_is_not_known_is_not_fitted(first_day):
     sql(
-        laboratory,
+        first_day,
         "CREATE TABLE unused AS SELECT * FROM source_int_calibration WHERE id = 1; UPDATE unused SET id = 9;"
         "INSERT INTO source_int_calibration SELECT * FROM unused; DROP TABLE unused;"
         "UPDATE calibration_trials SET calibration_set_id = NULL",
     )
-    report = audit(laboratory, calibration=True)
+    report = audit(first_day, calibration=True)
     problem = next(problem for problem in report.findings.problems if "id 9" in problem.where)
     assert problem.what == "neither a pose nor a calibration set tells which distortion goes with it"
 
 
 def test_the_command_prints_and_counts_what_it_did(download):
-    done = run(download.root, "--calibration", "--deep", FORCE_COLOR="1")
+    done = run("audit", download.root, "--calibration", "--deep", FORCE_COLOR="1")
     assert done.returncode == 0, done.stderr
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert "A refit does not reproduce stored coefficients; compared is what they map to." in plain
@@ -258,8 +244,8 @@ def test_the_command_prints_and_counts_what_it_did(download):
     assert "decoding" in done.stderr and "refitting" in done.stderr and "4/4" in done.stderr
 
 
-def test_json_has_a_list_of_calibrations(download):
-    done = run(download.root, "--calibration", "--json")
+def test_json_has_a_list_of_calibrations(download, veriserum):
+    done = veriserum("audit", download.root, "--calibration", "--json")
     document = json.loads(done.stdout)
     assert [entry["outcome"] for entry in document["calibration"]] == ["agrees"] * 4 + ["no frames"] * 4
     first = document["calibration"][0]

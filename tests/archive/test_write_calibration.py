@@ -1,7 +1,5 @@
 """A new calibration in an archive: one row under a new id, all of it or nothing, and everything else as it was."""
 
-import ctypes
-import os
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from tests.archive.commands import heed_permissions
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.write_calibration import write_distortion, write_source
@@ -339,12 +338,6 @@ def test_a_csv_that_is_being_written_is_refused(csv_download):
     assert write_source(csv_download.root, rig_of(T_WORLD_FS), {}) == 6
 
 
-def _heed_permissions():
-    """Take root's licence to write everywhere from the process to come."""
-    if os.geteuid() == 0:
-        ctypes.CDLL(None).prctl(24, 1)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="takes root's licence away as Linux does")
 @pytest.mark.parametrize("kind", ["download", "csv_download"])
 @pytest.mark.parametrize("what", ["file", "folder"])
@@ -358,7 +351,7 @@ def test_a_read_only_archive_is_refused(request, kind, what):
     protected.chmod(mode & ~0o222)
     done = subprocess.run(
         [sys.executable, "-c", WRITE_SOURCE, archive.root],
-        preexec_fn=_heed_permissions,
+        preexec_fn=heed_permissions,
         capture_output=True,
         text=True,
         check=False,

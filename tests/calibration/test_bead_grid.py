@@ -1,7 +1,6 @@
 """Distortions fitted to simulated frames of the bead grid, whose truth is known."""
 
 import re
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -43,12 +42,16 @@ def test_noise_is_what_it_is_called():
         assert brightest.std() == pytest.approx(noise, rel=0.1)
 
 
-@pytest.mark.parametrize("bit_depth", [8, 16])
 @pytest.mark.parametrize(
-    ("noise", "degrees", "residual_mm", "error_mm"),
-    [(6, 0, 0.02, 0.005), (6, 37, 0.02, 0.005), (12, 0, 0.04, 0.008), (12, -140, 0.04, 0.008)],
+    ("noise", "degrees", "bit_depth", "residual_mm", "error_mm"),
+    [
+        (6, 0, 8, 0.02, 0.005),
+        (6, 37, 16, 0.02, 0.005),
+        (12, 0, 16, 0.04, 0.008),
+        (12, -140, 8, 0.04, 0.008),
+    ],
 )
-def test_fits_to_thousandths_of_a_millimetre(noise, degrees, residual_mm, error_mm, bit_depth):
+def test_fits_to_thousandths_of_a_millimetre(noise, degrees, bit_depth, residual_mm, error_mm):
     distortion = drawn_distortion(noise + degrees + 200)
     imaging = IMAGING[noise]
     frame = draw_grid_frame(distortion, imaging, beads_mm=turned(grid_beads_mm(), degrees), bit_depth=bit_depth)
@@ -59,15 +62,6 @@ def test_fits_to_thousandths_of_a_millimetre(noise, degrees, residual_mm, error_
     assert fit.residual_mm_rms <= residual_mm
     assert map_error_mm(fit, distortion, degrees) <= error_mm
     assert fit.rotation_deg == pytest.approx(degrees, abs=3)
-
-
-def test_takes_less_than_a_second(good):
-    times = []
-    for _ in range(3):
-        started = time.process_time()
-        fit_bead_grid(good[0])
-        times.append(time.process_time() - started)
-    assert min(times) <= 1
 
 
 def test_the_stored_text_holds_the_fit(good):
@@ -95,12 +89,11 @@ def test_frames_of_other_sizes_count_in_pixels_of_the_largest(height_px):
     assert map_error_mm(fit, distortion) <= (0.005 if height_px >= 800 else 0.02)
 
 
-@pytest.mark.slow
 def test_claimed_deviations_are_those_that_are_seen():
-    """The map of 12 frames is off by as much as it says, all over the hull."""
+    """The map of 6 frames is off by as much as it says, all over the hull."""
     imaging = IMAGING[12]
     ratios = []
-    for seed in range(12):
+    for seed in range(6):
         distortion = drawn_distortion(seed)
         fit = fit_bead_grid(draw_grid_frame(distortion, imaging, seed=seed))
         xy_px = in_hull(fit, 32)
@@ -133,13 +126,8 @@ def fitted_or_refused(seed):
     return True
 
 
-def test_some_random_frames_are_indexed_right():
-    assert sum(fitted_or_refused(seed) for seed in range(5)) >= 4
-
-
-@pytest.mark.slow
-def test_a_hundred_random_frames_are_indexed_right():
-    assert sum(fitted_or_refused(seed) for seed in range(5, 105)) >= 85
+def test_random_frames_are_indexed_right():
+    assert sum(fitted_or_refused(seed) for seed in range(20)) >= 17
 
 
 @pytest.mark.parametrize("radius_px", [700, 740])
@@ -290,7 +278,7 @@ def test_other_phantoms_are_refused():
         "beads lie outside, and [0-9]+ of its [0-9]+ places in the field are empty",
     }
     for name, beads_mm in {"hexagonal": hexagonal, "wide": wide, "square": square}.items():
-        assert re.match(seen[name], refusal(draw_grid_frame(distortion, beads_mm=beads_mm, height_px=1600))), name
+        assert re.match(seen[name], refusal(draw_grid_frame(distortion, beads_mm=beads_mm, height_px=800))), name
 
 
 def test_a_grid_without_its_orientation_bead_is_refused():

@@ -61,8 +61,9 @@ def test_corrected_pixels_show_what_the_raw_frame_shows_there(size, shape):
     rows, columns = rows[picked], columns[picked]
     x, y = distortion.to_px(px_to_mm(np.stack([columns, rows], 1), size)).T
     expected = 255 * (0.5 + 0.25 * np.sin(x / 60) * np.cos(y / 75))
+    frame = smooth_frame(shape)
     for mode in ("fast", "exact"):
-        corrected = distortion.correct(smooth_frame(shape), size, mode)
+        corrected = distortion.correct(frame, size, mode)
         assert corrected.shape == (size, size)
         assert np.abs(corrected[rows, columns] - expected).max() < 1.6
 
