@@ -6,7 +6,9 @@ import shutil
 import pytest
 from hypothesis import settings
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before datasets is imported: nothing here asks the hub
+# Before numpy and datasets are imported. Tests run side by side: one thread each; and nothing here asks the hub.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 from tests.fixtures.archives import write_archive
 
