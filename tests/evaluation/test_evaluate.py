@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 import trimesh
 from transformers import AutoConfig
 
+from tests.training.runs import run, run_as_users_do
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
@@ -28,7 +26,6 @@ from veriserum_hf.evaluation.metrics import POINTS, sample_points
 from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 
-EVALUATE = Path(__file__).parents[2] / "training" / "evaluate.py"
 SIZE = 64
 
 
@@ -76,21 +73,14 @@ def run_folder(make_model, tmp_path_factory):
     return str(folder)
 
 
-def evaluate(*arguments, launcher=()):
-    return subprocess.run(
-        [sys.executable, *launcher, str(EVALUATE), "--num_workers", "0", *arguments],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+def where(run_folder, dataset, split):
+    return ("--model", run_folder, "--dataset", dataset, "--split", split, "--batch_size", 5, "--num_workers", 0)
 
 
 def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, dataset, frames, tmp_path):
-    where = ("--model", run_folder, "--dataset", dataset, "--split", "all", "--batch_size", "5")
-    done = evaluate(*where, "--json", "--output_dir", str(tmp_path / "report"))
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    written = ("--json", "--output_dir", tmp_path / "report")
+    output, errors = run_as_users_do("evaluate", *where(run_folder, dataset, "all"), *written)
+    found = json.loads(output)
     assert found["overall"]["frames"] == len(frames)
     assert found["overall"]["rotation_deg"]["median"] > 0
     assert found["evaluated"] == {
@@ -101,7 +91,7 @@ def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, da
         "planes": ["bs", "fs"],
         "weights_sha256": hashlib.sha256(Path(run_folder, "model.safetensors").read_bytes()).hexdigest(),
     }
-    assert "evaluating" in done.stderr
+    assert "evaluating" in errors
     report = tmp_path / "report"
     assert json.loads((report / "evaluation.json").read_text()) == found
     assert pq.read_table(report / "errors.parquet").num_rows == found["overall"]["count"]
@@ -110,20 +100,19 @@ def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, da
 
 
 def test_two_processes_tell_the_same_in_a_table(run_folder, dataset):
-    where = ("--model", run_folder, "--dataset", dataset, "--split", "train", "--batch_size", "5")
-    together = evaluate(*where, launcher=("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"))
-    alone = evaluate(*where)
-    assert together.returncode == alone.returncode == 0, together.stderr + alone.stderr
-    assert together.stdout == alone.stdout
-    assert alone.stdout.startswith(f"`{run_folder}` on `{dataset}` (calibrated), split train, planes bs and fs: ")
-    assert "\n| femur 1 | " in alone.stdout and "\n| fs depth | " in alone.stdout
+    together, _ = run_as_users_do("evaluate", *where(run_folder, dataset, "train"), processes=2)
+    alone, _ = run("evaluate", *where(run_folder, dataset, "train"))
+    assert together == alone
+    assert alone.startswith(f"`{run_folder}` on `{dataset}` (calibrated), split train, planes bs and fs: ")
+    assert "\n| femur 1 | " in alone and "\n| fs depth | " in alone
 
 
 def test_a_model_that_needs_both_planes_says_so(run_folder, dataset):
-    done = evaluate("--model", run_folder, "--dataset", dataset, "--split", "train", "--planes", "bs", "--json")
-    assert done.returncode == 2 and done.stdout == ""
-    assert "error: the model refuses measurement " in done.stderr and "Traceback" not in done.stderr
-    assert "this model needs image_bs and image_fs, got image_bs; one plane" in done.stderr
+    bs_alone = ("--planes", "bs", "--json")
+    output, errors = run("evaluate", *where(run_folder, dataset, "train"), *bs_alone, status=2)
+    assert output == ""
+    assert "error: the model refuses measurement " in errors and "Traceback" not in errors
+    assert "this model needs image_bs and image_fs, got image_bs; one plane" in errors
 
 
 def test_a_model_is_shown_its_own_planes_and_no_other(make_model):

@@ -1,9 +1,5 @@
 """Every implant with a label is evaluated exactly once, with its own frame's task and pose."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +7,7 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from tests.evaluation.gathering import FRAMES, TIBIA_MISSING, ReadsTheNumber, labels, samples
+from tests.training.processes import Started
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.predict import estimate
 from veriserum_hf.learning.batches import collate
@@ -41,15 +38,8 @@ def test_one_process():
 
 
 def test_two_processes(tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*launch, "-m", "tests.evaluation.gathering", str(tmp_path)],
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    started = Started("tests/evaluation/gathering.py", tmp_path, processes=2)
+    assert started.end() == [0, 0], started.written("errors")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.npz", "1.npz"]
     for rank in range(2):
         check(np.load(tmp_path / f"{rank}.npz"))

@@ -4,7 +4,8 @@ import runpy
 
 import pytest
 
-from tests.training.runs import ROOT, run, settings_file
+from tests.training.processes import ROOT
+from tests.training.runs import run, settings_file
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.simulation.settings import Settings
@@ -17,7 +18,7 @@ STEPS = 16  # of six in an epoch
 def dataset(tmp_path_factory):
     """Folder with 48 frames to train on, six of every other split, 128 px, in several shards."""
     folder = tmp_path_factory.mktemp("training")
-    settings = Settings(trials=20, frames_per_trial=3, pairs=2, height_px=400)
+    settings = Settings(trials=20, frames_per_trial=3, pairs=2, height_px=200, marker_frames=0)
     archive = simulate(folder / "archive", settings, workers=1)
     export(archive, folder / "dataset", options=Options(size=128), workers=1, shard_size_bytes=150_000)
     return folder / "dataset"
@@ -33,8 +34,8 @@ def config(tmp_path_factory):
 def trained(tmp_path_factory, config, dataset):
     """Run folder of sixteen steps, with a checkpoint every fifth and tracking; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "trained"
-    often = ("--checkpointing_steps", 5, "--eval_steps", 8, "--with_tracking")
-    run("train", "--config", config, "--dataset", dataset, "--output_dir", folder, "--max_train_steps", STEPS, *often)
+    often = ("--max_train_steps", STEPS, "--checkpointing_steps", 5, "--eval_steps", 8, "--with_tracking")
+    run("train", "--config", config, "--dataset", dataset, "--output_dir", folder, *often)
     return folder
 
 

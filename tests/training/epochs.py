@@ -1,4 +1,4 @@
-"""Run by torchrun: which frames each process is given in two epochs."""
+"""Run by several processes: which frames each process is given in two epochs."""
 
 import sys
 from itertools import islice

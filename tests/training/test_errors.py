@@ -8,13 +8,13 @@ import sys
 import pytest
 import yaml
 
-from tests.training.runs import ROOT, TINY, run, settings_file
+from tests.fixtures.archives import write_archive
+from tests.training.processes import ROOT
+from tests.training.runs import TINY, run, settings_file
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.load import load_split
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.learning.settings import parse_settings
-from veriserum_hf.simulation.settings import Settings
-from veriserum_hf.simulation.write import simulate
 
 
 def parse(*options):
@@ -116,8 +116,8 @@ def test_help_lists_every_setting():
 
 
 def test_an_empty_split(tmp_path):
-    archive = simulate(tmp_path / "archive", Settings(trials=1, frames_per_trial=1, height_px=200), workers=1)
-    export(archive, tmp_path / "out", workers=1)
+    archive = write_archive(tmp_path / "archive", trials=1, frames_per_trial=1, frame_size=(208, 200))
+    export(archive.root, tmp_path / "out", workers=1)
     empty = {
         split
         for split in ("train", "validation", "test")

@@ -1,106 +1,66 @@
 """A run that was killed and goes on ends with the weights of one that was not."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
-import numpy as np
 import pytest
-import torch
 import yaml
-from datasets import load_dataset
 
 from tests.training.conftest import STEPS
-from tests.training.runs import ROOT, kill_when, largest_difference, run, settings_file, start, weights
+from tests.training.runs import (
+    LATEST,
+    STREAMED,
+    assert_same_end,
+    assert_same_weights,
+    largest_difference,
+    run,
+    run_and_resume,
+    settings_file,
+    train_and_kill,
+    weights,
+)
 from veriserum_hf.evaluation.inputs import load_model
-from veriserum_hf.learning.batches import StreamedSamples, sample_of
-
-LATEST = ("--resume_from_checkpoint", "latest")
-STREAMED = ("--streaming", "--shuffle_buffer", 8)
 
 
-def settings_of(config, dataset, steps=STEPS, every=5):
+def settings_of(config, dataset):
     """Six batches make an epoch of one process: five, ten and fifteen steps lie inside of one."""
-    often = ("--max_train_steps", steps, "--checkpointing_steps", every, "--eval_steps", 8)
+    often = ("--max_train_steps", STEPS, "--checkpointing_steps", 5, "--eval_steps", 8)
     return ("--config", config, "--dataset", dataset, *often)
 
 
-def assert_same_end(one, other):
-    """The averaged weights, best and last, those that were trained, and what was measured."""
-    newest = sorted(path.name for path in (one / "checkpoints").iterdir())[-1]
-    for folder in ("", "last", f"checkpoints/{newest}"):
-        assert largest_difference(weights(one / folder), weights(other / folder)) < 1e-6
-    best, again = (json.loads((run / "metrics.json").read_text())["validation"] for run in (one, other))
-    assert best["step"] == again["step"]
-    assert best["mtre_mm"]["median"] == pytest.approx(again["mtre_mm"]["median"], rel=1e-6)
-
-
-def killed_and_resumed(settings, folder, checkpoint):
-    """Train with two processes, and again with a kill in between."""
-    run("train", *settings, "--output_dir", folder / "whole", processes=2)
-    halves = (*settings, "--output_dir", folder / "halves")
-    kill_when(folder / "halves/checkpoints" / checkpoint, start("train", *halves, processes=2))
-    run("train", *halves, *LATEST, processes=2)
-    assert_same_end(folder / "whole", folder / "halves")
-
-
-def test_one_process(trained, config, dataset, tmp_path):
-    settings = (*settings_of(config, dataset), "--output_dir", tmp_path)
-    kill_when(tmp_path / "checkpoints/step_000010", start("train", *settings))
-    assert not (tmp_path / "last").exists()
-    _, errors = run("train", *settings, *LATEST)
-    assert f"resuming from {tmp_path}/checkpoints/step_0000" in errors
-    assert_same_end(trained, tmp_path)
-
-
-@pytest.mark.slow
-def test_two_processes(config, dataset, tmp_path):
-    killed_and_resumed(settings_of(config, dataset, steps=8, every=5), tmp_path, "step_000005")
+def test_one_process_that_is_killed(trained, config, dataset, tmp_path):
+    folder, settings = tmp_path / "run", settings_of(config, dataset)
+    train_and_kill(folder, "checkpoints/step_000010", *settings)
+    _, errors = run("train", *settings, "--output_dir", folder, *LATEST)
+    assert f"resuming from {folder}/checkpoints/step_0000" in errors
+    assert_same_end(trained, folder)
 
 
 @pytest.mark.slow
 def test_a_stream(config, dataset, tmp_path):
     """From the first batch of the second epoch on."""
-    settings = (*settings_of(config, dataset, steps=8, every=7), *STREAMED)
-    run("train", *settings, "--output_dir", tmp_path / "whole")
-    checkpoint = tmp_path / "whole/checkpoints/step_000007"
-    assert json.loads((checkpoint / "state.json").read_text())["positions"] == [[1, 1]]
-    run("train", *settings, "--output_dir", tmp_path / "half", "--resume_from_checkpoint", checkpoint)
-    assert largest_difference(weights(tmp_path / "whole/last"), weights(tmp_path / "half/last")) < 1e-6
-
-
-@pytest.mark.slow
-def test_two_processes_with_a_stream(config, dataset, tmp_path):
-    """Three batches make an epoch."""
-    killed_and_resumed((*settings_of(config, dataset, steps=5, every=4), *STREAMED), tmp_path, "step_000004")
+    settings = ("--config", config, "--dataset", dataset, *STREAMED, "--max_train_steps", 8)
+    assert_same_end(*run_and_resume(tmp_path, *settings, step=7, positions=[[1, 1]]))
 
 
 @pytest.mark.slow
 def test_frames_that_are_rendered_on_the_fly(tmp_path):
     config = settings_file(tmp_path / "config.yaml", augmentation=None)
     rendered = ("--data", "simulated:on-the-fly", "--size", 128, "--pairs", 2, "--batch_size", 2)
-    settings = ("--config", config, *rendered, "--max_train_steps", 4, "--checkpointing_steps", 2)
-    run("train", *settings, "--output_dir", tmp_path / "whole")
-    checkpoint = tmp_path / "whole/checkpoints/step_000002"
-    run("train", *settings, "--output_dir", tmp_path / "half", "--resume_from_checkpoint", checkpoint)
-    assert largest_difference(weights(tmp_path / "whole/last"), weights(tmp_path / "half/last")) < 1e-6
-    model = load_model(str(tmp_path / "half"))
+    settings = ("--config", config, *rendered, "--max_train_steps", 4)
+    whole, half = run_and_resume(tmp_path, *settings, step=2, positions=[[0, 2]])
+    assert_same_weights(whole, half)
+    model = load_model(str(half))
     assert model.config.image_size == 128 and len(model.config.anatomies) == 3
-    assert json.loads((tmp_path / "half/metrics.json").read_text())["validation"] is None
+    assert json.loads((half / "metrics.json").read_text())["validation"] is None
 
 
 @pytest.mark.slow
 def test_batches_that_are_gathered_over_the_end_of_an_epoch(config, dataset, tmp_path):
     """Four steps of four batches, six of which make an epoch: the second begins in one and ends in another."""
-    gathered = ("--gradient_accumulation_steps", 4, "--max_train_steps", 4, "--checkpointing_steps", 1)
+    gathered = ("--gradient_accumulation_steps", 4, "--max_train_steps", 4)
     settings = ("--config", config, "--dataset", dataset, *gathered)
-    run("train", *settings, "--output_dir", tmp_path / "whole")
-    checkpoint = tmp_path / "whole/checkpoints/step_000002"
-    assert json.loads((checkpoint / "state.json").read_text())["positions"] == [[1, 2]]
-    run("train", *settings, "--output_dir", tmp_path / "half", "--resume_from_checkpoint", checkpoint)
-    assert largest_difference(weights(tmp_path / "whole/last"), weights(tmp_path / "half/last")) < 1e-6
+    assert_same_end(*run_and_resume(tmp_path, *settings, step=2, positions=[[1, 2]]))
 
 
 def test_a_checkpoint_that_is_half_written_is_not_taken(trained, config, dataset, tmp_path):
@@ -198,35 +158,3 @@ def test_a_loss_that_is_lost_stops_the_run_and_leaves_the_best(config, dataset, 
     _, errors = run("train", *changed, status=2)
     assert "resuming from" in errors
     assert "is not finite at step " in errors and "or start anew with a lower --learning_rate" in errors
-
-
-def test_two_shuffled_streams_share_the_frames(dataset):
-    """With their own cameras and poses, whatever the size of the buffer and of the shards."""
-    stored = {row["measurement_id"]: sample_of(row) for row in load_dataset(str(dataset), split="train")}
-    stream = load_dataset(str(dataset), split="train", streaming=True)
-    seen = []
-    for rank in range(2):
-        samples = list(StreamedSamples(stream, rank=rank, world_size=2, shuffle_buffer=8))
-        for sample in samples:
-            expected = stored[int(sample["measurement_id"])]
-            assert torch.equal(sample["labels"], expected["labels"])
-            for camera in ("camera_bs", "camera_fs"):
-                assert all(torch.equal(sample[camera][name], value) for name, value in expected[camera].items())
-        seen.append([int(sample["measurement_id"]) for sample in samples])
-    assert len(seen[0]) == len(seen[1]) == 24 and sorted(seen[0] + seen[1]) == sorted(stored)
-    assert seen[0] != sorted(seen[0])
-
-
-def test_two_processes_see_every_frame_of_an_epoch_once(dataset, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run(
-        [*launch, "-m", "tests.training.epochs", str(dataset), str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        check=True,
-    )
-    one, other = (np.load(tmp_path / f"{rank}.npy") for rank in range(2))
-    everyone = sorted(load_dataset(str(dataset), split="train")["measurement_id"])
-    for epoch in range(2):
-        assert sorted([*one[epoch], *other[epoch]]) == everyone
-    assert not np.array_equal(one[0], one[1])
