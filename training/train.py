@@ -44,7 +44,7 @@ from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.evaluation.inputs import check_fit
 from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.predict import estimate
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import overall
 from veriserum_hf.hub.models import VERSION, push_model
 from veriserum_hf.hub.provenance import data_record
 from veriserum_hf.hub.push import prepare_repository
@@ -177,7 +177,7 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
             asked = time.perf_counter()
             # Each process has seen other frames: their running means are those of the first, which is published.
             broadcast(list(published.buffers()))
-            found = summary(pose_errors(estimate(published, validation, accelerator), points_mm))["overall"]
+            found = overall(pose_errors(estimate(published, validation, accelerator), points_mm))
             medians = {name: found[name]["median"] for name in SHOWN}
             accelerator.log({f"validation/{name}": value for name, value in medians.items()}, step)
             if main:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.evaluation.poses import POINTS_MM, estimates_of, noisy, poses
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import overall, summary
 
 METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm", "reprojection_bs_px", "reprojection_fs_px")
 few = settings(max_examples=20)
@@ -79,6 +79,10 @@ def test_infinite_figures_are_null_and_finite_ones_beside_them_are_not():
     figures = found["overall"]["reprojection_bs_px"]
     assert figures["median"] == pytest.approx(0, abs=1e-9) and figures["p90"] is None and figures["count"] == 5
     json.dumps(found, allow_nan=False)
+
+
+def test_the_overall_group_can_be_had_alone(errors):
+    assert overall(errors, resamples=20) == summary(errors, resamples=20)["overall"]
 
 
 @few

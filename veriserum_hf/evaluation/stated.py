@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.evaluation.estimates import FloatArray
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import overall
 
 DEGREES_OF_FREEDOM = ("x, mm", "y, mm", "z, mm", "about x, deg", "about y, deg", "about z, deg")
 DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
@@ -77,4 +77,4 @@ def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, di
     of_row: NDArray[Any] = np.array(["" if verdict is None else verdict for verdict in verdicts], dtype=str)
     names, counts = np.unique(of_row[of_row != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return {str(name): summary(errors.filter(pa.array(of_row == name)))["overall"] for name in names[order]}
+    return {str(name): overall(errors.filter(pa.array(of_row == name))) for name in names[order]}

@@ -55,11 +55,7 @@ def summary(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[s
         If there is no row or ``resamples`` is not positive.
 
     """
-    if not len(errors):
-        raise TrainingError("nothing to summarise: the table of errors has no row")
-    if resamples < 1:
-        raise TrainingError(f"resamples must be at least 1, got {resamples}")
-    columns = {name: errors[name].to_numpy(zero_copy_only=False) for name in errors.column_names}
+    columns = _columns(errors, resamples)
     implants = np.char.add(np.char.add(columns["component"].astype(str), " "), columns["anatomy_id"].astype(str))
 
     def groups(*labels: NDArray[Any]) -> dict[str, Any]:
@@ -75,6 +71,19 @@ def summary(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[s
         "by_task": groups(columns["task"].astype(str)),
         "by_plane_axis": _axes(columns, resamples, seed),
     }
+
+
+def overall(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Group ``overall`` of `summary` alone, in a fraction of its time."""
+    return _group(_columns(errors, resamples), resamples, seed)
+
+
+def _columns(errors: pa.Table, resamples: int) -> Columns:
+    if not len(errors):
+        raise TrainingError("nothing to summarise: the table of errors has no row")
+    if resamples < 1:
+        raise TrainingError(f"resamples must be at least 1, got {resamples}")
+    return {name: errors[name].to_numpy(zero_copy_only=False) for name in errors.column_names}
 
 
 class _Trials:

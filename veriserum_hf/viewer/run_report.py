@@ -12,7 +12,7 @@ import jinja2
 import veriserum_hf
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation.sources import Reference, Source, common_implants
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import overall
 from veriserum_hf.evaluation.tables import accuracy_table, summary_table
 from veriserum_hf.hub.provenance import data_record
 from veriserum_hf.jobs.folder import write_file
@@ -148,7 +148,7 @@ def _accuracy_blocks(sources: Sequence[Source], summaries: Mapping[str, Mapping[
         groups = {}
         for source in sources:
             kept = source.errors.filter([implant in common for implant in source.implants()])
-            groups[_cell(source.name)] = summary(kept)["overall"]
+            groups[_cell(source.name)] = overall(kept)
         blocks += [heading(f"On the {len(common)} poses that all sources have"), *blocks_of(accuracy_table(groups))]
     elif common is not None:
         blocks.append(note("No implant in a frame has a pose of every source."))
