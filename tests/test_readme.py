@@ -1,5 +1,6 @@
 """Everything that the README tells users to type in Python runs."""
 
+import json
 import re
 import subprocess
 import sys
@@ -12,57 +13,66 @@ from veriserum_hf.dataset.export import export
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+# Each in a process of its own that finds the large libraries loaded, but nothing of this package.
+_RUN_ALL = """
+import gc, json, os, runpy, sys
+import accelerate, datasets, matplotlib.figure, roma, scipy.ndimage, torch, transformers.pipelines, trimesh
+
+gc.freeze()  # or every fork copies all of this when it ends
+failed = []
+for command in json.loads(sys.argv[1]):
+    child = os.fork()
+    if not child:
+        sys.argv = command
+        runpy.run_path(command[0], run_name="__main__")
+        sys.exit()
+    if os.waitpid(child, 0)[1]:
+        failed.append(command)
+sys.exit(f"failed: {failed}" if failed else 0)
+"""
+_BACKBONE = (
+    '{"model_type": "resnet", "hidden_sizes": [16, 32], "depths": [1, 1], "embedding_size": 16, '
+    '"layer_type": "basic"}'
+)
 
 
-@pytest.fixture(scope="module")
-def out(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("readme") / "OUT"
-    export(tiny.root, folder, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(out):
-    """What a training of one step leaves."""
-    script, backbone = README.parent / "training" / "train.py", '{"model_type": "resnet", "hidden_sizes": [16, 32], '
-    options = {
-        "dataset": out,
-        "output_dir": out.parent / "RUN",
-        "backbone_config": backbone + '"depths": [1, 1], "embedding_size": 16, "layer_type": "basic"}',
-        "max_train_steps": 1,
-        "batch_size": 2,
-        "crop_size": 64,
-    }
-    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.run([sys.executable, script, *arguments], check=True)
-    return out.parent / "RUN"
-
-
-@pytest.fixture(scope="module")
-def environment(out, run, tmp_path_factory):
-    """Environment of a process that finds ORG's repositories on a hub of this machine."""
-    hub = Loopback(tmp_path_factory.mktemp("hub"))
-    environment = hub.environment(tmp_path_factory.mktemp("home"))
-    veriserum = str(Path(sys.executable).with_name("veriserum"))
-    for command in (
-        ["push-dataset", str(out), "my-lab/veriserum"],
-        ["push-model", str(run), "my-lab/veriserum-pose"],
-    ):
-        subprocess.run([veriserum, *command], env=environment, check=True)
-    yield environment
+@pytest.fixture
+def hub(tmp_path):
+    hub = Loopback(tmp_path / "hub")
+    yield hub
     hub.stop()
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0])
-def test_python_block_runs(block, tiny, out, run, environment, tmp_path):
-    script = block.replace('"PATH', f'"{tiny.root}').replace('"OUT"', f'"{out}"').replace('"RUN"', f'"{run}"')
-    script = script.replace('"ORG/', '"my-lab/')
-    (tmp_path / "block.py").write_text(
-        'if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in script.splitlines())
-    )
-    own = environment | {"HF_HOME": str(tmp_path / "cache")}
+def test_every_python_block_runs(tiny, hub, tmp_path):
+    """With what a training of one step leaves for RUN, and both OUT and RUN pushed to a hub of this machine."""
+    assert len(BLOCKS) > 5
+    out, run = tmp_path / "OUT", tmp_path / "RUN"
+    export(tiny.root, out, workers=1)
+    options = {"backbone_config": _BACKBONE, "max_train_steps": 1, "batch_size": 2, "crop_size": 64}
+    options |= {"dataset": out, "output_dir": run, "num_workers": 0}
+    train = [
+        README.parent / "training" / "train.py",
+        *(part for name in options for part in (f"--{name}", options[name])),
+    ]
+    veriserum = Path(sys.executable).with_name("veriserum")
+    commands = [
+        train,
+        [veriserum, "push-dataset", out, "my-lab/veriserum"],
+        [veriserum, "push-model", run, "my-lab/veriserum-pose"],
+    ]
+    for number, block in enumerate(BLOCKS):
+        script = block.replace('"PATH', f'"{tiny.root}').replace('"OUT"', f'"{out}"').replace('"RUN"', f'"{run}"')
+        script = script.replace('"ORG/', '"my-lab/')
+        file = tmp_path / f"block_{number}.py"
+        file.write_text('if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in script.splitlines()))
+        commands.append([file])
     ran = subprocess.run(
-        [sys.executable, "block.py"], cwd=tmp_path, env=own, capture_output=True, text=True, check=False
+        [sys.executable, "-c", _RUN_ALL, json.dumps([list(map(str, command)) for command in commands])],
+        cwd=tmp_path,
+        env=hub.environment(tmp_path / "home") | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
 

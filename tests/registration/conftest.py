@@ -3,8 +3,11 @@
 import pyarrow.parquet as pq
 import pytest
 import torch
+import trimesh
 
-from tests.registration.scenes import pose, transform
+from tests.registration.scenes import coarse, pose, smaller, transform
+from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.plan import Options
 from veriserum_hf.registration.frames import open_frames
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -29,8 +32,43 @@ def knees(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """Two trials of three frames, with coarse implants; not to be changed."""
+    folder = tmp_path_factory.mktemp("archive") / "archive"
+    simulate(folder, Settings(trials=2, frames_per_trial=3, seed=4, height_px=800, marker_frames=0), workers=1)
+    for file in folder.rglob("*.stl"):
+        coarse(trimesh.load_mesh(file)).export(file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(archive, tmp_path_factory):
+    """The archive in 256 px, which take half the time of 512."""
+    return _converted(archive, tmp_path_factory, 256, "target")
+
+
+@pytest.fixture(scope="session")
+def coarse_dataset(archive, tmp_path_factory):
+    """For what is compared with itself, and not with the truth."""
+    return _converted(archive, tmp_path_factory, 128)
+
+
+@pytest.fixture(scope="session")
+def short_trials(knees, tmp_path_factory):
+    """Seven trials of one frame, for what does not depend on what is found."""
+    return _converted(knees, tmp_path_factory, 64)
+
+
+def _converted(archive, tmp_path_factory, size, *configs):
+    folder = tmp_path_factory.mktemp("converted") / "OUT"
+    return export(
+        archive, folder, configs=("calibrated", "anatomies", *configs), options=Options(size=size), workers=1
+    ).output
+
+
+@pytest.fixture(scope="session")
 def rows(knees):
-    """Three frames, ordered by measurement; their poses are exact."""
+    """Three frames of 512 px, ordered by measurement; their poses are exact."""
     exact = {
         (row["measurement_id"], row["component"]): pose(row["anatomy_id"], transform(row))
         for row in pq.read_table(knees / "truth.parquet").to_pylist()
@@ -45,6 +83,18 @@ def rows(knees):
 
 
 @pytest.fixture(scope="session")
+def small_rows(rows):
+    """The same frames in 256 px: registered in half the time, if less exactly."""
+    return [smaller(row, 256) for row in rows]
+
+
+@pytest.fixture(scope="session")
 def meshes(knees):
     """Implants by anatomy id."""
     return open_frames(str(knees), ("target",)).meshes
+
+
+@pytest.fixture(scope="session")
+def coarse_meshes(meshes):
+    """The same implants, for what takes long and need not be exact."""
+    return {id: coarse(mesh) for id, mesh in meshes.items()}

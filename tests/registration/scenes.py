@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion, quaternion_to_matrix, transform_points
 from veriserum_hf.geometry.rig import PLANES, Plane
 from veriserum_hf.rendering.path_length import path_length
+from veriserum_hf.simulation.solids import mesh_of, solid_of
 
 PER_MM = 0.2
 
@@ -20,6 +21,11 @@ def pose(anatomy_id, T):
 def transform(pose):
     """The (4, 4) of a pose as a row has it."""
     return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+
+
+def coarse(mesh):
+    """The same implant to a tenth of a millimetre: a quarter of the triangles, which is what registering costs."""
+    return mesh_of(solid_of(mesh), 0.1)
 
 
 def displaced(T, mesh, rng, mm, deg):

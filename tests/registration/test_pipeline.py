@@ -13,7 +13,7 @@ from veriserum_hf.errors import RegistrationError
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.registration.refine import register
 
-SIZE = 512
+SIZE = 256
 TOLD = ["component", "anatomy_id", "translation_mm", "quaternion_xyzw", "confidence"]
 REFINED = ["covariance", "verdict", "score", "detail"]
 
@@ -31,9 +31,9 @@ def estimator(meshes, tmp_path_factory):
     return pipeline("dual-plane-pose-estimation", model=str(folder))
 
 
-def test_poses_of_a_model_that_has_learned_nothing_are_never_called_converged(estimator, rows, meshes):
-    plain = estimator(rows[0])
-    refined = estimator(rows[0], refine=True, meshes=meshes)
+def test_poses_of_a_model_that_has_learned_nothing_are_never_called_converged(estimator, small_rows, coarse_meshes):
+    plain = estimator(small_rows[0])
+    refined = estimator(small_rows[0], refine=True, meshes=coarse_meshes)
     assert [list(entry) for entry in plain] == [TOLD, TOLD]
     assert [list(entry) for entry in refined] == [TOLD + REFINED] * 2
     for entry, before in zip(refined, plain, strict=True):
@@ -55,27 +55,29 @@ def outputs_at(row, start):
     }
 
 
-def test_several_frames_at_once_are_told_as_one_after_another(estimator, rows):
-    assert len(rows) == 3  # so that the last batch has one frame only
-    for one, other in zip(estimator(rows, batch_size=2), [estimator(row) for row in rows], strict=True):
+def test_several_frames_at_once_are_told_as_one_after_another(estimator, small_rows):
+    assert len(small_rows) == 3  # so that the last batch has one frame only
+    for one, other in zip(estimator(small_rows, batch_size=2), [estimator(row) for row in small_rows], strict=True):
         for entry, alone in zip(one, other, strict=True):
             assert entry["anatomy_id"] == alone["anatomy_id"]
             np.testing.assert_allclose(transform(entry), transform(alone), atol=1e-2)
 
 
-def test_several_frames_at_once_are_refined_each_in_its_own_images(estimator, rows, meshes):
+def test_several_frames_at_once_are_refined_each_in_its_own_images(estimator, small_rows, meshes):
     """Pictures that show nothing take no time, and are told by the measurement."""
-    dark = [row | {"image_fs": np.zeros((SIZE, SIZE), np.uint8)} for row in rows]
-    for row, entries in zip(rows, estimator(dark, batch_size=2, refine=True, meshes=meshes), strict=True):
+    dark = [row | {"image_fs": np.zeros((SIZE, SIZE), np.uint8)} for row in small_rows]
+    for row, entries in zip(small_rows, estimator(dark, batch_size=2, refine=True, meshes=meshes), strict=True):
         said = f"measurement {row['measurement_id']}, plane fs: the image shows nothing: every pixel is the same"
         assert [entry["detail"] for entry in entries] == [said, said]
 
 
-def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_refined(estimator, rows, meshes):
-    start = starts(rows[0], meshes, 5, 5)
+def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_refined(
+    estimator, small_rows, meshes
+):
+    start = starts(small_rows[0], meshes, 5, 5)
     id = start["tibia"]["anatomy_id"]
     where = [0.0, 900.0, 380.0]
-    outputs = outputs_at(rows[0], start | {"tibia": start["tibia"] | {"translation_mm": where}})
+    outputs = outputs_at(small_rows[0], start | {"tibia": start["tibia"] | {"translation_mm": where}})
     femur, tibia = estimator.postprocess(outputs, refine=True, meshes=meshes)
     assert femur["verdict"] != "failed" and femur["covariance"] is not None
     assert tibia["detail"] == (
@@ -87,14 +89,14 @@ def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_
     assert json.loads(json.dumps([femur, tibia])) == [femur, tibia]
 
 
-def test_poses_that_are_near_enough_end_where_registration_ends(estimator, rows, meshes):
-    start = starts(rows[0], meshes, 5, 5)
-    refined = estimator.postprocess(outputs_at(rows[0], start), refine=True, meshes=meshes)
-    expected = register(rows[0], meshes, start)
+def test_poses_that_are_near_enough_end_where_registration_ends(estimator, small_rows, meshes):
+    start = starts(small_rows[0], meshes, 5, 5)
+    refined = estimator.postprocess(outputs_at(small_rows[0], start), refine=True, meshes=meshes)
+    expected = register(small_rows[0], meshes, start)
     for entry, confidence in zip(refined, (0.9, None), strict=True):
         found = expected[entry["component"]]
         assert entry["verdict"] == found.verdict == "converged" and entry["detail"] == ""
-        assert np.linalg.norm(error(found, rows[0])[:3]) < 0.1
+        assert np.linalg.norm(error(found, small_rows[0])[:3]) < 0.1
         np.testing.assert_allclose(transform(entry), found.T_world_implant, atol=1e-3)
         np.testing.assert_allclose(np.diag(entry["covariance"]), np.diag(found.covariance), rtol=0.05)
         assert entry["score"] == pytest.approx(found.score, abs=1e-3)
@@ -102,14 +104,14 @@ def test_poses_that_are_near_enough_end_where_registration_ends(estimator, rows,
     assert json.loads(json.dumps(refined)) == refined
 
 
-def test_meshes_are_needed_to_refine(estimator, rows):
+def test_meshes_are_needed_to_refine(estimator, small_rows):
     said = r"^refine=True needs meshes: the implants' closed meshes in mm, by anatomy id$"
     with pytest.raises(ValueError, match=said):
-        estimator(rows[0], refine=True)
+        estimator(small_rows[0], refine=True)
 
 
-def test_meshes_that_cannot_be_used_are_refused_and_not_taken_for_failures(estimator, rows, meshes):
-    outputs = outputs_at(rows[0], starts(rows[0], meshes, 5, 5))
+def test_meshes_that_cannot_be_used_are_refused_and_not_taken_for_failures(estimator, small_rows, meshes):
+    outputs = outputs_at(small_rows[0], starts(small_rows[0], meshes, 5, 5))
     metres = {id: mesh.copy().apply_scale(1e-3) for id, mesh in meshes.items()}
     with pytest.raises(
         RegistrationError, match=r"^implant \d: the mesh is .* Is it in another unit, such as metres\?"

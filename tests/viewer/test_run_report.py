@@ -55,6 +55,12 @@ def rows(dataset):
 
 
 @pytest.fixture(scope="module")
+def few_rows(dataset):
+    """Six frames of two trials, where no more are needed: pictures take most of a report's time."""
+    return list(datasets.load_dataset(str(dataset), "calibrated", split="validation"))
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory, rows):
     """Files of poses: shifted.parquet, turned.parquet with two frames less, labels.parquet."""
     folder = tmp_path_factory.mktemp("poses")
@@ -231,10 +237,10 @@ def test_angles_of_the_knee_by_source(two_sources, rows):
 
 @pytest.mark.parametrize("config", ["manual", "target"])
 def test_poses_are_compared_with_those_of_another_configuration(run, rows, dataset, tmp_path, config):
-    labels = list(datasets.concatenate_datasets(list(datasets.load_dataset(str(dataset), config).values())))
+    labels = list(datasets.load_dataset(str(dataset), config, split="test"))
     file = tmp_path / "refined.parquet"
     pq.write_table(poses_of(rows, lambda *_: {}), file)
-    printed, text = run("--poses", file, "--config", config, "--json")
+    printed, text = run("--poses", file, "--config", config, "--json", split="test")
     own = {row["measurement_id"]: row for row in rows}
     off_mm = [
         np.linalg.norm(np.subtract(own[row["measurement_id"]][part]["translation_mm"], row[part]["translation_mm"]))
@@ -250,7 +256,8 @@ def test_poses_are_compared_with_those_of_another_configuration(run, rows, datas
 
 
 def test_other_labels_can_be_given(run, folder):
-    printed, text = run("--poses", folder / "labels.parquet", "--labels", folder / "shifted.parquet", "--json")
+    arguments = ("--poses", folder / "labels.parquet", "--labels", folder / "shifted.parquet", "--json")
+    printed, text = run(*arguments, split="validation")
     assert json.loads(printed)["labels"] == str(folder / "shifted.parquet")
     assert json.loads(printed)["sources"][0]["median"]["translation_mm"] == pytest.approx(SHIFT_MM)
     page = Page(text)
@@ -258,10 +265,10 @@ def test_other_labels_can_be_given(run, folder):
     assert page.row("world x")[2].startswith("-0.")
 
 
-def test_the_same_input_gives_the_same_bytes_in_another_process(two_sources, folder, dataset, tmp_path):
+def test_the_same_input_gives_the_same_bytes_in_another_process(run, folder, dataset, tmp_path):
     other = tmp_path / "other.html"
     code = "import typer; from veriserum_hf.cli_report import report; typer.run(report)"
-    command = [sys.executable, "-c", code, dataset, "-o", other, "--split", "all", *both(folder)]
+    command = [sys.executable, "-c", code, dataset, "-o", other, "--split", "validation", *both(folder)]
     done = subprocess.run(
         list(map(str, command)),
         env=os.environ | {"PYTHONHASHSEED": "7", "HF_HUB_OFFLINE": "1"},
@@ -270,23 +277,23 @@ def test_the_same_input_gives_the_same_bytes_in_another_process(two_sources, fol
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert other.read_text(encoding="utf-8") == two_sources
+    assert other.read_text(encoding="utf-8") == run(*both(folder), split="validation")[1]
 
 
 def test_names_that_mean_something_in_html_or_markdown_are_shown_as_they_are(run, folder, tmp_path):
     strange = tmp_path / "<b>a|b&.parquet"
     strange.write_bytes((folder / "shifted.parquet").read_bytes())
-    page = Page(run("--poses", strange)[1])
+    page = Page(run("--poses", strange, split="validation")[1])
     assert page.row("poses")[1] == str(strange)
     assert page.row("<b>a/b&")[4].startswith("0.50 ")
 
 
-def test_a_pose_that_cannot_be_drawn_is_still_reported(run, rows, tmp_path):
+def test_a_pose_that_cannot_be_drawn_is_still_reported(run, few_rows, tmp_path):
     behind = tmp_path / "behind.parquet"
     away = [0.0, 0.0, 5000.0]
-    pq.write_table(poses_of(rows, lambda number, *_: {"translation_mm": away} if number == 3 else {}), behind)
-    text = run("--poses", behind)[1]
-    assert f"Measurement {rows[3]['measurement_id']}" in text and text.count("No picture: ") == 1
+    pq.write_table(poses_of(few_rows, lambda number, *_: {"translation_mm": away} if number == 3 else {}), behind)
+    text = run("--poses", behind, split="validation")[1]
+    assert f"Measurement {few_rows[3]['measurement_id']}" in text and text.count("No picture: ") == 1
     assert re.search(r"No picture: femur \d+ of behind cannot be drawn in bs: the mesh reaches", text)
 
 
