@@ -10,7 +10,7 @@ VERISERUM = Path(sys.executable).with_name("veriserum")
 
 
 def run(*arguments, **environment):
-    """What a command printed and ended with; `veriserum` in conftest.py runs it in a fraction of the time."""
+    """What a command printed and ended with; `run_here` takes a fraction of the time."""
     return subprocess.run(
         [VERISERUM, *map(str, arguments)],
         capture_output=True,

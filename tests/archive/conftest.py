@@ -1,10 +1,9 @@
-"""Small archives to damage, a watch on the files that are opened, and the program run in this process."""
+"""Small archives to damage, and a watch on the files that are opened."""
 
 import shutil
 import sqlite3
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from tests.fixtures.archives import FRAMES_FOLDER, TinyFrame, write_archive
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.cli import main
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -140,20 +138,3 @@ def first_day(laboratory: Path) -> Path:
         if row["calibration_trial_id"] not in trials:
             Path(row["path"]).unlink()
     return laboratory
-
-
-@pytest.fixture
-def veriserum(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a command of the program in this process: most take less time than a process takes to start."""
-
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = ["veriserum", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", command)
-        capfd.readouterr()  # what was printed before
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return subprocess.CompletedProcess(command, ended.value.code, *capfd.readouterr())
-
-    return run

@@ -10,21 +10,18 @@ import numpy as np
 import pytest
 
 from tests.archive.commands import run
+from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.geometry.pose import angle_between_deg
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES
 
+calibrate = partial(run_here, "calibrate")
 RIM_PX = np.array([[831.5, 799.5], [300, 300], [1300, 400], [800, 1400]])
 
 
 @pytest.fixture
-def calibrate(veriserum):
-    return partial(veriserum, "calibrate")
-
-
-@pytest.fixture
-def refusal(calibrate):
+def refusal():
     """What the command says on standard error where it refuses, with status 2 and nothing on standard output."""
 
     def said(*arguments):
@@ -70,7 +67,7 @@ def true_fs(pristine_laboratory):
     return T_world_fs
 
 
-def test_distortions_are_printed_with_what_is_known_of_them(calibrate, pristine_laboratory, grids):
+def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory, grids):
     done = calibrate("distortion", grids["bs"], grids["fs"])
     assert done.returncode == 0, done.stderr
     for plane in PLANES:
@@ -140,7 +137,7 @@ def test_a_frame_that_cannot_be_fitted_is_named(tmp_path, make, message, refusal
     assert re.search(message, said), said
 
 
-def test_a_plane_is_given_where_the_name_does_not_tell_it(calibrate, grids, tmp_path):
+def test_a_plane_is_given_where_the_name_does_not_tell_it(grids, tmp_path):
     path = tmp_path / "monday.tif"
     path.write_bytes(grids["fs"].read_bytes())
     done = calibrate("distortion", path, "--plane", "fs", "--json")
@@ -150,7 +147,7 @@ def test_a_plane_is_given_where_the_name_does_not_tell_it(calibrate, grids, tmp_
     assert "its name says fs, but bs was asked for" in done.stderr
 
 
-def test_a_mirrored_grid_is_fitted_but_not_written(calibrate, laboratory, grids, tmp_path):
+def test_a_mirrored_grid_is_fitted_but_not_written(laboratory, grids, tmp_path):
     mirrored = tmp_path / grids["fs"].name
     assert cv2.imwrite(str(mirrored), np.flip(cv2.imread(str(grids["fs"]), cv2.IMREAD_UNCHANGED), 1))
     assert "NOT upright" in calibrate("distortion", mirrored).stdout
@@ -162,7 +159,7 @@ def test_a_mirrored_grid_is_fitted_but_not_written(calibrate, laboratory, grids,
     assert database.read_bytes() == before
 
 
-def test_distortions_are_written(calibrate, laboratory, grids):
+def test_distortions_are_written(laboratory, grids):
     own = {plane: laboratory / path.relative_to(path.parents[1]) for plane, path in grids.items()}
     done = calibrate("distortion", own["fs"], own["bs"], "--write", laboratory, "--json")
     assert done.returncode == 0, done.stderr
@@ -174,7 +171,7 @@ def test_distortions_are_written(calibrate, laboratory, grids):
     assert archive.distortion_trials[9] == archive.distortion_trials[2]
 
 
-def test_writing_a_distortion_takes_both_planes(calibrate, laboratory, grids, markers):
+def test_writing_a_distortion_takes_both_planes(laboratory, grids, markers):
     database = next(laboratory.glob("*.db"))
     before = database.read_bytes()
     done = calibrate("distortion", grids["bs"], "--write", laboratory)
@@ -186,7 +183,7 @@ def test_writing_a_distortion_takes_both_planes(calibrate, laboratory, grids, ma
     assert database.read_bytes() == before
 
 
-def test_a_rig_is_found_written_and_used_under_the_new_id(calibrate, laboratory, true_fs, trial):
+def test_a_rig_is_found_written_and_used_under_the_new_id(laboratory, true_fs, trial):
     before = VeriserumArchive(laboratory)
     done = calibrate("rig", "--calibration-trial", trial, "--distortion-id", 2, "--write", laboratory)
     assert done.returncode == 0, done.stderr
@@ -210,7 +207,7 @@ def test_a_rig_is_found_written_and_used_under_the_new_id(calibrate, laboratory,
     assert after.poses.equals(before.poses)
 
 
-def test_a_rig_from_files_alone(calibrate, grids, markers, true_fs):
+def test_a_rig_from_files_alone(grids, markers, true_fs):
     arguments = [*markers["fs"], *reversed(markers["bs"]), "--grid", grids["bs"], "--grid", grids["fs"], "--json"]
     done = calibrate("rig", *arguments)
     assert done.returncode == 0, done.stderr
@@ -231,7 +228,7 @@ def test_a_rig_from_files_alone(calibrate, grids, markers, true_fs):
         }
 
 
-def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(calibrate, grids, markers, pristine_laboratory):
+def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(grids, markers, pristine_laboratory):
     arguments = [*markers["bs"], *markers["fs"][1:], grids["fs"]]
     done = calibrate("rig", *arguments, "--archive", pristine_laboratory, "--distortion-id", 2, "--json")
     assert done.returncode == 3
@@ -244,7 +241,7 @@ def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(calibrate, 
     assert done.stderr.count("left out: ") == 2
 
 
-def test_a_source_is_found_with_a_distortion_from_a_file(calibrate, markers, pristine_laboratory, tmp_path):
+def test_a_source_is_found_with_a_distortion_from_a_file(markers, pristine_laboratory, tmp_path):
     archive = VeriserumArchive(pristine_laboratory)
     text = tmp_path / "fs.txt"
     text.write_text(archive.distortions[2]["fs"].to_string() + "\n")
@@ -260,7 +257,7 @@ def test_a_source_is_found_with_a_distortion_from_a_file(calibrate, markers, pri
     assert 0 < document["markers_used"] <= document["markers_seen"]
 
 
-def test_a_source_is_written_beside_a_copy_of_the_other_plane(calibrate, laboratory, trial):
+def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial):
     options = ["--calibration-trial", trial, "--plane", "bs", "--distortion-id", 2, "--write", laboratory]
     done = calibrate("source", *options)
     assert done.returncode == 2
@@ -334,7 +331,7 @@ def test_too_few_markers_are_refused(grids, markers, tmp_path, refusal):
     assert re.search(r"\d+ (round, dark )?spots are in the frame", said), said
 
 
-def test_pages_are_drawn_beside_the_numbers(calibrate, grids, markers, tmp_path):
+def test_pages_are_drawn_beside_the_numbers(grids, markers, tmp_path):
     done = calibrate("distortion", *grids.values(), "--report", tmp_path / "page.png")
     assert done.returncode == 0, done.stderr
     done = calibrate(
@@ -356,7 +353,7 @@ def test_no_page_takes_the_place_of_another(grids, tmp_path, refusal):
     assert not page.exists()
 
 
-def test_help_states_the_exit_status_and_what_is_written(calibrate, monkeypatch):
+def test_help_states_the_exit_status_and_what_is_written(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     done = calibrate("rig", "--help")
     said = " ".join(done.stdout.split())

@@ -6,6 +6,7 @@ import pytest
 
 from tests.archive.commands import run
 from tests.fixtures.archives import FRAMES_FOLDER
+from tests.jobs.processes import run_here
 
 
 def test_a_clean_archive_gives_status_0_counts_and_decisions(pristine):
@@ -16,10 +17,10 @@ def test_a_clean_archive_gives_status_0_counts_and_decisions(pristine):
     assert done.stderr.strip() == ""
 
 
-def test_problems_give_status_1_and_name_file_and_row(download, veriserum):
+def test_problems_give_status_1_and_name_file_and_row(download):
     download.frame("fs_000005").write_bytes(b"")
     download.sql("UPDATE poses SET tx = NULL WHERE id = 5")
-    done = veriserum("audit", download.root)
+    done = run_here("audit", download.root)
     assert done.returncode == 1
     assert f"{download.root}: problems" in done.stdout
     assert f"{FRAMES_FOLDER}/fs_000005.jpg: the file is empty" in done.stdout
@@ -36,16 +37,16 @@ def test_problems_give_status_1_and_name_file_and_row(download, veriserum):
         ),
     ],
 )
-def test_an_unusable_archive_gives_status_2_and_names_file_and_row(download, veriserum, damage, text):
+def test_an_unusable_archive_gives_status_2_and_names_file_and_row(download, damage, text):
     download.sql(damage)
-    done = veriserum("audit", download.root)
+    done = run_here("audit", download.root)
     assert done.returncode == 2
     assert f"{download.root}: unusable" in done.stdout and text in done.stdout
 
 
-def test_every_problem_is_listed_and_counted(download, veriserum):
+def test_every_problem_is_listed_and_counted(download):
     download.sql("UPDATE poses SET tx = NULL WHERE NOT obsolete")
-    done = veriserum("audit", download.root)
+    done = run_here("audit", download.root)
     assert "pose not finite (50, makes the archive unusable)" in done.stdout
     assert done.stdout.count("translation (tx, ty, tz) is (nan") == 50
 
@@ -53,9 +54,9 @@ def test_every_problem_is_listed_and_counted(download, veriserum):
 @pytest.mark.parametrize(
     ("damage", "status"), [("", 0), ("UPDATE poses SET tx = NULL WHERE id = 5", 1), ("DROP TABLE trials", 2)]
 )
-def test_json_is_one_document_on_standard_output_and_nothing_else(download, veriserum, damage, status):
+def test_json_is_one_document_on_standard_output_and_nothing_else(download, damage, status):
     download.sql(damage)
-    done = veriserum("audit", download.root, "--json", "--deep")
+    done = run_here("audit", download.root, "--json", "--deep")
     assert done.returncode == status
     document = json.loads(done.stdout)
     assert document["status"] == ("clean", "problems", "unusable")[status]

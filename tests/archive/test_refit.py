@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.archive.commands import run
+from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit
 from veriserum_hf.calibration.distortion import Distortion
@@ -125,10 +126,10 @@ def test_sources_agree_but_for_a_pose_that_is_only_nominal(pristine_laboratory):
         assert (np.abs(off) < 5 * std).all() and (std < 1).all()
 
 
-def test_a_rig_that_is_written_agrees_and_the_old_ones_keep_their_meaning(first_day, veriserum):
+def test_a_rig_that_is_written_agrees_and_the_old_ones_keep_their_meaning(first_day):
     trial = VeriserumArchive(first_day).source_trials[1]["bs"]
     options = ["--calibration-trial", trial, "--distortion-id", 2, "--write", first_day]
-    assert veriserum("calibrate", "rig", *options).returncode == 0
+    assert run_here("calibrate", "rig", *options).returncode == 0
     report = audit(first_day, calibration=True)
     outcome = {(refit.id, refit.plane): refit.outcome for refit in report.calibration if refit.table[0] == "s"}
     assert (outcome[6, "bs"], outcome[6, "fs"]) == ("agrees", "agrees")
@@ -184,7 +185,7 @@ def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(f
     assert all("fs_shift_off_mm" not in refit.numbers for refit in refits)
 
 
-def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day, veriserum):
+def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day):
     archive = VeriserumArchive(first_day)
     grid = next(row["path"] for row in archive.calibration_frames.to_pylist() if row["phantom"] == "sipla_grid")
     cylinders = [
@@ -196,7 +197,7 @@ def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day, ve
     beads[300:] = 0  # fewer to look at
     for row in cylinders:
         assert cv2.imwrite(row["path"], beads)
-    printed = veriserum("audit", first_day, "--calibration").stdout
+    printed = run_here("audit", first_day, "--calibration").stdout
     assert "source_int_calibration 1 bs not fitted: see below" in printed
     (problem,) = re.search(r"\nphantom not fitted \(1\)\n(.*)", printed, re.DOTALL).groups()
     assert "table source_int_calibration, id 1, bs and fs: no frame can be used, of 8 in all:" in problem
@@ -244,8 +245,8 @@ def test_the_command_prints_and_counts_what_it_did(download):
     assert "decoding" in done.stderr and "refitting" in done.stderr and "4/4" in done.stderr
 
 
-def test_json_has_a_list_of_calibrations(download, veriserum):
-    done = veriserum("audit", download.root, "--calibration", "--json")
+def test_json_has_a_list_of_calibrations(download):
+    done = run_here("audit", download.root, "--calibration", "--json")
     document = json.loads(done.stdout)
     assert [entry["outcome"] for entry in document["calibration"]] == ["agrees"] * 4 + ["no frames"] * 4
     first = document["calibration"][0]
