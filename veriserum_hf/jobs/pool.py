@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from veriserum_hf.errors import WorkerError
@@ -70,14 +71,19 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
     context = multiprocessing.get_context("spawn")
     state = (context.Value("q", 0), context.Event())
     pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
+    # Neither `concurrent.futures.wait` nor the counter's lock is used here: an interrupt just when one takes its
+    # lock would leave it locked, and the shutdown would wait for it for ever.
+    finished: SimpleQueue[Future[None]] = SimpleQueue()
     try:
         with _interrupts_held():  # the workers start with the first submission, and inherit it
-            pending: set[Future[None]] = {pool.submit(_run_in_worker, job) for job in waiting}
-        while pending:
-            finished, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-            report(done_before + state[0].value, total)
-            for future in finished:
-                future.result()
+            for job in waiting:
+                pool.submit(_run_in_worker, job).add_done_callback(finished.put)
+        left = len(waiting)
+        while left:
+            with suppress(Empty):
+                finished.get(timeout=0.2).result()
+                left -= 1
+            report(done_before + state[0].get_obj().value, total)
     except BrokenProcessPool as error:
         raise WorkerError(
             "A worker process was killed, perhaps for want of memory. What is finished is kept: run the same command "
