@@ -1,61 +1,22 @@
-"""``veriserum convert``: a whole folder or none, resumable, the same to the byte, nothing dropped silently."""
+"""``veriserum convert``: a whole folder or none, the same to the byte, nothing dropped silently."""
 
 import json
-import os
-import resource
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 import yaml
 from datasets import load_dataset
-from filelock import FileLock
 from huggingface_hub import DatasetCard
 
+from tests.dataset.conftest import SHARD_BYTES, content
 from tests.fixtures.archives import write_archive
+from tests.jobs.processes import run_here, veriserum
 from veriserum_hf import VeriserumArchive
 from veriserum_hf.dataset.export import export, parse_size
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import ArchiveError, ConversionError
-
-VERISERUM = Path(sys.executable).with_name("veriserum")
-
-
-def _heed_interrupts():
-    """In a new process: programs that are started in the background are told to ignore them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def content(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def wait_for_shard(process, incomplete):
-    """Until a first shard is finished and the process is still at work."""
-    deadline = time.monotonic() + 60
-    while not list(incomplete.glob("data/*/[!.]*.parquet")):
-        assert process.poll() is None, "it ended before it could be stopped"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def run(*arguments, **kwargs):
-    return subprocess.run([VERISERUM, *map(str, arguments)], capture_output=True, text=True, check=False, **kwargs)
-
-
-@pytest.fixture(scope="module")
-def converted(tiny, tmp_path_factory):
-    """The tiny archive in several small shards."""
-    out = tmp_path_factory.mktemp("converted") / "out"
-    export(tiny.root, out, configs=("calibrated", "anatomies"), shard_size_bytes=400_000, workers=1)
-    return out
 
 
 def test_the_folder_holds_what_the_hub_needs(converted, tiny):
@@ -135,76 +96,11 @@ def test_every_row_has_its_own_cameras_however_many_rows_there_are(tmp_path):
             assert (row["camera_bs"], row["camera_fs"]) == (rig["bs"].camera(512), rig["fs"].camera(512))
 
 
-def test_the_number_of_workers_changes_no_byte(converted, tiny, tmp_path):
-    export(tiny.root, tmp_path / "out", shard_size_bytes=400_000, workers=2)
-    assert content(tmp_path / "out") == content(converted)
-
-
 def test_the_same_command_again_changes_nothing(converted, tiny):
     before = {path: path.stat().st_mtime_ns for path in converted.rglob("*")}
-    result = export(tiny.root, converted, shard_size_bytes=400_000, workers=1)
+    result = export(tiny.root, converted, shard_size_bytes=SHARD_BYTES, workers=1)
     assert sum(result.counts["calibrated"]["rows"].values()) == len(tiny.frames)
     assert {path: path.stat().st_mtime_ns for path in converted.rglob("*")} == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(converted, tiny, tmp_path, workers):
-    """kill -9 after every further finished shard, until one run comes through."""
-    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
-    command = [VERISERUM, "convert", tiny.root, out, "--shard-size", "400KB", "--workers", str(workers)]
-    kills = 0
-    for wanted in range(1, 100):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list(incomplete.glob("data/*/[!.]*.parquet"))) < wanted:
-            time.sleep(0.002)
-        finished = {path: path.stat().st_mtime_ns for path in incomplete.glob("data/*/[!.]*.parquet")}
-        if process.poll() is not None:
-            break
-        process.kill()
-        process.wait()
-        kills += 1
-        assert not out.exists() or content(out) == content(converted)
-        assert all(path.stat().st_mtime_ns == time_ns for path, time_ns in finished.items() if path.exists())
-    assert process.returncode == 0
-    assert kills >= 2
-    assert content(out) == content(converted)
-    assert not incomplete.exists()
-
-
-def test_workers_end_when_their_parent_is_killed(tiny, tmp_path):
-    command = [VERISERUM, "convert", tiny.root, tmp_path / "out", "--shard-size", "100KB", "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_shard(process, tmp_path / "out.incomplete")
-    workers = psutil.Process(process.pid).children(recursive=True)
-    assert len(workers) >= 2
-    process.kill()
-    process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=20)
-    assert not alive
-
-
-def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, tmp_path):
-    out, incomplete = tmp_path / "out", tmp_path / "out.incomplete"
-    command = [VERISERUM, "convert", tiny.root, out, "--shard-size", "400KB", "--workers", "2"]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509
-    )
-    wait_for_shard(process, incomplete)
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; what is finished is kept" in said
-    assert "Traceback" not in said
-    assert not out.exists()
-    assert list(incomplete.glob("data/*/*.parquet"))
-    export(tiny.root, out, shard_size_bytes=400_000, workers=1)
-    assert content(out) == content(converted)
 
 
 def break_frames(frames):
@@ -231,8 +127,9 @@ def break_frames(frames):
 
 
 def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_path):
+    """To the same bytes, whatever the number of workers."""
     expected = break_frames(damaged / "veriserum_collection_compressed")
-    ran = run("convert", damaged, tmp_path / "out", "--workers", "2")
+    ran = veriserum("convert", damaged, tmp_path / "out", "--shard-size", SHARD_BYTES, "--workers", 2)
     assert ran.returncode == 3, ran.stderr
     assert "7 rows were rejected" in ran.stderr
     rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
@@ -244,12 +141,14 @@ def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_pat
     rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"))
     kept = {id for split in rows.values() for id in split["measurement_id"]}
     assert kept == set(tiny.frames) - set(expected)
+    one = export(damaged, tmp_path / "one", shard_size_bytes=SHARD_BYTES, workers=1).output
+    assert content(tmp_path / "out") == content(one)
 
 
 def test_rejects_can_be_allowed_and_the_finished_folder_still_says_so(damaged, tmp_path):
     break_frames(damaged / "veriserum_collection_compressed")
-    assert run("convert", damaged, tmp_path / "out", "--workers", "1", "--allow-rejects").returncode == 0
-    again = run("convert", damaged, tmp_path / "out", "--workers", "1", "--json")
+    assert run_here("convert", damaged, tmp_path / "out", "--workers", 1, "--allow-rejects").returncode == 0
+    again = run_here("convert", damaged, tmp_path / "out", "--workers", 1, "--json")
     assert again.returncode == 3
     assert len(json.loads(again.stdout)["rejected"]) == 7
 
@@ -364,23 +263,6 @@ def test_nothing_that_exists_is_overwritten(tiny, tmp_path):
     assert content(tmp_path) == {"out/thesis.txt": b"precious"}
 
 
-def test_another_conversion_does_not_mix_with_an_unfinished_one(tiny, tmp_path):
-    incomplete = tmp_path / "out.incomplete"
-    incomplete.mkdir()
-    (incomplete / "record.json").write_text('{"options": "others"}')
-    with pytest.raises(ConversionError, match="holds an unfinished conversion with other input, options or versions"):
-        export(tiny.root, tmp_path / "out")
-
-
-def test_two_conversions_at_once_are_refused(tiny, tmp_path):
-    (tmp_path / "out.incomplete").mkdir()
-    with (
-        FileLock(tmp_path / "out.incomplete" / "lock"),
-        pytest.raises(ConversionError, match="Another conversion is writing"),
-    ):
-        export(tiny.root, tmp_path / "out")
-
-
 def test_an_empty_folder_is_taken(tiny, tmp_path):
     (tmp_path / "out").mkdir()
     export(tiny.root, tmp_path / "out", configs=("anatomies",), workers=1)
@@ -389,29 +271,10 @@ def test_an_empty_folder_is_taken(tiny, tmp_path):
 
 @pytest.mark.parametrize("output", ["/proc/veriserum", "/dev/null/out"])
 def test_where_nothing_can_be_written_it_says_so_before_reading_frames(tiny, output):
-    ran = run("convert", tiny.root, output)
+    ran = run_here("convert", tiny.root, output)
     assert ran.returncode == 2
     assert f"Cannot write below {output}.incomplete" in ran.stderr
     assert "Traceback" not in ran.stderr
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_full_disk_is_a_message_and_leaves_nothing_that_looks_whole(converted, tiny, tmp_path, workers):
-    """A limit on the size of files stands in for the disk's end: the write fails half-way all the same."""
-
-    def small_disk():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    arguments = ("convert", tiny.root, tmp_path / "out", "--shard-size", "400KB", "--workers", workers)
-    ran = run(*arguments, preexec_fn=small_disk)
-    assert ran.returncode == 2, ran.stderr
-    assert "Cannot write below" in ran.stderr
-    assert "File too large" in ran.stderr
-    assert "Traceback" not in ran.stderr
-    assert not (tmp_path / "out").exists()
-    assert not list((tmp_path / "out.incomplete").rglob("*.partial"))
-    assert run(*arguments).returncode == 0
-    assert content(tmp_path / "out") == content(converted)
 
 
 def test_a_structural_problem_stops_before_a_frame_is_read(damaged, tmp_path):

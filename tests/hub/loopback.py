@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,12 @@ class Loopback:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         return kept | own | ({"HF_TOKEN": token} if token else {})
+
+    def settle(self) -> None:
+        """Wait until nothing is asked any more, and what was asked is done."""
+        seen = -1
+        while seen != (seen := len(self.requests())):
+            time.sleep(0.5)
 
     def repository(self, id: str, kind: str = "datasets") -> Repository | None:
         return self.store.load(kind, id)

@@ -96,6 +96,7 @@ def main() -> None:
         ws="none",
         lifespan="off",
         log_level="critical",
+        timeout_keep_alive=3600,  # s; a request just when an idle connection is closed would fail unbidden
     )
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
     uvicorn.Server(config).run(sockets=[listening])

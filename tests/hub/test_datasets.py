@@ -5,7 +5,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from huggingface_hub import DatasetCard
 from tests.fixtures.archives import write_archive
 from tests.hub.faults import Fault
 from tests.hub.server import TOKEN
-from veriserum_hf.cli import app
+from tests.jobs.processes import at_work, run_here
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError
@@ -24,7 +23,6 @@ from veriserum_hf.hub.datasets import push_dataset
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
-VERISERUM = Path(sys.executable).with_name("veriserum")
 NAME = "my-lab/veriserum"
 LOAD = f"""
 import json
@@ -44,15 +42,25 @@ print(json.dumps({{
     "faces": {{row["anatomy_id"]: len(row["mesh"].faces) for row in meshes}},
 }}))
 """
+# The program, whose waits between two attempts take a twentieth of the time.
+HASTY = """
+import sys, time
+
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(seconds / 20)
+sys.argv[0] = "veriserum"
+from veriserum_hf.cli import main
+main()
+"""
 
 
-def run(hub, home, *arguments, token=TOKEN, **environment):
+def run(hub, home, *arguments, **environment):
     return subprocess.run(
-        [VERISERUM, *map(str, arguments)],
+        [sys.executable, "-c", HASTY, *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        env=hub.environment(home, token) | environment,
+        env=hub.environment(home) | environment,
     )
 
 
@@ -93,22 +101,21 @@ def copy(small, tmp_path):
     return tmp_path / "out"
 
 
+@pytest.mark.usefixtures("online")
 def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
     archive = write_archive(tmp_path / "archive", trials=50, frames_per_trial=6, frame_size=(104, 100))
     out = export(archive.root, tmp_path / "out", options=Options(size=32), shard_size_bytes=1, workers=1).output
     expected = as_pushed(out)
     assert sum(path.endswith(".parquet") for path in expected) > 300
     hub.fail(Fault("upload", every=10, how=("drop", "429", "500")))
-    command = [VERISERUM, "push-dataset", out, NAME]
-    environment = hub.environment(tmp_path / "home")
-    with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-        while hub.repository(NAME) is None or len(hub.repository(NAME).commits) < 3:
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.01)
+    command = (sys.executable, "-c", HASTY, "push-dataset", out, NAME)
+
+    def some_are_there():
+        return (repository := hub.repository(NAME)) is not None and len(repository.commits) >= 3
+
+    with at_work(*command, until=some_are_there, environment=hub.environment(tmp_path / "home")) as process:
         process.kill()
-        process.wait()
-    time.sleep(0.5)  # for what it had sent and the hub was still at
+    hub.settle()
     there = held(hub)
     assert 0 < len(there) < len(expected)
     assert "README.md" not in there
@@ -130,7 +137,7 @@ def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
     assert set(Counter(request["path"] for request in uploads if request["status"] == 200).values()) == {1}
 
     before = len(hub.requests())
-    ran = run(hub, tmp_path / "home", "push-dataset", out, NAME)
+    ran = run_here("push-dataset", out, NAME)
     assert ran.returncode == 0, ran.stderr
     assert f"0 files uploaded, {len(expected)} were there: {hub.url}/datasets/{NAME}, version 1.0.0" in ran.stdout
     written = {request["path"] for request in hub.requests()[before:] if request["method"] not in ("GET", "HEAD")}
@@ -172,23 +179,23 @@ def test_the_token_appears_nowhere(hub, small, tmp_path):
     assert [path for path in searched if TOKEN.encode() in path.read_bytes()] == []
 
 
-def test_what_goes_wrong_is_one_message_and_exit_status_2(hub, small, tmp_path):
-    ran = run(hub, tmp_path / "home", "push-dataset", small, NAME, token=None)
+def test_what_goes_wrong_is_one_message_and_exit_status_2(online, small, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    ran = run_here("push-dataset", small, NAME)
     assert ran.returncode == 2
     assert ran.stdout == ""
-    assert ran.stderr.startswith(f"error: there is no token for {hub.url}. Log in with `hf auth login`")
+    assert ran.stderr.startswith(f"error: there is no token for {online.url}. Log in with `hf auth login`")
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_dry_run_lists_what_would_go(online, copy, capsys):
+def test_a_dry_run_lists_what_would_go(online, copy):
     (copy / "notes.txt").write_text("mine")
-    app(["push-dataset", str(copy), NAME, "--dry-run"], standalone_mode=False)
-    said = capsys.readouterr()
-    *listed, summary = said.out.splitlines()
+    said = run_here("push-dataset", copy, NAME, "--dry-run")
+    *listed, summary = said.stdout.splitlines()
     assert set(listed) == set(sha256_of(copy)) - {"notes.txt"}
     assert listed[-1] == "README.md"
     assert summary.startswith(f"{len(listed)} files would be uploaded, 0 were there: ")
-    assert "not pushed, as the conversion did not write it: notes.txt" in said.err
+    assert "not pushed, as the conversion did not write it: notes.txt" in said.stderr
     assert online.repository(NAME) is None
 
 
@@ -208,9 +215,8 @@ def test_the_images_are_published_by_decision_only(online, small):
 
 
 def test_simulated_frames_are_under_no_such_terms(online, tmp_path):
-    archive = simulate(
-        tmp_path / "archive", Settings(trials=3, frames_per_trial=1, pairs=1, height_px=200), workers=1
-    )
+    settings = Settings(trials=3, frames_per_trial=1, pairs=1, height_px=200, marker_frames=0)
+    archive = simulate(tmp_path / "archive", settings, workers=1)
     out = export(archive, tmp_path / "out", configs=("calibrated",), options=Options(size=32), workers=1).output
     push_dataset(out, NAME, public=True)
     assert online.repository(NAME).private is False

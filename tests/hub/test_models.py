@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from tests.hub.bare_environment import make_environment, run
 from tests.hub.server import TOKEN
+from tests.jobs.processes import run_here
 from veriserum_hf.dataset.export import export
 from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
@@ -51,6 +52,15 @@ SETTINGS = {
     "warmup_steps": 1,
     "num_workers": 0,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """As in the processes of their own that poses of this one are compared with."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -100,18 +110,6 @@ def evaluation(run_folder, dataset, tmp_path_factory):
     return file
 
 
-def command(hub, home, *arguments, token=TOKEN):
-    start = "import sys; sys.argv[0] = 'veriserum'; from veriserum_hf.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", start, *map(str, arguments)],
-        cwd=ROOT,
-        env=hub.environment(home, token) | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-
-
 def published(hub, name=NAME):
     """Content of every file of a repository, by path."""
     files = hub.repository(name, "models").head.files
@@ -142,7 +140,7 @@ def poses_of(model, row):
 def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_is_not(
     online, run_folder, dataset, tmp_path
 ):
-    pushed = command(online, tmp_path / "home", "push-model", run_folder, NAME, "--json")
+    pushed = run_here("push-model", run_folder, NAME, "--json")
     assert pushed.returncode == 0, pushed.stderr
     assert json.loads(pushed.stdout)["already_there"] == []
     row, frame = one_frame(dataset, tmp_path)

@@ -11,18 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.forked import FORKED
 from veriserum_hf.cli import main
 
 VERISERUM = Path(sys.executable).with_name("veriserum")
-# Forks of a process that has imported everything and done nothing: to fork this one, which has threads, is not safe,
-# and to start a new one takes seconds. A child imports the main module again, which is pytest.
-_FORKED = get_context("forkserver")
-_FORKED.set_forkserver_preload(["pytest", "veriserum_hf.cli", "veriserum_hf.simulation.write"])
 
 
 def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -99,7 +95,7 @@ def killed_at(step: int, work: Callable[..., object], *arguments: Any, **options
 
     A step is to put a file or folder in its place, or to remove a folder.
     """
-    process = _FORKED.Process(target=_work_until, args=(step, work, arguments, options), daemon=True)
+    process = FORKED.Process(target=_work_until, args=(step, work, arguments, options), daemon=True)
     process.start()
     process.join(timeout=600)
     assert process.exitcode in (0, -signal.SIGKILL)

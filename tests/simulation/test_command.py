@@ -2,33 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 
+from tests.jobs.processes import VERISERUM, at_work, run_here, veriserum, written
 from veriserum_hf import VeriserumArchive
 
-COMMAND = Path(sys.executable).with_name("veriserum")
 SMALL = ("--trials", "2", "--frames-per-trial", "3", "--pairs", "2", "--size", "208x200", "--workers", "1")
 MARKERS = ("--marker-frames", "2")
 
 
-def _heed_interrupts():
-    """In a new process: programs that are started in the background are told to ignore them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def run(*arguments):
-    return subprocess.run(
-        [COMMAND, "simulate", *map(str, arguments)], capture_output=True, text=True, check=False, env=os.environ
-    )
-
-
 def test_it_says_where_the_archive_is(tmp_path):
-    ran = run(tmp_path / "out", *SMALL, *MARKERS)
+    ran = veriserum("simulate", tmp_path / "out", *SMALL, *MARKERS)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"written to {tmp_path / 'out'}\n"
     archive = VeriserumArchive(tmp_path / "out")
@@ -47,7 +32,7 @@ def test_it_says_where_the_archive_is(tmp_path):
     ],
 )
 def test_impossible_options_are_one_message(tmp_path, options, message):
-    ran = run(tmp_path / "out", *options)
+    ran = run_here("simulate", tmp_path / "out", *options)
     assert ran.returncode == 2
     assert message in ran.stderr
     assert "Traceback" not in ran.stderr
@@ -56,34 +41,26 @@ def test_impossible_options_are_one_message(tmp_path, options, message):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    ran = run(tmp_path, *SMALL)
+    ran = run_here("simulate", tmp_path, *SMALL)
     assert ran.returncode == 2
     assert f"error: {tmp_path} is there already and not an empty folder. Nothing was changed." in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_an_interrupt_is_a_message_and_the_same_command_goes_on(tmp_path):
-    out, options = tmp_path / "out", ("--trials", "4", "--frames-per-trial", "30", "--size", "400", "--workers", "2")
-    frames = tmp_path / "out.incomplete" / "archive" / "veriserum_collection_compressed"
-    arguments = [COMMAND, "simulate", out, *options]
-    with subprocess.Popen(
-        arguments,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=_heed_interrupts,  # noqa: PLW1509
-    ) as process:
-        while len(list(frames.glob("*.jpg"))) < 4:
-            assert process.poll() is None
-            time.sleep(0.01)
+    out, options = tmp_path / "out", ("--trials", 4, "--frames-per-trial", 8, "--size", 200, "--marker-frames", 1)
+    incomplete, frames = tmp_path / "out.incomplete" / "archive", "veriserum_collection_compressed/*.jpg"
+    command = (VERISERUM, "simulate", out, *options, "--workers", 2)
+    with at_work(*command, until=lambda: len(written(incomplete, frames)) >= 4) as process:
         os.killpg(process.pid, signal.SIGINT)
-        error = process.communicate()[1]
+        error = process.communicate(timeout=300)[1]
     assert process.returncode == 130
     assert "what is finished is kept, the same command goes on from there" in error
     assert "Traceback" not in error
     assert not out.exists()
-    before = {path.name: path.stat().st_mtime_ns for path in frames.glob("*.jpg")}
-    assert run(out, *options).returncode == 0
-    after = {path.name: path.stat().st_mtime_ns for path in out.glob("*/*.jpg")}
+    before = written(incomplete, frames)
+    assert len(before) >= 4
+    assert run_here("simulate", out, *options, "--workers", 1).returncode == 0
+    after = written(out, frames)
     assert before.items() <= after.items()
-    assert len(after) == 240
+    assert len(after) == 64

@@ -116,15 +116,15 @@ def test_the_post_is_clear_and_the_base_is_not(component):
         assert lengths["steel"].max() > 50
 
 
-@pytest.mark.parametrize("component", ["femur", "tibia"])
-def test_the_same_seed_gives_the_same_arrays_in_another_process(component):
+def test_the_same_seed_gives_the_same_arrays_in_another_process():
     elsewhere = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import digest; print(digest({component!r}, 3))"],
+        [sys.executable, "-c", f"from {__name__} import digest; print(digest('femur', 3), digest('tibia', 3))"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert elsewhere.stdout.strip() == digest(component, 3) != digest(component, 4)
+    for component, there in zip(("femur", "tibia"), elsewhere.stdout.split(), strict=True):
+        assert there == digest(component, 3) != digest(component, 4)
 
 
 def test_drawing_goes_on_from_the_generators_state():

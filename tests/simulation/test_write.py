@@ -5,13 +5,8 @@ import errno
 import hashlib
 import json
 import os
-import resource
 import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -21,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 
+from tests.jobs.processes import killed_at, run_here, small_disk, written
 from veriserum_hf import DualPlaneRig, VeriserumArchive
 from veriserum_hf.archive.audit import audit
 from veriserum_hf.dataset.export import export
@@ -30,7 +26,10 @@ from veriserum_hf.simulation.settings import Settings, parse_height
 from veriserum_hf.simulation.tables import DATABASE_NAME
 from veriserum_hf.simulation.write import simulate
 
-SMALL = {"trials": 4, "frames_per_trial": 3, "pairs": 3, "height_px": 200, "marker_frames": 1}
+SMALL = {"trials": 3, "frames_per_trial": 3, "pairs": 3, "height_px": 200, "marker_frames": 1}
+LARGEST_STL_BYTES = 1_500_000  # or a little less
+# Frames larger than that.
+DEEP = {"trials": 1, "frames_per_trial": 2, "pairs": 1, "height_px": 900, "bit_depth": 16, "marker_frames": 1}
 
 
 def content(folder):
@@ -41,55 +40,63 @@ def content(folder):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Four trials of three frames, not to be changed."""
+    """Three trials of three frames, not to be changed."""
     return simulate(tmp_path_factory.mktemp("small") / "archive", Settings(**SMALL), workers=1)
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [{}, {"ids": "pose"}, {"rotation": "euler"}, {"csv": True, "rotation": "euler"}, {"bit_depth": 16}],
-    ids=str,
-)
-def test_the_audit_is_clean(tmp_path, choice):
-    report = audit(simulate(tmp_path / "out", Settings(**SMALL | choice), workers=1), deep=True)
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Two frames of 16 bits, not to be changed."""
+    return simulate(tmp_path_factory.mktemp("deep") / "archive", Settings(**DEEP), workers=1)
+
+
+@pytest.fixture(scope="module")
+def as_csv(tmp_path_factory):
+    """Tables in files of CSV, not to be changed."""
+    settings = Settings(**SMALL, csv=True, rotation="euler")
+    return simulate(tmp_path_factory.mktemp("csv") / "archive", settings, workers=1)
+
+
+def check_audit(archive, frames):
+    report = audit(archive, deep=True)
     assert report.exit_status == 0, report.findings.problems
-    assert report.counts["frames_with_both_planes"] == 12
-    assert report.counts["poses"]["refined"] == 24
+    assert report.counts["frames_with_both_planes"] == frames
+    assert report.counts["poses"]["refined"] == 2 * frames
+
+
+def test_the_audit_is_clean(small, deep, as_csv):
+    for archive, frames in ((small, 9), (deep, 2), (as_csv, 9)):
+        check_audit(archive, frames)
+
+
+@pytest.mark.parametrize("choice", [{"ids": "pose"}, {"rotation": "euler"}], ids=str)
+def test_the_audit_is_clean_of_other_ids_and_rotations(tmp_path, choice):
+    check_audit(simulate(tmp_path / "out", Settings(**SMALL | {"trials": 2} | choice), workers=1), 6)
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(small, tmp_path):
     first = content(small)
     assert len(first) > 30
     assert sum("/cal_" in name for name in first) == 3 * 2 * 2
-    assert content(simulate(tmp_path / "again", Settings(**SMALL), workers=3)) == first
+    assert content(simulate(tmp_path / "again", Settings(**SMALL), workers=2)) == first
     other = content(simulate(tmp_path / "other", Settings(**SMALL, seed=1), workers=1))
     assert other.keys() == first.keys()
     changed = {name for name in first if other[name] != first[name]}
     assert {name for name in first if not name.endswith(".stl")} == changed  # implants are the same
 
 
-def test_it_goes_on_where_it_was_killed(small, tmp_path):
-    out = tmp_path / "out"
-    script = f"""
-from veriserum_hf.simulation.settings import Settings
-from veriserum_hf.simulation.write import simulate
-if __name__ == "__main__":
-    simulate({str(out)!r}, Settings(**{SMALL!r}), workers=2)
-"""
-    (tmp_path / "run.py").write_text(script)
-    frames = tmp_path / "out.incomplete" / "archive" / "veriserum_collection_compressed"
-    with subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, start_new_session=True) as process:
-        while len(list(frames.glob("*.jpg"))) < 4:
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+@pytest.mark.parametrize("step", [2, 12])
+def test_it_goes_on_where_it_was_killed(small, tmp_path, step):
+    """Before its first picture, and among them."""
+    out, pictures = tmp_path / "out", "veriserum_collection_compressed/*.jpg"
+    assert killed_at(step, simulate, out, Settings(**SMALL), workers=1)
     assert not out.exists()
-    (frames / "bs_000012.jpg.partial").write_bytes(b"half")
-    kept = {path: path.stat().st_mtime_ns for path in frames.glob("*.jpg")}
+    archive = tmp_path / "out.incomplete" / "archive"
+    kept = written(archive, pictures)
+    assert len(kept) == max(0, step - 3)  # after the records of what is done and of what was drawn
+    (archive / "veriserum_collection_compressed" / "bs_000009.jpg.partial").write_bytes(b"half")
     assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
-    assert {out / "veriserum_collection_compressed" / p.name for p, t in kept.items()} <= {
-        path for path in out.rglob("*.jpg") if path.stat().st_mtime_ns in kept.values()
-    }
+    assert kept.items() <= written(out, pictures).items()
     assert not (tmp_path / "out.incomplete").exists()
 
 
@@ -120,15 +127,16 @@ def test_killed_between_putting_in_place_and_tidying_up_it_is_done(small, tmp_pa
     assert content(out) == content(small)
 
 
-def test_a_link_to_an_empty_folder_is_followed(small, tmp_path):
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+    settings = Settings(trials=1, frames_per_trial=1, pairs=1, height_px=100, marker_frames=0)
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "out").symlink_to(tmp_path / "elsewhere")
-    simulate(tmp_path / "out", Settings(**SMALL), workers=1)
-    assert content(tmp_path / "elsewhere") == content(small)
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    simulate(tmp_path / "link", settings, workers=1)
+    assert content(tmp_path / "elsewhere") == content(simulate(tmp_path / "out", settings, workers=1))
 
 
-def test_every_id_leads_to_a_row(tmp_path):
-    connection = sqlite3.connect(simulate(tmp_path / "out", Settings(**SMALL | {"trials": 1})) / DATABASE_NAME)
+def test_every_id_leads_to_a_row(small):
+    connection = sqlite3.connect(small / DATABASE_NAME)
     links = {
         "poses": {"measurement_id": "measurements", "anatomy_id": "anatomies"}
         | {f"{kind}_calibration_id": f"{kind}_calibration" for kind in ("source_int", "distortion")},
@@ -147,41 +155,34 @@ def test_every_id_leads_to_a_row(tmp_path):
     connection.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("largest_bytes", "workers", "choice", "error"),
+    ("largest_bytes", "choice", "workers", "error"),
     [
-        (1_000_000, 1, SMALL, os.strerror(errno.EFBIG)),  # smaller than an STL file
-        # Larger than that, smaller than a database of many frames.
-        (1_500_000, 1, SMALL | {"trials": 40, "frames_per_trial": 50}, "veriserumSqlite3_refined.db: "),
-        # Larger than all but frames of full size.
-        (1_500_000, 1, {"trials": 1, "frames_per_trial": 2, "bit_depth": 16}, os.strerror(errno.EFBIG)),
-        (1_500_000, 2, {"trials": 2, "frames_per_trial": 1, "bit_depth": 16}, os.strerror(errno.EFBIG)),
+        (1_000_000, SMALL, 1, os.strerror(errno.EFBIG)),
+        # Smaller than a database of many frames.
+        (LARGEST_STL_BYTES, SMALL | {"trials": 40, "frames_per_trial": 50}, 1, f"{DATABASE_NAME}: "),
+        (LARGEST_STL_BYTES, DEEP, 1, os.strerror(errno.EFBIG)),
+        (LARGEST_STL_BYTES, DEEP, 2, os.strerror(errno.EFBIG)),
     ],
     ids=["implants", "database", "frame", "frame in a worker"],
 )
-def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(tmp_path, largest_bytes, workers, choice, error):
+def test_a_full_disk_is_one_message_and_what_is_finished_is_kept(
+    small, deep, tmp_path, largest_bytes, choice, workers, error
+):
     out, unfinished = tmp_path / "out", tmp_path / "out.incomplete"
     options = {"size" if name == "height_px" else name.replace("_", "-"): value for name, value in choice.items()}
-
-    def few_bytes():
-        # The limit of a file's size stands in for the disk's: writing fails in the same way, inside the library too.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, largest_bytes))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    command = [Path(sys.executable).with_name("veriserum"), "simulate", out, "--workers", str(workers)]
-    command += [arg for name, value in options.items() for arg in (f"--{name}", str(value))]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=few_bytes)
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    with small_disk(largest_bytes):
+        ran = run_here("simulate", out, "--workers", workers, *arguments)
     assert ran.returncode == 2, ran.stderr
     assert f"error: Cannot write below {unfinished}: {error}" in ran.stderr
     assert "What is finished is kept" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not out.exists()
-    assert largest_bytes < 1_400_000 or list(unfinished.rglob("ana_*.stl"))
+    assert largest_bytes < LARGEST_STL_BYTES or list(unfinished.rglob("ana_*.stl"))
     if choice.get("trials") != 40:  # it would take a while
-        assert content(simulate(out, Settings(**choice), workers=1)) == content(
-            simulate(tmp_path / "at_once", Settings(**choice), workers=1)
-        )
+        at_once = deep if choice == DEEP else small
+        assert content(simulate(out, Settings(**choice), workers=1)) == content(at_once)
 
 
 @pytest.mark.parametrize(
@@ -211,19 +212,19 @@ def test_sizes_of_frames():
         parse_height("large")
 
 
-def test_frames_have_the_size_and_depth_that_was_asked_for(small, tmp_path):
+def test_frames_have_the_size_and_depth_that_was_asked_for(small, deep):
     frame = cv2.imread(str(small / "veriserum_collection_compressed" / "bs_000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert frame.shape == (200, 208)
     assert frame.dtype == np.uint8
-    deep = simulate(tmp_path / "deep", Settings(**SMALL | {"trials": 1}, bit_depth=16), workers=1)
-    frame = cv2.imread(str(deep / "veriserum_collection_compressed" / "fs_000003.tif"), cv2.IMREAD_UNCHANGED)
+    frame = cv2.imread(str(deep / "veriserum_collection_compressed" / "fs_000002.tif"), cv2.IMREAD_UNCHANGED)
+    assert frame.shape == (900, 936)
     assert frame.dtype == np.uint16
     assert 2000 < frame.max() <= 4095
 
 
 def test_truth_has_every_implant_of_every_frame_and_labels_stay_near(small):
     truth = pq.read_table(small / "truth.parquet")
-    assert truth.num_rows == 2 * 12
+    assert truth.num_rows == 2 * 9
     columns = ["measurement_id", "anatomy_id", "translation_mm", "quaternion_xyzw", "covariance", "verdict"]
     assert set(columns) <= set(truth.column_names)
     exact = {(r["measurement_id"], r["anatomy_id"]): r for r in truth.to_pylist()}
@@ -235,7 +236,7 @@ def test_truth_has_every_implant_of_every_frame_and_labels_stay_near(small):
         distance_mm = np.linalg.norm(np.subtract(row["translation_mm"], true["translation_mm"]))
         off[row["kind"]].append((distance_mm, angle_between_deg(R_stored, R_true)))
     medians = {kind: np.median(errors, axis=0) for kind, errors in off.items()}
-    assert len(off["refined"]) == len(off["target"]) == 24
+    assert len(off["refined"]) == len(off["target"]) == 18
     assert len(off["manual"]) == 2
     assert (medians["refined"] < 0.2).all()
     assert (medians["target"] > 0.5).all()
@@ -274,8 +275,8 @@ def test_the_record_says_what_was_simulated(small):
     record = json.loads((small / "simulation.json").read_text())
     assert record["settings"] | SMALL == record["settings"]
     imaging = [by_plane[plane] for by_plane in record["imaging_by_trial"].values() for plane in ("bs", "fs")]
-    assert len(imaging) == 8
-    assert len({drawn["quanta_per_pixel"] for drawn in imaging}) == 8
+    assert len(imaging) == 6
+    assert len({drawn["quanta_per_pixel"] for drawn in imaging}) == 6
     assert {"manifold3d", "numba", "cv2", "source"} <= set(record["versions"])
 
 
@@ -288,13 +289,12 @@ def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):
     assert "Non-Commercial" not in card.text
 
 
-def test_csv_files_are_those_of_the_authors(tmp_path):
-    out = simulate(tmp_path / "out", Settings(**SMALL, csv=True, rotation="euler"), workers=1)
-    assert not list(out.glob("*.db"))
-    with (out / "veriserum_pose_reloaded_refined_all.csv").open() as stream:
+def test_csv_files_are_those_of_the_authors(as_csv):
+    assert not list(as_csv.glob("*.db"))
+    with (as_csv / "veriserum_pose_reloaded_refined_all.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert {"rz", "rx", "ry", "tx", "obsolete"} <= set(rows[0])
-    assert len({row["measurement_id"] for row in rows}) == 12
+    assert len({row["measurement_id"] for row in rows}) == 9
 
 
 def test_volumes_of_the_implants_come_on_request(tmp_path):

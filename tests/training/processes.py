@@ -15,18 +15,11 @@ from pathlib import Path
 
 import torch
 
+from tests.forked import FORKED
+
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 LIMIT_S = 900
-# Forks of a server that does nothing else: this process, of the tests, has threads. There is one server for all tests
-# that run in it, so it imports what those of tests/jobs need too.
-FORKED = multiprocessing.get_context("forkserver")
-FORKED.set_forkserver_preload(
-    [
-        *("pytest", "veriserum_hf.cli", "veriserum_hf.simulation.write"),
-        *("accelerate", "veriserum_hf.learning.build", "veriserum_hf.evaluation.predict"),
-    ]
-)
 
 
 class Started:
