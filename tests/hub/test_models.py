@@ -2,6 +2,7 @@
 
 import io
 import json
+import runpy
 import subprocess
 import sys
 import tokenize
@@ -396,3 +397,17 @@ def test_a_training_whose_push_is_refused_says_that_the_run_is_kept(online, run_
         f"The run is complete in {run_folder}; push it with `veriserum push-model {run_folder} {NAME}`"
     )
     assert TOKEN not in str(raised.value)
+
+
+def test_a_training_that_could_not_push_its_run_does_not_begin(online, dataset, tmp_path, monkeypatch, capsys):
+    config, run = tmp_path / "settings.yaml", tmp_path / "RUN"
+    config.write_text(yaml.safe_dump(SETTINGS))
+    options = {"config": config, "dataset": dataset, "output_dir": run, "hub_model_id": NAME}
+    arguments = ["--push_to_hub", *(part for name in options for part in (f"--{name}", str(options[name])))]
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    online.fail(refuse_token=True)
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "training" / "train.py"), run_name="__main__")
+    assert stop.value.code == 2
+    assert "does not accept the token (401" in capsys.readouterr().err
+    assert not run.exists()
