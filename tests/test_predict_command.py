@@ -113,6 +113,13 @@ def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tin
     assert status == 0 and printed.startswith(f"femur {row['femur']['anatomy_id']}: translation (")
 
 
+def test_the_name_of_a_raw_frame_is_enough_beside_its_archive(predict, tiny, tmp_path, monkeypatch):
+    paths = files_of(VeriserumArchive(tiny.root), 8)
+    monkeypatch.chdir(tmp_path)
+    _, printed, said = predict(*(path.name for path in paths), "--archive", tiny.root, "--json")
+    assert printed and printed == predict(*paths, "--archive", tiny.root, "--json")[1], said
+
+
 def test_calibration_files_and_the_ids_of_an_archive_tell_the_same(predict, tiny, tmp_path):
     archive = VeriserumArchive(tiny.root)
     paths, truth = files_of(archive, 8), tiny.frames[8]
@@ -192,7 +199,11 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
         (tmp_path / "short.jpg", "--archive", tiny.root, *own): "short.jpg: the JPEG breaks off after 1000 bytes",
         (tmp_path / "none.jpg", "--archive", tiny.root, *own): "none.jpg",
         (bs, fs, "--archive", tiny.root, "--output", "a.parquet"): "--output goes with --dataset",
-        ("--dataset", dataset): "--dataset needs --output, a Parquet file in a folder that exists; got None",
+        ("--dataset", dataset): "--dataset needs --output, the Parquet file to write",
+        ("--dataset", dataset, "-o", tmp_path / "no" / "a.parquet"): f"there is no folder {tmp_path / 'no'}",
+        ("--dataset", dataset, "-o", stray): "stray.jpg exists and was not changed; choose another output, or remove",
+        ("--dataset", tiny.root, *output): f"{tiny.root} is an archive, not a data set: `veriserum convert ",
+        ("--dataset", tmp_path / "none", *output): "there is no such folder, and on the hub: ",
         ("--dataset", dataset, "--archive", tiny.root): "got --archive, --dataset",
         ("--dataset", dataset, *ids, *output): "got --source-id, --distortion-id, --dataset",
         (fs, bs, "--archive", tiny.root): "its name says fs, but it was given as the frame of bs; expected the frame",

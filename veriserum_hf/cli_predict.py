@@ -13,7 +13,10 @@ from veriserum_hf.terminal import AsJson, out, say, show_progress
 def predict(
     model: Annotated[str, typer.Argument(help="Output folder of a training, or a hub name.", show_default=False)],
     bs: Annotated[
-        Path | None, typer.Argument(metavar="BS", help="Raw frame of plane bs.", show_default=False)
+        Path | None,
+        typer.Argument(
+            metavar="BS", help="Raw frame of plane bs; with --archive, its name is enough.", show_default=False
+        ),
     ] = None,
     fs: Annotated[
         Path | None, typer.Argument(metavar="FS", help="Raw frame of plane fs.", show_default=False)
@@ -97,7 +100,12 @@ def _predict_frame(
     from veriserum_hf.archive.archive import VeriserumArchive
     from veriserum_hf.evaluation.estimated_poses import estimate_frames
     from veriserum_hf.evaluation.inputs import load_model
-    from veriserum_hf.evaluation.raw_frames import calibration_of_archive, calibration_of_files, frame_of_files
+    from veriserum_hf.evaluation.raw_frames import (
+        calibration_of_archive,
+        calibration_of_files,
+        files_of_archive,
+        frame_of_files,
+    )
 
     if (archive is None) == (not calibration):
         raise TrainingError(
@@ -106,11 +114,12 @@ def _predict_frame(
         )
     if archive is None and ids != (None, None):
         raise TrainingError("--source-id and --distortion-id are ids of an archive: give --archive PATH too")
-    known = (
-        calibration_of_files(calibration or [])
-        if archive is None
-        else calibration_of_archive(VeriserumArchive(archive), paths, *ids)
-    )
+    if archive is None:
+        known = calibration_of_files(calibration or [])
+    else:
+        opened = VeriserumArchive(archive)
+        paths = files_of_archive(opened, paths)
+        known = calibration_of_archive(opened, paths, *ids)
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     model = load_model(name)
     model.eval()  # type: ignore[no-untyped-call, unused-ignore]
@@ -130,8 +139,12 @@ def _predict_dataset(
     from veriserum_hf.evaluation.estimated_poses import load_rows, write_poses
     from veriserum_hf.evaluation.inputs import load_model
 
-    if output is None or not output.absolute().parent.is_dir():
-        raise TrainingError(f"--dataset needs --output, a Parquet file in a folder that exists; got {output}")
+    if output is None:
+        raise TrainingError("--dataset needs --output, the Parquet file to write")
+    if not output.absolute().parent.is_dir():
+        raise TrainingError(f"cannot write {output}: there is no folder {output.parent}")
+    if output.is_file():
+        raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     model = load_model(name)
     torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")

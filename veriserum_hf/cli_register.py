@@ -185,7 +185,7 @@ def _print_check(
 
 
 def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]) -> None:
-    from veriserum_hf.registration.frames import is_archive
+    from veriserum_hf.dataset.load import is_archive
 
     say("\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees")
     head = ("measurement", "trial", "frame", "implant", "SD", "x", "y", "z", "depth bs", "fs")

@@ -44,6 +44,8 @@ def report(
         raise TrainingError("no poses to compare: give --poses FILE, --model RUN, or several of them")
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise TrainingError(f"--output needs a file in a folder that exists; got {output}")
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise TrainingError(f"--output is an HTML page, such as report.html; got {output}")
     from veriserum_hf.evaluation.pose_files import read_poses
     from veriserum_hf.evaluation.sources import about_file, open_reference, predicted, source_names
     from veriserum_hf.evaluation.summary import summary
@@ -81,4 +83,5 @@ def report(
     if as_json:
         print(json.dumps(document, indent=1))
     else:
-        say(f"{', '.join(names)} compared with labels of {len(reference.rows)} frames; written to {output}")
+        compared = (f"{name} in {summaries[name]['overall']['frames']}" for name in names)
+        say(f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}")

@@ -337,6 +337,7 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
         (("--poses", same, "--config", "manual"), "train", "manual has no split train; there are test and all"),
         (("--poses", tmp_path / "strange.parquet"), "all", "strange on .*, split all: nothing to compare: poses of"),
         (("--poses", same, "--labels", tmp_path / "none.parquet"), "all", "there is no file .*none.parquet"),
+        (("--poses", same, "-o", same), "all", "--output is an HTML page, such as report.html; got "),
         (("--poses", same, "-o", tmp_path / "no" / "a.html"), "all", "--output needs a file in a folder that exists"),
         (("--poses", same, "-o", tmp_path), "all", "--output needs a file in a folder that exists"),
         (("--model", tmp_path), "all", "holds no model: there is no config.json"),

@@ -1,6 +1,7 @@
 """Splits and implants of a data set, from a folder or the hub; without torch."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
@@ -10,6 +11,7 @@ import veriserum_hf  # noqa: F401 - registers the builder
 from veriserum_hf.errors import DataSetError
 
 ALL = "all"  # of its splits
+_TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
 Rows = TypeVar("Rows")
 
 
@@ -89,7 +91,36 @@ def choose_splits(splits: Mapping[str, Rows], split: str, of: str) -> dict[str, 
     return {name: rows for name, rows in splits.items() if split in (ALL, name)}
 
 
+def is_archive(dataset: str) -> bool:
+    """Whether a path is that of an archive: its database or CSV, or a folder with them, or with a folder with them.
+
+    Poses in a Parquet file beside the tables do not make it a data set; nor do tables further down make a data set an
+    archive, whose shards lie in a folder for each configuration.
+    """
+    path = Path(dataset).expanduser()
+    if not path.is_dir():
+        return path.is_file() and path.suffix not in (".parquet", ".arrow")
+    if _has_tables(path):
+        return True
+    shards = (shard for ending in ("parquet", "arrow") for shard in path.glob(f"*/*.{ending}"))
+    return next(shards, None) is None and any(_has_tables(folder) for folder in path.rglob("*/"))
+
+
+def _has_tables(folder: Path) -> bool:
+    tables = (file for pattern in _TABLES for file in folder.glob(pattern))
+    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among pictures
+
+
+def no_folder(name: str) -> str:
+    """How a message about a data set or model that cannot be loaded goes on where its name is that of no folder."""
+    return "" if Path(name).exists() else "there is no such folder, and on the hub: "
+
+
 def _load(dataset: str, config: str, *, where: tuple[str, int] | None = None, **options: Any) -> Any:
+    if is_archive(dataset):
+        raise DataSetError(
+            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then give OUT"
+        )
     try:
         # Of Parquet, only those groups of rows are read that may hold the value; of Arrow, all.
         if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
@@ -98,6 +129,6 @@ def _load(dataset: str, config: str, *, where: tuple[str, int] | None = None, **
     except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
         what = f"the split {options['split']} of {dataset} {config}" if "split" in options else f"{dataset} {config}"
         raise DataSetError(
-            f"cannot load {what}: {str(error).rstrip('.')}. Expected a folder that `veriserum convert` made, or a "
-            "data set on the hub; its README.md tells its splits and configurations"
+            f"cannot load {what}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
+            "convert` made, or a data set on the hub; its README.md tells its splits and configurations"
         ) from error

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.dataset.load import load_split_or_all
+from veriserum_hf.dataset.load import load_split_or_all, no_folder
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry.rig import FIELD_MM, PLANES, PlaneName
 
@@ -67,8 +67,8 @@ def load_model(name: str) -> VeriserumPoseModel:
         return VeriserumPoseModel.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
-            f"cannot load the model {name}: {str(error).rstrip('.')}. Expected the output folder of a training, or a "
-            "model on the hub"
+            f"cannot load the model {name}: {no_folder(name)}{str(error).rstrip('.')}. Expected the output folder of "
+            "a training, or a model on the hub"
         ) from error
 
 

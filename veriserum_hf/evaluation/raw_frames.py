@@ -158,6 +158,16 @@ def _rig(document: Mapping[str, Any]) -> DualPlaneRig:
     )
 
 
+def files_of_archive(archive: VeriserumArchive, paths: Mapping[PlaneName, Path]) -> dict[PlaneName, Path]:
+    """Files as they are given, or where only the name of a frame is and no such file is here, the archive's own."""
+    found = {}
+    for plane, path in paths.items():
+        own = {Path(known).name: Path(known) for known in archive.frames[f"path_{plane}"].to_pylist() if known}
+        is_name = path.name == str(path) and not path.exists()
+        found[plane] = own.get(path.name, path) if is_name else path
+    return found
+
+
 def calibration_of_archive(
     archive: VeriserumArchive,
     paths: Mapping[PlaneName, Path],

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import datasets
@@ -15,13 +14,12 @@ import veriserum_hf  # noqa: F401 - registers the builder
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.dataset.convert import convert
-from veriserum_hf.dataset.load import choose_splits, load_meshes, load_splits
+from veriserum_hf.dataset.load import choose_splits, is_archive, load_meshes, load_splits, no_folder
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.errors import ConversionError, FrameError, RegistrationError
 from veriserum_hf.geometry.rig import PLANES
 
 Row = dict[str, Any]
-_TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
 _IMAGES = tuple(f"image_{plane}" for plane in PLANES)
 _AT_ONCE = 64  # rows whose pictures are held to be hashed
 _METADATA = (
@@ -179,8 +177,8 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
         there = datasets.get_dataset_config_names(dataset)
     except (ValueError, OSError) as error:
         raise RegistrationError(
-            f"cannot load {dataset}: {str(error).rstrip('.')}. Expected a folder that `veriserum convert` made, a "
-            "data set on the hub, or an archive"
+            f"cannot load {dataset}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
+            "convert` made, a data set on the hub, or an archive"
         ) from error
     config = next((config for config in configs if config in there), None)
     if config is None or "anatomies" not in there:
@@ -191,26 +189,6 @@ def open_frames(dataset: str, configs: Sequence[str], *, size: int = 512) -> Fra
         )
     splits = {name: StoredFrames(rows) for name, rows in load_splits(dataset, config).items()}
     return FrameSource(dataset, config, splits, load_meshes(dataset), {})
-
-
-def is_archive(dataset: str) -> bool:
-    """Whether a path is that of an archive: its database or CSV, or a folder with them, or with a folder with them.
-
-    Poses in a Parquet file beside the tables do not make it a data set; nor do tables further down make a data set an
-    archive, whose shards lie in a folder for each configuration.
-    """
-    path = Path(dataset).expanduser()
-    if not path.is_dir():
-        return path.is_file() and path.suffix not in (".parquet", ".arrow")
-    if _has_tables(path):
-        return True
-    shards = (shard for ending in ("parquet", "arrow") for shard in path.glob(f"*/*.{ending}"))
-    return next(shards, None) is None and any(_has_tables(folder) for folder in path.rglob("*/"))
-
-
-def _has_tables(folder: Path) -> bool:
-    tables = (file for pattern in _TABLES for file in folder.glob(pattern))
-    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among pictures
 
 
 def _of_archive(path: str, configs: Sequence[str], size: int) -> FrameSource:

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 
 from veriserum_hf.archive.poses import COMPONENTS
 from veriserum_hf.archive.problems import listed
+from veriserum_hf.dataset.load import is_archive
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.evaluation.pose_files import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.evaluation.raw_frames import Frame, frame_of_row
-from veriserum_hf.registration.frames import Frames, FrameSource, Row, is_archive, open_frames
+from veriserum_hf.registration.frames import Frames, FrameSource, Row, open_frames
 from veriserum_hf.registration.scene import Implant
 
 # By measurement id and component: anatomy_id, translation_mm, quaternion_xyzw.

@@ -9,7 +9,6 @@ import datasets
 from veriserum_hf.dataset.load import ALL, choose_splits, stream_splits
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.registration.frames import is_archive
 
 Row = dict[str, Any]
 _IMAGES = tuple(f"image_{plane}" for plane in PLANES)
@@ -100,9 +99,5 @@ def _undecoded(rows: Any, config: str) -> Any:
 def _streamed(
     dataset: str, config: str, split: str, where: tuple[str, int] | None = None
 ) -> dict[str, datasets.IterableDataset]:
-    """Rows of one split or of all, see `veriserum_hf.dataset.load.stream_splits`; VeriserumError for an archive."""
-    if is_archive(dataset):
-        raise VeriserumError(
-            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then show OUT"
-        )
+    """Rows of one split or of all, see `veriserum_hf.dataset.load.stream_splits`."""
     return choose_splits(stream_splits(dataset, config, where), split, f"{dataset} {config}")

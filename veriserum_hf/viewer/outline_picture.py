@@ -233,7 +233,7 @@ def frame_name(row: Mapping[str, Any]) -> str:
 
 
 def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: float) -> Picture:
-    """Lines of text, then for every kind of pose its line, its name and its implants with their verdicts."""
+    """Lines of text, then for every kind of pose its line, its name and its implants, with how sure they are."""
     step = round(50 * scale)
     strip = np.full((step * (len(lines) + len(sets)) + step // 2, width, 3), _DARK, np.uint8)
     for number, text in enumerate(lines):
@@ -248,10 +248,16 @@ def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: flo
 
 def _implants(poses: PoseSet) -> str:
     named = [
-        f"{component} {pose['anatomy_id']}{f' {verdict}' if (verdict := pose.get('verdict')) else ''}"
+        " ".join(filter(None, (component, str(pose["anatomy_id"]), _assessment(pose))))
         for component, pose in poses.poses.items()
     ]
     return ", ".join(named) or "no pose of this frame"
+
+
+def _assessment(pose: Mapping[str, Any]) -> str | None:
+    """How sure it is, in the words of its method: a network's confidence, or a registration's verdict."""
+    confidence = pose.get("confidence")
+    return pose.get("verdict") if confidence is None else f"(confidence {confidence:.2f})"
 
 
 def _fitted(text: str, scale: float, width: int) -> str:

@@ -91,10 +91,11 @@ def save_report(html: str, output: Path) -> None:
 
 
 def _lead(reference: Reference, sources: Sequence[Source]) -> str:
-    names = ", ".join(source.name for source in sources)
+    frames = {source.name: len(set(source.estimates.measurement_id.tolist())) for source in sources}
+    names = ", ".join(f"{name} ({count} frames)" for name, count in frames.items())
     rows = reference.rows
     return (
-        f"Poses of {names}, compared with {reference.about_labels['labels']} in {len(rows)} frames of "
+        f"Poses of {names}, compared with {reference.about_labels['labels']} of {len(rows)} frames of "
         f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame: origin at the "
         "centre of the bs intensifier, x right, y up, z towards its source; mm and degrees. An error counts the "
         "label's own error too."
