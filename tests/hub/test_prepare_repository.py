@@ -33,6 +33,7 @@ def test_it_makes_an_empty_private_repository_that_a_push_fills(online, tmp_path
 def test_an_earlier_version_makes_room_for_the_next(online, tmp_path):
     push(tmp_path, version="0.9.0")
     prepare()
+    assert online.repository(NAME, "models").tags.keys() == {"0.9.0"}
 
 
 def test_a_version_that_is_there_already_is_told(online, tmp_path):
