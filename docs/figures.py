@@ -8,14 +8,21 @@ import numpy as np
 from PIL import Image
 
 from tests.simulation.published_frame import PUBLISHED, RING_MM, open_field
-from veriserum_hf.calibration.bead_grid import fit_bead_grid
-from veriserum_hf.geometry.rig import PLANES, px_to_mm
-from veriserum_hf.simulation.imaging import Imaging
-from veriserum_hf.simulation.implants import IMPLANT_PAIRS
-from veriserum_hf.simulation.intensifier import expose
-from veriserum_hf.simulation.scenario import draw_frame, draw_grid, scene, session, trial
-from veriserum_hf.simulation.settings import Settings
-from veriserum_hf.viewer.calibration_report import distortion_page
+from veriserum_hf.calibration import fit_bead_grid
+from veriserum_hf.core import PLANES
+from veriserum_hf.geometry import px_to_mm
+from veriserum_hf.reports import distortion_page
+from veriserum_hf.simulation import (
+    IMPLANT_PAIRS,
+    Imaging,
+    Settings,
+    draw_frame,
+    draw_grid,
+    expose,
+    scene,
+    session,
+    trial,
+)
 
 FOLDER = Path(__file__).parent
 SETTINGS = Settings(trials=len(IMPLANT_PAIRS), frames_per_trial=5)

@@ -14,6 +14,8 @@ from tests.fixtures.archives import write_archive
 
 settings.load_profile("ci")  # the same examples in every run, and no deadline that a busy machine may miss
 
+pytest_plugins = ["tests.fixtures.downloads"]
+
 SMALL = (416, 400)
 
 

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # What loading_script/README.md tells users to install, on the versions everything else is tested with.
-REQUIREMENTS = "datasets==3.6.0 filelock jinja2 numpy opencv-python-headless pillow pyarrow rich scipy trimesh typer"
+REQUIREMENTS = (
+    "datasets==3.6.0 filelock jinja2 lazy_loader numpy opencv-python-headless pillow pyarrow rich scipy trimesh "
+    "typer wrapt"
+)
 
 
 @pytest.mark.slow

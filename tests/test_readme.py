@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.loopback import Loopback
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -47,7 +47,7 @@ def test_every_python_block_runs(tiny, hub, tmp_path):
     """With what a training of one step leaves for RUN, and both OUT and RUN pushed to a hub of this machine."""
     assert len(BLOCKS) > 5
     out, run = tmp_path / "OUT", tmp_path / "RUN"
-    export(tiny.root, out, workers=1)
+    convert_archive(tiny.root, out, workers=1)
     options = {"backbone_config": _BACKBONE, "max_train_steps": 1, "batch_size": 2, "crop_size": 64}
     options |= {"dataset": out, "output_dir": run, "num_workers": 0}
     train = [

@@ -14,7 +14,7 @@ import json
 import sys
 from pathlib import Path
 
-import veriserum_hf.learning  # noqa: F401 - first: it says what to install where torch is missing
+import veriserum_hf.training  # noqa: F401 - first: it says what to install where torch is missing
 
 # isort: split
 import torch
@@ -23,21 +23,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.core import PLANES
+from veriserum_hf.dataset import load_frames, load_meshes
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation.inputs import (
-    check_fit,
-    load_frames,
-    load_model,
-    planes_seen,
-    weights_sha256,
-)
-from veriserum_hf.evaluation.metrics import pose_errors, sample_points
-from veriserum_hf.evaluation.predict import estimate
-from veriserum_hf.evaluation.summary import summary
-from veriserum_hf.evaluation.tables import evaluation_markdown
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.learning.batches import FrameSamples, collate
+from veriserum_hf.evaluation import evaluation_markdown, pose_errors, sample_points, summarise
+from veriserum_hf.inference import check_fit, estimate, load_model, planes_seen, weights_sha256
+from veriserum_hf.training import FrameSamples, collate
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -75,7 +66,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
     """Load, check and estimate in every process; report from the main one."""
     report = None
     if arguments.output_dir and accelerator.is_main_process:
-        from veriserum_hf.evaluation.report import Report  # needs matplotlib, which nothing else here does
+        from veriserum_hf.reports import Report  # needs matplotlib, which nothing else here does
 
         report = Report(arguments.output_dir)
     frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
@@ -98,7 +89,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
     evaluated |= {"config": arguments.dataset_config_name, "planes": list(planes)}
     if weights:
         evaluated["weights_sha256"] = weights
-    document = summary(errors) | {"evaluated": evaluated}
+    document = summarise(errors) | {"evaluated": evaluated}
     if report:
         report.write(errors, document)
     print(json.dumps(document, indent=1, allow_nan=False) if arguments.json else evaluation_markdown(document))

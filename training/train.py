@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import veriserum_hf.learning  # noqa: F401 - first: it says what to install where torch is missing
+import veriserum_hf.training  # noqa: F401 - first: it says what to install where torch is missing
 
 # isort: split
 import torch
@@ -39,33 +39,28 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset import data_record, load_meshes
 from veriserum_hf.errors import TrainingError, VeriserumError
-from veriserum_hf.evaluation.inputs import check_fit
-from veriserum_hf.evaluation.metrics import pose_errors, sample_points
-from veriserum_hf.evaluation.predict import estimate
-from veriserum_hf.evaluation.summary import overall
-from veriserum_hf.hub.models import VERSION, push_model
-from veriserum_hf.hub.provenance import data_record
-from veriserum_hf.hub.push import prepare_repository
-from veriserum_hf.learning.build import (
+from veriserum_hf.evaluation import overall, pose_errors, sample_points
+from veriserum_hf.hub import VERSION, prepare_repository, push_model
+from veriserum_hf.inference import check_fit, estimate
+from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
+from veriserum_hf.training import (
+    CHECKPOINTS,
+    TrainingSettings,
+    averaged,
+    latest_checkpoint,
     load_anatomies,
+    load_checkpoint,
     make_model,
     model_inputs,
+    parameter_groups,
+    parse_settings,
+    save_checkpoint,
+    seed_step,
     training_batches,
     validation_loader,
 )
-from veriserum_hf.learning.checkpoints import (
-    CHECKPOINTS,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    seed_step,
-)
-from veriserum_hf.learning.optimization import averaged, parameter_groups
-from veriserum_hf.learning.settings import TrainingSettings, parse_settings
-from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
-from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel
 
 LOG_STEPS = 10
 SHOWN = ("rotation_deg", "translation_mm", "mtre_mm")

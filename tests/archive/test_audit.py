@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.archive.conftest import SIZE
 from tests.fixtures.archives import ANATOMIES_FOLDER, FRAMES_FOLDER, write_archive
-from veriserum_hf.archive.audit import audit
+from tests.fixtures.downloads import SIZE
+from veriserum_hf.archive.audit import audit_archive as audit
 
 
 def problems(report):

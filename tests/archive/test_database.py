@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.archive.commands import VERISERUM, heed_permissions
+from tests.cli.commands import VERISERUM, heed_permissions
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.errors import ArchiveError
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.archive.conftest import SIZE
 from tests.fixtures.archives import ANATOMIES_FOLDER, FRAMES_FOLDER, write_archive
+from tests.fixtures.downloads import SIZE
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.errors import ArchiveError
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.archive.conftest import SIZE
 from tests.fixtures.archives import write_archive
+from tests.fixtures.downloads import SIZE
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.audit import audit
+from veriserum_hf.archive.audit import audit_archive as audit
 from veriserum_hf.errors import ArchiveError
 from veriserum_hf.geometry.pose import quaternion_to_matrix
 

@@ -22,18 +22,18 @@ from transformers import pipeline
 
 import veriserum_hf.modeling  # noqa: F401 - registers the pipeline
 from tests.benchmarks.table import Row, write_table
-from veriserum_hf.dataset.export import export
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.frames import load_frames
 from veriserum_hf.dataset.load import load_meshes
-from veriserum_hf.evaluation.estimates import Estimates
-from veriserum_hf.evaluation.inputs import load_frames
 from veriserum_hf.evaluation.metrics import pose_errors, sample_points
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.learning.batches import FrameSamples, collate
 from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
+from veriserum_hf.poses.estimates import Estimates
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
+from veriserum_hf.training.batches import FrameSamples, collate
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = Settings(trials=400, frames_per_trial=8, height_px=800, seed=0)
@@ -53,7 +53,7 @@ def data(folder: Path) -> Path:
     """Data set of all ten implant pairs, made where it is not there yet."""
     if not (folder / "dataset").exists():
         simulate(folder / "archive", SIMULATED)
-        export(folder / "archive", folder / "dataset")
+        convert_archive(folder / "archive", folder / "dataset")
     return folder / "dataset"
 
 
@@ -112,7 +112,7 @@ def mean_pose(dataset: Path) -> dict[str, Any]:
         },
         confidence=np.full(count * implants, np.nan),
     )
-    return summary(pose_errors(estimates, sample_points(load_meshes(str(dataset)))))
+    return summarise(pose_errors(estimates, sample_points(load_meshes(str(dataset)))))
 
 
 def speed(run: Path, dataset: Path) -> tuple[float, float]:

@@ -25,9 +25,9 @@ from tests.benchmarks.table import CORES, Row, cpu_s, write_table
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import RawFormat, decode_frame
 from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
-from veriserum_hf.geometry.rig import PLANES
 
 _IMAGES_BY_AUTHORS, _REPEATS = 3, 30
 _PAIRS_AT_ONCE, _ROUNDS = 8, 8

@@ -16,11 +16,11 @@ from scipy.spatial.transform import Rotation
 from tests.benchmarks import differentiable_speed
 from tests.benchmarks.processes import run_watched
 from tests.benchmarks.table import Row, cpu_s, write_table
+from veriserum_hf.geometry.cameras import Plane
 from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.geometry.rig import Plane
-from veriserum_hf.rendering.path_length import path_length
+from veriserum_hf.rendering.rasteriser import path_length
+from veriserum_hf.simulation.image_files import FrameJob
 from veriserum_hf.simulation.implants import implant_mesh
-from veriserum_hf.simulation.pictures import FrameJob
 from veriserum_hf.simulation.scenario import session
 from veriserum_hf.simulation.settings import Settings
 

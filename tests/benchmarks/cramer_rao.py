@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, Distortion
+from veriserum_hf.core.domain import PlaneName
 from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.geometry.rig import DualPlaneRig, PlaneName
+from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.intensifier import expose
 

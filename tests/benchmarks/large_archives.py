@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from tests.fixtures.archives import ANATOMIES_FOLDER, DATABASE_NAME, FRAMES_FOLDER, write_archive
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.core.domain import PLANES
 
 _BASE_TRIALS, _BASE_FRAMES_PER_TRIAL = 6, 4
 _NOISE_LEVELS = 3.0  # on top of the fixture's own: a frame then takes about 0.8 MB

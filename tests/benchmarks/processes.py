@@ -81,10 +81,10 @@ def run_load(database: Path, how: str, *, cache: Path) -> float:
 
 
 def _export(archive: str, output: str, workers: str, shard_bytes: str) -> float:
-    from veriserum_hf.dataset.export import export
+    from veriserum_hf.dataset.export import convert_archive
 
     started = time.perf_counter()
-    export(archive, output, workers=int(workers), shard_size_bytes=int(shard_bytes))
+    convert_archive(archive, output, workers=int(workers), shard_size_bytes=int(shard_bytes))
     return time.perf_counter() - started
 
 

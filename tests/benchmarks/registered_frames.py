@@ -20,11 +20,11 @@ from tests.benchmarks.bench_accuracy import METHODS, data, trained
 from tests.benchmarks.cramer_rao import bound
 from tests.benchmarks.independent_frames import independent_frame
 from tests.benchmarks.table import CORES
-from veriserum_hf.dataset.export import export
-from veriserum_hf.evaluation.pose_files import poses_by_frame, read_poses
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion, quaternion_to_matrix
-from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.jobs.threads import one_quiet_thread
+from veriserum_hf.poses.files import poses_by_frame, read_poses
 from veriserum_hf.registration.refine import register
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
 from veriserum_hf.simulation.intensifier import expose
@@ -193,10 +193,10 @@ def prepared(folder: Path) -> None:
     own.mkdir(parents=True, exist_ok=True)
     if not (own / "dataset").exists():
         simulate(own / "archive", HELD_OUT)
-        export(own / "archive", own / "dataset")
+        convert_archive(own / "archive", own / "dataset")
     if not (own / "network.parquet").exists():
-        from veriserum_hf.evaluation.estimated_poses import load_rows, write_poses
-        from veriserum_hf.evaluation.inputs import load_model
+        from veriserum_hf.inference.frames import load_rows, write_poses
+        from veriserum_hf.inference.models import load_model
 
         trained(folder, _OURS, METHODS[_OURS], data(folder))
         model = load_model(str(folder / _OURS.translate(str.maketrans(" :'`,", "_____"))))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.geometry.rig import PLANES, px_to_mm
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.geometry.cameras import px_to_mm
 
 SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden" / "distortion" / "golden_public.npz"

@@ -21,9 +21,11 @@ from veriserum_hf.calibration.observations import Observation, pair_frames
 from veriserum_hf.calibration.phantoms import cylinder_bead_diameters_mm, cylinder_beads_mm
 from veriserum_hf.calibration.poses import depths_mm, linearised, project
 from veriserum_hf.calibration.source import fit_rig, fit_source
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
+from veriserum_hf.geometry.cameras import mm_to_px
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform
-from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES, DualPlaneRig, mm_to_px
+from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig
 from veriserum_hf.simulation.calibrations import grid_transmission, moved_fs, random_distortion, random_source, rig_of
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.intensifier import read_out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 
 SHARD_BYTES = 400_000
 
@@ -15,5 +15,5 @@ def content(folder):
 def converted(tiny, tmp_path_factory):
     """The tiny archive in several small shards; not to be changed."""
     out = tmp_path_factory.mktemp("converted") / "out"
-    export(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
+    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
     return out

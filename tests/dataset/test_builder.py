@@ -14,8 +14,9 @@ from datasets import load_dataset, load_dataset_builder
 
 import veriserum_hf
 from tests.fixtures.archives import write_archive
+from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
 from veriserum_hf.errors import ArchiveError, ConversionError
-from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, source_hash
+from veriserum_hf.jobs.provenance import source_hash
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_the_cache_follows_the_archive_and_the_options(damaged, tmp_path):
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("UPDATE poses SET tx = tx + 0.001 WHERE id = 1")
     assert folder() not in (first, touched)
-    source = source_hash(*ROOMS_OF_ROWS)
+    source = source_hash(*SOURCES_OF_ROWS)
     assert len(source) == 64
     assert source in first
 

@@ -6,10 +6,11 @@ from datasets import load_dataset
 
 from tests.fixtures.archives import write_archive
 from tests.fixtures.beads import find_beads
-from veriserum_hf.dataset.export import export
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.geometry.cameras import FIELD_MM
 from veriserum_hf.geometry.pose import quaternion_to_matrix
-from veriserum_hf.geometry.rig import FIELD_MM, PLANES
 
 BEAD_RADIUS_MM = 1.9  # on the intensifier, magnified
 
@@ -39,7 +40,7 @@ def archives(tmp_path_factory):
 @pytest.mark.parametrize("frame_size", [(1664, 1600), (832, 800), (416, 400)])
 def test_beads_lie_where_the_row_cameras_project_them(archives, tmp_path, size, frame_size):
     archive = archives(frame_size)
-    export(archive.root, tmp_path / "out", configs=("calibrated",), options=Options(size=size), workers=1)
+    convert_archive(archive.root, tmp_path / "out", configs=("calibrated",), options=Options(size=size), workers=1)
     off = []
     for rows in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")).values():
         for row in rows:
@@ -70,7 +71,7 @@ def test_beads_lie_where_the_row_cameras_project_them(archives, tmp_path, size, 
 )
 def test_every_form_of_the_download_gives_the_same_world(archives, tmp_path, kind):
     archive = archives((416, 400), **kind)
-    export(archive.root, tmp_path / "out", configs=("calibrated",), workers=1)
+    convert_archive(archive.root, tmp_path / "out", configs=("calibrated",), workers=1)
     rows = [row for split in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path)).values() for row in split]
     assert sorted(row["measurement_id"] for row in rows) == sorted(archive.frames)
     for row in rows:
@@ -94,7 +95,7 @@ def test_every_form_of_the_download_gives_the_same_world(archives, tmp_path, kin
 def test_both_planes_triangulate_the_beads(archives, tmp_path):
     """Depth comes out of two stored pictures and nothing else."""
     archive = archives((1664, 1600))
-    export(archive.root, tmp_path / "out", configs=("calibrated",), workers=1)
+    convert_archive(archive.root, tmp_path / "out", configs=("calibrated",), workers=1)
     for rows in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")).values():
         for row in rows:
             beads = archive.frames[row["measurement_id"]].beads_world_mm

@@ -14,7 +14,7 @@ from tests.dataset.conftest import SHARD_BYTES, content
 from tests.fixtures.archives import write_archive
 from tests.jobs.processes import run_here, veriserum
 from veriserum_hf import VeriserumArchive
-from veriserum_hf.dataset.export import export, parse_size
+from veriserum_hf.dataset.export import convert_archive, parse_size
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import ArchiveError, ConversionError
 
@@ -71,7 +71,9 @@ def test_the_card_is_valid_and_says_what_is_asked_first(converted):
 def test_encodings_and_formats(tiny, tmp_path, encoding, format):
     out = tmp_path / "out"
     options = Options(size=128, encoding=encoding, bits=8 if encoding == "jpeg" else 16)
-    export(tiny.root, out, configs=("calibrated", "raw", "manual"), options=options, format=format, workers=1)
+    convert_archive(
+        tiny.root, out, configs=("calibrated", "raw", "manual"), options=options, format=format, workers=1
+    )
     row = load_dataset(str(out), "calibrated", cache_dir=str(tmp_path / "c"))["train"][0]
     assert row["image_bs"].format == {"jpeg": "JPEG", "png": "PNG", "raw": "TIFF"}[encoding]
     assert np.asarray(row["image_bs"]).dtype == (np.uint8 if encoding == "jpeg" else np.uint16)
@@ -82,7 +84,7 @@ def test_encodings_and_formats(tiny, tmp_path, encoding, format):
 def test_every_row_has_its_own_cameras_however_many_rows_there_are(tmp_path):
     archive = write_archive(tmp_path / "archive", trials=8, frames_per_trial=12, frame_size=(104, 100))
     rigs = VeriserumArchive(archive.root).source_calibrations
-    export(archive.root, tmp_path / "out", workers=1)
+    convert_archive(archive.root, tmp_path / "out", workers=1)
     loaded = [
         load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")),
         load_dataset("veriserum", data_dir=str(archive.root), cache_dir=str(tmp_path / "cache")),
@@ -98,7 +100,7 @@ def test_every_row_has_its_own_cameras_however_many_rows_there_are(tmp_path):
 
 def test_the_same_command_again_changes_nothing(converted, tiny):
     before = {path: path.stat().st_mtime_ns for path in converted.rglob("*")}
-    result = export(tiny.root, converted, shard_size_bytes=SHARD_BYTES, workers=1)
+    result = convert_archive(tiny.root, converted, shard_size_bytes=SHARD_BYTES, workers=1)
     assert sum(result.counts["calibrated"]["rows"].values()) == len(tiny.frames)
     assert {path: path.stat().st_mtime_ns for path in converted.rglob("*")} == before
 
@@ -141,7 +143,7 @@ def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_pat
     rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"))
     kept = {id for split in rows.values() for id in split["measurement_id"]}
     assert kept == set(tiny.frames) - set(expected)
-    one = export(damaged, tmp_path / "one", shard_size_bytes=SHARD_BYTES, workers=1).output
+    one = convert_archive(damaged, tmp_path / "one", shard_size_bytes=SHARD_BYTES, workers=1).output
     assert content(tmp_path / "out") == content(one)
 
 
@@ -156,14 +158,16 @@ def test_rejects_can_be_allowed_and_the_finished_folder_still_says_so(damaged, t
 @pytest.mark.parametrize("format", ["parquet", "arrow"])
 def test_where_a_whole_run_or_split_is_bad_the_rest_still_loads(damaged, tiny, tmp_path, format, monkeypatch):
     frames = damaged / "veriserum_collection_compressed"
-    splits = json.loads((export(damaged, tmp_path / "whole", workers=1).output / "splits.json").read_text())["trials"]
+    splits = json.loads((convert_archive(damaged, tmp_path / "whole", workers=1).output / "splits.json").read_text())[
+        "trials"
+    ]
     side = {id: splits[str(frame.trial_id)] for id, frame in tiny.frames.items()}
     train = [id for id in side if side[id] == "train"]
     bad = train[:4] + [id for id in side if side[id] == "validation"]
     for id in bad:
         (frames / f"bs_{id:06d}.jpg").write_bytes(b"")
     monkeypatch.setattr("veriserum_hf.dataset.shards._MOST_ROWS_PER_GROUP", 2)
-    result = export(damaged, tmp_path / "out", workers=1, format=format)
+    result = convert_archive(damaged, tmp_path / "out", workers=1, format=format)
     assert len(result.rejected) == len(bad)
     for streaming in (False, True):
         rows = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c"), streaming=streaming)
@@ -175,7 +179,7 @@ def test_without_one_good_frame_there_is_no_data_set(damaged, tmp_path):
     for frame in (damaged / "veriserum_collection_compressed").iterdir():
         frame.write_bytes(b"")
     with pytest.raises(ConversionError, match="no row could be made: 24 were rejected"):
-        export(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
+        convert_archive(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -188,10 +192,10 @@ def test_an_archive_that_goes_away_is_not_a_row_of_bad_frames(damaged, tmp_path)
 
     options = {"configs": ("calibrated",), "shard_size_bytes": 100_000, "workers": 1}
     with pytest.raises(ArchiveError, match=r"\.jpg: No such file.*The archive has changed or its disk has failed"):
-        export(damaged, tmp_path / "out", progress=unplug, **options)
+        convert_archive(damaged, tmp_path / "out", progress=unplug, **options)
     assert not (tmp_path / "out").exists()
     (tmp_path / "elsewhere").rename(frames)
-    assert export(damaged, tmp_path / "out", **options).rejected == []
+    assert convert_archive(damaged, tmp_path / "out", **options).rejected == []
 
 
 def test_an_archive_that_changes_meanwhile_is_not_published(damaged, tmp_path):
@@ -202,7 +206,9 @@ def test_an_archive_that_changes_meanwhile_is_not_published(damaged, tmp_path):
             frame.write_bytes((frame.with_name("bs_000001.jpg")).read_bytes())
 
     with pytest.raises(ConversionError, match="has changed while it was converted"):
-        export(damaged, tmp_path / "out", configs=("calibrated",), shard_size_bytes=1, workers=1, progress=overwrite)
+        convert_archive(
+            damaged, tmp_path / "out", configs=("calibrated",), shard_size_bytes=1, workers=1, progress=overwrite
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -214,7 +220,7 @@ def test_broken_meshes_are_rejected_and_bones_without_file_are_no_implants(damag
     (meshes / "ana_000003.stl").unlink()
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("INSERT INTO anatomies (id, category) VALUES (50, 'femur')")
-    result = export(damaged, tmp_path / "out", configs=("anatomies",), workers=1)
+    result = convert_archive(damaged, tmp_path / "out", configs=("anatomies",), workers=1)
     assert {row["anatomy_id"]: row["reason"] for row in result.rejected} == {
         1: "unreadable",
         2: "unreadable",
@@ -229,7 +235,7 @@ def test_sixteen_bits_mean_the_same_from_every_source(tmp_path):
         archive = write_archive(tmp_path / name, trials=1, frames_per_trial=1, frame_size=(416, 400), **kind)
         for bits in (8, 16):
             options = Options(bits=bits, encoding="png")
-            out = export(
+            out = convert_archive(
                 archive.root, tmp_path / f"{name}{bits}", configs=("calibrated",), options=options, workers=1
             ).output
             (rows,) = load_dataset(str(out), cache_dir=str(tmp_path / "c")).values()
@@ -241,7 +247,7 @@ def test_frames_without_a_pose_are_counted(damaged, tmp_path):
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("DELETE FROM poses WHERE measurement_id = 9 AND method = 'REFINED'")
         database.execute("DELETE FROM poses WHERE measurement_id = 12 AND anatomy_id >= 3 AND method = 'REFINED'")
-    result = export(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
+    result = convert_archive(damaged, tmp_path / "out", configs=("calibrated",), workers=1)
     assert result.counts["calibrated"]["without_pose"] == 1
     rows = [
         row for split in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "c")).values() for row in split
@@ -259,13 +265,13 @@ def test_nothing_that_exists_is_overwritten(tiny, tmp_path):
     with pytest.raises(
         ConversionError, match=r"exists and is not the result of this conversion.*Nothing was changed"
     ):
-        export(tiny.root, out)
+        convert_archive(tiny.root, out)
     assert content(tmp_path) == {"out/thesis.txt": b"precious"}
 
 
 def test_an_empty_folder_is_taken(tiny, tmp_path):
     (tmp_path / "out").mkdir()
-    export(tiny.root, tmp_path / "out", configs=("anatomies",), workers=1)
+    convert_archive(tiny.root, tmp_path / "out", configs=("anatomies",), workers=1)
     assert (tmp_path / "out" / "README.md").exists()
 
 
@@ -281,13 +287,13 @@ def test_a_structural_problem_stops_before_a_frame_is_read(damaged, tmp_path):
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("UPDATE poses SET distortion_calibration_id = 77 WHERE id = 3")
     with pytest.raises(ArchiveError, match=r"table poses, id 3: refers to distortion_calibration id 77"):
-        export(damaged, tmp_path / "out")
+        convert_archive(damaged, tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
 
 
 def test_reading_changes_nothing_in_the_archive(damaged, tmp_path):
     before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in damaged.rglob("*")}
-    export(damaged, tmp_path / "out", workers=1)
+    convert_archive(damaged, tmp_path / "out", workers=1)
     assert {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in damaged.rglob("*")} == before
 
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from tests.dataset.conftest import SHARD_BYTES, content
 from tests.jobs.processes import VERISERUM, at_work, killed_at, run_here, small_disk, veriserum, written
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import ConversionError
 
 SHARDS = "*/[!.]*.parquet"
@@ -31,10 +31,10 @@ def command(tiny, tmp_path):
 def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(tiny, tmp_path, configs):
     """Before its first step, then before the second of what is left, and so on, until one run comes through."""
     options = {"configs": configs, "shard_size_bytes": SHARD_BYTES, "workers": 1}
-    expected = content(export(tiny.root, tmp_path / "expected", **options).output)
+    expected = content(convert_archive(tiny.root, tmp_path / "expected", **options).output)
     out, kept = tmp_path / "out", {}
     for kills in count():
-        if not killed_at(1 + kills, export, tiny.root, out, **options):
+        if not killed_at(1 + kills, convert_archive, tiny.root, out, **options):
             break
         assert not out.exists() or content(out) == expected
         before, kept = kept, finished(out)
@@ -56,7 +56,7 @@ def test_workers_end_when_their_parent_is_killed_and_what_they_finished_is_kept(
     assert not out.exists()
     kept = finished(out)
     assert kept
-    export(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
+    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
     assert kept.items() <= finished(out).items()
     assert content(out) == content(converted)
 
@@ -72,7 +72,7 @@ def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, c
     assert not out.exists()
     kept = finished(out)
     assert kept
-    export(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
+    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
     assert kept.items() <= finished(out).items()
     assert content(out) == content(converted)
 
@@ -89,7 +89,7 @@ def test_a_full_disk_is_a_message_and_leaves_nothing_that_looks_whole(
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "out").exists()
     assert not list((tmp_path / "out.incomplete").rglob("*.partial"))
-    export(tiny.root, tmp_path / "out", shard_size_bytes=SHARD_BYTES, workers=1)
+    convert_archive(tiny.root, tmp_path / "out", shard_size_bytes=SHARD_BYTES, workers=1)
     assert content(tmp_path / "out") == content(converted)
 
 
@@ -98,7 +98,7 @@ def test_another_conversion_does_not_mix_with_an_unfinished_one(tiny, tmp_path):
     incomplete.mkdir()
     (incomplete / "record.json").write_text('{"options": "others"}')
     with pytest.raises(ConversionError, match="holds an unfinished conversion with other input, options or versions"):
-        export(tiny.root, tmp_path / "out")
+        convert_archive(tiny.root, tmp_path / "out")
 
 
 def test_two_conversions_at_once_are_refused(tiny, tmp_path):
@@ -107,4 +107,4 @@ def test_two_conversions_at_once_are_refused(tiny, tmp_path):
         FileLock(tmp_path / "out.incomplete" / "lock"),
         pytest.raises(ConversionError, match="Another conversion is writing"),
     ):
-        export(tiny.root, tmp_path / "out")
+        convert_archive(tiny.root, tmp_path / "out")

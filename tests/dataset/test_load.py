@@ -10,7 +10,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.load import load_meshes, load_split, load_split_or_all, load_splits, stream_splits
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import DataSetError
@@ -27,8 +27,8 @@ sys.meta_path.insert(0, Finder)
 
 from veriserum_hf.dataset.load import load_meshes, load_split_or_all
 from veriserum_hf.evaluation.metrics import sample_points
-from veriserum_hf.evaluation import sources
-from veriserum_hf.viewer import frames
+from veriserum_hf.reports import sources
+from veriserum_hf.dataset import selection
 print(len(load_split_or_all(sys.argv[1], "calibrated", "all")), len(sample_points(load_meshes(sys.argv[1]))))
 """
 
@@ -36,7 +36,7 @@ print(len(load_split_or_all(sys.argv[1], "calibrated", "all")), len(sample_point
 @pytest.fixture(scope="module")
 def dataset(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "OUT"
-    return str(export(tiny.root, folder, options=Options(size=64), workers=1).output)
+    return str(convert_archive(tiny.root, folder, options=Options(size=64), workers=1).output)
 
 
 def test_all_is_every_split_one_after_another(dataset):
@@ -78,12 +78,12 @@ def test_data_sets_are_loaded_where_torch_is_not_installed(dataset):
 def test_a_folder_that_was_converted_again_is_not_loaded_from_the_cache(tiny, tmp_path):
     archive, out = tmp_path / "archive", tmp_path / "OUT"
     shutil.copytree(tiny.root, archive)
-    export(archive, out, workers=1)
+    convert_archive(archive, out, workers=1)
     before = load_splits(str(out), "calibrated")["train"][0]["femur"]["translation_mm"]
     shutil.rmtree(out)
     (database,) = archive.glob("*.db")
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("UPDATE poses SET tx = tx + 5")
-    export(archive, out, workers=1)
+    convert_archive(archive, out, workers=1)
     after = load_splits(str(out), "calibrated")["train"][0]["femur"]["translation_mm"]
     np.testing.assert_allclose(np.subtract(after, before), (5, 0, 0), atol=1e-9)

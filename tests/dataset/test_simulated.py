@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import ArchiveError, SimulationError
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -30,7 +30,7 @@ def by_measurement(splits):
 
 def test_the_rows_are_those_of_the_archive_that_the_command_writes(load, tmp_path):
     archive = simulate(tmp_path / "archive", Settings(**SMALL, marker_frames=0), workers=1)
-    export(archive, tmp_path / "out", configs=("calibrated",), workers=1)
+    convert_archive(archive, tmp_path / "out", configs=("calibrated",), workers=1)
     expected = load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     rows = load(**SMALL)
     assert {split: len(r) for split, r in rows.items()} == {split: len(r) for split, r in expected.items()}

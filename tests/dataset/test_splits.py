@@ -1,8 +1,7 @@
 """No trial on two sides, nothing moves, manual frames in test."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriserum_hf.dataset.splits import split_by_implant, split_by_trial
 from veriserum_hf.errors import ConversionError

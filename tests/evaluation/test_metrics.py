@@ -2,15 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.transform import Rotation
 
-from tests.evaluation.poses import POINTS_MM, RIG, estimates_of, noisy, poses
+from tests.poses.made import POINTS_MM, RIG, estimates_of, noisy, poses
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.evaluation.metrics import pose_errors, viewing_axes
+from veriserum_hf.evaluation.metrics import pose_errors
+from veriserum_hf.geometry.cameras import viewing_axes
 from veriserum_hf.geometry.pose import make_transform, transform_points
-from veriserum_hf.geometry.rig import PLANES
 
 SEEDS = st.integers(0, 2**32 - 1)
 few = settings(max_examples=30)

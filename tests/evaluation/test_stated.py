@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from tests.evaluation.poses import POINTS_MM, estimates_of, noisy, poses
+from tests.poses.made import POINTS_MM, estimates_of, noisy, poses
 from veriserum_hf.evaluation.metrics import pose_errors
-from veriserum_hf.evaluation.stated import DEGREES_OF_FREEDOM, by_verdict, coverage, pose_differences
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.stated import by_verdict, coverage
+from veriserum_hf.evaluation.summary import summarise
+from veriserum_hf.poses.differences import DEGREES_OF_FREEDOM, pose_differences
 
 SD = np.array([0.1, 0.2, 0.4, 0.5, 1.0, 2.0])
 
@@ -46,6 +47,6 @@ def test_errors_by_verdict_are_those_of_its_poses():
     verdicts = ["ambiguous"] * 4 + ["converged"] * 30 + [None] * 6
     found = by_verdict(errors, verdicts)
     assert list(found) == ["converged", "ambiguous"]
-    assert found["converged"] == summary(errors.slice(4, 30))["overall"]
+    assert found["converged"] == summarise(errors.slice(4, 30))["overall"]
     assert found["ambiguous"]["count"] == 4
     assert by_verdict(errors, [None] * 40) == {}

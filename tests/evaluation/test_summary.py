@@ -5,13 +5,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from tests.evaluation.poses import POINTS_MM, estimates_of, noisy, poses
+from tests.poses.made import POINTS_MM, estimates_of, noisy, poses
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
-from veriserum_hf.evaluation.summary import overall, summary
+from veriserum_hf.evaluation.summary import overall, summarise
 
 METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm", "reprojection_bs_px", "reprojection_fs_px")
 few = settings(max_examples=20)
@@ -29,7 +28,7 @@ def replaced(errors, **columns):
 
 
 def test_shape_for_scripts(errors):
-    found = summary(errors, resamples=50)
+    found = summarise(errors, resamples=50)
     assert list(found) == ["overall", "by_implant", "by_task", "by_plane_axis"]
     assert set(found["by_implant"]) == {"femur", "tibia", "femur 1", "femur 2", "tibia 3", "tibia 4"}
     assert set(found["by_task"]) == {"gait", "stair_descent"}
@@ -50,7 +49,7 @@ def test_shape_for_scripts(errors):
 
 
 def test_figures_are_numpys(errors):
-    found = summary(errors, resamples=50)
+    found = summarise(errors, resamples=50)
     femur = errors.filter(pa.compute.equal(errors["component"], "femur"))
     for table, group in ((errors, found["overall"]), (femur, found["by_implant"]["femur"])):
         values = table["rotation_deg"].to_numpy()
@@ -64,7 +63,7 @@ def test_figures_are_numpys(errors):
 
 
 def test_json_round_trip(errors):
-    found = summary(errors, resamples=50)
+    found = summarise(errors, resamples=50)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -72,24 +71,24 @@ def test_infinite_figures_are_null_and_finite_ones_beside_them_are_not():
     labels = poses(6, np.random.default_rng(0))
     estimated = labels.copy()
     estimated[3:, 2, 3] += 2000  # behind the source of bs
-    found = summary(pose_errors(estimates_of(estimated[1:], labels[1:]), POINTS_MM))
+    found = summarise(pose_errors(estimates_of(estimated[1:], labels[1:]), POINTS_MM))
     figures = found["overall"]["reprojection_bs_px"]
     assert figures["median"] is None and figures["p95"] is None
-    found = summary(pose_errors(estimates_of(estimated[:5], labels[:5]), POINTS_MM))
+    found = summarise(pose_errors(estimates_of(estimated[:5], labels[:5]), POINTS_MM))
     figures = found["overall"]["reprojection_bs_px"]
     assert figures["median"] == pytest.approx(0, abs=1e-9) and figures["p90"] is None and figures["count"] == 5
     json.dumps(found, allow_nan=False)
 
 
 def test_the_overall_group_can_be_had_alone(errors):
-    assert overall(errors, resamples=20) == summary(errors, resamples=20)["overall"]
+    assert overall(errors, resamples=20) == summarise(errors, resamples=20)["overall"]
 
 
 @few
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(errors, random):
     order = random.sample(range(len(errors)), len(errors))
-    assert summary(errors.take(order), resamples=20) == summary(errors, resamples=20)
+    assert summarise(errors.take(order), resamples=20) == summarise(errors, resamples=20)
 
 
 @few
@@ -97,7 +96,7 @@ def test_the_order_of_rows_does_not_matter(errors, random):
 def test_an_interval_contains_the_figure(seed, trials, frames_per_trial):
     count = 2 * trials * frames_per_trial
     table = pose_errors(noisy(count, seed, trials=trials, frames_per_trial=frames_per_trial), POINTS_MM)
-    group = summary(table, resamples=200)["overall"]
+    group = summarise(table, resamples=200)["overall"]
     for metric in METRICS:
         low, high = group[metric]["median_interval_95"]
         rounding = 1e-9 * high  # between two values that are the same but for it
@@ -110,8 +109,8 @@ def test_an_interval_contains_the_figure(seed, trials, frames_per_trial):
 def test_trials_are_resampled_and_not_frames(errors):
     """Frames that say the same again add nothing to what a trial says."""
     table = replaced(errors, rotation_deg=errors["trial_id"].to_numpy().astype(float))
-    found = summary(table)["overall"]["rotation_deg"]
-    again = summary(pa.concat_tables([table] * 5))["overall"]["rotation_deg"]
+    found = summarise(table)["overall"]["rotation_deg"]
+    again = summarise(pa.concat_tables([table] * 5))["overall"]["rotation_deg"]
     assert found["median_interval_95"] == again["median_interval_95"]
     low, high = found["median_interval_95"]
     assert high - low >= 4  # of trials 70 to 79; frames as independent rows would give 1 to 2
@@ -130,7 +129,7 @@ def test_intervals_hold_the_true_median_and_those_of_single_frames_would_not():
     for _ in range(100):
         values = 10 + rng.normal(size=30)[trial] + 0.3 * rng.normal(size=240)
         for unit, ids in (("trials", trial), ("frames", np.arange(240))):
-            found = summary(replaced(table, rotation_deg=values, trial_id=ids), resamples=100)["overall"]
+            found = summarise(replaced(table, rotation_deg=values, trial_id=ids), resamples=100)["overall"]
             low, high = found["rotation_deg"]["median_interval_95"]
             held[unit] += low <= 10 <= high
     assert held["trials"] >= 85  # 93 in the long run; fewer than 85 come about once in 300 times
@@ -138,24 +137,24 @@ def test_intervals_hold_the_true_median_and_those_of_single_frames_would_not():
 
 
 def test_one_trial_has_no_interval():
-    found = summary(pose_errors(noisy(24, trials=1), POINTS_MM))["overall"]
+    found = summarise(pose_errors(noisy(24, trials=1), POINTS_MM))["overall"]
     assert found["trials"] == 1 and found["rotation_deg"]["median"] > 0
     assert found["rotation_deg"]["median_interval_95"] is None
     assert found["success_2mm_2deg"]["share_interval_95"] is None
 
 
 def test_a_share_of_all_or_none_has_no_interval(errors):
-    found = summary(replaced(errors, rotation_deg=np.full(len(errors), 100.0)))["overall"]
+    found = summarise(replaced(errors, rotation_deg=np.full(len(errors), 100.0)))["overall"]
     assert found["success_2mm_2deg"] == {"share": 0.0, "share_interval_95": None, "count": 240}
 
 
 def test_the_seed_decides_the_intervals(errors):
-    assert summary(errors, resamples=50, seed=1) == summary(errors, resamples=50, seed=1)
-    assert summary(errors, resamples=50, seed=1) != summary(errors, resamples=50, seed=2)
+    assert summarise(errors, resamples=50, seed=1) == summarise(errors, resamples=50, seed=1)
+    assert summarise(errors, resamples=50, seed=1) != summarise(errors, resamples=50, seed=2)
 
 
 def test_nothing_to_summarise_is_an_error(errors):
     with pytest.raises(TrainingError, match="nothing to summarise: the table of errors has no row"):
-        summary(errors.slice(0, 0))
+        summarise(errors.slice(0, 0))
     with pytest.raises(TrainingError, match="resamples must be at least 1, got 0"):
-        summary(errors, resamples=0)
+        summarise(errors, resamples=0)

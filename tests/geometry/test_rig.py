@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import rig as rig_module
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, mm_to_px, px_to_mm
+from veriserum_hf.geometry.cameras import mm_to_px, px_to_mm
+from veriserum_hf.geometry.rig import DualPlaneRig
 
 CALIBRATION = {
     "principal_point_bs_mm": (2.7, -6.1),

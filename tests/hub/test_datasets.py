@@ -16,7 +16,7 @@ from tests.fixtures.archives import write_archive
 from tests.hub.faults import Fault
 from tests.hub.server import TOKEN
 from tests.jobs.processes import at_work, run_here
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.datasets import push_dataset
@@ -91,7 +91,7 @@ def as_pushed(folder):
 def small(tiny, tmp_path_factory):
     """Eight trials of three frames in a few shards, with implants."""
     out = tmp_path_factory.mktemp("small") / "out"
-    return export(tiny.root, out, options=Options(size=64), shard_size_bytes=20_000, workers=1).output
+    return convert_archive(tiny.root, out, options=Options(size=64), shard_size_bytes=20_000, workers=1).output
 
 
 @pytest.fixture
@@ -104,7 +104,9 @@ def copy(small, tmp_path):
 @pytest.mark.usefixtures("online")
 def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
     archive = write_archive(tmp_path / "archive", trials=50, frames_per_trial=6, frame_size=(104, 100))
-    out = export(archive.root, tmp_path / "out", options=Options(size=32), shard_size_bytes=1, workers=1).output
+    out = convert_archive(
+        archive.root, tmp_path / "out", options=Options(size=32), shard_size_bytes=1, workers=1
+    ).output
     expected = as_pushed(out)
     assert sum(path.endswith(".parquet") for path in expected) > 300
     hub.fail(Fault("upload", every=10, how=("drop", "429", "500")))
@@ -217,7 +219,9 @@ def test_the_images_are_published_by_decision_only(online, small):
 def test_simulated_frames_are_under_no_such_terms(online, tmp_path):
     settings = Settings(trials=3, frames_per_trial=1, pairs=1, height_px=200, marker_frames=0)
     archive = simulate(tmp_path / "archive", settings, workers=1)
-    out = export(archive, tmp_path / "out", configs=("calibrated",), options=Options(size=32), workers=1).output
+    out = convert_archive(
+        archive, tmp_path / "out", configs=("calibrated",), options=Options(size=32), workers=1
+    ).output
     push_dataset(out, NAME, public=True)
     assert online.repository(NAME).private is False
     DatasetCard.load(NAME).validate()
@@ -273,7 +277,9 @@ def test_a_folder_that_is_not_whole_is_refused(online, copy, damage, message):
 
 def test_a_conversion_with_other_shards_does_not_go_over_another(online, small, tiny, tmp_path):
     push_dataset(small, NAME)
-    other = export(tiny.root, tmp_path / "out", options=Options(size=64), shard_size_bytes=10**9, workers=1).output
+    other = convert_archive(
+        tiny.root, tmp_path / "out", options=Options(size=64), shard_size_bytes=10**9, workers=1
+    ).output
     with pytest.raises(HubError, match=r"holds what is not of this push: .* Nothing was changed: choose another"):
         push_dataset(other, NAME, version="1.1.0")
     assert held(online) == as_pushed(small)

@@ -20,19 +20,20 @@ from safetensors import safe_open
 from tests.hub.bare_environment import make_environment, run
 from tests.hub.server import TOKEN
 from tests.jobs.processes import run_here
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.frames import load_frames
 from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.provenance import data_record
 from veriserum_hf.errors import HubError, TrainingError
-from veriserum_hf.evaluation.inputs import load_frames, load_model, weights_sha256
 from veriserum_hf.evaluation.metrics import pose_errors, sample_points
-from veriserum_hf.evaluation.predict import estimate
-from veriserum_hf.evaluation.summary import summary
+from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.hub.datasets import push_dataset
 from veriserum_hf.hub.models import push_model
-from veriserum_hf.hub.provenance import data_record
-from veriserum_hf.learning.batches import FrameSamples, collate
+from veriserum_hf.inference.batches import estimate
+from veriserum_hf.inference.models import load_model, weights_sha256
 from veriserum_hf.modeling import VeriserumPoseModel
+from veriserum_hf.training.batches import FrameSamples, collate
 
 ROOT = Path(__file__).parents[2]
 NAME = "my-lab/knee-poses"
@@ -68,7 +69,7 @@ def one_thread():
 def dataset(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "OUT"
     options = Options(size=64, encoding="png")
-    return export(tiny.root, folder, configs=("calibrated", "anatomies"), options=options, workers=1).output
+    return convert_archive(tiny.root, folder, configs=("calibrated", "anatomies"), options=options, workers=1).output
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +104,7 @@ def evaluation(run_folder, dataset, tmp_path_factory):
     frames = load_frames(str(dataset))
     loader = torch.utils.data.DataLoader(FrameSamples(frames), 4, collate_fn=collate)
     estimates = estimate(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
-    document = summary(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
+    document = summarise(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
     about = {"model": str(run_folder), "dataset": str(dataset), "config": "calibrated", "split": "test"}
     about["weights_sha256"] = weights_sha256(str(run_folder))
     file = tmp_path_factory.mktemp("report") / "evaluation.json"
@@ -130,7 +131,7 @@ def one_frame(dataset, folder):
 
 
 def poses_of(model, row):
-    from veriserum_hf.learning.batches import sample_of
+    from veriserum_hf.training.batches import sample_of
 
     batch = collate([sample_of(row)])
     views = {name: value for name, value in batch.items() if name.startswith(("image", "camera", "anatomy"))}

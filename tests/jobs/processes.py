@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 from tests.forked import FORKED
-from veriserum_hf.cli import main
+from veriserum_hf.cli.app import main
 
 VERISERUM = Path(sys.executable).with_name("veriserum")
 

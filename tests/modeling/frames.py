@@ -4,7 +4,8 @@ import numpy as np
 import torch
 import trimesh
 
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel
 
 SIZE = 64

@@ -7,9 +7,9 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageClassification, BertConfig
 
 from tests.modeling.frames import BACKBONES, batch, config, model
-from veriserum_hf.learning.optimization import parameter_groups
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.modeling.backbone_veriserum import FeatureMap, load_backbone
+from veriserum_hf.training.optimization import parameter_groups
 
 families = pytest.mark.parametrize("family", BACKBONES)
 

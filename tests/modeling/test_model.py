@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from tests.modeling.frames import SIZE, batch, config, model, without_labels
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.modeling import VeriserumPoseModel
-from veriserum_hf.modeling import geometry_veriserum as geometry
+from veriserum_hf.modeling import VeriserumPoseModel, geometry_veriserum as geometry
 from veriserum_hf.modeling.losses_veriserum import Prediction, pose_losses
 
 STEADY = {"crop_jitter_px": 0.0, "plane_dropout": 0.0, "anatomy_dropout": 0.0}

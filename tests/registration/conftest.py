@@ -6,9 +6,9 @@ import torch
 import trimesh
 
 from tests.registration.scenes import coarse, pose, smaller, transform
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.frames import open_frames
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.registration.frames import open_frames
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -61,7 +61,7 @@ def short_trials(knees, tmp_path_factory):
 
 def _converted(archive, tmp_path_factory, size, *configs):
     folder = tmp_path_factory.mktemp("converted") / "OUT"
-    return export(
+    return convert_archive(
         archive, folder, configs=("calibrated", "anatomies", *configs), options=Options(size=size), workers=1
     ).output
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from tests.modeling.frames import config
-from veriserum_hf.evaluation.pose_files import poses_by_frame, read_poses
 from veriserum_hf.modeling import VeriserumPoseModel
+from veriserum_hf.poses.files import poses_by_frame, read_poses
 
 PARTS = ("femur", "tibia")
 

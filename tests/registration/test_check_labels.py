@@ -13,11 +13,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf import cli
-from veriserum_hf.dataset.export import export
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
+from veriserum_hf.geometry.rig import DualPlaneRig
+from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
 from veriserum_hf.registration.labels import DIFFERENCES, compare
-from veriserum_hf.registration.whole import SCHEMA
 
 RIG = DualPlaneRig.from_calibration(
     principal_point_bs_mm=(5, -6), sid_bs_mm=1860.5, principal_point_fs_mm=(-10.5, 1.5), sid_fs_mm=1851.4
@@ -159,7 +160,9 @@ def check(monkeypatch, capsys):
 
 def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, mislabelled, tmp_path):
     dataset = tmp_path / "OUT"
-    export(mislabelled, dataset, configs=("calibrated", "anatomies", "manual"), options=Options(size=256), workers=1)
+    convert_archive(
+        mislabelled, dataset, configs=("calibrated", "anatomies", "manual"), options=Options(size=256), workers=1
+    )
     output = tmp_path / "labels.parquet"
     status, printed, _ = check(dataset, "-o", output, "--workers", "1", "--json")
     document = json.loads(printed)
@@ -190,7 +193,7 @@ def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, mislabel
 
     shutil.rmtree(dataset)
     options = Options(size=256, encoding="png")
-    export(mislabelled, dataset, configs=("calibrated", "anatomies"), options=options, workers=1)
+    convert_archive(mislabelled, dataset, configs=("calibrated", "anatomies"), options=options, workers=1)
     status, printed, said = check(dataset, "-o", output, "--workers", "1")
     assert status == 2 and printed == "" and registered.read_bytes() == before
     assert f"{registered} exists and is not the result" in said
@@ -205,7 +208,7 @@ def test_a_split_without_wrong_labels_straight_from_the_archive(check, mislabell
 
 def test_what_cannot_be_done_is_said_in_one_message(check, mislabelled, tmp_path):
     calibrated = tmp_path / "OUT"
-    export(mislabelled, calibrated, configs=("calibrated",), workers=1)
+    convert_archive(mislabelled, calibrated, configs=("calibrated",), workers=1)
     refused = {
         (calibrated, "-o", tmp_path / "a.parquet"): "has no configuration anatomies (the implants' meshes), only",
         (mislabelled, "--split", "tset", "-o", tmp_path / "a.parquet"): "has no split tset; there are",

@@ -8,10 +8,10 @@ import numpy as np
 
 from tests.registration.sources import save_untrained
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.frames import is_archive, open_frames
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.registration.frames import is_archive, open_frames
-from veriserum_hf.registration.starts import StartingModel
+from veriserum_hf.registration.initial_poses import StartingModel
 
 
 def test_an_archive_is_told_by_its_tables(archive, dataset, tmp_path):
@@ -43,7 +43,7 @@ def test_frames_of_an_archive_are_those_of_its_data_set(archive, dataset):
 
 def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_lie(dataset, archive, tmp_path):
     options = Options(size=256, encoding="png")
-    export(archive, tmp_path / "PNG", configs=("calibrated", "anatomies"), options=options, workers=1)
+    convert_archive(archive, tmp_path / "PNG", configs=("calibrated", "anatomies"), options=options, workers=1)
     shutil.copytree(dataset, tmp_path / "copy")
     source, moved, other = (
         open_frames(str(path), ("calibrated",)) for path in (dataset, tmp_path / "copy", tmp_path / "PNG")
@@ -60,7 +60,9 @@ def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_l
 def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once(tiny, tmp_path):
     """Frames of the archive are corrected to the model's size, whatever size they are registered at."""
     options = Options(size=64, encoding="png")
-    dataset = export(tiny.root, tmp_path / "OUT", configs=("calibrated", "anatomies"), options=options, workers=1)
+    dataset = convert_archive(
+        tiny.root, tmp_path / "OUT", configs=("calibrated", "anatomies"), options=options, workers=1
+    )
     sources = [open_frames(str(path), ("calibrated",)) for path in (tiny.root, dataset.output)]
     save_untrained(sources[0], tmp_path / "run")
     found = []

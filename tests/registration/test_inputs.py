@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.registration.scenes import pose, starts
+from veriserum_hf.dataset.frames import open_frames
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.registration.frames import open_frames
 from veriserum_hf.registration.refine import register, register_batch
 
 

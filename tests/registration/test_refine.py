@@ -6,9 +6,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import displaced, drawn, error, pose, raised, rig_of, smaller, starts, transform
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform, transform_points
-from veriserum_hf.geometry.rig import PLANES
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.refine import register, register_batch
 

@@ -16,17 +16,18 @@ import trimesh
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
 from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.dataset.frames import open_frames
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.evaluation.pose_files import read_poses, transforms
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.jobs.folder import incomplete_folder
-from veriserum_hf.registration.frames import open_frames
-from veriserum_hf.registration.whole import SCHEMA, register_dataset
+from veriserum_hf.poses.files import read_poses, transforms
+from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
+from veriserum_hf.registration.data_sets import register_dataset
 
 FRAMES = 3  # of each of the archive's two trials
 _REGISTER = """
 import sys
-from veriserum_hf.registration.whole import register_dataset
+from veriserum_hf.registration.data_sets import register_dataset
 if __name__ == "__main__":
     register_dataset(sys.argv[1], sys.argv[2], start="target", workers=1)
 """

@@ -6,10 +6,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import raised, rig_of, transform
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.registration.gradients import PlaneGradients
 from veriserum_hf.registration.inputs import scene_of
-from veriserum_hf.registration.pictures import PlaneGradients
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import SCALES
 from veriserum_hf.registration.solver import Solver, start_state

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.registration.sources import PARTS, truth_of
-from veriserum_hf.registration.frames import open_frames
+from veriserum_hf.dataset.frames import open_frames
 from veriserum_hf.registration.trials import register_trial
 
 

@@ -9,8 +9,8 @@ import roma
 import torch
 import trimesh
 
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.rendering import path_length as on_one_core
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.rendering import rasteriser as on_one_core
 from veriserum_hf.rendering.differentiable import Part, path_length
 from veriserum_hf.simulation.implants import implant_mesh
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.spatial.transform import Rotation
 
 from tests.fixtures.scene import true_rig
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.geometry.cameras import NATIVE_SIZE, px_to_mm
 from veriserum_hf.geometry.pose import invert_transform, transform_points
-from veriserum_hf.geometry.rig import NATIVE_SIZE, PLANES, px_to_mm
 from veriserum_hf.simulation.activities import (
     FIELD_RADIUS_MM,
     FRAME_RATE_HZ,

@@ -8,9 +8,9 @@ from datasets import load_dataset
 from scipy import ndimage
 
 from veriserum_hf import Plane
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
-from veriserum_hf.rendering.outline import outline
+from veriserum_hf.rendering.contours import outline
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -22,7 +22,7 @@ def loaded(tmp_path_factory):
     """Rows by measurement, meshes by anatomy, exact poses; full-size frames with all that stands in the beam."""
     folder = tmp_path_factory.mktemp("end-to-end")
     archive = simulate(folder / "archive", Settings(trials=10, frames_per_trial=1, marker_frames=0), workers=1)
-    export(archive, folder / "out", workers=1)
+    convert_archive(archive, folder / "out", workers=1)
     splits = load_dataset(str(folder / "out"), "calibrated", cache_dir=str(folder / "cache"))
     implants = load_dataset(str(folder / "out"), "anatomies", split="train", cache_dir=str(folder / "cache"))
     meshes = {row["anatomy_id"]: row["mesh"] for row in implants}

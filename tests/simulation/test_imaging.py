@@ -6,8 +6,7 @@ from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.simulation.plates import RIG
 from veriserum_hf.simulation.imaging import ATTENUATION_PER_MM, Imaging

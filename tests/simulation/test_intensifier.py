@@ -10,7 +10,7 @@ from scipy.special import erf
 
 from tests.simulation.plates import DEPTH_MM, DISTORTIONS, EVEN, NOISELESS, RIG, on_intensifier_mm, photograph, plate
 from tests.simulation.published_frame import PUBLISHED, open_field
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.core.domain import PLANES
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.intensifier import expose
 from veriserum_hf.simulation.scenario import scene, trial

@@ -13,11 +13,12 @@ from datasets import load_dataset
 from veriserum_hf import DualPlaneRig, VeriserumArchive
 from veriserum_hf.calibration.markers import find_markers
 from veriserum_hf.calibration.poses import project
-from veriserum_hf.dataset.export import export
+from veriserum_hf.core.domain import PLANES
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform, quaternion_to_matrix
-from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES
-from veriserum_hf.simulation.pictures import MarkerJob
+from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS
+from veriserum_hf.simulation.image_files import MarkerJob
 from veriserum_hf.simulation.scenario import session
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.tables import DATABASE_NAME
@@ -163,7 +164,7 @@ def test_csv_archives_have_no_phantom(tmp_path):
 
 
 def test_the_data_set_shows_both_phantoms(tiny_markers, tmp_path):
-    export(tiny_markers, tmp_path / "out", configs=("calibration",), workers=1)
+    convert_archive(tiny_markers, tmp_path / "out", configs=("calibration",), workers=1)
     rows = load_dataset(str(tmp_path / "out"), "calibration", split="train", cache_dir=str(tmp_path / "cache"))
     phantoms = rows["phantom"]
     assert (phantoms.count("sipla_grid"), phantoms.count("sipla_cylinder")) == (6, 18)

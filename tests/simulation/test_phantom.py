@@ -7,12 +7,11 @@ import sys
 import numpy as np
 import pytest
 import trimesh
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.geometry.rig import DualPlaneRig
-from veriserum_hf.rendering.path_length import path_length
+from veriserum_hf.rendering.rasteriser import path_length
 from veriserum_hf.simulation.implants import implant_mesh
 from veriserum_hf.simulation.phantom import holder
 from veriserum_hf.simulation.solids import solid_of

@@ -18,8 +18,8 @@ from huggingface_hub import DatasetCard
 
 from tests.jobs.processes import killed_at, run_here, small_disk, written
 from veriserum_hf import DualPlaneRig, VeriserumArchive
-from veriserum_hf.archive.audit import audit
-from veriserum_hf.dataset.export import export
+from veriserum_hf.archive.audit import audit_archive as audit
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.pose import angle_between_deg, quaternion_to_matrix
 from veriserum_hf.simulation.settings import Settings, parse_height
@@ -281,7 +281,7 @@ def test_the_record_says_what_was_simulated(small):
 
 
 def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):
-    export(small, tmp_path / "out", workers=1)
+    convert_archive(small, tmp_path / "out", workers=1)
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert card.data.license == "mit"
     assert "synthetic" in card.data.tags

@@ -6,7 +6,7 @@ import pytest
 
 from tests.training.processes import ROOT
 from tests.training.runs import run, settings_file
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     settings = Settings(trials=20, frames_per_trial=3, pairs=2, height_px=200, marker_frames=0)
     archive = simulate(folder / "archive", settings, workers=1)
-    export(archive, folder / "dataset", options=Options(size=128), workers=1, shard_size_bytes=150_000)
+    convert_archive(archive, folder / "dataset", options=Options(size=128), workers=1, shard_size_bytes=150_000)
     return folder / "dataset"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
-from veriserum_hf.learning.build import training_batches
-from veriserum_hf.learning.settings import DataSettings, OptimizationSettings
+from veriserum_hf.training.build import training_batches
+from veriserum_hf.training.settings import DataSettings, OptimizationSettings
 
 
 def main(dataset, folder):

@@ -11,10 +11,10 @@ import yaml
 from tests.fixtures.archives import write_archive
 from tests.training.processes import ROOT
 from tests.training.runs import TINY, run, settings_file
-from veriserum_hf.dataset.export import export
+from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.load import load_split
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.learning.settings import parse_settings
+from veriserum_hf.training.settings import parse_settings
 
 
 def parse(*options):
@@ -117,7 +117,7 @@ def test_help_lists_every_setting():
 
 def test_an_empty_split(tmp_path):
     archive = write_archive(tmp_path / "archive", trials=1, frames_per_trial=1, frame_size=(208, 200))
-    export(archive.root, tmp_path / "out", workers=1)
+    convert_archive(archive.root, tmp_path / "out", workers=1)
     empty = {
         split
         for split in ("train", "validation", "test")

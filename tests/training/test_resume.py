@@ -19,7 +19,7 @@ from tests.training.runs import (
     train_and_kill,
     weights,
 )
-from veriserum_hf.evaluation.inputs import load_model
+from veriserum_hf.inference.models import load_model
 
 
 def settings_of(config, dataset):

@@ -25,12 +25,13 @@ from veriserum_hf.archive.frames import RawFormat, read_frame
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
-from veriserum_hf.archive.poses import COMPONENTS, References, read_poses
-from veriserum_hf.archive.problems import Decision, Findings, Problem, listed
+from veriserum_hf.archive.poses import References, read_poses
+from veriserum_hf.archive.problems import Decision, Findings, Problem
 from veriserum_hf.archive.tables import read_tables
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.core import COMPONENTS, PLANES, PlaneName, listed
 from veriserum_hf.errors import CalibrationError, FrameError
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
+from veriserum_hf.geometry import DualPlaneRig
 
 _SAMPLED_FRAMES = 24
 T = TypeVar("T")

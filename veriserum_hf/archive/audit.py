@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -13,11 +13,8 @@ from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError, FrameError
-from veriserum_hf.geometry.rig import PLANES
-
-if TYPE_CHECKING:
-    from veriserum_hf.archive.refit import Refit
 
 
 @dataclass
@@ -29,14 +26,14 @@ class AuditReport:
     path : the archive.
     findings : decisions and problems.
     counts : how many there are of what; empty where the tables could not be read.
-    calibration : every calibration against its phantom frames; None where that was not asked for.
+    archive : the archive itself; None where the tables could not be read.
 
     """
 
     path: str
     findings: Findings
     counts: dict[str, Any] = field(default_factory=dict)
-    calibration: "list[Refit] | None" = None
+    archive: VeriserumArchive | None = None
 
     @property
     def exit_status(self) -> int:
@@ -55,18 +52,14 @@ class AuditReport:
             "counts": self.counts,
             "problem_counts": by_kind,
         }
-        if self.calibration is not None:
-            document["calibration"] = [refit.as_json() for refit in self.calibration]
         return document | self.findings.as_json()
 
 
-def audit(
+def audit_archive(
     path: str | os.PathLike[str],
     *,
     deep: bool = False,
-    calibration: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    refit_progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check an archive.
 
@@ -74,8 +67,7 @@ def audit(
     ----------
     path : the archive's folder, database or pose CSV.
     deep : also decode every frame and read every mesh.
-    calibration : also refit every calibration whose phantom frames are there.
-    progress, refit_progress : called with the number of frames decoded, or of phantom frames refitted, and of all.
+    progress : called with the number of frames decoded and of all.
 
     """
     findings = Findings()
@@ -84,13 +76,9 @@ def audit(
         archive = VeriserumArchive(path, findings=findings)
     except ArchiveError:
         return report  # the reason is the last of the findings
-    report.counts = _counts(archive)
+    report.archive, report.counts = archive, _counts(archive)
     if deep and not findings.structural:
         _decode_all(archive, findings, progress)
-    if calibration and not findings.structural:
-        from veriserum_hf.archive.refit import refit_calibrations  # its libraries take a while to import
-
-        report.calibration = refit_calibrations(archive, findings, refit_progress)
     return report
 
 

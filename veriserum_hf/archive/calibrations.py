@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import PLANES, PlaneName
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
-from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES, DualPlaneRig, PlaneName
+from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, quaternion_to_matrix
 
 Row = dict[str, Any]
 Tables = Mapping[str, pa.Table]

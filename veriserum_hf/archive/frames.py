@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from veriserum_hf.calibration.distortion import Grey
+from veriserum_hf.calibration import Grey
 from veriserum_hf.errors import ArchiveError, FrameError
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.problems import Findings, listed
-from veriserum_hf.geometry.rig import PLANES, PlaneName
+from veriserum_hf.archive.problems import Findings
+from veriserum_hf.core import PLANES, PlaneName, listed
 
 _IMAGE = r"\.(?:jpe?g|png|tiff?)"
 _FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)

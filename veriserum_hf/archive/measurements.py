@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from veriserum_hf.archive.layout import Layout, name_frames
 from veriserum_hf.archive.pose_rows import integers
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.core import PLANES
 
 FRAME_SCHEMA = pa.schema(
     {

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.core import FloatArray
 
-FloatArray = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 

@@ -3,19 +3,16 @@
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.pose_rows import Bools, FloatArray, PoseRows, numbers
-from veriserum_hf.archive.problems import listed
+from veriserum_hf.archive.pose_rows import Bools, PoseRows, numbers
 from veriserum_hf.archive.rotations import read_rotations
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig
+from veriserum_hf.core import COMPONENTS, PLANES, FloatArray, listed
+from veriserum_hf.geometry import DualPlaneRig
 
-Component = Literal["femur", "tibia"]
-COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 _KNOWN_METHOD = re.compile(r"^MAN|ROBOT|TARGET|REFIN|REGIST|AUTO|OPTIM", re.IGNORECASE)
 POSE_SCHEMA = pa.schema(
     {

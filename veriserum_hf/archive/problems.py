@@ -1,6 +1,5 @@
 """What is wrong with an archive, and what was decided about it."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 from veriserum_hf.errors import ArchiveError
@@ -76,9 +75,3 @@ class Findings:
             "decisions": {name: asdict(decision) for name, decision in self.decisions.items()},
             "problems": [asdict(problem) for problem in self.problems],
         }
-
-
-def listed(items: Iterable[object], most: int = 5) -> str:
-    """Join items as "1, 2, 3, ... (12 in all)"."""
-    every = [str(item) for item in items]
-    return ", ".join(every) if len(every) <= most else f"{', '.join(every[:most])}, ... ({len(every)} in all)"

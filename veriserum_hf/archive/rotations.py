@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from veriserum_hf.archive.pose_rows import Bools, FloatArray, PoseRows, numbers
-from veriserum_hf.geometry.pose import (
+from veriserum_hf.archive.pose_rows import Bools, PoseRows, numbers
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import (
     angle_between_deg,
     canonical_quaternion,
     euler_zxy_to_matrix,

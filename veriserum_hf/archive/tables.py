@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from veriserum_hf.archive.layout import Layout
-from veriserum_hf.archive.problems import Findings, listed
+from veriserum_hf.archive.problems import Findings
+from veriserum_hf.core import listed
 
 INTEGER, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
 

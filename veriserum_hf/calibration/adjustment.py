@@ -12,16 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.poses import View, by_turn, fit_poses, huber_weight
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.geometry.rig import Plane
-
-FloatArray = NDArray[np.float64]
+from veriserum_hf.geometry import Plane, make_transform
 
 _HUBER_SIGMAS = 3.0  # where a residual's pull stops growing: 0.3 % of Gaussian noise lies beyond
 _MAD_TO_SIGMA = 1.4826

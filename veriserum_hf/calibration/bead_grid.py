@@ -17,9 +17,9 @@ from veriserum_hf.calibration.beads import find_beads
 from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.calibration.lattice import index_beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 
-FloatArray = NDArray[np.float64]
 Powers = Sequence[tuple[int, int]]
 
 _STORED = [(i, j) for i in range(4) for j in range(4)]  # powers of u and v, in the stored text's order

@@ -15,9 +15,9 @@ from scipy.special import erfc
 
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Grey
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 
-FloatArray = NDArray[np.float64]
 Picture = NDArray[Any]  # float32 or a mask; OpenCV's own types cannot say it
 
 NOMINAL_MM_PER_PX = 0.2255  # of a 1664 x 1600 frame; the published calibrations have 0.222 to 0.232

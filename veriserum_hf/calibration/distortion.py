@@ -19,10 +19,10 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike, NDArray
 
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.rig import FIELD_MM, NATIVE_SIZE, pixel_size_mm, px_to_mm
+from veriserum_hf.geometry import FIELD_MM, NATIVE_SIZE, pixel_size_mm, px_to_mm
 
-FloatArray = NDArray[np.float64]
 Grey = NDArray[np.uint8] | NDArray[np.uint16]
 Mode = Literal["fast", "exact", "nearest"]
 

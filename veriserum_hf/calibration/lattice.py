@@ -13,9 +13,9 @@ from scipy.spatial import KDTree
 
 from veriserum_hf.calibration.beads import NOMINAL_MM_PER_PX, Beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 
-FloatArray = NDArray[np.float64]
 Integers = NDArray[np.intp]
 
 _FEWEST = 100  # beads that might be a grid at all

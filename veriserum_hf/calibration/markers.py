@@ -17,9 +17,9 @@ from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Dis
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation
 from veriserum_hf.calibration.phantoms import cylinder_beads_mm
-from veriserum_hf.geometry.rig import Plane
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import Plane
 
-FloatArray = NDArray[np.float64]
 Picture = NDArray[Any]  # float32; OpenCV's own types cannot say it
 
 # Lengths are pixels of a 1664 x 1600 frame, 0.225 mm.

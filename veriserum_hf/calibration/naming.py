@@ -17,10 +17,10 @@ from scipy.spatial import cKDTree
 
 from veriserum_hf.calibration.phantoms import LARGE_BEADS, cylinder_bead_diameters_mm, cylinder_beads_mm
 from veriserum_hf.calibration.poses import View, depths_mm, fit_poses, project, starting_poses
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.rig import Plane
+from veriserum_hf.geometry import Plane
 
-FloatArray = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 LEAST_MARKERS = 24

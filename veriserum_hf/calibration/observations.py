@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from veriserum_hf.calibration.poses import View
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-
-FloatArray = NDArray[np.float64]
 
 LEAST_MARKERS = 6  # in a frame: each has two coordinates, a pose six numbers
 _LEAST_EXTENT = 0.02  # of a layout: in its third direction, over that in its first

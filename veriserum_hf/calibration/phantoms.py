@@ -1,9 +1,8 @@
 """Calibration phantoms: where their beads are."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import FloatArray
 
 # The lab's phantom `sipla_grid`: lead beads on a square lattice, its corners cut off, and one bead more that tells
 # its orientation. It hangs on the intensifier, whose mm are counted from its middle.

@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.geometry.pose import invert_transform, make_transform, transform_points
-from veriserum_hf.geometry.rig import Plane
-
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import Plane, invert_transform, make_transform, transform_points
 
 _POSE_AT_REST = 1e-6  # radians, or of the lever below; the error after such a step is about its square
 _LEVER_MM = 100.0  # a turn in radians is as much as a shift of so many mm

@@ -18,15 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from veriserum_hf.calibration.adjustment import Adjusted, adjust
 from veriserum_hf.calibration.observations import DualObservation, Observation, check_markers, nearest_affine, padded
 from veriserum_hf.calibration.poses import View, depths_mm, fit_poses, starting_poses
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.rig import DualPlaneRig, Plane
-
-FloatArray = NDArray[np.float64]
+from veriserum_hf.geometry import DualPlaneRig, Plane
 
 _MOST_RESIDUAL_MM = 1.0
 _MOST_SID_SIGMA = 0.01  # of SID: a fit that knows less tells nothing

@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.calibration.bead_grid import GridFit
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.source import RigFit, SourceFit
-from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, PLANES
+from veriserum_hf.core import PLANES
+from veriserum_hf.geometry import NOMINAL_T_WORLD_FS
 
 Numbers = dict[str, Any]
 _MIDDLE_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)

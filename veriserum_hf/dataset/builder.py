@@ -1,7 +1,6 @@
 """``load_dataset("veriserum", ...)``: the builder that turns an archive into Arrow shards in the datasets cache.
 
-The library has no way to plug a builder in, so `register` puts it into the library's own table of packaged
-modules. Its cache is keyed on the archive (tables, frames' names, sizes and times), the options, and the source of
+Its cache is keyed on the archive (tables, frames' names, sizes and times), the options, and the source of
 every module that shapes the rows.
 """
 
@@ -14,22 +13,17 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
-from datasets.data_files import DataFilesDict
-from datasets.load import DatasetModule, PackagedDatasetModuleFactory
-from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
-from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.frames import RawFormat
-from veriserum_hf.archive.layout import find_layout
-from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive import Findings, RawFormat, VeriserumArchive, find_layout
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
+from veriserum_hf.dataset.plugin import NAME
 from veriserum_hf.dataset.schema import CONFIGS
 from veriserum_hf.errors import ArchiveError, SimulationError
-from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, ROOMS_OF_SIMULATION, source_hash
-from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.jobs import source_hash
+from veriserum_hf.simulation import LIBRARIES_OF_FRAMES, SOURCES_OF_FRAMES, Settings
 
-NAME, SIMULATED = "veriserum", "simulated"
+SIMULATED = "simulated"
 VERSION = "1.0.0"
 _SIMULATED_DESCRIPTION = "The same rows as calibrated, of simulated frames: no archive is needed."
 _logger = datasets.utils.logging.get_logger(__name__)
@@ -97,7 +91,7 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
         """Name of the cache folder: the configuration, its options, and the archive as it is now."""
         options, simulation = self.options, self.simulation
         if simulation:
-            fingerprint = f"{simulation}|{source_hash(*ROOMS_OF_SIMULATION)}"
+            fingerprint = f"{simulation}|{source_hash(*SOURCES_OF_FRAMES, libraries=LIBRARIES_OF_FRAMES)}"
         else:
             fingerprint = find_layout(self.archive_path, Findings()).fingerprint()
         key = hashlib.sha256(f"{options}|{custom_features}|{fingerprint}".encode()).hexdigest()
@@ -136,9 +130,11 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     def _deferred(self, simulation: Settings) -> VeriserumArchive:
         """Simulated archive without pictures, kept in the cache."""
-        from veriserum_hf.simulation.deferred import DeferredArchive  # its compiler takes a second to import
+        from veriserum_hf.simulation import DeferredArchive  # its compiler takes a second to import
 
-        key = hashlib.sha256(f"{simulation}|{source_hash(*ROOMS_OF_SIMULATION)}".encode()).hexdigest()
+        key = hashlib.sha256(
+            f"{simulation}|{source_hash(*SOURCES_OF_FRAMES, libraries=LIBRARIES_OF_FRAMES)}".encode()
+        ).hexdigest()
         return DeferredArchive(Path(self._cache_dir_root).expanduser() / "veriserum-simulated" / key[:16], simulation)
 
     def _generate_tables(
@@ -160,7 +156,7 @@ def _pictures_of(rows: pa.Table, simulation: Settings | None) -> AbstractContext
     """The rows with files that are there: the archive's, or simulated ones for the while."""
     if simulation is None:
         return nullcontext(rows)
-    from veriserum_hf.simulation.deferred import drawn
+    from veriserum_hf.simulation import drawn
 
     return drawn(rows, simulation)
 
@@ -168,19 +164,3 @@ def _pictures_of(rows: pa.Table, simulation: Settings | None) -> AbstractContext
 def _copied(table: pa.Table, first: int, size: int) -> pa.Table:
     """Rows of one shard in buffers of their own; a slice would carry the whole table to another process."""
     return table.take(pa.array(range(first, min(first + size, table.num_rows))))
-
-
-class _ModuleFactory(PackagedDatasetModuleFactory):  # type: ignore[misc]
-    """Where the library, asked for this data set by folder or with nothing, would list every file below it first."""
-
-    def get_module(self) -> DatasetModule:
-        if self.name != NAME or self.data_files is not None:
-            return super().get_module()
-        module_path, hash = _PACKAGED_DATASETS_MODULES[NAME]
-        return DatasetModule(module_path, hash, {"data_files": DataFilesDict(), "dataset_name": NAME})
-
-
-def register() -> None:
-    """Make ``load_dataset("veriserum", ...)`` find this builder."""
-    _PACKAGED_DATASETS_MODULES[NAME] = (__name__, source_hash(*ROOMS_OF_ROWS))
-    datasets.load.PackagedDatasetModuleFactory = _ModuleFactory

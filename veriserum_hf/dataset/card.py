@@ -9,8 +9,9 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from veriserum_hf.dataset.builder import NAME, VERSION
+from veriserum_hf.dataset.builder import VERSION
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.plugin import NAME
 from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 

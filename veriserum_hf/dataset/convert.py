@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.archive.frames import RawFormat, decode_frame, read_bytes
-from veriserum_hf.archive.meshes import read_stl
-from veriserum_hf.calibration.distortion import Distortion, Grey
+from veriserum_hf.archive import RawFormat, decode_frame, read_bytes, read_stl
+from veriserum_hf.calibration import Distortion, Grey
+from veriserum_hf.core import PLANES
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import FrameError
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.jobs.threads import one_quiet_thread
+from veriserum_hf.jobs import one_quiet_thread
 
 _EXTENSIONS = {"jpeg": ".jpg", "png": ".png", "raw": ".tif"}
 _PARAMETERS = {

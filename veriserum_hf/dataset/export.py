@@ -19,18 +19,24 @@ from typing import Any
 
 import datasets
 
-import veriserum_hf
-from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.layout import find_layout
-from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive import Findings, VeriserumArchive, find_layout
+from veriserum_hf.core import ShardFormat, __version__
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
-from veriserum_hf.dataset.shards import DATA, Format, ShardJob, plan_jobs
+from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
+from veriserum_hf.dataset.shards import DATA, ShardJob, plan_jobs
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
-from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
-from veriserum_hf.jobs.pool import cores, run_jobs
-from veriserum_hf.jobs.provenance import ROOMS_OF_ROWS, library_versions, source_hash
+from veriserum_hf.jobs import (
+    cores,
+    incomplete_folder,
+    library_versions,
+    put_in_place,
+    run_jobs,
+    source_hash,
+    working_for,
+    write_file,
+)
 
 _RECORD = "conversion.json"
 
@@ -54,13 +60,13 @@ class ConversionResult:
     rejected: list[dict[str, Any]]
 
 
-def export(
+def convert_archive(
     archive_path: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     configs: tuple[str, ...] = ("calibrated", "anatomies"),
     options: Options | None = None,
-    format: Format = "parquet",
+    format: ShardFormat = "parquet",
     shard_size_bytes: int = 500_000_000,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -113,14 +119,14 @@ def export(
 
 
 def _record(
-    archive: VeriserumArchive, options: Options, configs: tuple[str, ...], format: Format, shard_size_bytes: int
+    archive: VeriserumArchive, options: Options, configs: tuple[str, ...], format: ShardFormat, shard_size_bytes: int
 ) -> dict[str, Any]:
     """What makes two conversions the same."""
     choices = {name: value for name, value in asdict(options).items() if name != "config"}
-    source = source_hash(*ROOMS_OF_ROWS)
-    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source, "datasets": datasets.__version__}
+    source = source_hash(*SOURCES_OF_ROWS)
+    versions = {"veriserum_hf": __version__, "source": source, "datasets": datasets.__version__}
     return {
-        "versions": versions | library_versions(*ROOMS_OF_ROWS),
+        "versions": versions | library_versions(),
         "options": choices | {"configs": list(configs), "format": format, "shard_size_bytes": shard_size_bytes},
         "archive": {
             "fingerprint": archive.fingerprint(),

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 import datasets
 import trimesh
 
-import veriserum_hf  # noqa: F401 - registers the builder
 from veriserum_hf.errors import DataSetError
 
 ALL = "all"  # of its splits

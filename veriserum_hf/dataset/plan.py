@@ -6,7 +6,7 @@ travels to other processes, and `veriserum_hf.dataset.convert` turns any slice o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from datasets import Features
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.core import COMPONENTS, PLANES, Encoding, SplitBy
 from veriserum_hf.dataset.schema import (
     CONFIGS,
     KIND_OF_CONFIG,
@@ -25,10 +25,6 @@ from veriserum_hf.dataset.schema import (
 )
 from veriserum_hf.dataset.splits import SPLITS, split_by_implant, split_by_trial
 from veriserum_hf.errors import ConversionError
-from veriserum_hf.geometry.rig import PLANES
-
-Encoding = Literal["jpeg", "png", "raw"]
-SplitBy = Literal["trial", "implant"]
 
 
 @dataclass(frozen=True)

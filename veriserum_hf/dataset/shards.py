@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.archive.frames import RawFormat
+from veriserum_hf.archive import RawFormat
+from veriserum_hf.core import ShardFormat
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
-from veriserum_hf.jobs.folder import write_file
+from veriserum_hf.jobs import write_file
 
-Format = Literal["parquet", "arrow"]
 DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
 # A group of rows is what a writer and a reader hold in memory.
 _MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
@@ -37,7 +37,7 @@ class Shard:
     rows: int
     rows_per_group: int
 
-    def file_name(self, format: Format) -> str:
+    def file_name(self, format: ShardFormat) -> str:
         """Path below the output folder."""
         return f"{self.config}/{self.split}-{self.index:05d}-of-{self.count:05d}.{format}"
 
@@ -60,7 +60,7 @@ class ShardJob:
     plan: pa.Table
     options: Options
     raw: RawFormat
-    format: Format
+    format: ShardFormat
     incomplete: Path
 
     @property
@@ -112,7 +112,7 @@ class ShardJob:
 
 
 @contextmanager
-def _writer(path: Path, schema: pa.Schema, format: Format) -> Iterator[Callable[[pa.Table], None]]:
+def _writer(path: Path, schema: pa.Schema, format: ShardFormat) -> Iterator[Callable[[pa.Table], None]]:
     if format == "arrow":
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
             yield stream.write_table
@@ -132,7 +132,7 @@ def plan_jobs(
     plans: dict[str, Plan],
     options: dict[str, Options],
     raw: RawFormat,
-    format: Format,
+    format: ShardFormat,
     shard_size_bytes: int,
     incomplete: Path,
 ) -> list[ShardJob]:

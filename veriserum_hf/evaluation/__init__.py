@@ -1,1 +1,5 @@
-"""Errors of estimated poses: per frame, in summary, as tables and pictures."""
+"""Errors of estimated poses: per frame, in summary, as tables and images."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

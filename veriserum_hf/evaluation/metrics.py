@@ -31,9 +31,10 @@ import trimesh
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.evaluation.estimates import Estimates, FloatArray
-from veriserum_hf.geometry.pose import angle_between_deg, invert_transform, transform_points
+from veriserum_hf.geometry import angle_between_deg, invert_transform, transform_points, viewing_axes
+from veriserum_hf.poses import Estimates
 
 SCALAR_METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm")
 WORLD_AXES = ("x", "y", "z")
@@ -82,23 +83,6 @@ def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np
         columns |= {f"{plane}_{axis}_mm": parts_mm[:, n] for n, axis in enumerate(PLANE_AXES)}
     columns |= _point_errors(estimates, points_implant_mm)
     return pa.table(columns)
-
-
-def viewing_axes(world_to_camera: FloatArray, points_world_mm: FloatArray) -> FloatArray:
-    """Directions h, v and depth at world points, as the rows of (n, 3, 3) rotations.
-
-    Parameters
-    ----------
-    world_to_camera : (n, 4, 4) OpenCV cameras at the X-ray source, mm.
-    points_world_mm : (n, 3).
-
-    """
-    depth = points_world_mm - invert_transform(world_to_camera)[:, :3, 3]
-    depth /= np.linalg.norm(depth, axis=1, keepdims=True)
-    right = world_to_camera[:, 0, :3]
-    h = right - (right * depth).sum(axis=1, keepdims=True) * depth
-    h /= np.linalg.norm(h, axis=1, keepdims=True)
-    return np.stack([h, np.cross(h, depth), depth], axis=1)
 
 
 def _point_errors(

@@ -10,23 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
-from veriserum_hf.evaluation.estimates import FloatArray
+from veriserum_hf.core import FloatArray
 from veriserum_hf.evaluation.summary import overall
+from veriserum_hf.poses import DEGREES_OF_FREEDOM, DEVIATIONS_95
 
-DEGREES_OF_FREEDOM = ("x, mm", "y, mm", "z, mm", "about x, deg", "about y, deg", "about z, deg")
-DEVIATIONS_95 = 1.959963984540054  # standard deviations of a normal distribution that hold 95 %
 _SHARE_OF_ONE_DEVIATION = 68.268949  # percent
-
-
-def pose_differences(T_world_implant: FloatArray, T_world_other: FloatArray) -> FloatArray:
-    """Poses less others, (n, 4, 4) each to (n, 6), in the order and the units of `DEGREES_OF_FREEDOM`."""
-    if not len(T_world_implant):
-        return np.empty((0, 6))
-    turn = Rotation.from_matrix(T_world_implant[:, :3, :3] @ T_world_other[:, :3, :3].swapaxes(1, 2))
-    shift_mm = T_world_implant[:, :3, 3] - T_world_other[:, :3, 3]
-    return np.concatenate([shift_mm, turn.as_rotvec(degrees=True)], axis=1)
 
 
 def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[str, Any]]:
@@ -66,7 +55,7 @@ def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[s
 
 
 def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, dict[str, Any]]:
-    """Summary of the errors of each verdict, the most frequent first; see `veriserum_hf.evaluation.summary.summary`.
+    """Summary of the errors of each verdict, the most frequent first; see `veriserum_hf.evaluation.summarise`.
 
     Parameters
     ----------

@@ -14,17 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import PLANE_AXES, SCALAR_METRICS, WORLD_AXES
-from veriserum_hf.geometry.rig import PLANES
 
-FloatArray = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 SUCCESS = {"success_1mm_1deg": (1.0, 1.0), "success_2mm_2deg": (2.0, 2.0)}  # mm, deg
 _INTERVAL = (2.5, 97.5)  # percentiles
 
 
-def summary(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Summarise errors; plain JSON, the same for any order of the rows.
 
     Parameters

@@ -17,7 +17,7 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
     Parameters
     ----------
-    summary : result of `veriserum_hf.evaluation.summary.summary`.
+    summary : result of `veriserum_hf.evaluation.summarise`.
 
     """
     groups = {"all": summary["overall"], **summary["by_implant"], **summary["by_task"]}

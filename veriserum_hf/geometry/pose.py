@@ -5,10 +5,10 @@ Rotations are active and map implant points to the world: ``x_world = R @ x_impl
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import FloatArray
 
 
 def _stacked(values: ArrayLike, *core: int) -> tuple[FloatArray, tuple[int, ...]]:

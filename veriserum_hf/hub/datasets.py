@@ -8,9 +8,8 @@ from pathlib import Path
 import yaml
 from huggingface_hub import DatasetCard
 
-from veriserum_hf.archive.problems import listed
-from veriserum_hf.dataset.builder import VERSION
-from veriserum_hf.dataset.card import NAME_TO_FILL_IN
+from veriserum_hf.core import listed
+from veriserum_hf.dataset import NAME_TO_FILL_IN, VERSION
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 
@@ -19,7 +18,7 @@ _RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
 
 @dataclass(frozen=True)
 class ConvertedFolder:
-    """A folder that `veriserum_hf.dataset.export.export` made, looked at for a push.
+    """A folder that `veriserum_hf.dataset.convert_archive` made, looked at for a push.
 
     Attributes
     ----------

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
 
-from veriserum_hf.evaluation.tables import accuracy_table, summary_table
-from veriserum_hf.hub.provenance import is_loaded_model
+from veriserum_hf.dataset import is_hub_name
+from veriserum_hf.evaluation import accuracy_table, summary_table
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
@@ -31,7 +32,7 @@ class Run:
     settings : training.yaml as it is published.
     config : config.json of the model.
     parameters : numbers that were learned.
-    data : of `veriserum_hf.hub.provenance.data_record`; None where no data set was used.
+    data : of `veriserum_hf.dataset.provenance.data_record`; None where no data set was used.
     validation : the best checkpoint's figures on the validation split, a group of a summary; None without one.
     evaluation : an evaluation.json as it is published; None where there is none.
 
@@ -173,3 +174,11 @@ def _accuracy(run: Run) -> str:
         )
         return f"{heading}\n\n{accuracy_table({'validation': run.validation})}"
     return "Not measured."
+
+
+def is_loaded_model(name: str) -> bool:
+    """Whether this names a model of the hub that was loaded here: else it may be a folder, seen from elsewhere."""
+    try:
+        return is_hub_name(name) and isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False

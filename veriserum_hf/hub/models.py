@@ -7,18 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from veriserum_hf.dataset import data_record, public_name
 from veriserum_hf.errors import HubError
-from veriserum_hf.hub.provenance import data_record, public_name
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 
 try:
     import yaml
     from safetensors import SafetensorError, safe_open
 
-    from veriserum_hf.evaluation.inputs import load_model, weights_sha256
     from veriserum_hf.hub.model_card import Run, model_card
-    from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
-    from veriserum_hf.modeling.pipeline_veriserum import TASK
+    from veriserum_hf.inference import load_model, weights_sha256
+    from veriserum_hf.modeling import TASK, VeriserumImageProcessor
 except ImportError as error:
     raise ImportError('publishing a model needs torch: pip install "veriserum-hf[train]"') from error
 

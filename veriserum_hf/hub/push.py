@@ -20,7 +20,7 @@ import yaml
 from huggingface_hub import RepoCard
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
 
-from veriserum_hf.archive.problems import listed
+from veriserum_hf.core import listed
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.connection import Connection, RepoType, connect
 from veriserum_hf.hub.contents import FileToPush, State, look

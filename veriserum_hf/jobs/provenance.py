@@ -1,33 +1,42 @@
 """What shapes a result beside its input and options: this package's source, and the libraries below it."""
 
+import ast
 import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
 
-import cv2
-import numpy as np
-import pyarrow as pa
-import scipy
-
 _PACKAGE = Path(__file__).parents[1]
-# Rooms that shape the rows of a data set, and the frames of a simulated archive.
-ROOMS_OF_ROWS = ("geometry", "calibration", "archive", "dataset")
-_LIBRARIES_OF_ROOM = {"simulation": ("manifold3d", "numba", "trimesh")}
-ROOMS_OF_SIMULATION = ("geometry", "calibration", "rendering", "simulation")
+_LIBRARIES = ("numpy", "opencv-python-headless", "pyarrow", "scipy")
 
 
-def library_versions(*rooms: str) -> dict[str, str]:
-    """Versions of the libraries that shape the results of these rooms of the package."""
-    versions = {library.__name__: library.__version__ for library in (cv2, np, pa, scipy)}
-    # By their metadata: importing them takes a second.
-    return versions | {name: version(name) for room in rooms for name in _LIBRARIES_OF_ROOM.get(room, ())}
+def library_versions(*libraries: str) -> dict[str, str]:
+    """Versions of numpy, OpenCV, pyarrow and scipy, and of more libraries by the names of their distributions."""
+    # By their metadata: importing some of them takes a second.
+    return {name: version(name) for name in (*_LIBRARIES, *libraries)}
 
 
-def source_hash(*rooms: str) -> str:
-    """Hash of the modules of these rooms of the package, and of the libraries' versions."""
-    digest = hashlib.sha256(json.dumps(library_versions(*rooms)).encode())
-    for room in rooms:
-        for source in sorted((_PACKAGE / room).glob("*.*")):
-            digest.update(source.read_bytes())
+def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
+    """Hash of what modules of this package do, comments and docstrings aside, and of the libraries' versions.
+
+    Parameters
+    ----------
+    sources : rooms or modules below the package, such as ``"geometry"`` or ``"dataset.convert"``.
+    libraries : beside those of `library_versions`, by the names of their distributions.
+
+    """
+    digest = hashlib.sha256(json.dumps(library_versions(*libraries)).encode())
+    for source in sources:
+        path = _PACKAGE.joinpath(*source.split("."))
+        for module in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            digest.update(_without_comments(module.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
+
+
+def _without_comments(source: str) -> str:
+    """The syntax tree of a module as text, without comments, layout and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            del node.body[0]
+    return ast.dump(tree)

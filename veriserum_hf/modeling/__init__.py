@@ -9,17 +9,20 @@ try:
 except ImportError as error:
     raise ImportError('the pose model needs torch and transformers: pip install "veriserum-hf[train]"') from error
 
+from veriserum_hf.modeling.backbone_veriserum import load_backbone
 from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
 
 __all__ = [
+    "TASK",
     "DualPlanePosePipeline",
     "VeriserumImageProcessor",
     "VeriserumPoseConfig",
     "VeriserumPoseModel",
     "VeriserumPoseOutput",
+    "load_backbone",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)

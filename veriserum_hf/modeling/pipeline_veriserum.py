@@ -88,8 +88,7 @@ def _refined(
         raise ValueError("refine=True needs meshes: the implants' closed meshes in mm, by anatomy id")
     try:
         from veriserum_hf.errors import RegistrationError
-        from veriserum_hf.registration.inputs import implants_of
-        from veriserum_hf.registration.refine import register
+        from veriserum_hf.registration import implants_of, register
     except ImportError as error:
         raise ImportError('refine=True needs the package: pip install "veriserum-hf[train]"') from error
     starts = {entry["component"]: entry for entry in entries}

@@ -1,1 +1,5 @@
 """Poses to the accuracy of radiostereometry: rendered implants compared with both images of a frame."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,9 +7,9 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from veriserum_hf.core import COMPONENTS, PLANES, PlaneName
 from veriserum_hf.errors import CalibrationError, RegistrationError
-from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix, transform_points
-from veriserum_hf.geometry.rig import PLANES, Plane, PlaneName
+from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.registration.scene import Implant, Scene, View
 
 try:
@@ -18,7 +18,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-COMPONENTS = ("femur", "tibia")
 Row = Mapping[str, Any]
 Poses = Mapping[str, Row]
 _CAMERA = ("world_to_camera", "principal_point_mm", "source_to_intensifier_mm")
@@ -71,7 +70,7 @@ def name_of(row: Row) -> str:
 
 
 def _given(row: Row, start: Poses) -> dict[str, Row]:
-    found = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
+    found: dict[str, Row] = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
     if not found:
         raise RegistrationError(f"{name_of(row)} has no pose to start from; give one of its femur, its tibia or both")
     for component, pose in found.items():

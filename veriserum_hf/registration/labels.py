@@ -27,18 +27,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-import veriserum_hf
-from veriserum_hf.archive.poses import COMPONENTS
-from veriserum_hf.dataset.load import ALL
+from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, FloatArray, __version__
+from veriserum_hf.dataset import ALL, FrameSource, Row, open_frames
 from veriserum_hf.errors import ConversionError, DataSetError, RegistrationError
-from veriserum_hf.evaluation.metrics import viewing_axes
-from veriserum_hf.evaluation.pose_files import transforms
-from veriserum_hf.evaluation.stated import pose_differences
-from veriserum_hf.geometry.pose import FloatArray
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.registration.frames import FrameSource, Row, open_frames
-from veriserum_hf.registration.trials import CONVERGED
-from veriserum_hf.registration.whole import register_dataset
+from veriserum_hf.geometry import viewing_axes
+from veriserum_hf.poses import pose_differences, transforms
+from veriserum_hf.registration.data_sets import register_dataset
 
 DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
@@ -126,7 +120,7 @@ def check_labels(
 
     Parameters
     ----------
-    dataset, split, workers, progress : see `veriserum_hf.registration.whole.register_dataset`.
+    dataset, split, workers, progress : see `veriserum_hf.registration.data_sets.register_dataset`.
     output : Parquet file to write, replaced where it is there.
 
     Raises
@@ -149,7 +143,7 @@ def check_labels(
     found = register_dataset(dataset, registered, split=split, workers=workers, progress=progress)
     labels = _labels(found.source, split)
     rows, spread = compare(labels, found.poses)
-    about = {"veriserum_hf": veriserum_hf.__version__, "dataset": dataset, "split": split}
+    about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     partial = output.with_name(f".{output.name}.partial")
     try:
         pq.write_table(rows.replace_schema_metadata(SCHEMA.metadata | about), partial)
@@ -172,7 +166,7 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
     ----------
     labels : rows of the data set without pictures: measurement_id, trial_id, frame_index, split, row, cameras, and
         the poses of ``femur`` and ``tibia``.
-    registered : registrations that started from them, by `veriserum_hf.registration.whole.SCHEMA`.
+    registered : registrations that started from them, by `veriserum_hf.registration.data_sets.SCHEMA`.
 
     Returns
     -------

@@ -6,15 +6,14 @@ known as well as the cameras and the meshes are; errors of these are in no covar
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import trimesh
-from numpy.typing import NDArray
 
-from veriserum_hf.evaluation.stated import DEVIATIONS_95
-from veriserum_hf.geometry.pose import angle_between_deg, matrix_to_quaternion, transform_points
-from veriserum_hf.geometry.rig import PLANES, PlaneName
+from veriserum_hf.core import PLANES, FloatArray, PlaneName, Verdict
+from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, transform_points
+from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimised
@@ -24,8 +23,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-FloatArray = NDArray[np.float64]
-Verdict = Literal["converged", "ambiguous", "failed"]
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
 # In the field: of simulated implants that a plane shows less of, errors were larger than their covariance says.
 _SEEN_SHARE = 0.2

@@ -15,21 +15,20 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry.pose import transform_points
-from veriserum_hf.geometry.rig import Plane, PlaneName, pixel_size_mm
-from veriserum_hf.rendering.path_length import check_closed
+from veriserum_hf.geometry import Plane, pixel_size_mm, transform_points
+from veriserum_hf.rendering import check_closed
 
 try:
     import roma
     import torch
     from torch import Tensor
 
-    from veriserum_hf.rendering.differentiable import Part
+    from veriserum_hf.rendering import differentiable
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-FloatArray = NDArray[np.float64]
 DOF = 6
 CLEAR_MM = 20.0  # between an implant and a source: more than poses are varied by to see what changes
 # Implants are centimetres large; a mesh that is not was stored in another unit.
@@ -180,11 +179,11 @@ class Scene:
         return torch.tensor(np.array(by_component), device=self.device).T
 
     @cached_property
-    def parts(self) -> Mapping[int, Part]:
+    def parts(self) -> Mapping[int, differentiable.Part]:
         """The meshes as tensors, by anatomy id, for rendering in torch."""
         all_implants = [implant for implants in self.implants.values() for implant in implants]
         return {
-            implant.anatomy_id: Part.from_mesh(implant.mesh, self.device)
+            implant.anatomy_id: differentiable.Part.from_mesh(implant.mesh, self.device)
             for implant in {implant.anatomy_id: implant for implant in all_implants}.values()
         }
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from veriserum_hf.registration.pictures import Scale
+from veriserum_hf.registration.gradients import Scale
 from veriserum_hf.registration.scene import DOF, Scene
 from veriserum_hf.registration.solver import Solver, State, start_state, with_frame
 from veriserum_hf.registration.uncertainty import agreement, covariances

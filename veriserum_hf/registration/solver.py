@@ -18,8 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from veriserum_hf.geometry.rig import PlaneName, pixel_size_mm
-from veriserum_hf.registration.pictures import PlaneGradients, Scale
+from veriserum_hf.core import PlaneName
+from veriserum_hf.geometry import pixel_size_mm
+from veriserum_hf.registration.gradients import PlaneGradients, Scale
 from veriserum_hf.registration.scene import DOF, Scene
 
 try:

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import trimesh
 
-from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, VERDICTS, FloatArray
+from veriserum_hf.dataset import Frames, Row
 from veriserum_hf.errors import FrameError, RegistrationError
-from veriserum_hf.geometry.pose import (
-    FloatArray,
+from veriserum_hf.geometry import (
     angle_between_deg,
     invert_transform,
     make_transform,
@@ -28,15 +28,11 @@ from veriserum_hf.geometry.pose import (
     quaternion_to_matrix,
     transform_points,
 )
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.registration.frames import Frames, Row
+from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import RefinedPose, register_batch
-from veriserum_hf.registration.starts import Starts
 
 Origin = Literal["given", "previous frame", "next frame"]
 Meshes = Mapping[int, trimesh.Trimesh]
-CONVERGED = "converged"
-VERDICTS = (CONVERGED, "ambiguous", "failed")  # the best first
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +111,7 @@ def register_trial(
 
     Returns
     -------
-    Rows of `veriserum_hf.registration.whole.SCHEMA`, frame by frame.
+    Rows of `veriserum_hf.registration.data_sets.SCHEMA`, frame by frame.
 
     """
     trial = _Trial(frames, starts, meshes, device)

@@ -7,7 +7,8 @@ scores summed over tiles of the image before they are squared (Liang and Zeger, 
 
 import numpy as np
 
-from veriserum_hf.geometry.rig import PlaneName, pixel_size_mm
+from veriserum_hf.core import PlaneName
+from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.scene import DOF
 from veriserum_hf.registration.solver import Solver, normal_equations
 

@@ -1,6 +1,6 @@
 """X-ray path length through closed meshes in torch: batched over poses and parts, differentiable in pose and camera.
 
-The method is that of `veriserum_hf.rendering.path_length`: back faces add their depth to the pixels they cover, front
+The method is that of `veriserum_hf.rendering.rasteriser`: back faces add their depth to the pixels they cover, front
 faces subtract it. Which triangle covers which pixel is found without a gradient, all triangles at once; the depth of
 every such hit is then written as a function of the pose, ray against plane,
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import trimesh
 
-from veriserum_hf.rendering.path_length import check_closed
+from veriserum_hf.rendering.rasteriser import check_closed
 
 try:
     import torch

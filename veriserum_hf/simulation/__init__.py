@@ -1,1 +1,5 @@
-"""An archive in the layout of the download, made from nothing: implants, motion, X-ray pictures, tables."""
+"""An archive in the layout of the download, made from nothing: implants, motion, X-ray images, tables."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

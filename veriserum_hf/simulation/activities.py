@@ -23,14 +23,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.geometry.pose import make_transform, transform_points
-from veriserum_hf.geometry.rig import NATIVE_SIZE, PLANES, DualPlaneRig, mm_to_px, px_to_mm
-
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import PLANES, FloatArray
+from veriserum_hf.geometry import NATIVE_SIZE, DualPlaneRig, make_transform, mm_to_px, px_to_mm, transform_points
 
 FRAME_RATE_HZ = 30.0
 INSERT_THICKNESS_MM = 9.0  # the insert's bearing plane above the tray's upper surface

@@ -4,17 +4,14 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
-from veriserum_hf.geometry.pose import make_transform
-from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig, mm_to_px, pixel_size_mm
+from veriserum_hf.calibration import BEAD_DIAMETER_MM, Distortion, grid_beads_mm
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, mm_to_px, pixel_size_mm
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.transmission import Picture, canvas_margin_px
-
-FloatArray = NDArray[np.float64]
 
 _FINENESS = 8  # rays per canvas pixel and axis through a bead
 

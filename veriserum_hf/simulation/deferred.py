@@ -8,12 +8,10 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 from filelock import FileLock
 
-from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.frames import RawFormat
-from veriserum_hf.archive.layout import File, Layout
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.simulation.pictures import FrameJob
+from veriserum_hf.archive import File, Layout, RawFormat, VeriserumArchive
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.core import PLANES
+from veriserum_hf.simulation.image_files import FrameJob
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import write_all_but_pictures
 

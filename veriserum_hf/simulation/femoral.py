@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import PchipInterpolator
 
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import FloatArray
+
 IntArray = NDArray[np.int64]
 
 GRID_MM = 0.81

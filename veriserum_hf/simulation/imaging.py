@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
-from numpy.typing import NDArray
 
-from veriserum_hf.geometry.rig import Plane
-
-FloatArray = NDArray[np.float64]
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import Plane
 
 # Effective, per mm: the ratios are about those of tabulated mass attenuation at 100 keV (Hubbell and Seltzer, NIST
 # SRD 126), what is left of a beam behind millimetres of metal; implants are then as dark as in the published frame.

@@ -15,6 +15,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
+from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.simulation.femoral import FemoralShape, femoral_solid
 from veriserum_hf.simulation.solids import mesh_of
@@ -27,8 +28,6 @@ from veriserum_hf.simulation.tibial import (
     tibial_solid,
     winged_stem,
 )
-
-FloatArray = NDArray[np.float64]
 
 VOXEL_MM = 0.4
 INSIDE_HU, OUTSIDE_HU = 10_000, -1_000

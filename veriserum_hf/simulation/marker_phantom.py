@@ -5,26 +5,25 @@ from typing import Literal
 
 import numpy as np
 import trimesh
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, Distortion, Grey
-from veriserum_hf.calibration.observations import Observation
-from veriserum_hf.calibration.phantoms import (
+from veriserum_hf.calibration import (
     CYLINDER_HEIGHT_MM,
     CYLINDER_RADIUS_MM,
     CYLINDER_WALL_MM,
+    RAW_HEIGHT_PX,
+    Distortion,
+    Grey,
+    Observation,
     cylinder_bead_diameters_mm,
     cylinder_beads_mm,
+    project,
 )
-from veriserum_hf.calibration.poses import project
-from veriserum_hf.geometry.pose import make_transform, transform_points
-from veriserum_hf.geometry.rig import Plane, pixel_size_mm
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import Plane, make_transform, pixel_size_mm, transform_points
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.intensifier import read_out
 from veriserum_hf.simulation.transmission import Picture, canvas_margin_px, transmission
-
-FloatArray = NDArray[np.float64]
 
 _FINENESS = 4  # rays per canvas pixel and axis through a bead
 _MOST_TILT_DEG = 40.0

@@ -14,12 +14,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import trimesh
 from manifold3d import CrossSection, FillRule, Manifold, OpType
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from veriserum_hf.geometry.pose import invert_transform, make_transform
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import invert_transform, make_transform
 from veriserum_hf.simulation.solids import mesh_of, solid_of
 
-FloatArray = NDArray[np.float64]
 Material = Literal["steel", "aluminium", "PMMA", "cement"]
 Pieces = dict[Material, list[Manifold]]
 Outline = list[tuple[float, float]]

@@ -7,7 +7,8 @@ from typing import Literal
 import pyarrow as pa
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion
+from veriserum_hf.geometry import make_transform, matrix_to_quaternion
+from veriserum_hf.poses import JOINT_MOTION, TRUTH_SCHEMA
 from veriserum_hf.simulation.scenario import SESSIONS, Trial, marker_poses, session
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.tables import Row, pose_row
@@ -20,29 +21,6 @@ _ERRORS: dict[Kind, tuple[float, float]] = {
     "MANMATCH": (0.3, 0.3),
     "OBSOLETE": (2.0, 2.0),
 }
-_MOTION = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "anterior_mm")
-TRUTH_SCHEMA = pa.schema(
-    {
-        "measurement_id": pa.int64(),
-        "trial_id": pa.int64(),
-        "frame_index": pa.int64(),
-        "anatomy_id": pa.int64(),
-        "component": pa.string(),
-        "translation_mm": pa.list_(pa.float64(), 3),
-        "quaternion_xyzw": pa.list_(pa.float64(), 4),
-        "covariance": pa.list_(pa.list_(pa.float64(), 6), 6),
-        "verdict": pa.string(),
-        **dict.fromkeys(_MOTION, pa.float64()),  # see `veriserum_hf.simulation.activities.Trajectory`
-    },
-    metadata={
-        "frame": "world: origin at the centre of the bs intensifier, x right, y up, z towards its source; mm",
-        "pose": "x_world = R(quaternion_xyzw) x_implant + translation_mm; quaternion x, y, z, w, scalar last",
-        "covariance": "of the pose, 6 x 6: zero, since these poses are exact",
-        "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
-    },
-)
-# Of every file of poses, whoever tells them.
-POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in _MOTION)
 CALIBRATION_TRUTH_SCHEMA = pa.schema(
     {
         "calibration_measurement_id": pa.int64(),
@@ -115,7 +93,7 @@ def truth_rows(settings: Settings, shown: Trial) -> Iterator[Row]:
                 "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
                 "covariance": [[0.0] * 6] * 6,
                 "verdict": "exact",
-                **{name: float(getattr(motion, name)[frame]) for name in _MOTION},
+                **{name: float(getattr(motion, name)[frame]) for name in JOINT_MOTION},
             }
 
 

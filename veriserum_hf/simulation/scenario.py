@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from veriserum_hf.calibration.distortion import Distortion, Grey
-from veriserum_hf.geometry.rig import PLANES, DualPlaneRig, PlaneName
+from veriserum_hf.calibration import Distortion, Grey
+from veriserum_hf.core import PLANES, FloatArray, PlaneName
+from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
 from veriserum_hf.simulation.calibrations import (
     grid_transmission,
@@ -29,7 +29,6 @@ from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
 
-FloatArray = NDArray[np.float64]
 Component = Literal["femur", "tibia"]
 
 SESSIONS = 3  # each with a distortion and a source-intensifier calibration of its own

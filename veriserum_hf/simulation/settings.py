@@ -7,11 +7,40 @@ from typing import Literal
 
 import numpy as np
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, frame_width_px
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, frame_width_px
+from veriserum_hf.core import FrameIds, Rotations
 from veriserum_hf.errors import SimulationError
 
-FrameIds = Literal["measurement", "pose"]
-Rotations = Literal["quaternion", "euler"]
+# What shapes the frames of a simulated archive, beside its settings; see `veriserum_hf.jobs.source_hash`.
+SOURCES_OF_FRAMES = (
+    "core.domain",
+    "geometry.cameras",
+    "geometry.pose",
+    "geometry.rig",
+    "calibration.distortion",
+    "calibration.observations",
+    "calibration.phantoms",
+    "calibration.poses",
+    "rendering.rasteriser",
+    "simulation.activities",
+    "simulation.calibrations",
+    "simulation.femoral",
+    "simulation.image_files",
+    "simulation.imaging",
+    "simulation.implants",
+    "simulation.intensifier",
+    "simulation.marker_phantom",
+    "simulation.phantom",
+    "simulation.poses",
+    "simulation.scenario",
+    "simulation.settings",
+    "simulation.solids",
+    "simulation.tables",
+    "simulation.tibial",
+    "simulation.transmission",
+    "simulation.write",
+)
+LIBRARIES_OF_FRAMES = ("manifold3d", "numba", "trimesh")
 PAIRS = 10  # two femoral by five tibial components
 
 

@@ -10,14 +10,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import PLANES, FloatArray, PlaneName
+from veriserum_hf.geometry import matrix_to_euler_zxy, matrix_to_quaternion
 
-from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.geometry.pose import matrix_to_euler_zxy, matrix_to_quaternion
-from veriserum_hf.geometry.rig import PLANES, PlaneName
-
-FloatArray = NDArray[np.float64]
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.geometry.rig import Plane, pixel_size_mm
-from veriserum_hf.rendering.path_length import path_length_window
+from veriserum_hf.geometry import Plane, pixel_size_mm
+from veriserum_hf.rendering import path_length_window
 from veriserum_hf.simulation.imaging import Imaging, Part
 
 Picture = NDArray[Any]  # float32; OpenCV's own types cannot say it

@@ -19,26 +19,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import veriserum_hf
-from veriserum_hf.archive.layout import SIMULATION_RECORD
+from veriserum_hf.archive import SIMULATION_RECORD
+from veriserum_hf.core import PLANES, PlaneName, __version__
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry.rig import PLANES, PlaneName
-from veriserum_hf.jobs.folder import incomplete_folder, put_in_place, working_for, write_file
-from veriserum_hf.jobs.pool import Job, cores, run_jobs
-from veriserum_hf.jobs.provenance import ROOMS_OF_SIMULATION, library_versions, source_hash
+from veriserum_hf.jobs import (
+    Job,
+    cores,
+    incomplete_folder,
+    library_versions,
+    put_in_place,
+    run_jobs,
+    source_hash,
+    working_for,
+    write_file,
+)
+from veriserum_hf.poses import TRUTH_SCHEMA
 from veriserum_hf.simulation.activities import FRAME_RATE_HZ
+from veriserum_hf.simulation.image_files import GridJob, MarkerJob, frame_jobs
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, write_nifti, write_stl
-from veriserum_hf.simulation.pictures import GridJob, MarkerJob, frame_jobs
 from veriserum_hf.simulation.poses import (
     CALIBRATION_TRUTH_SCHEMA,
-    TRUTH_SCHEMA,
     calibration_truth_rows,
     pose_ids,
     pose_rows,
     truth_rows,
 )
 from veriserum_hf.simulation.scenario import SESSIONS, session, trial
-from veriserum_hf.simulation.settings import Settings
+from veriserum_hf.simulation.settings import LIBRARIES_OF_FRAMES, SOURCES_OF_FRAMES, Settings
 from veriserum_hf.simulation.tables import (
     ANATOMIES_FOLDER,
     CALIBRATION_FOLDER,
@@ -164,8 +171,8 @@ def write_all_but_pictures(archive: Path, settings: Settings) -> None:
 
 def _record(settings: Settings) -> dict[str, Any]:
     """What makes two simulations the same."""
-    versions = {"veriserum_hf": veriserum_hf.__version__, "source": source_hash(*ROOMS_OF_SIMULATION)}
-    return {"versions": versions | library_versions(*ROOMS_OF_SIMULATION), "settings": asdict(settings)}
+    versions = {"veriserum_hf": __version__, "source": source_hash(*SOURCES_OF_FRAMES, libraries=LIBRARIES_OF_FRAMES)}
+    return {"versions": versions | library_versions(*LIBRARIES_OF_FRAMES), "settings": asdict(settings)}
 
 
 def _anatomy_ids(settings: Settings) -> list[int]:

@@ -10,11 +10,11 @@ import numpy as np
 import trimesh
 from PIL import Image
 
+from veriserum_hf.core import PLANES
+from veriserum_hf.dataset import decoded
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.geometry.rig import PLANES
-from veriserum_hf.jobs.folder import write_file
-from veriserum_hf.viewer.frames import decoded
-from veriserum_hf.viewer.outline_picture import choose_views, frame_name, legend, trace_planes
+from veriserum_hf.jobs import write_file
+from veriserum_hf.viewer.outline_image import choose_views, frame_name, legend, trace_planes
 from veriserum_hf.viewer.outlines import COLORS, Picture, PoseSet, draw_traces
 from veriserum_hf.viewer.overlay import grey_of, write
 
@@ -35,7 +35,7 @@ def draw_trial(
 
     Parameters
     ----------
-    rows : of `veriserum_hf.viewer.frames.load_trial`.
+    rows : of `veriserum_hf.dataset.selection.load_trial`.
     sets : poses of each row, of the same kinds in the same order.
     meshes : of the implants by anatomy id, mm.
     progress : called with the number of frames traced and of all.

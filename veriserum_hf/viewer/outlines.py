@@ -9,13 +9,11 @@ import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.archive.poses import COMPONENTS
+from veriserum_hf.core import COMPONENTS, FloatArray, PlaneName
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
-from veriserum_hf.geometry.rig import Plane, PlaneName
-from veriserum_hf.rendering.outline import outline
+from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
+from veriserum_hf.rendering import outline
 
-FloatArray = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 Pose = Mapping[str, Any]
 # Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.

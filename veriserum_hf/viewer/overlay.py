@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
-from veriserum_hf.geometry.rig import PLANES
+from veriserum_hf.core import PLANES
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix
 
 AXIS_LENGTH_MM = 40.0
 # x red, y green, z blue, as everywhere; BGR.

@@ -1,0 +1,347 @@
+"""``veriserum report`` as a user runs it: the page says what the files say, and stands alone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from contextlib import redirect_stdout
+from functools import partial
+from html.parser import HTMLParser
+from io import StringIO
+from xml.etree import ElementTree
+
+import cv2
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import typer
+from scipy.spatial.transform import Rotation
+
+from tests.modeling.frames import config
+from veriserum_hf.cli.report import report
+from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.inference.frames import load_rows, write_poses
+from veriserum_hf.modeling import VeriserumPoseModel
+
+SIZE = 64
+PARTS = ("femur", "tibia")
+WORST = 5  # number of the frame with the largest error
+MANUAL, TARGET = "the data set's own manually matched poses", "the data set's own target poses"
+SHIFT_MM = 0.5  # of every other one, along x
+
+app = typer.Typer()
+app.command()(report)
+
+
+@pytest.fixture(scope="module")
+def dataset(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dataset") / "OUT"
+    configs = ("calibrated", "manual", "target", "anatomies")
+    return convert_archive(tiny.root, folder, configs=configs, options=Options(size=SIZE), workers=1).output
+
+
+@pytest.fixture(scope="module")
+def rows(dataset):
+    splits = datasets.load_dataset(str(dataset), "calibrated")
+    return list(datasets.concatenate_datasets(list(splits.values())))
+
+
+@pytest.fixture(scope="module")
+def few_rows(dataset):
+    """Six frames of two trials, where no more are needed: pictures take most of a report's time."""
+    return list(datasets.load_dataset(str(dataset), "calibrated", split="validation"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, rows):
+    """Files of poses: shifted.parquet, turned.parquet with two frames less, labels.parquet."""
+    folder = tmp_path_factory.mktemp("poses")
+    pq.write_table(poses_of(rows, shifted), folder / "shifted.parquet")
+    pq.write_table(poses_of(rows[2:], turned), folder / "turned.parquet")
+    pq.write_table(poses_of(rows, lambda *_: {}), folder / "labels.parquet")
+    return folder
+
+
+def poses_of(rows, changed):
+    """The rows' own poses with what ``changed`` makes of frame number, component and pose."""
+    poses = [
+        {
+            "measurement_id": row["measurement_id"],
+            "trial_id": row["trial_id"],
+            "anatomy_id": row[part]["anatomy_id"],
+            "component": part,
+            "translation_mm": row[part]["translation_mm"],
+            "quaternion_xyzw": row[part]["quaternion_xyzw"],
+        }
+        | changed(number, part, row[part])
+        for number, row in enumerate(rows)
+        for part in PARTS
+    ]
+    return pa.Table.from_pylist(poses).replace_schema_metadata({"start": "target <poses>"})
+
+
+def shifted(number, part, pose):
+    x, y, z = pose["translation_mm"]
+    bad = (number, part) == (WORST, "tibia")
+    return {
+        "translation_mm": [x + (9.0 if bad else SHIFT_MM), y, z],
+        "verdict": "ambiguous" if bad else "converged",
+        "detail": "two minima" if bad else "",
+        "covariance": np.diag([0.3**2] * 6).tolist(),
+    }
+
+
+def turned(number, part, pose):
+    """Three degrees of internal rotation more."""
+    turn = Rotation.from_euler("y", 3 if part == "tibia" else 0, degrees=True)
+    return {"quaternion_xyzw": (Rotation.from_quat(pose["quaternion_xyzw"]) * turn).as_quat().tolist()}
+
+
+def write_report(dataset, output, *arguments, split="all"):
+    """What the command prints, and the page that it writes."""
+    with redirect_stdout(StringIO()) as printed:
+        app(list(map(str, (dataset, "-o", output, "--split", split, *arguments))), standalone_mode=False)
+    return printed.getvalue(), output.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def run(dataset, tmp_path):
+    return partial(write_report, dataset, tmp_path / "report.html")
+
+
+@pytest.fixture(scope="module")
+def one_source(dataset, folder):
+    """What the report on shifted.parquet prints, and its page."""
+    return write_report(dataset, folder / "one.html", "--poses", folder / "shifted.parquet", "--json")
+
+
+@pytest.fixture(scope="module")
+def two_sources(dataset, folder):
+    """Page about turned.parquet and shifted.parquet."""
+    return write_report(dataset, folder / "two.html", *both(folder))[1]
+
+
+def both(folder):
+    return ("--poses", folder / "turned.parquet", "--poses", folder / "shifted.parquet")
+
+
+class Page(HTMLParser):
+    """Headings, cells of tables and addresses of a page, which must be nested properly."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.headings, self.rows = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("h1", "h2", "h3"):
+            self.headings.append("")
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings[-1] += data
+
+    def row(self, first, number=0):
+        return [row for row in self.rows if row and row[0] == first][number]
+
+
+def test_the_page_and_what_is_printed_tell_the_errors(one_source, rows, dataset):
+    printed, text = one_source
+    told = json.loads(printed)
+    assert told["config"] == "calibrated"
+    assert told["dataset"] == str(dataset) and told["split"] == "all" and told["labels"] is None
+    (source,) = told["sources"]
+    assert (source["name"], source["frames"], source["poses"]) == ("shifted", len(rows), 2 * len(rows))
+    assert source["median"]["translation_mm"] == pytest.approx(SHIFT_MM)
+    assert source["median"]["mtre_mm"] == pytest.approx(SHIFT_MM)
+    assert source["median"]["rotation_deg"] == pytest.approx(0, abs=1e-5)
+
+    page = Page(text)
+    assert page.row("shifted")[1:3] == [str(len(rows)), "8"]
+    assert page.row("shifted")[4].startswith("0.50 ")
+    assert page.row("world x")[1].startswith("0.50 ") and page.row("world x")[2].startswith("+0.")
+    assert page.row("split") == ["split", f"all: {len(rows)} frames of 8 trials"]
+    assert page.row("labels")[1] == "the data set's own refined poses"
+    assert page.row("start")[1] == "target <poses>"
+    assert page.row("compared")[1].startswith(f"{2 * len(rows)} poses in {len(rows)} of {len(rows)} frames")
+    assert page.row("verdict")[1:] == ["poses", "share"]
+    assert page.row("ambiguous")[1] == "1" and page.row("converged")[1] == str(2 * len(rows) - 1)
+    # A shift of 0.5 mm is within 1.96 x 0.3 mm, one of 9 mm is not.
+    assert page.row("x, mm")[1:5] == [str(2 * len(rows)), "97.9 %", "0.300", "0.500"]
+    assert page.row("y, mm")[2] == "100.0 %"
+
+
+def test_the_worst_frame_comes_first_with_its_numbers(two_sources, rows):
+    page = Page(two_sources)
+    assert "Worst frames of shifted" in page.headings
+    worst = [name for name in page.headings if name.startswith("Measurement ")]
+    assert len(worst) == 10
+    row = rows[WORST]
+    assert worst[0] == (
+        f"Measurement {row['measurement_id']}, trial {row['trial_id']}, frame {row['frame_index']}, {row['task']}"
+    )
+    header = next(cells for cells in page.rows if "along bs depth, mm" in cells)
+    tibia = page.rows[page.rows.index(header) + 2]
+    assert tibia[0] == f"tibia {row['tibia']['anatomy_id']}" and tibia[2:4] == ["9.00", "9.00"]
+    assert tibia[-2:] == ["ambiguous", "two minima"]
+
+
+def test_the_page_stands_alone_and_its_pictures_can_be_seen(two_sources):
+    page = Page(two_sources)
+    assert not any(what in two_sources for what in ("<script", "<link", "url(", "@import"))
+    kinds = [address.split(",")[0] for address in page.addresses]
+    assert kinds == ["data:image/svg+xml;base64"] * 2 + ["data:image/jpeg;base64"] * 10
+    pictures = [b64decode(address.split(",")[1]) for address in page.addresses]
+    for svg in pictures[:2]:
+        assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    for jpeg in pictures[2:]:
+        assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).std() > 5
+
+
+def test_sources_with_other_frames_are_also_compared_on_those_that_all_have(one_source, two_sources, rows):
+    page = Page(two_sources)
+    assert f"On the {2 * len(rows) - 4} poses that all sources have" in page.headings
+    assert "The sources do not have poses of the same implants and frames" in two_sources
+    assert [page.row("shifted", number)[1] for number in (0, 1)] == [str(len(rows)), str(len(rows) - 2)]
+    assert "that all sources have" not in one_source[1] and "do not have poses of the same" not in one_source[1]
+
+
+def test_angles_of_the_knee_by_source(two_sources, rows):
+    cells = next(row for row in Page(two_sources).rows if row[0] == "turned" and "bias" in row[-1])
+    assert cells[1] == str(len(rows) - 2)
+    assert cells[2].startswith("0.000, 0.000") and cells[3].startswith("0.000, 0.000")
+    assert cells[4] == "3.00, 3.00; bias +3.00"
+
+
+@pytest.mark.parametrize("config", ["manual", "target"])
+def test_poses_are_compared_with_those_of_another_configuration(run, rows, dataset, tmp_path, config):
+    labels = list(datasets.load_dataset(str(dataset), config, split="test"))
+    file = tmp_path / "refined.parquet"
+    pq.write_table(poses_of(rows, lambda *_: {}), file)
+    printed, text = run("--poses", file, "--config", config, "--json", split="test")
+    own = {row["measurement_id"]: row for row in rows}
+    off_mm = [
+        np.linalg.norm(np.subtract(own[row["measurement_id"]][part]["translation_mm"], row[part]["translation_mm"]))
+        for row in labels
+        for part in PARTS
+    ]
+    told = json.loads(printed)
+    assert told["config"] == config and told["sources"][0]["poses"] == len(off_mm) > 0
+    assert told["sources"][0]["median"]["translation_mm"] == pytest.approx(np.median(off_mm)) and min(off_mm) > 0
+    page = Page(text)
+    assert page.row("configuration")[1] == config
+    assert page.row("labels")[1] == {"manual": MANUAL, "target": TARGET}[config]
+
+
+def test_other_labels_can_be_given(run, folder):
+    arguments = ("--poses", folder / "labels.parquet", "--labels", folder / "shifted.parquet", "--json")
+    printed, text = run(*arguments, split="validation")
+    assert json.loads(printed)["labels"] == str(folder / "shifted.parquet")
+    assert json.loads(printed)["sources"][0]["median"]["translation_mm"] == pytest.approx(SHIFT_MM)
+    page = Page(text)
+    assert page.row("labels")[1] == str(folder / "shifted.parquet")
+    assert page.row("world x")[2].startswith("-0.")
+
+
+def test_the_same_input_gives_the_same_bytes_in_another_process(run, folder, dataset, tmp_path):
+    other = tmp_path / "other.html"
+    code = "import typer; from veriserum_hf.cli.report import report; typer.run(report)"
+    command = [sys.executable, "-c", code, dataset, "-o", other, "--split", "validation", *both(folder)]
+    done = subprocess.run(
+        list(map(str, command)),
+        env=os.environ | {"PYTHONHASHSEED": "7", "HF_HUB_OFFLINE": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert other.read_text(encoding="utf-8") == run(*both(folder), split="validation")[1]
+
+
+def test_names_that_mean_something_in_html_or_markdown_are_shown_as_they_are(run, folder, tmp_path):
+    strange = tmp_path / "<b>a|b&.parquet"
+    strange.write_bytes((folder / "shifted.parquet").read_bytes())
+    page = Page(run("--poses", strange, split="validation")[1])
+    assert page.row("poses")[1] == str(strange)
+    assert page.row("<b>a/b&")[4].startswith("0.50 ")
+
+
+def test_a_pose_that_cannot_be_drawn_is_still_reported(run, few_rows, tmp_path):
+    behind = tmp_path / "behind.parquet"
+    away = [0.0, 0.0, 5000.0]
+    pq.write_table(poses_of(few_rows, lambda number, *_: {"translation_mm": away} if number == 3 else {}), behind)
+    text = run("--poses", behind, split="validation")[1]
+    assert f"Measurement {few_rows[3]['measurement_id']}" in text and text.count("No picture: ") == 1
+    assert re.search(r"No picture: femur \d+ of behind cannot be drawn in bs: the mesh reaches", text)
+
+
+def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
+    torch.manual_seed(0)
+    shown = sorted({(part, row[part]["anatomy_id"]) for row in rows for part in PARTS})
+    model = VeriserumPoseModel(config(anatomies=[{"id": id, "component": part} for part, id in shown])).eval()
+    meshes = load_meshes(str(dataset))
+    model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in meshes.items()})
+    model.save_pretrained(tmp_path / "run")
+    written = tmp_path / "predicted.parquet"
+    write_poses(model, load_rows(model, str(dataset), "calibrated", "test"), written, about={}, batch_size=5)
+    printed, text = run("--model", tmp_path / "run", "--poses", written, "--json", split="test")
+    by_model, by_file = json.loads(printed)["sources"]
+    assert (by_model["name"], by_file["name"]) == ("run", "predicted")
+    for metric, median in by_file["median"].items():
+        assert by_model["median"][metric] == pytest.approx(median, rel=1e-3)
+    page = Page(text)
+    assert page.row("model")[1] == str(tmp_path / "run") and len(page.row("weights_sha256")[1]) == 64
+
+    model.set_anatomies({id: torch.tensor(np.array(mesh.vertices) + 5) for id, mesh in meshes.items()})
+    model.save_pretrained(tmp_path / "other")
+    with pytest.raises(VeriserumError, match=r"is another implant than femur \d+ of the model"):
+        run("--model", tmp_path / "other")
+
+
+def test_what_cannot_be_done_is_said(run, folder, tmp_path):
+    strange = pq.read_table(folder / "shifted.parquet").to_pylist()[0] | {"measurement_id": 10**6}
+    pq.write_table(pa.Table.from_pylist([strange]), tmp_path / "strange.parquet")
+    same = folder / "shifted.parquet"
+    for arguments, split, message in (
+        ((), "all", "no poses to compare: give --poses FILE, --model RUN, or several of them"),
+        (
+            [each for n in range(6) for each in ("--poses", tmp_path / f"{n}.parquet")],
+            "all",
+            "6 files and models cannot be told apart in one figure; give at most 5",
+        ),
+        (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
+        (("--poses", same), "tset", "has no split tset; there are train, .* and all"),
+        (("--poses", same, "--config", "raw"), "all", "raw has no corrected images to report on; choose cal"),
+        (("--poses", same, "--config", "manual"), "train", "manual has no split train; there are test and all"),
+        (("--poses", tmp_path / "strange.parquet"), "all", "strange on .*, split all: nothing to compare: poses of"),
+        (("--poses", same, "--labels", tmp_path / "none.parquet"), "all", "there is no file .*none.parquet"),
+        (("--poses", same, "-o", same), "all", "--output is an HTML page, such as report.html; got "),
+        (("--poses", same, "-o", tmp_path / "no" / "a.html"), "all", "--output needs a file in a folder that exists"),
+        (("--poses", same, "-o", tmp_path), "all", "--output needs a file in a folder that exists"),
+        (("--model", tmp_path), "all", "holds no model: there is no config.json"),
+    ):
+        with pytest.raises(VeriserumError, match=message):
+            run(*arguments, split=split)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["strange.parquet"]

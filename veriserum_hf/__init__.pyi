@@ -1,0 +1,14 @@
+from .archive import VeriserumArchive as VeriserumArchive
+from .calibration import Distortion as Distortion
+from .core import __version__ as __version__
+from .errors import (
+    ArchiveError as ArchiveError,
+    CalibrationError as CalibrationError,
+    ConversionError as ConversionError,
+    FrameError as FrameError,
+    VeriserumError as VeriserumError,
+)
+from .geometry import DualPlaneRig as DualPlaneRig, Plane as Plane
+from .modeling import VeriserumPoseModel as VeriserumPoseModel
+from .registration import register as register
+from .rendering import path_length as path_length

@@ -1,0 +1,12 @@
+from .archive import VeriserumArchive as VeriserumArchive
+from .audit import AuditReport as AuditReport, audit_archive as audit_archive
+from .calibrations import INTER_PLANE as INTER_PLANE
+from .frames import (
+    RawFormat as RawFormat,
+    decode_frame as decode_frame,
+    read_bytes as read_bytes,
+    read_frame as read_frame,
+)
+from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
+from .meshes import read_stl as read_stl
+from .problems import Findings as Findings

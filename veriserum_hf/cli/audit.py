@@ -1,0 +1,86 @@
+"""``veriserum audit``."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+
+from veriserum_hf.cli.options import Archive, AsJson
+from veriserum_hf.cli.output import out, show_progress
+
+if TYPE_CHECKING:
+    from veriserum_hf.archive import AuditReport
+    from veriserum_hf.recalibration import Refit
+
+
+def audit(
+    archive: Archive,
+    as_json: AsJson = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame.")] = False,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="Also refit every calibration from its phantom frames.")
+    ] = False,
+) -> None:
+    """Check an archive: counts, decisions and every problem.
+
+    Exit status: 0 clean, 1 problems, 2 unusable.
+    """
+    from veriserum_hf.archive import audit_archive
+    from veriserum_hf.recalibration import CalibrationAudit, audit_calibrations
+
+    with show_progress("decoding", "frames") as progress, show_progress("refitting", "frames") as refit_progress:
+        report = (
+            audit_calibrations(archive, deep=deep, progress=progress, refit_progress=refit_progress)
+            if calibration
+            else audit_archive(archive, deep=deep, progress=progress)
+        )
+    if as_json:
+        print(json.dumps(report.as_json(), indent=1))
+    else:
+        _print_report(report, deep, report.calibration if isinstance(report, CalibrationAudit) else None)
+    sys.exit(report.exit_status)
+
+
+def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None") -> None:
+    document = report.as_json()
+    hint = "" if deep else " (frames were not decoded; --deep does)"
+    out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n", soft_wrap=True, highlight=False)
+    if report.counts:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for name, count in report.counts.items():
+            shown = (
+                ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
+            )
+            table.add_row(name.replace("_", " "), shown)
+        out.print(table)
+    for decision in report.findings.decisions.values():
+        out.print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]", highlight=False)
+        out.print(Padding(escape(decision.evidence), (0, 0, 0, 2)), highlight=False)
+    if refits is not None:
+        _print_refits(refits)
+    _print_problems(report)
+
+
+def _print_refits(refits: "list[Refit]") -> None:
+    out.print("\nDo the calibrations agree with the phantom frames that are here?", highlight=False)
+    out.print("  A refit does not reproduce stored coefficients; compared is what they map to.", highlight=False)
+    for refit in refits:
+        used = refit.frames[0] if len(refit.frames) == 1 else f"{len(refit.frames)} frames"
+        detail = "see below" if refit.outcome == "not fitted" else refit.detail  # the problem says why, at length
+        said = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
+        line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(said)}"
+        out.print(line, soft_wrap=True, highlight=False)
+
+
+def _print_problems(report: "AuditReport") -> None:
+    by_kind: dict[tuple[bool, str], list[Any]] = {}
+    for problem in report.findings.problems:
+        by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
+    for (usable, kind), problems in sorted(by_kind.items()):
+        out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
+        for problem in problems:
+            out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)

@@ -1,0 +1,164 @@
+"""``veriserum predict``: argument parsing and exit statuses; the work is done elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from veriserum_hf.cli.options import AsJson
+from veriserum_hf.cli.output import out, say, show_progress
+from veriserum_hf.errors import TrainingError
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="Output folder of a training, or a hub name.", show_default=False)],
+    bs: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="BS", help="Raw frame of plane bs; with --archive, its name is enough.", show_default=False
+        ),
+    ] = None,
+    fs: Annotated[
+        Path | None, typer.Argument(metavar="FS", help="Raw frame of plane fs.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="JSON", help="What `calibrate rig --json` and `calibrate distortion --json` print; repeatable."
+        ),
+    ] = None,
+    archive: Annotated[Path | None, typer.Option(help="Archive that holds the frames, or the ids below.")] = None,
+    source_id: Annotated[int | None, typer.Option(help="Source calibration of frames not in the archive.")] = None,
+    distortion_id: Annotated[int | None, typer.Option(help="Distortion of frames not in the archive.")] = None,
+    femur: Annotated[
+        int | None,
+        typer.Option(help="Id of the femoral component, -1 if unknown; by the archive if not given."),
+    ] = None,
+    tibia: Annotated[
+        int | None,
+        typer.Option(help="Id of the tibial component, -1 if unknown; by the archive if not given."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")
+    ] = None,
+    config: Annotated[str, typer.Option(help="With --dataset: its configuration; frames of raw are corrected.")] = (
+        "calibrated"
+    ),
+    split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
+    batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames at once.")] = 16,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="With --dataset: file to write.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell the poses of both implants in one raw frame, or in every frame of a data set.
+
+    Poses map mm of the implant's STL file to the world frame (mm). A whole data set goes to a Parquet file, with the
+    columns of an archive's truth.parquet. Nothing compares the poses with the images: see their confidence.
+
+    Exit status: 0 done, 2 not done.
+    """
+    single = {
+        "BS": bs,
+        "--calibration": calibration,
+        "--archive": archive,
+        "--source-id": source_id,
+        "--distortion-id": distortion_id,
+        "--femur": femur,
+        "--tibia": tibia,
+    }
+    given = [name for name, value in single.items() if value is not None]
+    if (dataset is None) == (bs is None) or (dataset is not None and given):
+        raise TrainingError(
+            "give either the raw frames BS and FS with --archive or --calibration, or --dataset with --output; got "
+            f"{', '.join(given + ['--dataset'] * (dataset is not None)) or 'neither'}"
+        )
+    if dataset is not None:
+        _predict_dataset(model, dataset, config, split, batch_size, output, as_json)
+        return
+    if output is not None:
+        raise TrainingError("--output goes with --dataset; the poses of one frame are printed, see --json")
+    paths = {"bs": bs} | ({"fs": fs} if fs else {})
+    rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            say(_line(row))
+
+
+def _predict_frame(
+    name: str,
+    paths: dict[Any, Any],
+    calibration: list[Path] | None,
+    archive: Path | None,
+    ids: tuple[int | None, int | None],
+    anatomy_ids: tuple[int | None, int | None],
+) -> list[dict[str, Any]]:
+    from transformers.utils.logging import disable_progress_bar
+
+    from veriserum_hf.archive import VeriserumArchive
+    from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
+    from veriserum_hf.inference import estimate_frames, load_model
+
+    if (archive is None) == (not calibration):
+        raise TrainingError(
+            "say in one way how the frames were taken: --archive PATH, or --calibration FILE, which `veriserum "
+            "calibrate rig --json` and `veriserum calibrate distortion --json` print"
+        )
+    if archive is None and ids != (None, None):
+        raise TrainingError("--source-id and --distortion-id are ids of an archive: give --archive PATH too")
+    if archive is None:
+        known = calibration_of_files(calibration or [])
+    else:
+        opened = VeriserumArchive(archive)
+        paths = files_of_archive(opened, paths)
+        known = calibration_of_archive(opened, paths, *ids)
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    model = load_model(name)
+    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
+    frame = frame_of_files(paths, known, model.config.image_size)
+    frame["anatomy_id"] = [
+        found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
+    ]
+    return next(estimate_frames(model, [frame], 1))
+
+
+def _predict_dataset(
+    name: str, dataset: str, config: str, split: str, batch_size: int, output: Path | None, as_json: bool
+) -> None:
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from veriserum_hf.inference import load_model, load_rows, write_poses
+
+    if output is None:
+        raise TrainingError("--dataset needs --output, the Parquet file to write")
+    if not output.absolute().parent.is_dir():
+        raise TrainingError(f"cannot write {output}: there is no folder {output.parent}")
+    if output.is_file():
+        raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    model = load_model(name)
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
+    rows = load_rows(model, dataset, config, split)
+    about = {"model": name, "dataset": dataset, "config": config, "split": split}
+    with show_progress("predicting", "frames") as progress:
+        poses = write_poses(model, rows, output, about=about, batch_size=batch_size, progress=progress)
+    if as_json:
+        print(json.dumps(about | {"output": str(output), "frames": len(rows), "poses": poses}, indent=1))
+    else:
+        out.print(f"{poses} poses of {len(rows)} frames written to {output}", soft_wrap=True, highlight=False)
+
+
+def _line(row: dict[str, Any]) -> str:
+    """One pose in one line."""
+    translation = ", ".join(f"{value:.2f}" for value in row["translation_mm"])
+    quaternion = ", ".join(f"{value:.5f}" for value in row["quaternion_xyzw"])
+    confidence = "none stated" if row["confidence"] is None else f"{row['confidence']:.2f}"
+    return (
+        f"{row['component']} {row['anatomy_id']}: translation ({translation}) mm, quaternion xyzw ({quaternion}), "
+        f"confidence {confidence}, {row['verdict']}"
+    )

@@ -1,0 +1,161 @@
+"""``veriserum show``: argument parsing and exit statuses; the work is done elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cv2
+import typer
+
+from veriserum_hf.cli.output import out, show_progress
+from veriserum_hf.dataset import load_measurement, load_meshes, load_row, load_trial
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs import write_file
+from veriserum_hf.viewer import draw_axes
+
+# What draws outlines is imported where it is used: its compiler takes a second.
+if TYPE_CHECKING:
+    from veriserum_hf.viewer import PoseSet
+
+
+@dataclass(frozen=True)
+class PoseFile:
+    """Poses of a file by measurement id and component, and what a legend calls them."""
+
+    path: Path
+    name: str
+    frames: dict[int, dict[str, dict[str, Any]]]
+
+
+def show(
+    dataset: Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="PNG to write, frame.png if not given; with --trial, GIF or MP4, trial.gif if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split; train with --row, otherwise all are searched if not given.", show_default=False),
+    ] = None,
+    row: Annotated[
+        int | None, typer.Option(min=0, help="Row of the split, from 0; the first if not given.", show_default=False)
+    ] = None,
+    measurement: Annotated[
+        int | None, typer.Option(help="Instead of --row: the frame of this id.", show_default=False)
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of --row: all frames of this trial, 15 a second, with outlines.", show_default=False
+        ),
+    ] = None,
+    outline: Annotated[
+        bool, typer.Option("--outline", help="Draw the implants' outlines at the row's poses instead of axes.")
+    ] = False,
+    poses: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PARQUET",
+            help="Draw outlines at the poses of this file too (of predict, register, or truth.parquet); repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Draw both planes of one frame, or of all frames of a trial, by the row's own cameras.
+
+    Without more, a frame is drawn with the axes of its implants. With outlines, it is drawn from near, and close-ups
+    show where the poses of files differ from the row's own.
+
+    Exit status: 0 done, 2 no such frame or not drawn.
+    """
+    if [row, measurement, trial].count(None) < 2:
+        raise VeriserumError("choose the frame in one way: --row, --measurement or --trial")
+    output = output or Path("frame.png" if trial is None else "trial.gif")
+    files = _read(poses or [])
+    if trial is not None:
+        _show_trial(dataset, config, split, trial, files, output)
+    else:
+        _check_png(output)
+        found = (
+            load_row(dataset, config, split or "train", row or 0)
+            if measurement is None
+            else load_measurement(dataset, config, split, measurement)
+        )
+        _write_png(_draw_outlines(dataset, found, files) if outline or files else draw_axes(found), output)
+    out.print(f"written to {output}", soft_wrap=True, highlight=False)
+
+
+def _show_trial(
+    dataset: str, config: str, split: str | None, trial: int, files: list[PoseFile], output: Path
+) -> None:
+    from veriserum_hf.viewer import check_output, draw_trial, write_animation
+
+    check_output(output)
+    rows = load_trial(dataset, config, split, trial)
+    sets = _pose_sets(rows, files, f"trial {trial}")
+    meshes = load_meshes(dataset, streaming=True)
+    with show_progress("drawing", "frames") as progress:
+        write_animation(draw_trial(rows, sets, meshes, progress), output)
+
+
+def _draw_outlines(dataset: str, row: dict[str, Any], files: list[PoseFile]) -> Any:
+    from veriserum_hf.viewer import draw_outlines
+
+    [sets] = _pose_sets([row], files, f"measurement {row['measurement_id']}")
+    return draw_outlines(row, sets, load_meshes(dataset, streaming=True))
+
+
+def _read(paths: Sequence[Path]) -> list[PoseFile]:
+    """Read files of poses; each is called by its stem, or by its path where another has the same."""
+    if not paths:
+        return []
+    from veriserum_hf.poses import poses_by_frame, read_poses
+    from veriserum_hf.viewer import check_count
+
+    check_count(1 + len(paths))
+    stems = [path.stem for path in paths]
+    return [
+        PoseFile(path, path.stem if stems.count(path.stem) == 1 else str(path), poses_by_frame(read_poses(path)))
+        for path in paths
+    ]
+
+
+def _pose_sets(rows: Sequence[dict[str, Any]], files: Sequence[PoseFile], what: str) -> "list[list[PoseSet]]":
+    """Labels of rows and the poses that files have of them; VeriserumError for a file of others, or of none."""
+    from veriserum_hf.poses import check_same_frame
+    from veriserum_hf.viewer import PoseSet, label_of
+
+    for file in files:
+        if not any(row["measurement_id"] in file.frames for row in rows):
+            raise VeriserumError(
+                f"{file.path} has no pose of {what}; it has poses of {len(file.frames)} measurements, "
+                f"{min(file.frames)} to {max(file.frames)}"
+            )
+        for row in rows:
+            check_same_frame(file.frames.get(row["measurement_id"], {}), row, file.path)
+    return [
+        [label_of(row), *(PoseSet(file.name, file.frames.get(row["measurement_id"], {})) for file in files)]
+        for row in rows
+    ]
+
+
+def _check_png(output: Path) -> None:
+    if output.suffix.lower() != ".png":
+        hint = ", or --trial N" if output.suffix.lower() in (".gif", ".mp4") else ""
+        raise VeriserumError(f"cannot write a frame to {output}; expected a name that ends in .png{hint}")
+
+
+def _write_png(picture: Any, output: Path) -> None:
+    _, encoded = cv2.imencode(".png", picture)
+    try:
+        write_file(output, encoded.tobytes())
+    except OSError as error:
+        raise VeriserumError(
+            f"cannot write {output}: {error.strerror or error}; give a path in a folder that exists"
+        ) from error

@@ -1,0 +1,61 @@
+"""``veriserum simulate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.output import out, show_progress
+from veriserum_hf.core import FrameIds, Rotations
+
+
+def simulate(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Trials; activities and implant pairs take turns.")] = 20,
+    frames_per_trial: Annotated[int, typer.Option(help="Dual-plane frames of a trial, 30 a second.")] = 30,
+    pairs: Annotated[int, typer.Option(help="Implant pairs to use, 1 to 10.")] = 10,
+    seed: Annotated[int, typer.Option(help="Other seeds give other archives.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str, typer.Option(help="Raw frames' rows, px, or WIDTHxHEIGHT in the ratio 1664x1600.", metavar="PX")
+    ] = "1600",
+    ids: Annotated[FrameIds, typer.Option(help="Which id names a frame.")] = "measurement",
+    rotation: Annotated[
+        Rotations | None,
+        typer.Option(help="Of the pose table; quaternion if not given, euler with --csv.", show_default=False),
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="The authors' CSV files instead of a database.")] = False,
+    bit_depth: Annotated[int, typer.Option(help="8 for JPEG frames, 16 for TIFF.")] = 8,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Also the implants as volumes (.nii, 0.4 mm).")] = False,
+    marker_frames: Annotated[
+        int, typer.Option(help="Dual-plane frames of the marker phantom for each of three calibrations.")
+    ] = 4,
+) -> None:
+    """Write a simulated archive in the layout of the download, with the exact poses in truth.parquet.
+
+    The same seed gives the same bytes, whatever the number of workers. An interrupted simulation goes on with the
+    same command.
+
+    Exit status: 0 done, 2 not done.
+    """
+    from veriserum_hf.simulation import Settings, parse_height, simulate as write_simulated
+
+    settings = Settings(
+        trials=trials,
+        frames_per_trial=frames_per_trial,
+        pairs=pairs,
+        seed=seed,
+        height_px=parse_height(size),
+        ids=ids,
+        rotation=rotation or ("euler" if csv else "quaternion"),
+        csv=csv,
+        bit_depth=bit_depth,  # type: ignore[arg-type] # checked there
+        nifti=nifti,
+        marker_frames=marker_frames,
+    )
+    kept = "; what is finished is kept, the same command goes on from there"
+    with show_progress("simulating", "frames", when_interrupted=kept) as progress:
+        written = write_simulated(output, settings, workers=workers, progress=progress)
+    out.print(f"written to {written}", soft_wrap=True, highlight=False)

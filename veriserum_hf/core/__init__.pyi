@@ -1,0 +1,18 @@
+from .arrays import FloatArray as FloatArray
+from .domain import (
+    COMPONENTS as COMPONENTS,
+    CONVERGED as CONVERGED,
+    NOT_ASSESSED as NOT_ASSESSED,
+    PLANES as PLANES,
+    VERDICTS as VERDICTS,
+    Component as Component,
+    Encoding as Encoding,
+    FrameIds as FrameIds,
+    PlaneName as PlaneName,
+    Rotations as Rotations,
+    ShardFormat as ShardFormat,
+    SplitBy as SplitBy,
+    Verdict as Verdict,
+)
+from .text import listed as listed
+from .version import __version__ as __version__

@@ -1,0 +1,22 @@
+"""The words of the domain: planes, components, kinds of pose and verdicts."""
+
+from typing import Literal
+
+PlaneName = Literal["bs", "fs"]
+PLANES: tuple[PlaneName, PlaneName] = ("bs", "fs")
+
+Component = Literal["femur", "tibia"]
+COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
+
+Verdict = Literal["converged", "ambiguous", "failed"]
+CONVERGED: Verdict = "converged"
+VERDICTS: tuple[Verdict, ...] = (CONVERGED, "ambiguous", "failed")  # the best first
+# A network's single estimate: nothing has compared it with the images, and it states no covariance.
+NOT_ASSESSED = "not assessed"
+
+# What a user chooses between.
+Encoding = Literal["jpeg", "png", "raw"]  # of corrected images
+SplitBy = Literal["trial", "implant"]
+ShardFormat = Literal["parquet", "arrow"]
+FrameIds = Literal["measurement", "pose"]  # which id names a frame of an archive
+Rotations = Literal["quaternion", "euler"]  # as an archive's pose table stores them

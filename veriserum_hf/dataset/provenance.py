@@ -1,0 +1,56 @@
+"""Which data a model was trained on, in words that mean something on another machine."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+_RECORD = "conversion.json"  # of every converted data set, in its folder and on the hub
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether this names a repository of the hub and no folder here."""
+    return bool(_HUB_NAME.fullmatch(name)) and not name.startswith(".") and not Path(name).exists()
+
+
+def public_name(name: str) -> str:
+    """Return a hub name as it is, and of a path the last part: where it lies means nothing elsewhere."""
+    return name if is_hub_name(name) else Path(name).expanduser().resolve().name if name else ""
+
+
+def data_record(dataset: str | None) -> dict[str, Any] | None:
+    """What a run keeps of its data set; None where there is none.
+
+    Returns
+    -------
+    ``name``
+        on the hub, or of the folder, without where that lies.
+    ``on_hub``
+        whether it is the former.
+    ``revision``
+        commit of the hub, or fingerprint of the archive that the folder was converted from; null if unknown.
+    ``simulated``
+        whether the archive was made up; false if unknown.
+
+    """
+    if dataset is None:
+        return None
+    on_hub = is_hub_name(dataset)
+    record: dict[str, Any] = {
+        "name": public_name(dataset),
+        "on_hub": on_hub,
+        "revision": None,
+        "simulated": False,
+    }
+    try:
+        file = Path(hf_hub_download(dataset, _RECORD, repo_type="dataset") if on_hub else Path(dataset, _RECORD))
+        archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
+        # A file of the hub lies in a folder that is named by its commit.
+        revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
+        return record | {"revision": revision, "simulated": bool(archive["simulated"])}
+    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
+        return record  # a data set of another origin, or no way to the hub: it is unknown

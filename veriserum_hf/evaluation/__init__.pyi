@@ -1,0 +1,13 @@
+from .metrics import (
+    PLANE_AXES as PLANE_AXES,
+    WORLD_AXES as WORLD_AXES,
+    pose_errors as pose_errors,
+    sample_points as sample_points,
+)
+from .stated import by_verdict as by_verdict, coverage as coverage
+from .summary import SUCCESS as SUCCESS, overall as overall, summarise as summarise
+from .tables import (
+    accuracy_table as accuracy_table,
+    evaluation_markdown as evaluation_markdown,
+    summary_table as summary_table,
+)

@@ -1,0 +1,26 @@
+from .cameras import (
+    FIELD_MM as FIELD_MM,
+    NATIVE_SIZE as NATIVE_SIZE,
+    Plane as Plane,
+    mm_to_px as mm_to_px,
+    pixel_size_mm as pixel_size_mm,
+    px_to_mm as px_to_mm,
+    viewing_axes as viewing_axes,
+)
+from .joint import (
+    KNEE_ANGLES as KNEE_ANGLES,
+    angle_errors_deg as angle_errors_deg,
+    knee_angles_deg as knee_angles_deg,
+)
+from .pose import (
+    angle_between_deg as angle_between_deg,
+    canonical_quaternion as canonical_quaternion,
+    euler_zxy_to_matrix as euler_zxy_to_matrix,
+    invert_transform as invert_transform,
+    make_transform as make_transform,
+    matrix_to_euler_zxy as matrix_to_euler_zxy,
+    matrix_to_quaternion as matrix_to_quaternion,
+    quaternion_to_matrix as quaternion_to_matrix,
+    transform_points as transform_points,
+)
+from .rig import NOMINAL_T_WORLD_FS as NOMINAL_T_WORLD_FS, DualPlaneRig as DualPlaneRig

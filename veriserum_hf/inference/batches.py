@@ -1,0 +1,111 @@
+"""Poses of a whole data set by a model, in one process or many."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from veriserum_hf.core import PLANES, PlaneName
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.poses import Estimates
+
+try:
+    import torch
+    from accelerate import Accelerator
+
+    from veriserum_hf.core import COMPONENTS
+except ImportError as error:
+    raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
+
+Batch = Mapping[str, Any]
+
+
+def estimate(
+    model: Callable[..., Any],
+    loader: Iterable[Batch],
+    accelerator: Accelerator,
+    *,
+    planes: Sequence[PlaneName] = PLANES,
+) -> Estimates:
+    """Estimate the pose of every implant that has a label; each counts once, whatever the number of processes.
+
+    The model is told what is known in use: images, cameras, and which implants they are. The labels stay here.
+
+    Parameters
+    ----------
+    model : called as a `VeriserumPoseModel`; one that is training is set to evaluation meanwhile.
+    loader : batches of `veriserum_hf.training.batches.collate`; with several processes, prepared by the accelerator.
+    accelerator : of this process.
+    planes : what the model sees; of another plane it gets neither image nor camera.
+
+    Returns
+    -------
+    The same in every process, in the order of the data set; cameras of both planes, so that errors across a plane
+    that was not seen are told too.
+
+    Raises
+    ------
+    TrainingError
+        If the model refuses a batch, a pose of its cannot be used, or no implant has a label.
+
+    """
+    training = getattr(model, "training", False)
+    if training:
+        model.eval()  # type: ignore[attr-defined]
+    gathered: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        for batch in loader:
+            gathered.append(_gather(batch, _predict(model, batch, accelerator, planes), accelerator))
+    if training:
+        model.train()  # type: ignore[attr-defined]
+    if not gathered:
+        raise TrainingError("nothing to evaluate: the data set has no frame. Choose another split.")
+    return _estimates(gathered)
+
+
+def _predict(
+    model: Callable[..., Any], batch: Batch, accelerator: Accelerator, planes: Sequence[PlaneName]
+) -> dict[str, torch.Tensor]:
+    views = {
+        f"{what}_{plane}": batch[f"{what}_{plane}"] if plane in planes else None
+        for plane in PLANES
+        for what in ("image", "camera")
+    }
+    try:
+        with accelerator.autocast():
+            output = model(**views, anatomy_id=batch["anatomy_id"])
+    except ValueError as error:
+        raise TrainingError(f"the model refuses measurement {int(batch['measurement_id'][0])}: {error}") from error
+    return {"T_world_implant": output.T_world_implant, "confidence": output.confidence.double()}
+
+
+def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accelerator) -> dict[str, Any]:
+    """One batch of every process, as arrays, without the frames that fill the last one up."""
+    names = ("measurement_id", "trial_id", "anatomy_id", "labels", "camera_bs", "camera_fs")
+    tensors = {name: batch[name] for name in names} | predicted
+    arrays: dict[str, Any] = {}
+    for name, value in accelerator.gather_for_metrics(tensors).items():
+        parts = value if isinstance(value, Mapping) else {"": value}
+        arrays |= {f"{name} {part}".strip(): tensor.cpu().numpy() for part, tensor in parts.items()}
+    return arrays | {"task": np.array(accelerator.gather_for_metrics(batch["task"]))}
+
+
+def _estimates(gathered: Sequence[dict[str, Any]]) -> Estimates:
+    """A row for every implant with a label, from a row for every frame."""
+    frames = {name: np.concatenate([batch[name] for batch in gathered]) for name in gathered[0]}
+    labelled = np.isfinite(frames["labels"]).all(axis=(2, 3))
+    frame, implant = np.nonzero(labelled)
+    return Estimates(
+        measurement_id=frames["measurement_id"][frame],
+        trial_id=frames["trial_id"][frame],
+        task=frames["task"][frame],
+        anatomy_id=frames["anatomy_id"][labelled],
+        component=np.array(COMPONENTS)[implant],
+        T_world_implant=frames["T_world_implant"][labelled],
+        T_world_label=frames["labels"][labelled],
+        cameras={
+            plane: (frames[f"camera_{plane} intrinsics"][frame], frames[f"camera_{plane} world_to_camera"][frame])
+            for plane in PLANES
+        },
+        confidence=frames["confidence"][labelled],
+    )

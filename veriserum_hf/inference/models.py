@@ -1,0 +1,110 @@
+"""What an evaluation starts from: frames, implants and a model that fits them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import datasets
+import pyarrow.compute as pc
+import trimesh
+from scipy.spatial import KDTree
+
+from veriserum_hf.core import PLANES, PlaneName
+from veriserum_hf.dataset import anatomy_ids, no_folder
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import FIELD_MM
+
+try:
+    from safetensors import SafetensorError
+    from transformers.utils import SAFE_WEIGHTS_NAME
+    from transformers.utils.hub import cached_file
+
+    from veriserum_hf.core import COMPONENTS
+    from veriserum_hf.modeling import VeriserumPoseModel
+except ImportError as error:
+    raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
+
+_OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
+
+
+def load_model(name: str) -> VeriserumPoseModel:
+    """Trained model of a run folder or of the hub; TrainingError where there is none."""
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise TrainingError(
+            f"{name} holds no model: there is no config.json. Expected the output folder of a training"
+        )
+    try:
+        return VeriserumPoseModel.from_pretrained(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"cannot load the model {name}: {no_folder(name)}{str(error).rstrip('.')}. Expected the output folder of "
+            "a training, or a model on the hub"
+        ) from error
+
+
+def weights_sha256(name: str) -> str | None:
+    """Which weights a model of a run folder or of the hub has; None where they are not in one file."""
+    try:
+        with Path(str(cached_file(name, SAFE_WEIGHTS_NAME))).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
+    """Planes to show a model: those asked for, or all that it was made for; TrainingError for any other."""
+    own: tuple[PlaneName, ...] = tuple(plane for plane in PLANES if plane in model.config.planes)
+    if asked and (strange := set(asked) - set(own)):
+        raise TrainingError(f"the model looks at {' and '.join(own)} alone, not at {' and '.join(sorted(strange))}")
+    return tuple(asked) if asked else own
+
+
+def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]) -> None:
+    """Check that a model was made for images of this size and for these very implants.
+
+    Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. But the points
+    of the surface that a model keeps are vertices of the mesh that it was made from, and of no other.
+
+    Raises
+    ------
+    TrainingError
+        Naming what the model expects and what the data set has.
+
+    """
+    expected = model.config.image_size
+    for plane in PLANES:
+        pixel_size_mm = pc.struct_field(frames.data[f"camera_{plane}"].combine_chunks(), "pixel_size_mm")
+        sizes = sorted({round(FIELD_MM / edge_mm) for edge_mm in pc.unique(pixel_size_mm).to_pylist()})
+        if sizes != [expected]:
+            raise TrainingError(
+                f"image_{plane} of the data set is {' and '.join(map(str, sizes))} px, the model takes {expected} "
+                f"px; convert the archive with --size {expected}"
+            )
+    check_implants(model, frames, meshes)
+
+
+def check_implants(
+    model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]
+) -> None:
+    """Check that a model was made for the very implants that frames have poses of, or raise TrainingError."""
+    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
+    for component in COMPONENTS:
+        for id in anatomy_ids(frames, component):
+            if id not in meshes:
+                raise TrainingError(
+                    f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"
+                )
+            if (component, id) not in known:
+                names = ", ".join(f"{name} {number}" for name, number in known)
+                raise TrainingError(
+                    f"the data set shows {component} {id}, the model knows {names}; evaluate it on the implants it "
+                    "was trained on"
+                )
+            points_mm = model.points_implant_mm[known[component, id]].numpy(force=True)
+            off_mm = float(KDTree(meshes[id].vertices).query(points_mm)[0].max())
+            if off_mm > _OFF_MM:
+                raise TrainingError(
+                    f"{component} {id} of the data set is another implant than {component} {id} of the model: the "
+                    f"vertices of the model's are up to {off_mm:.1f} mm away from those of the data set's mesh. "
+                    "Evaluate it on a data set of the archive that it was trained on"
+                )

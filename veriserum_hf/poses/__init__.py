@@ -1,0 +1,5 @@
+"""Poses of implants: their files, their differences, and estimates beside labels."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,20 @@
+from .differences import (
+    DEGREES_OF_FREEDOM as DEGREES_OF_FREEDOM,
+    DEVIATIONS_95 as DEVIATIONS_95,
+    pose_differences as pose_differences,
+)
+from .estimates import Estimates as Estimates
+from .files import (
+    Pose as Pose,
+    check_same_frame as check_same_frame,
+    estimates_of as estimates_of,
+    poses_by_frame as poses_by_frame,
+    read_poses as read_poses,
+    transforms as transforms,
+)
+from .schema import (
+    JOINT_MOTION as JOINT_MOTION,
+    PREDICTED_SCHEMA as PREDICTED_SCHEMA,
+    REGISTERED_SCHEMA as REGISTERED_SCHEMA,
+    TRUTH_SCHEMA as TRUTH_SCHEMA,
+)

@@ -1,0 +1,66 @@
+"""Columns of pose files: one row for every implant in every frame.
+
+What ``veriserum predict`` and ``veriserum register`` write and the exact poses of a simulated archive
+(``truth.parquet``) share `POSE_FIELDS`; each adds columns of its own.
+"""
+
+import pyarrow as pa
+
+from veriserum_hf.core import NOT_ASSESSED
+
+JOINT_MOTION = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "anterior_mm")
+TRUTH_SCHEMA = pa.schema(
+    {
+        "measurement_id": pa.int64(),
+        "trial_id": pa.int64(),
+        "frame_index": pa.int64(),
+        "anatomy_id": pa.int64(),
+        "component": pa.string(),
+        "translation_mm": pa.list_(pa.float64(), 3),
+        "quaternion_xyzw": pa.list_(pa.float64(), 4),
+        "covariance": pa.list_(pa.list_(pa.float64(), 6), 6),
+        "verdict": pa.string(),
+        **dict.fromkeys(JOINT_MOTION, pa.float64()),  # see `veriserum_hf.simulation.activities.Trajectory`
+    },
+    metadata={
+        "frame": "world: origin at the centre of the bs intensifier, x right, y up, z towards its source; mm",
+        "pose": "x_world = R(quaternion_xyzw) x_implant + translation_mm; quaternion x, y, z, w, scalar last",
+        "covariance": "of the pose, 6 x 6: zero, since these poses are exact",
+        "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
+    },
+)
+# Of every file of poses, whoever tells them.
+POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in JOINT_MOTION)
+PREDICTED_SCHEMA = pa.schema(
+    [*POSE_FIELDS, pa.field("confidence", pa.float64())],
+    metadata={
+        "frame": TRUTH_SCHEMA.metadata[b"frame"],
+        "pose": TRUTH_SCHEMA.metadata[b"pose"],
+        "covariance": "null: the model states none",
+        "verdict": f"{NOT_ASSESSED!r}: the pose was not compared with the images",
+        "confidence": "the model's own probability that the pose is within 2 mm and 2 degrees, or null",
+    },
+)
+REGISTERED_SCHEMA = pa.schema(
+    [
+        *POSE_FIELDS,
+        pa.field("score", pa.float64()),
+        pa.field("detail", pa.string()),
+        pa.field("moved_mm", pa.float64()),
+        pa.field("moved_deg", pa.float64()),
+        pa.field("start", pa.string()),
+    ],
+    metadata={
+        "frame": TRUTH_SCHEMA.metadata[b"frame"],
+        "pose": TRUTH_SCHEMA.metadata[b"pose"],
+        "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
+        "x, y, z (degrees), or null where none could be told",
+        "verdict": "converged, ambiguous or failed; detail says why. A pose that failed is the one it started from, "
+        "or where this frame had none, the start of the nearest frame that had one",
+        "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",
+        "moved_mm": "distance of the mesh's middle from where the given start has it, and angle (moved_deg) from "
+        "that start, also where it was too far to believe; null where this frame had no start of its own",
+        "column start": "what led here: the start that was given, or the pose of the last frame before this one "
+        "(previous frame) or the first after it (next frame) that converged; null where there was none",
+    },
+)

@@ -1,0 +1,5 @@
+"""Phantom frames to calibrations: fitted, compared with stored ones, written back."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

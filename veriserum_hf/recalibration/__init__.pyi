@@ -1,0 +1,16 @@
+from .audit import CalibrationAudit as CalibrationAudit, audit_calibrations as audit_calibrations
+from .inputs import (
+    chosen_frames as chosen_frames,
+    distortions_of as distortions_of,
+    open_archive as open_archive,
+    starting_rig as starting_rig,
+)
+from .phantom_frames import (
+    PhantomFrame as PhantomFrame,
+    Seen as Seen,
+    find_in_frames as find_in_frames,
+    fit_grid as fit_grid,
+    plane_and_number as plane_and_number,
+)
+from .refit import Refit as Refit, refit_calibrations as refit_calibrations
+from .write_calibration import write_distortion as write_distortion, write_source as write_source

@@ -1,0 +1,112 @@
+"""What ``veriserum calibrate source`` and ``rig`` work on: frames, their distortion, and the rig to start from."""
+
+from pathlib import Path
+
+from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import PlaneName, listed
+from veriserum_hf.errors import CalibrationError
+from veriserum_hf.geometry import DualPlaneRig
+from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
+
+_ROUGH_SID_MM = 1860.0  # what the laboratory sets up
+
+
+def open_archive(archive: Path | None, write: Path | None) -> VeriserumArchive | None:
+    """Return the archive that ids are of."""
+    if archive and write and archive.resolve() != write.resolve():
+        raise CalibrationError(
+            f"--archive {archive} and --write {write} differ; ids must be of the archive that is written to. "
+            "Give --write alone"
+        )
+    path = archive or write
+    return VeriserumArchive(path) if path else None
+
+
+def chosen_frames(
+    archive: VeriserumArchive | None, paths: list[Path] | None, trial: int | None, plane: PlaneName | None
+) -> list[PhantomFrame]:
+    """Return the frames that were given, or those of a trial."""
+    if bool(paths) == (trial is not None):
+        raise CalibrationError("give either frames of the marker phantom, or --archive PATH --calibration-trial N")
+    if trial is None:
+        return [PhantomFrame.from_path(path, plane) for path in paths or []]
+    if archive is None:
+        raise CalibrationError(f"--calibration-trial {trial} needs the archive that it is of: --archive PATH")
+    rows = archive.calibration_frames.to_pylist()
+    chosen = [
+        PhantomFrame(Path(row["path"]), row["plane"], row["calibration_measurement_id"])
+        for row in rows
+        if row["calibration_trial_id"] == trial and plane in (None, row["plane"])
+    ]
+    if not chosen:
+        trials = sorted({(row["calibration_trial_id"], row["phantom"], row["plane"]) for row in rows})
+        there = listed((f"{id} ({phantom}, {of})" for id, phantom, of in trials), 12)
+        raise CalibrationError(
+            f"{archive.layout.root} has no frames of calibration trial {trial}{f' in {plane}' if plane else ''}; "
+            f"there are {there or 'no phantom frames at all'}"
+        )
+    return chosen
+
+
+def starting_rig(archive: VeriserumArchive | None, source_id: int | None) -> DualPlaneRig:
+    """Return the rig to start from."""
+    if source_id is None:
+        return DualPlaneRig.from_calibration(
+            principal_point_bs_mm=(0, 0),
+            sid_bs_mm=_ROUGH_SID_MM,
+            principal_point_fs_mm=(0, 0),
+            sid_fs_mm=_ROUGH_SID_MM,
+        )
+    if archive is None:
+        raise CalibrationError(f"--source-id {source_id} needs the archive that it is of: --archive PATH")
+    if source_id not in archive.source_calibrations:
+        raise CalibrationError(
+            f"{archive.layout.root} has no usable source calibration {source_id}; there are "
+            f"{listed(archive.source_calibrations, 20)}"
+        )
+    return archive.source_calibrations[source_id]
+
+
+def distortions_of(
+    planes: set[PlaneName],
+    archive: VeriserumArchive | None,
+    distortion_id: int | None,
+    grids: list[Path],
+    file: Path | None,
+) -> dict[PlaneName, Distortion]:
+    """Return the distortion of each plane, in the one way that was chosen."""
+    if [distortion_id is not None, bool(grids), file is not None].count(True) != 1:
+        raise CalibrationError(
+            "say in one way which distortion the frames have: --archive PATH --distortion-id N, or --grid FRAME for "
+            "each plane" + (", or --distortion FILE" if len(planes) == 1 else "")
+        )
+    if file is not None:
+        try:
+            return dict.fromkeys(planes, Distortion.from_string(file.read_text(encoding="utf-8").strip()))
+        except (OSError, UnicodeDecodeError, CalibrationError) as error:
+            raise CalibrationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    if grids:
+        given = [PhantomFrame.from_path(path, None if len(planes) > 1 else next(iter(planes))) for path in grids]
+        if sorted(frame.plane for frame in given) != sorted(planes):
+            found = ", ".join(f"{frame.path} ({frame.plane})" for frame in given)
+            raise CalibrationError(
+                f"a grid frame of each plane is needed, {' and '.join(sorted(planes))}, each after a --grid of its "
+                f"own; found {found}"
+            )
+        fits = {frame.plane: fit_grid(frame) for frame in given}
+        for frame in given:
+            if not fits[frame.plane].upright:
+                raise CalibrationError(
+                    f"{frame.path}: the phantom is turned by {fits[frame.plane].rotation_deg:.1f} degrees in the "
+                    "frame, so its mm are not those of the intensifier; give a frame that hangs upright"
+                )
+        return {plane: fit.distortion for plane, fit in fits.items()}
+    if archive is None:
+        raise CalibrationError(f"--distortion-id {distortion_id} needs the archive that it is of: --archive PATH")
+    if distortion_id not in archive.distortions:
+        raise CalibrationError(
+            f"{archive.layout.root} has no usable distortion calibration {distortion_id}; there are "
+            f"{listed(archive.distortions, 20)}"
+        )
+    return archive.distortions[distortion_id]

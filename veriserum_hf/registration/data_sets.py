@@ -1,0 +1,266 @@
+"""``veriserum register``: whole data sets, one job a trial, from where it was interrupted.
+
+Everything is written below ``OUT.incomplete`` and put in place as ``OUT`` in one step at the end: one small file for
+each finished trial, and what a model told, so that it is asked once. The result does not depend on the processes.
+"""
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veriserum_hf.core import CONVERGED, __version__, listed
+from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, FrameSource, open_frames
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.jobs import (
+    cores,
+    incomplete_folder,
+    library_versions,
+    one_quiet_thread,
+    put_in_place,
+    run_jobs,
+    source_hash,
+    working_for,
+    write_file,
+)
+from veriserum_hf.poses import REGISTERED_SCHEMA
+from veriserum_hf.registration.initial_poses import (
+    StartingModel,
+    Starts,
+    check_start,
+    configs_for,
+    identity_of_start,
+    starts_of,
+)
+from veriserum_hf.registration.trials import Meshes, register_trial
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+_SOURCES = (*SOURCES_OF_ROWS, "poses", "rendering", "modeling", "inference", "registration")
+_LIBRARIES = ("manifold3d", "numba", "roma", "torch", "trimesh")
+_TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
+_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class TrialJob:
+    """One trial to register, with all that a worker process needs.
+
+    Attributes
+    ----------
+    frames : of the trial, in their order.
+    starts : by measurement id and component; at least one.
+    meshes : by anatomy id, mm.
+    file : Parquet file to write.
+    device : ``"cpu"`` or ``"cuda"``.
+
+    """
+
+    frames: Frames
+    starts: Starts
+    meshes: Meshes
+    file: Path
+    device: str
+
+    @property
+    def units(self) -> int:
+        """Dual-plane frames."""
+        return len(self.frames)
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is there."""
+        return self.file.exists()
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Register every frame, and write the file in one step."""
+        with one_quiet_thread(), _one_thread_of_torch():
+            rows = register_trial(
+                self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
+            )
+        buffer = BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, REGISTERED_SCHEMA), buffer)
+        write_file(self.file, buffer.getvalue())
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True, eq=False)
+class Registrations:
+    """What a registration of whole trials wrote.
+
+    Attributes
+    ----------
+    output : the Parquet file.
+    poses : its rows, by `REGISTERED_SCHEMA`.
+    source : what they are of.
+    frames : dual-plane frames that were asked for.
+    without_start : those of them in trials of which no frame has a start; nothing is written of them.
+
+    """
+
+    output: Path
+    poses: pa.Table
+    source: FrameSource
+    frames: int
+    without_start: int
+
+    @property
+    def not_converged(self) -> int:
+        """Poses of which the verdict is ambiguous or failed."""
+        return sum(verdict != CONVERGED for verdict in self.poses["verdict"].to_pylist())
+
+
+def register_dataset(
+    dataset: str,
+    output: str | os.PathLike[str],
+    *,
+    start: str = "refined",
+    model: str | None = None,
+    split: str = ALL,
+    trials: Sequence[int] = (),
+    workers: int | None = None,
+    progress: Progress | None = None,
+    model_progress: Progress | None = None,
+) -> Registrations:
+    """Register all frames of a data set or an archive, or go on where this was interrupted.
+
+    Parameters
+    ----------
+    dataset : folder that ``veriserum convert`` made, data set on the hub, or archive.
+    output : Parquet file to write.
+    start : ``"target"``, ``"refined"``, ``"manual"``, ``"model"``, or a file of poses.
+    model : run folder or hub name, with the start ``"model"``.
+    split : train, validation, test or all.
+    trials : ids; all where there are none.
+    workers : processes; None for one a core, or one alone where there is a GPU. The result does not depend on it.
+    progress : called with the number of frames done and of all.
+    model_progress : the same, of the frames that the model has looked at.
+
+    Raises
+    ------
+    RegistrationError
+        If there is nothing to register, an implant cannot be rendered, or the output is there and another one, or
+        cannot be written.
+    TrainingError
+        If the data set cannot be loaded, or the file of starts or the model cannot be used, or is of another.
+    ArchiveError, ConversionError
+        If the archive's structure cannot be relied on, or it has no implants.
+    WorkerError
+        If a worker process was killed.
+
+    """
+    check_start(start, model)
+    target = Path(output).expanduser().absolute()
+    source = open_frames(dataset, configs_for(start))
+    chosen = _chosen(source, split, trials)
+    frames = sum(map(len, chosen.values()))
+    versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
+    record: dict[str, Any] = {
+        "versions": versions | library_versions(*_LIBRARIES),
+        "dataset": {"config": source.config, "identity": source.digest(chosen)},
+        "options": {"split": split, "trials": sorted(trials)},
+        "start": identity_of_start(start, model),
+    }
+    if (finished := _finished(target, record)) is not None:
+        return _result(target, finished, source, frames)
+    # Before a folder is made that the next attempt, with another start, would find in its way.
+    asked = StartingModel(model, source, chosen) if model is not None else None
+    starts = starts_of(source, chosen, start) if model is None else {}
+    with working_for(target, record, "registration", RegistrationError) as incomplete:
+        if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
+            return _result(target, finished, source, frames)
+        folder = incomplete / _TRIALS
+        folder.mkdir(exist_ok=True)
+        for abandoned in folder.glob("*.partial"):  # of a process that was killed
+            abandoned.unlink()
+        if asked is not None:
+            starts = asked.starts(incomplete / _MODEL_STARTS, model_progress)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
+        run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
+        about = {"veriserum_hf": __version__, "dataset": dataset, "start": start}
+        metadata = (
+            REGISTERED_SCHEMA.metadata | about | ({"model": model} if model else {}) | {"record": json.dumps(record)}
+        )
+        poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
+        pq.write_table(poses.replace_schema_metadata(metadata), incomplete / _MERGED)
+        put_in_place(incomplete / _MERGED, target)
+    return _result(target, poses, source, frames)
+
+
+def _chosen(source: FrameSource, split: str, trials: Sequence[int]) -> dict[str, Frames]:
+    """Frames by split, of all trials or of these."""
+    every = source.of_split(split)
+    if not trials:
+        return every
+    trial_ids = {name: frames.table("trial_id")["trial_id"].to_pylist() for name, frames in every.items()}
+    there = {id for ids in trial_ids.values() for id in ids}
+    if missing := sorted(set(trials) - there):
+        raise RegistrationError(
+            f"{source.dataset} {source.config}, split {split}, has no trial {listed(missing)}; there are "
+            f"{listed(sorted(there), 12)}"
+        )
+    rows = {name: [row for row, id in enumerate(ids) if id in trials] for name, ids in trial_ids.items()}
+    return {name: every[name].taken(indices) for name, indices in rows.items() if indices}
+
+
+def _jobs(frames: Frames, starts: Starts, source: FrameSource, folder: Path, device: str) -> list[TrialJob]:
+    """One job for each trial that has a start."""
+    rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
+        rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
+    jobs = []
+    for trial_id, of_trial in sorted(rows.items()):
+        own = {id: starts[id] for _, _, id in sorted(of_trial) if id in starts}
+        shown = {pose["anatomy_id"] for poses in own.values() for pose in poses.values()}
+        if shown:
+            taken = frames.taken([row for _, row, _ in sorted(of_trial)])
+            meshes = {id: source.meshes[id] for id in sorted(shown)}
+            jobs.append(TrialJob(taken, own, meshes, folder / f"trial_{trial_id:06d}.parquet", device))
+    return jobs
+
+
+def _finished(target: Path, record: Mapping[str, Any]) -> pa.Table | None:
+    """Poses of the same registration where they are there already."""
+    if not target.exists():
+        return None
+    try:
+        found = pq.read_table(target)
+        same = json.loads((found.schema.metadata or {}).get(b"record", b"null")) == json.loads(json.dumps(record))
+    except (OSError, ValueError):  # pyarrow's are one of these
+        same = False
+    if not same:
+        raise RegistrationError(
+            f"{target} exists and is not the result of this registration (same frames, implants, start, options and "
+            "versions). Nothing was changed. Choose another output, or remove this file, as after any change of the "
+            "data set."
+        )
+    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed while tidying up
+    return found
+
+
+def _result(output: Path, poses: pa.Table, source: FrameSource, frames: int) -> Registrations:
+    registered = len(set(poses["measurement_id"].to_pylist()))
+    return Registrations(output, poses, source, frames, frames - registered)

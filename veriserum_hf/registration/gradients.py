@@ -1,0 +1,270 @@
+"""One plane of a batch of frames at one scale: the gradients of its images, and of rendered implants.
+
+Images are compared by their blurred gradients: what is smooth, such as scatter, glare and the fall of the open field,
+hardly has any, and the blur carries to the next outline. After a blur neighbouring pixels tell the same, so gradients
+are kept on a coarser grid, and only near the implants.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.core import PlaneName
+from veriserum_hf.geometry import pixel_size_mm
+from veriserum_hf.registration.scene import Implant, Scene
+from veriserum_hf.rendering import path_length_window
+
+try:
+    import torch
+    from torch import Tensor
+    from torch.nn import functional
+
+    from veriserum_hf.rendering import differentiable
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+_FILTER_REACH = 3.5  # standard deviations
+_WHOLE = 0.99  # of a pixel
+_FIELD_ORDER = 3  # of the polynomial that the open field is within a window
+_RENDERED_AT_ONCE = 64  # on a GPU, of poses
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How coarsely images are looked at, and how far around the implants.
+
+    Attributes
+    ----------
+    size_px : edge of the whole image at this scale, no more than it has.
+    blur_px : standard deviation of the blur, in pixels of this scale.
+    stride : of the grid that gradients are kept on, in pixels of this scale.
+    rays : along each edge of a pixel of this scale, when implants are rendered.
+    margin_mm : on the intensifier, around the implants' shadows.
+    iterations : of the optimisation, at most.
+    cutoff : residuals so many times larger than usual ones have a quarter of their weight.
+    tile_px : edge of the squares that residuals may depend on each other in, in pixels of this scale.
+
+    """
+
+    size_px: int
+    blur_px: float
+    stride: int
+    rays: int
+    margin_mm: float
+    iterations: int
+    cutoff: float
+    tile_px: float = 24.0
+
+
+class PlaneGradients:
+    """Gradients of the images of F frames in one plane, and of what may be rendered into them.
+
+    Parameters
+    ----------
+    scene, plane : the frames, and which of their views.
+    scale : how coarsely.
+    T_world_implant : (F, K, 4, 4) poses that the window is laid around, mm.
+
+    Attributes
+    ----------
+    observed : (F, 2, S) gradients of the images along columns and rows at S places of the window.
+    used : (F, S) float64, 1 where a place is near an implant and in the field, else 0.
+    tiles : (S,) places close to each other have the same number.
+
+    """
+
+    def __init__(self, scene: Scene, plane: PlaneName, scale: Scale, T_world_implant: Tensor) -> None:
+        self._scene, self._scale = scene, scale
+        self._views = scene.views[plane]
+        self._size = scale.size_px
+        self._kernels = _kernels(scale.blur_px, scene.device)
+        T = T_world_implant.cpu().numpy()
+        self._origin, self._extent = self._window(T)
+        self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
+        images, in_field = self._crops()
+        # What ends at the field's edge is no implant: filters must not see across it.
+        in_field = ~_dilated(~in_field[:, None], len(self._kernels[0]) // 2)[:, 0]
+        kept = self._on_grid(self._near(T_world_implant) & in_field)
+        wanted = kept.flatten(1).any(0)
+        wanted[0] |= ~wanted.any()  # where a plane sees no implant, a place that counts for nothing
+        self._places = wanted.nonzero()[:, 0]
+        self.used = kept.flatten(1)[:, self._places].double()
+        row, column = self._places // kept.shape[2], self._places % kept.shape[2]
+        tile = scale.tile_px / scale.stride
+        self.tiles = (row / tile).long() * kept.shape[2] + (column / tile).long()
+        self._fields = self._polynomials()
+        self._scattered = self.gradients(self._fields[:, 1:])  # of the first, which is even, there is no gradient
+        self.observed = self.gradients(images)[:, 0].double()
+
+    def lengths(self, component: str, T_world_implant: Tensor) -> Tensor:
+        """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays."""
+        implants = self._scene.implants[component]
+        rays = self._scale.rays
+        shape = (self._shape[0] * rays, self._shape[1] * rays)
+        if self._scene.device.type == "cpu":
+            T = T_world_implant.numpy()
+            images = np.zeros((*T.shape[:2], *shape), np.float32)
+            for frame, implant in enumerate(implants):
+                for pose in range(T.shape[1]):
+                    self._render(implant, frame, T[frame, pose], images[frame, pose])
+            return torch.from_numpy(images)
+        return self._render_in_torch(implants, T_world_implant, shape)
+
+    def pixels(self, rays: Tensor) -> Tensor:
+        """Means of the rays of each pixel, (F, M, rows, columns)."""
+        return functional.avg_pool2d(rays, self._scale.rays) if self._scale.rays > 1 else rays
+
+    def gradients(self, pictures: Tensor) -> Tensor:
+        """Blurred gradients of pictures (F, M, rows, columns) at the places that are looked at, (F, M, 2, S)."""
+        frames, count, *shape = pictures.shape
+        smooth, slope = self._kernels
+        stride = self._scale.stride
+        down = torch.stack([smooth, slope])[:, None, :, None]
+        across = torch.stack([slope, smooth])[:, None, None, :]
+        found = functional.conv2d(pictures.reshape(-1, 1, *shape), down, stride=(stride, 1))
+        found = functional.conv2d(found, across, stride=(1, stride), groups=2)
+        return found.flatten(2)[:, :, self._places].view(frames, count, 2, -1)
+
+    def fields(self, transmission: Tensor) -> Tensor:
+        """Gradients of what the image may be made of, (F, C, 2, S), where this of the beam comes through.
+
+        First the light, which is a polynomial times the transmission (F, 1, rows, columns); then its blur, to first
+        order (by diffusion); then what is scattered onto it, a polynomial.
+        """
+        seen = self.gradients(torch.cat([self._fields * transmission, _laplacian(transmission)], dim=1))
+        return torch.cat([seen, self._scattered], dim=1)
+
+    def light(self, coefficients: Tensor) -> Tensor:
+        """Light in every pixel, (F, 1, rows, columns), by the first of the coefficients (F, C) of `fields`."""
+        used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
+        return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
+
+    def _window(self, T: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First column and row of each frame's window, (F, 2), and how many it needs of them, (F, 2)."""
+        reach_px = self._scale.margin_mm / pixel_size_mm(self._size) + len(self._kernels[0])
+        boxes = np.empty((len(self._views), 2, 2))
+        for frame, view in enumerate(self._views):
+            px = np.concatenate(
+                [
+                    view.plane.project(
+                        implants[frame].mesh.vertices @ T[frame, k, :3, :3].T + T[frame, k, :3, 3], self._size
+                    )
+                    for k, implants in enumerate(self._scene.implants.values())
+                ]
+            )
+            boxes[frame] = np.clip([px.min(axis=0) - reach_px, px.max(axis=0) + reach_px], -1, self._size)
+        first = np.floor(boxes[:, 0]).astype(np.int64)
+        needed = np.maximum(np.ceil(boxes[:, 1]).astype(np.int64) + 1 - first, len(self._kernels[0]))
+        return first, needed
+
+    def _crops(self) -> tuple[Tensor, Tensor]:
+        """Windows of the images, (F, 1, rows, columns), and of their fields, (F, rows, columns)."""
+        images, fields = [], []
+        for view, first in zip(self._views, self._origin, strict=True):
+            size = (self._size, self._size)
+            image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
+            field = cv2.resize(view.in_field.astype(np.float32), size, interpolation=cv2.INTER_AREA) > _WHOLE
+            columns, rows = (
+                np.arange(start, start + count) for start, count in zip(first, self._shape[::-1], strict=True)
+            )
+            inside = ((rows >= 0) & (rows < self._size))[:, None] & ((columns >= 0) & (columns < self._size))
+            at = np.ix_(rows.clip(0, self._size - 1), columns.clip(0, self._size - 1))
+            images.append(image[at])
+            fields.append(field[at] & inside)
+        device = self._scene.device
+        return torch.from_numpy(np.stack(images)).to(device)[:, None], torch.from_numpy(np.stack(fields)).to(device)
+
+    def _near(self, T_world_implant: Tensor) -> Tensor:
+        """Whether pixels are within the margin of an implant's shadow, (F, rows, columns)."""
+        shadow = torch.zeros(len(self._views), 1, *self._shape, device=self._scene.device)
+        for k, component in enumerate(self._scene.implants):
+            shadow += self.pixels(self.lengths(component, T_world_implant[:, k, None]))
+        return _dilated(shadow > 0, self._scale.margin_mm / pixel_size_mm(self._size))[:, 0]
+
+    def _on_grid(self, pixels: Tensor) -> Tensor:
+        """Values of (F, rows, columns) at the places of the coarser grid, where the filters fit into the window."""
+        reach = len(self._kernels[0]) // 2
+        stride = self._scale.stride
+        return pixels[:, reach : pixels.shape[1] - reach : stride, reach : pixels.shape[2] - reach : stride]
+
+    def _render(
+        self, implant: Implant, frame: int, T_world_implant: NDArray[np.float64], image: NDArray[np.float32]
+    ) -> None:
+        """Render into the window of a frame."""
+        rays = self._scale.rays
+        seen = path_length_window(implant.mesh, T_world_implant, self._views[frame].plane, self._size * rays)
+        column, row = self._origin[frame] * rays
+        top, left = seen.row - row, seen.column - column
+        rows, columns = (
+            slice(max(start, 0), min(start + length, limit))
+            for start, length, limit in zip((top, left), seen.values.shape, image.shape, strict=True)
+        )
+        if rows.start < rows.stop and columns.start < columns.stop:
+            image[rows, columns] = seen.values[
+                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+            ]
+
+    def _render_in_torch(
+        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int]
+    ) -> Tensor:
+        """Render the frames of each implant together."""
+        rays, (frames, poses) = self._scale.rays, T_world_implant.shape[:2]
+        images = torch.zeros(frames * poses, *shape, device=self._scene.device)
+        T = T_world_implant.flatten(0, 1).float()
+        K = np.array([view.plane.intrinsics(self._size * rays) for view in self._views])
+        K[:, :2, 2] -= self._origin * rays
+        cameras = [
+            torch.tensor(each, dtype=torch.float32, device=T.device).repeat_interleave(poses, 0)
+            for each in (K, np.array([view.plane.world_to_camera for view in self._views]))
+        ]
+        ids = np.repeat([implant.anatomy_id for implant in implants], poses)
+        for id in np.unique(ids).tolist():
+            for some in torch.from_numpy(np.nonzero(ids == id)[0]).to(T.device).split(_RENDERED_AT_ONCE):
+                K_some, world_to_camera = (each[some] for each in cameras)
+                part = self._scene.parts[id]
+                images[some] = differentiable.path_length([part], T[some, None], K_some, world_to_camera, shape)[:, 0]
+        return images.view(frames, poses, *shape)
+
+    def _polynomials(self) -> Tensor:
+        """Products of powers of column and row up to the order of the field, (F, C, rows, columns).
+
+        Columns and rows go from -1 to 1 over what each frame needs: other frames of the batch change nothing for it.
+        """
+        device = self._scene.device
+        rows, columns = (
+            2 * torch.arange(count, device=device) / torch.from_numpy(needed - 1).to(device)[:, None].float() - 1
+            for count, needed in zip(self._shape, self._extent.T[::-1], strict=True)
+        )
+        powers = [
+            rows[:, :, None] ** i * columns[:, None, :] ** j
+            for i in range(_FIELD_ORDER + 1)
+            for j in range(_FIELD_ORDER + 1 - i)
+        ]
+        return torch.stack(powers, dim=1)
+
+
+def _laplacian(pictures: Tensor) -> Tensor:
+    """Second derivatives of pictures (F, C, rows, columns), along columns and rows together."""
+    padded = functional.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    beside = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
+    above = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
+    return beside + above - 4 * pictures
+
+
+def _dilated(pixels: Tensor, reach_px: float) -> Tensor:
+    """Whether a pixel of (F, 1, rows, columns) is within reach, along columns and rows, of one that is set."""
+    reach = round(reach_px)
+    return functional.max_pool2d(pixels.float(), 2 * reach + 1, 1, reach) > 0
+
+
+def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Gaussian that adds to one, and its slope, which tells that of a ramp exactly."""
+    reach = math.ceil(_FILTER_REACH * blur_px)
+    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    smooth = torch.exp(-(at**2) / (2 * blur_px**2))
+    slope = at * smooth
+    return (smooth / smooth.sum()).float().to(device), (slope / (at * slope).sum()).float().to(device)

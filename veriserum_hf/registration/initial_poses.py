@@ -1,0 +1,206 @@
+"""Where a registration starts from: poses of the data set, of a file, or of a model."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veriserum_hf.core import COMPONENTS, listed
+from veriserum_hf.dataset import Frame, Frames, FrameSource, Row, frame_of_row, is_archive, open_frames
+from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
+from veriserum_hf.registration.scene import Implant
+
+# By measurement id and component: anatomy_id, translation_mm, quaternion_xyzw.
+Starts = Mapping[int, Mapping[str, Mapping[str, Any]]]
+MODEL = "model"
+CONFIG_OF_START = {"target": "target", "refined": "calibrated", "manual": "manual"}
+_WITH_IMAGES = ("calibrated", "target", "manual")
+_BATCH_SIZE = 16
+
+
+def configs_for(start: str) -> tuple[str, ...]:
+    """Configurations, the best first, whose frames can be registered from a start."""
+    return (CONFIG_OF_START[start],) if start in CONFIG_OF_START else _WITH_IMAGES
+
+
+def check_start(start: str, model: str | None) -> None:
+    """Raise RegistrationError for a start that is none, or does not go with the model."""
+    if (start == MODEL) != (model is not None):
+        raise RegistrationError("--start model and --model RUN go together: give both, or another start")
+    if start != MODEL and start not in CONFIG_OF_START and not Path(start).is_file():
+        raise RegistrationError(
+            f"there is no start {start}; expected {', '.join(CONFIG_OF_START)}, {MODEL}, or a Parquet file of poses "
+            "such as `veriserum predict` writes"
+        )
+
+
+def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
+    """What makes two starts the same, wherever they lie, beside the data set that they are of."""
+    if model is not None:
+        from veriserum_hf.inference import weights_sha256
+
+        weights = weights_sha256(model)
+        return {"start": start, "weights_sha256": weights} if weights else {"start": start, "model": model}
+    if start in CONFIG_OF_START:
+        return {"start": start}
+    with Path(start).open("rb") as file:
+        return {"start": "file", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def starts_of(source: FrameSource, chosen: Mapping[str, Frames], start: str) -> Starts:
+    """Poses to start from, of the frames that were chosen.
+
+    Parameters
+    ----------
+    source : what the frames are of.
+    chosen : frames by split.
+    start : refined, target or manual, which are those of the frames themselves, or a file of poses.
+
+    Raises
+    ------
+    RegistrationError
+        If no frame has a start, or an implant has no mesh, or one that cannot be rendered.
+    TrainingError
+        If the file cannot be used, or is of another data set.
+
+    """
+    rows = _rows(chosen)
+    if start in CONFIG_OF_START:
+        starts: Starts = {row["measurement_id"]: _own_poses(row) for row in rows}
+    else:
+        told = poses_by_frame(read_poses(Path(start)))
+        for row in rows:
+            check_same_frame(told.get(row["measurement_id"], {}), row, Path(start))
+        starts = {id: told[id] for row in rows if (id := row["measurement_id"]) in told}
+    _check_implants(source, starts)
+    if not any(starts.values()):
+        raise RegistrationError(
+            f"{start} has no pose of the frames of {source.dataset} {source.config} that were asked for; expected "
+            "poses of this very data set"
+        )
+    return starts
+
+
+def _rows(chosen: Mapping[str, Frames]) -> list[Row]:
+    """Ids and own poses of frames."""
+    names = ("measurement_id", "trial_id", "frame_index", *COMPONENTS)
+    return [row for frames in chosen.values() for row in frames.table(*names).to_pylist()]
+
+
+def _own_poses(row: Row) -> dict[str, Row]:
+    return {component: row[component] for component in COMPONENTS if row[component]}
+
+
+def _check_implants(source: FrameSource, starts: Starts) -> None:
+    """Raise RegistrationError for an implant that has no mesh, or one that cannot be rendered."""
+    shown = {(component, pose["anatomy_id"]) for poses in starts.values() for component, pose in poses.items()}
+    for component, id in sorted(shown):
+        if id not in source.meshes:
+            why = f" ({source.without_mesh[id]})" if id in source.without_mesh else ""
+            raise RegistrationError(
+                f"the start has poses of {component} {id}, but {source.dataset} has no mesh of it{why}, only of "
+                f"{listed(sorted(source.meshes), 20) or 'none'}"
+            )
+        Implant(id, source.meshes[id])
+
+
+class StartingModel:
+    """A model that tells where to start, and the frames as it takes them.
+
+    Parameters
+    ----------
+    name : run folder or hub name.
+    source, chosen : frames by split, and what they are of.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such model, or it was made for other images or implants.
+    RegistrationError
+        If an implant that the frames have poses of cannot be rendered.
+
+    """
+
+    def __init__(self, name: str, source: FrameSource, chosen: Mapping[str, Frames]) -> None:
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        from veriserum_hf.inference import check_fit, load_model
+
+        disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+        self.model = load_model(name)
+        torch.nn.Module.to(self.model, "cuda" if torch.cuda.is_available() else "cpu")
+        self.model.eval()  # type: ignore[no-untyped-call, unused-ignore]
+        if is_archive(source.dataset):
+            # The model looks at pictures of its own size, the registration at larger ones.
+            own = open_frames(source.dataset, (source.config,), size=self.model.config.image_size).splits
+            chosen = {split: own[split].taken(_rows_of(own[split], frames)) for split, frames in chosen.items()}
+        self.source, self.chosen = source, chosen
+        for frames in chosen.values():
+            known = frames.table("camera_bs", "camera_fs", *COMPONENTS)
+            check_fit(self.model, datasets.Dataset(known), source.meshes)
+        # Not only when the model has looked at every frame.
+        _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in _rows(chosen)})
+
+    def starts(self, kept: Path, progress: Callable[[int, int], None] | None = None) -> Starts:
+        """Poses of all frames that can be read, of the implants that the model recognises.
+
+        Parameters
+        ----------
+        kept : Parquet file that they are written to, and read from where it is there.
+        progress : called with the number of frames that the model has looked at, and of all.
+
+        Raises
+        ------
+        TrainingError
+            If the model refuses a frame, or no frame can be read.
+        RegistrationError
+            If an implant has no mesh, or one that cannot be rendered.
+
+        """
+        if not kept.exists():
+            self._write(kept, progress)
+        starts = poses_by_frame(read_poses(kept))
+        _check_implants(self.source, starts)
+        return starts
+
+    def _write(self, output: Path, progress: Callable[[int, int], None] | None) -> None:
+        from veriserum_hf.inference import estimate_frames
+        from veriserum_hf.poses import PREDICTED_SCHEMA as SCHEMA
+
+        total, looked_at, told = sum(map(len, self.chosen.values())), 0, 0
+
+        def readable() -> Iterator[Frame]:
+            nonlocal looked_at
+            for frames in self.chosen.values():
+                for row in frames.read():
+                    looked_at += 1
+                    if not isinstance(row, FrameError):
+                        yield frame_of_row(row, self.model.config.image_size)
+
+        poses: list[dict[str, Any]] = []
+        for batch in estimate_frames(self.model, readable(), _BATCH_SIZE):
+            poses += batch
+            if progress:
+                progress(told := looked_at, total)
+        if progress and told < total:  # the last frames cannot be read
+            progress(total, total)
+        partial = output.with_name(output.name + ".partial")
+        pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
+        partial.replace(output)
+
+
+def _rows_of(every: Frames, frames: Frames) -> list[int]:
+    """Where frames stand among those of their split."""
+    at = {id: index for index, id in enumerate(_ids(every))}
+    return [at[id] for id in _ids(frames)]
+
+
+def _ids(frames: Frames) -> list[int]:
+    ids: list[int] = frames.table("measurement_id")["measurement_id"].to_pylist()
+    return ids

@@ -1,0 +1,7 @@
+from . import differentiable as differentiable
+from .contours import outline as outline
+from .rasteriser import (
+    check_closed as check_closed,
+    path_length as path_length,
+    path_length_window as path_length_window,
+)

@@ -1,0 +1,41 @@
+"""Projected contours of a mesh, to draw over a picture."""
+
+import cv2
+import numpy as np
+import trimesh
+from numpy.typing import ArrayLike
+
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import Plane, mm_to_px, px_to_mm
+from veriserum_hf.rendering.rasteriser import path_length_window
+
+_FINENESS = 8  # contours go through the outermost pixels of the shadow, which are so much smaller than the picture's
+
+
+def outline(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, size: int = 512) -> list[FloatArray]:
+    """Contours of a mesh's shadow, holes included, in pixels of a corrected image.
+
+    Parameters
+    ----------
+    mesh : closed mesh in mm, normals outwards.
+    T_world_implant : (4, 4) pose of the mesh in the world.
+    plane : source and intensifier.
+    size : edge of the corrected image, px.
+
+    Returns
+    -------
+    Closed contours, each (n, 2) as (column, row), up to an eighth of a pixel inside the true ones; none where the
+    mesh is outside the image.
+
+    Raises
+    ------
+    ValueError
+        As `veriserum_hf.rendering.rasteriser.path_length`.
+
+    """
+    window = path_length_window(mesh, T_world_implant, plane, _FINENESS * size)
+    # A border of light, so that a contour that leaves the image closes along its edge.
+    shadow = np.pad((window.values > 0).astype(np.uint8), 1)
+    found, _ = cv2.findContours(shadow, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    first = np.array([window.column - 1, window.row - 1])
+    return [mm_to_px(px_to_mm(c[:, 0] + first, _FINENESS * size), size) for c in found]

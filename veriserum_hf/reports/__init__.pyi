@@ -1,0 +1,14 @@
+from .calibration_report import (
+    distortion_page as distortion_page,
+    draw_distortion_report as draw_distortion_report,
+    draw_source_report as draw_source_report,
+)
+from .evaluation_files import Report as Report
+from .run_figures import check_count as check_count
+from .run_report import report_page as report_page, save_report as save_report
+from .sources import (
+    about_file as about_file,
+    open_reference as open_reference,
+    predicted as predicted,
+    source_names as source_names,
+)

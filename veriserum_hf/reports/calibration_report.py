@@ -1,0 +1,185 @@
+"""One page about a calibration: what was seen, what is left over, and how well the result is known."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from veriserum_hf.calibration import (
+    BEAD_PITCH_MM,
+    BEADS_PER_SIDE,
+    RAW_HEIGHT_PX,
+    RAW_WIDTH_PX,
+    DualObservation,
+    Grey,
+    GridFit,
+    Observation,
+    RigFit,
+    SourceFit,
+    grid_beads_mm,
+    grid_lines,
+)
+from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import px_to_mm
+from veriserum_hf.reports.pages import (
+    BAD,
+    GOOD,
+    Axes,
+    Figure,
+    draw_histogram,
+    draw_text,
+    draw_vectors,
+    frame_mm,
+    new_page,
+    save_page,
+)
+from veriserum_hf.reports.source_page import source_page
+
+_CORRECTED_PX = 1000
+_SHOWN_ROWS = 4  # of beads: a line of the lattice through each fourth
+_HALF_MM = BEAD_PITCH_MM * (BEADS_PER_SIDE - 1) / 2
+_ARROW_MM = 5.0  # beads are 7 mm apart
+_LENS_MM = np.array([(84.0, 56.0), (126.0, 98.0)])  # lower left and upper right of what is shown larger
+_LENS_AXES = (0.64, 0.02, 0.34, 0.34)
+
+
+def draw_distortion_report(frame: Grey, fit: GridFit, path: str | os.PathLike[str], *, title: str) -> None:
+    """Write a page about a distortion's fit as a PNG of ``PAGE_PX``; parameters as `distortion_page`.
+
+    Raises
+    ------
+    VeriserumError
+        If the file cannot be written.
+
+    """
+    save_page(distortion_page(frame, fit, title=title), path)
+
+
+def draw_source_report(
+    fit: SourceFit | RigFit,
+    observations: Sequence[Observation | DualObservation],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+) -> None:
+    """Write a page about a fit of sources as a PNG of ``PAGE_PX``; parameters as `source_page`.
+
+    Raises
+    ------
+    VeriserumError
+        If the file cannot be written.
+
+    """
+    save_page(source_page(fit, observations, title=title), path)
+
+
+def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
+    """Draw raw and corrected frame, the beads, their residuals and the numbers of a distortion's fit.
+
+    Parameters
+    ----------
+    frame : (rows, columns) uint8 or uint16, the raw frame that was fitted.
+    fit : `veriserum_hf.calibration.bead_grid.fit_bead_grid` of it.
+    title : of the page.
+
+    """
+    figure = new_page(title)
+    (raw, corrected, beads), (vectors, histogram, text) = figure.subplots(2, 3)
+    _draw_raw(raw, frame, fit)
+    _draw_corrected(corrected, frame, fit)
+    _draw_beads(beads, frame, fit)
+    factor = draw_vectors(vectors, _true_mm(fit), fit.residuals_mm, _ARROW_MM)
+    vectors.set_title(f"residuals: fitted - true place, {factor:g} times magnified", size=12)
+    off_mm = np.hypot(*fit.residuals_mm.T)
+    draw_histogram(histogram, {"": off_mm}, fit.residual_mm_rms, "distance of a bead from its true place, mm")
+    warnings = []
+    if not fit.upright:
+        warnings = [
+            "NOT UPRIGHT: these mm are the phantom's, not the intensifier's. Hang it upright, take it again.",
+            "",
+        ]
+    explained = [
+        "",
+        "residual: what the fit leaves of the beads' places; most of it is the frame's noise",
+        "map: what noise does to the mm of a pixel; the number to go by",
+        "arrows: a pattern that is no noise is distortion that the polynomial does not follow",
+        "mm: x right and y up from the phantom's middle; the intensifier's where it hung upright",
+    ]
+    numbers = [line for line in grid_lines(fit) if not line.startswith("distortion")]  # which is too long for a page
+    draw_text(text, [*numbers, *explained], columns=60, warnings=warnings)
+    return figure
+
+
+def _draw_raw(ax: Axes, frame: Grey, fit: GridFit) -> None:
+    # Scale, turn and shift that bring the phantom nearest to the frame: where beads lie off is distortion.
+    slope, offset = np.polyfit(_true_mm(fit) @ (1, 1j), fit.beads_px @ (1, -1j), 1)
+
+    def to_px(xy_mm: FloatArray) -> FloatArray:
+        px = slope * (xy_mm @ (1, 1j)) + offset
+        return np.stack([px.real, -px.imag], axis=1)
+
+    lens = ax.inset_axes(_LENS_AXES)
+    for part, rows in ((ax, _SHOWN_ROWS), (lens, 1)):
+        _show_raw(part, frame)
+        for line in _lattice_mm(rows):
+            part.plot(*to_px(line).T, color="tab:orange", lw=0.7)
+    middle_px, half_px = to_px(_LENS_MM.mean(axis=0)[None])[0], abs(slope) * np.ptp(_LENS_MM[:, 0]) / 2
+    _look_at(ax, lens, np.array([middle_px + (-half_px, half_px), middle_px + (half_px, -half_px)]))
+    ax.set_title("raw, with the square lattice nearest to it", size=12)
+
+
+def _draw_corrected(ax: Axes, frame: Grey, fit: GridFit) -> None:
+    corrected = fit.distortion.correct(frame, _CORRECTED_PX)
+    (left, top), (right, bottom) = px_to_mm([(-0.5, -0.5), (_CORRECTED_PX - 0.5,) * 2], _CORRECTED_PX).tolist()
+    lens = ax.inset_axes(_LENS_AXES)
+    for part, rows in ((ax, _SHOWN_ROWS), (lens, 1)):
+        part.imshow(corrected, cmap="gray", vmin=0, vmax=_white(frame), extent=(left, right, bottom, top))
+        for line in _lattice_mm(rows):
+            part.plot(*line.T, color="tab:cyan", lw=0.7)
+    frame_mm(ax)
+    _look_at(ax, lens, _LENS_MM)
+    ax.set_title("corrected, with the phantom's lattice", size=12)
+
+
+def _look_at(ax: Axes, lens: Axes, corners: FloatArray) -> None:
+    """Let an inset show what lies between the lower left and the upper right corner."""
+    (left, bottom), (right, top) = corners.tolist()
+    lens.set(xlim=(left, right), ylim=(bottom, top), xticks=(), yticks=(), xlabel="", ylabel="")
+    ax.indicate_inset_zoom(lens, edgecolor="white", alpha=1)
+    lens.spines[:].set_color("white")
+
+
+def _draw_beads(ax: Axes, frame: Grey, fit: GridFit) -> None:
+    _show_raw(ax, frame)
+    beads_mm = grid_beads_mm()
+    fitted = set(map(tuple, fit.beads_index.tolist()))
+    index = np.rint((beads_mm + _HALF_MM) / BEAD_PITCH_MM).astype(int).tolist()
+    others_px = fit.distortion.to_px(beads_mm[[tuple(place) not in fitted for place in index]])
+    missing = max(0, fit.beads_expected - fit.beads_found - fit.outliers)
+    ax.plot(*fit.beads_px.T, ".", ms=3, color=GOOD, label=f"{fit.beads_found} fitted")
+    others = f"{fit.outliers} outliers, {missing} not found, or out of the field"
+    ax.plot(*others_px.T, "o", ms=7, mfc="none", color=BAD, label=others)
+    ax.legend(loc="lower center", fontsize=10, framealpha=0.9)
+    ax.set_title(f"beads: {fit.beads_expected} in the field", size=12)
+
+
+def _true_mm(fit: GridFit) -> FloatArray:
+    return np.asarray(BEAD_PITCH_MM * fit.beads_index - _HALF_MM)
+
+
+def _lattice_mm(rows: int) -> list[FloatArray]:
+    """Lines (2, 2) through every so many rows and columns of beads."""
+    places = np.arange(-_HALF_MM, _HALF_MM + 1, rows * BEAD_PITCH_MM)
+    upright = [np.array([(x, -_HALF_MM), (x, _HALF_MM)]) for x in places]
+    return upright + [line[:, ::-1] for line in upright]
+
+
+def _show_raw(ax: Axes, frame: Grey) -> None:
+    extent = (-0.5, RAW_WIDTH_PX - 0.5, RAW_HEIGHT_PX - 0.5, -0.5)
+    ax.imshow(frame, cmap="gray", vmin=0, vmax=_white(frame), extent=extent)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    ax.set(xlabel=f"column, px of {RAW_WIDTH_PX}", ylabel=f"row, px of {RAW_HEIGHT_PX}")
+
+
+def _white(frame: Grey) -> float:
+    return max(1.0, float(np.percentile(frame[::4, ::4], 99.8)))

@@ -1,0 +1,50 @@
+"""An evaluation as files: numbers, table, every single error, and pictures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation import evaluation_markdown
+from veriserum_hf.reports.plots import save_plots
+
+
+class Report:
+    """Folder of an evaluation.
+
+    Parameters
+    ----------
+    folder : made at once where it does not exist, so that nothing is computed that could not be written.
+
+    Raises
+    ------
+    TrainingError
+        If the folder cannot be made.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+    def write(self, errors: pa.Table, document: Mapping[str, Any]) -> None:
+        """Write evaluation.json, evaluation.md, errors.parquet and the pictures, over those of an older report.
+
+        Parameters
+        ----------
+        errors : result of `veriserum_hf.evaluation.metrics.pose_errors`.
+        document : their summary, with ``evaluated``: what was evaluated on what.
+
+        """
+        text = json.dumps(document, indent=1, allow_nan=False)
+        (self.folder / "evaluation.json").write_text(f"{text}\n", encoding="utf-8")
+        (self.folder / "evaluation.md").write_text(evaluation_markdown(document), encoding="utf-8")
+        pq.write_table(errors, self.folder / "errors.parquet")
+        save_plots(errors, self.folder)

@@ -1,0 +1,153 @@
+"""Pictures of errors: distributions, axes and planes, and what a stated confidence is worth."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from veriserum_hf.core import PLANES
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation import PLANE_AXES, SUCCESS, WORLD_AXES
+
+try:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise TrainingError('pictures need matplotlib: pip install "veriserum-hf[viz]"') from error
+
+# Of Okabe and Ito, told apart by everybody.
+_COLORS = {"femur": "#0072B2", "tibia": "#D55E00"}
+_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))  # of the implants of a component, in turn
+_CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm"}
+_SHOWN_PERCENTILE = 99  # of the errors: the last hundredth would squeeze all others to the left
+_BINS = 10
+
+
+def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
+    """Write every picture that the errors allow into a folder as PNG.
+
+    Parameters
+    ----------
+    errors : result of `veriserum_hf.evaluation.metrics.pose_errors`.
+    folder : an existing one.
+
+    """
+    figures = {"cumulative.png": cumulative_errors(errors), "axes.png": errors_by_axis(errors)}
+    if np.isfinite(errors["confidence"].to_numpy()).any():
+        figures["confidence.png"] = reliability(errors)
+    for name, figure in figures.items():
+        figure.savefig(folder / name, dpi=150)
+    return [folder / name for name in figures]
+
+
+def cumulative_errors(errors: pa.Table) -> Figure:
+    """Share of implants below each error of rotation and translation, for each anatomy."""
+    figure, axes = _figure(len(_CURVES))
+    component, anatomy = (errors[name].to_numpy(zero_copy_only=False) for name in ("component", "anatomy_id"))
+    for ax, (metric, label) in zip(axes, _CURVES.items(), strict=True):
+        values = errors[metric].to_numpy()
+        for name, color in _COLORS.items():
+            ids = np.unique(anatomy[component == name])
+            for n, id in enumerate(ids.tolist()):
+                _curve(ax, values[anatomy == id], color, f"{name} {id}", _STYLES[n % len(_STYLES)])
+        for limit in (1, 2):
+            ax.axvline(limit, color="0.75", lw=0.8, zorder=0)
+        ax.set(xlabel=label, ylim=(0, 1.02), xlim=(0, _upper(values)))
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("share of implants below")
+    axes[-1].legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+    return figure
+
+
+def errors_by_axis(errors: pa.Table) -> Figure:
+    """Signed errors along the axes of the world and of each plane, femur and tibia side by side."""
+    names = [
+        (frame, axis) for frame in ("world", *PLANES) for axis in (WORLD_AXES if frame == "world" else PLANE_AXES)
+    ]
+    names = [(frame, axis) for frame, axis in names if f"{frame}_{axis}_mm" in errors.column_names]
+    figure, (ax,) = _figure(1, width=8.0)
+    component = errors["component"].to_numpy(zero_copy_only=False)
+    shown = [name for name in _COLORS if (component == name).any()]
+    largest = 0.0
+    for n, (frame, axis) in enumerate(names):
+        values = errors[f"{frame}_{axis}_mm"].to_numpy()
+        largest = max(largest, float(np.percentile(np.abs(values), _SHOWN_PERCENTILE)))
+        for side, name in enumerate(shown):
+            _box(ax, values[component == name], n + 0.36 * (side - (len(shown) - 1) / 2), _COLORS[name])
+    ax.axhline(0, color="0.4", lw=0.8, zorder=0)
+    for n in range(1, len(names)):
+        if names[n][0] != names[n - 1][0]:
+            ax.axvline(n - 0.5, color="0.85", lw=0.8, zorder=0)
+    ax.set_xticks(range(len(names)), [f"{frame}\n{axis}" for frame, axis in names])
+    ax.set(
+        ylabel="estimate - label, mm", xlim=(-0.6, len(names) - 0.4), ylim=np.array((-1.15, 1.15)) * (largest or 1)
+    )
+    for name in shown:
+        ax.plot([], [], "s", color=_COLORS[name], alpha=0.6, label=name)
+    ax.legend(frameon=False, fontsize=8, ncols=2, loc="upper left")
+    ax.set_title("box: quartiles and median; whiskers: 5 % and 95 %", fontsize=9, loc="right", color="0.35")
+    ax.grid(axis="y", alpha=0.3)
+    return figure
+
+
+def reliability(errors: pa.Table) -> Figure:
+    """Share of poses within 2 mm and 2 deg against the confidence that was stated for them.
+
+    Points are bins of a tenth, with the 95 % Wilson interval of their share as if frames were independent.
+    """
+    figure, (ax,) = _figure(1, width=4.6, height=4.6)
+    confidence = errors["confidence"].to_numpy()
+    limit_mm, limit_deg = SUCCESS["success_2mm_2deg"]
+    stated = np.isfinite(confidence)
+    within = (errors["translation_mm"].to_numpy() <= limit_mm) & (errors["rotation_deg"].to_numpy() <= limit_deg)
+    bins = np.minimum((confidence[stated] * _BINS).astype(int), _BINS - 1)
+    for bin in np.unique(bins):
+        stated_here, found = confidence[stated][bins == bin].mean(), within[stated][bins == bin]
+        low, high = _wilson(found)
+        ax.plot([stated_here, stated_here], [low, high], color=_COLORS["femur"], lw=1.2)
+        ax.plot(stated_here, found.mean(), "o", color=_COLORS["femur"], ms=5)
+        ax.annotate(f"{len(found)}", (stated_here, found.mean()), (5, -11), textcoords="offset points", fontsize=7)
+    ax.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
+    ax.set(
+        xlabel="stated confidence",
+        ylabel=f"share within {limit_mm:g} mm and {limit_deg:g} deg",
+        xlim=(-0.02, 1.04),
+        ylim=(-0.04, 1.04),
+    )
+    ax.set_title("numbers: poses in a bin", fontsize=9, loc="right", color="0.35")
+    ax.grid(alpha=0.3)
+    return figure
+
+
+def _figure(count: int, width: float = 9.0, height: float = 3.8) -> tuple[Figure, Sequence[Any]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, np.atleast_1d(figure.subplots(1, count)).tolist()
+
+
+def _curve(ax: Any, values: NDArray[np.float64], color: str, label: str, style: Any) -> None:
+    ascending = np.sort(values)
+    share = np.arange(1, len(values) + 1) / len(values)
+    ax.step([0, *ascending], [0, *share], ls=style, where="post", color=color, lw=1.3, label=label)
+
+
+def _box(ax: Any, values: NDArray[np.float64], at: float, color: str) -> None:
+    box = ax.boxplot([values], positions=[at], widths=0.3, whis=(5, 95), showfliers=False, patch_artist=True)
+    box["boxes"][0].set(facecolor=color, alpha=0.6, edgecolor=color)
+    box["medians"][0].set(color="black", lw=1.2)
+
+
+def _upper(values: NDArray[np.float64]) -> float:
+    """Right end of the axis: beyond it are the last errors, and nothing where all errors are zero."""
+    return 1.05 * float(np.percentile(values, _SHOWN_PERCENTILE)) or 1.0
+
+
+def _wilson(found: NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927): unlike the normal one it is inside 0 to 1 and not empty at its ends."""
+    z, count, share = 1.96, len(found), float(found.mean())
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * float(np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)))
+    return middle - half, middle + half

@@ -1,0 +1,134 @@
+"""Curves of a report: errors of every source, and the knee's angles over time; as SVG that a page holds."""
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+
+from veriserum_hf.core import FloatArray
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry import KNEE_ANGLES
+from veriserum_hf.reports.pages import Axes, Figure  # first: it says what to install where matplotlib is missing
+from veriserum_hf.reports.sources import Source
+
+# isort: split
+from matplotlib import rc_context
+
+# Of Okabe and Ito, told apart by everybody. The last source has the first, which it has in overlays too.
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
+_CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
+_STYLES = {"femur": "-", "tibia": "--"}
+_ANGLE_NAMES = {
+    "flexion_deg": "flexion, deg",
+    "adduction_deg": "adduction (varus +), deg",
+    "internal_rotation_deg": "internal rotation, deg",
+}
+_CURVE_POINTS = 400
+_SMALLEST = 1e-3  # mm or deg: curves begin here, where errors are of no interest any more
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """The knee's angles in one trial.
+
+    Attributes
+    ----------
+    title : trial and task.
+    frame_index : (frames,) in ascending order.
+    label_deg : (frames, 3) flexion, adduction, internal rotation; NaN where it is unknown.
+    sources_deg : such by the names of the sources.
+
+    """
+
+    title: str
+    frame_index: Sequence[int]
+    label_deg: FloatArray
+    sources_deg: Mapping[str, FloatArray]
+
+
+def check_count(sources: int) -> None:
+    """Raise VeriserumError where there are more sources than colours."""
+    if sources > len(_COLORS):
+        raise VeriserumError(
+            f"{sources} files and models cannot be told apart in one figure; give at most {len(_COLORS)}"
+        )
+
+
+def colors_of(names: Sequence[str]) -> dict[str, str]:
+    """Colours of sources by their names; no more than `check_count` allows."""
+    return dict(zip(reversed(names), _COLORS, strict=False))
+
+
+def cumulative_errors(sources: Sequence[Source]) -> str:
+    """Share of poses below each error, one curve for each source and component, as the address of an SVG."""
+    figure = _figure(11.0, 4.2)
+    colors = colors_of([source.name for source in sources])
+    axes = figure.subplots(1, len(_CURVES), sharey=True)
+    for ax, (metric, label) in zip(axes, _CURVES.items(), strict=True):
+        for source in sources:
+            values = np.maximum(source.errors[metric].to_numpy(), _SMALLEST)
+            component = source.errors["component"].to_numpy(zero_copy_only=False)
+            for name, style in _STYLES.items():
+                if (component == name).any():
+                    _curve(ax, values[component == name], color=colors[source.name], ls=style)
+        for limit in (1, 2):
+            ax.axvline(limit, color="0.8", lw=0.8, zorder=0)
+        ax.set(xscale="log", xlabel=label, ylim=(0, 1.02))
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.grid(alpha=0.3)
+    axes[0].set_ylabel("share of poses below")
+    for source in sources:
+        axes[0].plot([], [], color=colors[source.name], label=source.name)
+    for name, style in _STYLES.items():
+        axes[0].plot([], [], color="0.3", ls=style, label=name)
+    _legend_above(figure, axes[0])
+    return _svg(figure)
+
+
+def knee_motions(motions: Sequence[Motion]) -> str:
+    """The three angles against the frame, one column for each trial, as the address of an SVG."""
+    figure = _figure(11.0, 7.5)
+    names = list(motions[0].sources_deg)
+    colors = colors_of(names)
+    axes = figure.subplots(len(KNEE_ANGLES), len(motions), sharex="col", squeeze=False)
+    for motion, column in zip(motions, axes.T, strict=True):
+        for number, ax in enumerate(column):
+            ax.plot(motion.frame_index, motion.label_deg[:, number], color="black", lw=2.4, label="label")
+            for name, angles in motion.sources_deg.items():
+                ax.plot(
+                    motion.frame_index, angles[:, number], color=colors[name], lw=1.1, marker=".", ms=3, label=name
+                )
+            ax.grid(alpha=0.3)
+            ax.margins(y=0.1)
+        column[0].set_title(motion.title, fontsize=10)
+        column[-1].set_xlabel("frame")
+        column[-1].locator_params(axis="x", integer=True)
+    for ax, angle in zip(axes[:, 0], KNEE_ANGLES, strict=True):
+        ax.set_ylabel(_ANGLE_NAMES[angle])
+    _legend_above(figure, axes[0, 0])
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _curve(ax: Axes, values: FloatArray, **how: Any) -> None:
+    """Cumulative share of values; of many, only so many quantiles as are seen."""
+    share = np.linspace(0, 1, min(len(values), _CURVE_POINTS) + 1)
+    ax.step(np.quantile(values, share, method="inverted_cdf"), share, where="post", lw=1.4, **how)
+
+
+def _legend_above(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
+
+
+def _svg(figure: Figure) -> str:
+    # Without a date, and with names of its parts that are not drawn by lot: the same picture has the same bytes.
+    with rc_context({"svg.hashsalt": "veriserum", "svg.fonttype": "path"}), BytesIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        return f"data:image/svg+xml;base64,{b64encode(file.getvalue()).decode()}"

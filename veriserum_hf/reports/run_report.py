@@ -1,0 +1,163 @@
+"""One page about poses and their labels: a single HTML file that needs nothing else, to be read, printed or sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import datasets
+import jinja2
+
+from veriserum_hf.core import __version__
+from veriserum_hf.dataset import data_record
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.evaluation import accuracy_table, overall, summary_table
+from veriserum_hf.jobs import library_versions, write_file
+from veriserum_hf.reports.blocks import Block, blocks_of, heading, note, picture, table
+from veriserum_hf.reports.knee_section import knee_blocks
+from veriserum_hf.reports.run_figures import check_count, cumulative_errors
+from veriserum_hf.reports.sources import Reference, Source, common_implants
+from veriserum_hf.reports.stated_section import stated_blocks
+from veriserum_hf.reports.worst_frames import worst_frames_blocks
+
+TEMPLATE = Path(__file__).with_name("run_report_template.html")
+_CURVES_NOTE = (
+    "Solid: femoral component, dashed: tibial component. The scale is logarithmic; grey lines are at 1 and 2 mm or "
+    "degrees. mTRE: mean distance between the same surface point of the implant at both poses."
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with a title."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+def report_page(reference: Reference, sources: Sequence[Source], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page as HTML: the same input, versions included, gives the same text.
+
+    Parameters
+    ----------
+    reference : what the poses are compared with.
+    sources : at least one; of the last, the worst frames are shown.
+    summaries : by the sources' names, of `veriserum_hf.evaluation.summarise`.
+
+    Raises
+    ------
+    VeriserumError
+        If a frame that is to be shown cannot be decoded, or there are more sources than colours.
+
+    """
+    check_count(len(sources))
+    record = data_record(reference.dataset) or {}
+    sections = [
+        Section("Accuracy", _accuracy_blocks(sources, summaries)),
+        Section("By implant, task and axis", _detail_blocks(summaries)),
+        *(Section(*part) for part in (("What the methods say of their poses", stated_blocks(sources)),) if part[1]),
+        Section("Angles of the knee", knee_blocks(reference, sources)),
+        Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=f"Poses and labels: {record.get('name') or reference.dataset}, split {reference.split}",
+        lead=_lead(reference, sources),
+        warnings=_warnings(sources, simulated=bool(record.get("simulated"))),
+        data=_facts(_data_facts(reference, record)),
+        about=[{"name": source.name, "table": _facts(_source_facts(reference, source))} for source in sources],
+        sections=sections,
+    )
+
+
+def save_report(html: str, output: Path) -> None:
+    """Write the page, in one step.
+
+    Raises
+    ------
+    VeriserumError
+        If the file cannot be written.
+
+    """
+    try:
+        write_file(output, html)
+    except OSError as error:
+        raise VeriserumError(
+            f"cannot write {output}: {error.strerror or error}; give a path in a folder that exists"
+        ) from error
+
+
+def _lead(reference: Reference, sources: Sequence[Source]) -> str:
+    frames = {source.name: len(set(source.estimates.measurement_id.tolist())) for source in sources}
+    names = ", ".join(f"{name} ({count} frames)" for name, count in frames.items())
+    rows = reference.rows
+    return (
+        f"Poses of {names}, compared with {reference.about_labels['labels']} of {len(rows)} frames of "
+        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame: origin at the "
+        "centre of the bs intensifier, x right, y up, z towards its source; mm and degrees. An error counts the "
+        "label's own error too."
+    )
+
+
+def _warnings(sources: Sequence[Source], *, simulated: bool) -> list[str]:
+    found = ["The data set is simulated: nothing in it was measured."] if simulated else []
+    if common_implants(sources) is not None:
+        found.append(
+            "The sources do not have poses of the same implants and frames: compare them by the table of those that "
+            "all have."
+        )
+    return found
+
+
+def _data_facts(reference: Reference, record: Mapping[str, Any]) -> dict[str, Any]:
+    rows = reference.rows
+    versions = {
+        "veriserum_hf": __version__,
+        "datasets": datasets.__version__,
+        "matplotlib": version("matplotlib"),
+    } | library_versions()
+    return {
+        "data set": reference.dataset,
+        "revision": record.get("revision") or "unknown",
+        "configuration": reference.config,
+        "split": f"{reference.split}: {len(rows)} frames of {len(set(rows['trial_id']))} trials",
+        **reference.about_labels,
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+    }
+
+
+def _source_facts(reference: Reference, source: Source) -> dict[str, Any]:
+    compared = len(set(source.estimates.measurement_id.tolist()))
+    poses = sum(len(frame) for frame in source.poses.values())
+    return dict(source.about) | {
+        "compared": f"{len(source.estimates)} poses in {compared} of {len(reference.rows)} frames; the source has "
+        f"{poses} poses in {len(source.poses)} frames"
+    }
+
+
+def _facts(facts: Mapping[str, Any]) -> Block:
+    return table([], [[name, value] for name, value in facts.items()])
+
+
+def _accuracy_blocks(sources: Sequence[Source], summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    blocks = blocks_of(accuracy_table({_cell(name): each["overall"] for name, each in summaries.items()}))
+    common = common_implants(sources)
+    if common:
+        groups = {}
+        for source in sources:
+            kept = source.errors.filter([implant in common for implant in source.implants()])
+            groups[_cell(source.name)] = overall(kept)
+        blocks += [heading(f"On the {len(common)} poses that all sources have"), *blocks_of(accuracy_table(groups))]
+    elif common is not None:
+        blocks.append(note("No implant in a frame has a pose of every source."))
+    return [*blocks, picture(cumulative_errors(sources), "cumulative errors"), note(_CURVES_NOTE)]
+
+
+def _detail_blocks(summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    return [block for name, each in summaries.items() for block in (heading(name), *blocks_of(summary_table(each)))]
+
+
+def _cell(name: str) -> str:
+    """A name in a Markdown table, whose cells end at a vertical bar."""
+    return name.replace("|", "/")

@@ -1,0 +1,205 @@
+"""Poses of several sources beside the labels of one split: what a report compares."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import trimesh
+
+from veriserum_hf.core import FloatArray
+from veriserum_hf.dataset import load_meshes, load_split_or_all
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation import pose_errors, sample_points
+from veriserum_hf.poses import Estimates, Pose, estimates_of, poses_by_frame, read_poses
+
+CONFIG = "calibrated"
+_ABOUT_LABELS = {
+    "calibrated": "the data set's own refined poses",
+    "manual": "the data set's own manually matched poses",
+    "target": "the data set's own target poses",
+}
+_LONGEST_SAYING = 500  # bytes: what is longer, such as what pandas writes, is not for people to read
+ImplantInFrame = tuple[int, str]  # measurement id and component
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A split of a data set, and the labels that poses are compared with.
+
+    Attributes
+    ----------
+    dataset : folder or name on the hub, as it was given.
+    split : train, validation, test or all.
+    config : that the rows are of: calibrated, manual or target.
+    rows : of the split.
+    meshes : of the implants by anatomy id, mm.
+    points_implant_mm : (k, 3) of each implant's surface, for the errors of points.
+    labels : None where they are the rows' own.
+    about_labels : what the labels are, in words.
+
+    """
+
+    dataset: str
+    split: str
+    config: str
+    rows: datasets.Dataset
+    meshes: Mapping[int, trimesh.Trimesh]
+    points_implant_mm: Mapping[int, FloatArray]
+    labels: pa.Table | None
+    about_labels: Mapping[str, str]
+
+    def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "Source":
+        """Set poses of `veriserum_hf.poses.files.read_poses` beside the labels.
+
+        Raises
+        ------
+        TrainingError
+            If they are not of this data set and split, or of an implant that it has no mesh of.
+
+        """
+        try:
+            estimates = estimates_of(poses, self.rows, self.labels)
+            errors = pose_errors(estimates, self.points_implant_mm)
+        except TrainingError as error:
+            raise TrainingError(f"{name} on {self.dataset}, split {self.split}: {error}") from error
+        return Source(name, about, estimates, errors, poses_by_frame(poses))
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Poses of one method, their labels and errors.
+
+    Attributes
+    ----------
+    name : short, another one for each source.
+    about : where the poses are from, in words.
+    estimates, errors : n poses with a label, in the same order.
+    poses : all of them, by measurement id and component.
+
+    """
+
+    name: str
+    about: Mapping[str, str]
+    estimates: Estimates
+    errors: pa.Table
+    poses: Mapping[int, Mapping[str, Pose]]
+
+    def implants(self) -> list[ImplantInFrame]:
+        """Measurement and component of every row."""
+        return list(zip(self.estimates.measurement_id.tolist(), self.estimates.component.tolist(), strict=True))
+
+    def column(self, name: str) -> list[Any]:
+        """What the poses say of themselves, n values; None where they do not."""
+        return [self.poses[measurement][component].get(name) for measurement, component in self.implants()]
+
+
+def open_reference(dataset: str, split: str, labels: Path | None = None, *, config: str = CONFIG) -> Reference:
+    """Load what poses are compared with.
+
+    Parameters
+    ----------
+    dataset : folder that ``veriserum convert`` made, or a data set on the hub.
+    split : train, validation, test or all.
+    labels : file of poses to compare with instead of the rows' own.
+    config : calibrated, manual or target: whose frames and poses these are.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such data set, configuration or split, or the file cannot be used.
+
+    """
+    if config not in _ABOUT_LABELS:
+        raise TrainingError(f"{config} has no corrected images to report on; choose {' or '.join(_ABOUT_LABELS)}")
+    rows = load_split_or_all(dataset, config, split)
+    meshes = load_meshes(dataset)
+    about = {"labels": _ABOUT_LABELS[config]}
+    given = None
+    if labels is not None:
+        given, about = read_poses(labels), {"labels": str(labels)} | about_file(labels)
+    return Reference(dataset, split, config, rows, meshes, sample_points(meshes), given, about)
+
+
+def about_file(path: Path) -> dict[str, str]:
+    """Which file this is, by its content, and what it says of itself; `read_poses` has read it already."""
+    with path.open("rb") as file:
+        found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    metadata = pq.read_schema(path).metadata or {}
+    return found | {_saying(key): _saying(value) for key, value in sorted(metadata.items())}
+
+
+def _saying(text: bytes) -> str:
+    """Text of a file's metadata, whoever wrote it."""
+    return text.decode(errors="replace") if len(text) <= _LONGEST_SAYING else f"{len(text)} bytes, not shown"
+
+
+def predicted(
+    name: str,
+    dataset: str,
+    split: str,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    config: str = CONFIG,
+) -> tuple[pa.Table, dict[str, str]]:
+    """Poses that a model tells of a split, and which model it is.
+
+    Parameters
+    ----------
+    name : output folder of a training, or a name on the hub.
+    dataset, split : as of `open_reference`.
+    progress : called with the number of frames done and of all.
+    config : as of `open_reference`.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such model, or it was made for other images or implants.
+    ImportError
+        If torch is not installed; it says what to install.
+
+    """
+    from veriserum_hf.inference import load_model, load_rows, weights_sha256, write_poses
+
+    # isort: split
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    model = load_model(name)
+    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
+    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
+    weights = weights_sha256(name) or "several files"
+    about = {"model": name, "weights_sha256": weights, "torch": torch.__version__}
+    rows = load_rows(model, dataset, config, split)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "poses.parquet")
+        write_poses(model, rows, path, about={}, batch_size=16, progress=progress)
+        return read_poses(path), about
+
+
+def common_implants(sources: Sequence[Source]) -> set[ImplantInFrame] | None:
+    """Implants and frames that every source has; None where all sources have the same."""
+    of_source = [set(source.implants()) for source in sources]
+    common = set.intersection(*of_source)
+    return None if all(implants == common for implants in of_source) else common
+
+
+def source_names(names: Sequence[str]) -> list[str]:
+    """Short names of files and models: their last part without ending, or all of it where that is not enough.
+
+    Raises
+    ------
+    TrainingError
+        If one is given twice.
+
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TrainingError(f"{twice[0]} is given twice; expected each file and model once")
+    short = [Path(name).stem if Path(name).suffix == ".parquet" else Path(name).name for name in names]
+    return [each if short.count(each) == 1 else name for each, name in zip(short, names, strict=True)]

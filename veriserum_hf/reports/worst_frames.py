@@ -1,0 +1,101 @@
+"""Part of a report: the frames with the largest errors, with outlines of label and estimate."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from veriserum_hf.errors import TrainingError, VeriserumError
+from veriserum_hf.poses import poses_by_frame
+from veriserum_hf.reports.blocks import Block, heading, note, number, picture, table
+from veriserum_hf.reports.sources import Reference, Source
+from veriserum_hf.viewer import Picture, PoseSet, draw_outlines, label_of
+
+WORST = 10
+_ERRORS = {
+    "rotation_deg": "rotation, deg",
+    "translation_mm": "translation, mm",
+    "mtre_mm": "mTRE, mm",
+    "bs_depth_mm": "along bs depth, mm",
+    "fs_depth_mm": "along fs depth, mm",
+}
+_STATED = ("verdict", "confidence", "score", "detail")
+# Half of the colours would make thin lines grey.
+_JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY,
+    80,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]
+
+
+def worst_frames_blocks(reference: Reference, source: Source) -> list[Block]:
+    """Up to `WORST` frames by the larger mTRE of their implants, the worst first, each with numbers and a picture.
+
+    Raises
+    ------
+    TrainingError
+        If a frame cannot be decoded.
+
+    """
+    rows_of: dict[int, list[int]] = {}
+    for number_of_row, id in enumerate(source.estimates.measurement_id.tolist()):
+        rows_of.setdefault(id, []).append(number_of_row)
+    mtre_mm = source.errors["mtre_mm"].to_numpy()
+    worst = sorted(rows_of, key=lambda id: (-mtre_mm[rows_of[id]].max(), id))[:WORST]
+    place = {id: index for index, id in enumerate(reference.rows["measurement_id"])}
+    labels = {} if reference.labels is None else poses_by_frame(reference.labels)
+    stated = {name: source.column(name) for name in _STATED}
+    stated = {name: values for name, values in stated.items() if any(value is not None for value in values)}
+    blocks = [
+        note("By the larger mTRE of a frame's implants. Depth errors are positive where too far from the source.")
+    ]
+    for id in worst:
+        row = _decoded(reference, place[id], id)
+        header = ["", *_ERRORS.values(), *stated]
+        cells = [
+            [
+                f"{source.estimates.component[n]} {source.estimates.anatomy_id[n]}",
+                *(number(source.errors[name][n].as_py()) for name in _ERRORS),
+                *(_said(values[n]) for values in stated.values()),
+            ]
+            for n in rows_of[id]
+        ]
+        label = label_of(row) if reference.labels is None else PoseSet("label", labels.get(id, {}))
+        task = row["task"] or "unknown task"
+        blocks += [
+            heading(f"Measurement {id}, trial {row['trial_id']}, frame {row['frame_index']}, {task}"),
+            table(header, cells),
+            _overlay(reference, row, label, PoseSet(source.name, source.poses[id])),
+        ]
+    return blocks
+
+
+def _decoded(reference: Reference, place: int, measurement_id: int) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = reference.rows[place]
+    # The kinds that Pillow raises where a file is damaged.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise TrainingError(f"measurement {measurement_id} cannot be decoded: {error}") from error
+    return row
+
+
+def _overlay(reference: Reference, row: Mapping[str, Any], label: PoseSet, estimate: PoseSet) -> Block:
+    try:
+        drawn = draw_outlines(row, [label, estimate], reference.meshes)
+    except VeriserumError as error:
+        return note(f"No picture: {error}")
+    return picture(_jpeg(drawn), f"outlines of label and {estimate.name} in both planes")
+
+
+def _jpeg(drawn: Picture) -> str:
+    _, data = cv2.imencode(".jpg", drawn, _JPEG)
+    return f"data:image/jpeg;base64,{b64encode(np.asarray(data).tobytes()).decode()}"
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "-"
+    return number(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,231 @@
+"""Random changes to a training sample's pictures, such as another day's imaging chain could have made.
+
+Each plane is changed on its own: the whole picture is shifted and scaled, things stand in the beam, the picture is
+blurred, its grey levels pass through another curve, and noise is added. The implants stay where they are in the
+world: a shifted and scaled picture is that of a camera with other intrinsics,
+
+    A = [[s, 0, c (1 - s) + shift_column], [0, s, c (1 - s) + shift_row], [0, 0, 1]],    K' = A K,
+
+with c = (N - 1) / 2, the middle of the picture where pixel centres are whole numbers. The camera is updated to the
+last bit; the picture follows it to what OpenCV's interpolation keeps, 1/64 px.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from veriserum_hf.core import PLANES, FloatArray
+from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
+from veriserum_hf.training.batches import Sample
+
+Picture = NDArray[Any]  # uint8 or float32; OpenCV's own types cannot say it
+
+# Implants that project no farther from the picture's middle than this stay in the picture whatever is drawn.
+KEPT_RADIUS_MM = 150.0
+_MOST = {  # of a strength; the others have no bound
+    "scale": 0.15,
+    "occlusions": 20,
+    "occlusion_mm": 100.0,
+    "occlusion_absorption": 1.0,
+    "blur_mm": 10.0,
+    "gain": 0.9,
+    "contrast": 0.9,
+    "gamma": 2.0,
+    "noise": 0.5,
+}
+_MOST_CORNERS = 7
+_NOISE_MARGIN_PX = 256  # how far apart the first pixels of two crops of the noise may be, along each axis
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly a sample's pictures are changed; at 0 a change is left out, at all 0 nothing changes.
+
+    Lengths are on the intensifier, 360 mm of which make the picture, whatever its size in pixels.
+
+    Attributes
+    ----------
+    shift_mm : largest shift along columns and along rows.
+    scale : largest change of size, as a part: 0.05 draws from 0.95 to 1.05.
+    occlusions : largest number of solids in the beam, each a disc or a polygon with a soft edge.
+    occlusion_mm : largest radius of a solid; the smallest is a quarter of it.
+    occlusion_absorption : largest part of the light that one solid absorbs; the smallest is a quarter of it.
+    blur_mm : largest standard deviation of a Gaussian blur.
+    gain : largest change of all grey levels, as a part of them.
+    contrast : largest change of the distance from the middle grey, as a part of it.
+    gamma : largest logarithm of the exponent g in ``white (grey / white)^g``.
+    noise : largest standard deviation of the noise at white, fraction of white; it grows with the root of the grey
+        level, as that of quanta does.
+
+    Raises
+    ------
+    ValueError
+        If a strength is negative, not finite or beyond what it can mean, or if shift and scale together could move
+        an implant out of the picture that projects ``KEPT_RADIUS_MM`` from its middle.
+
+    """
+
+    shift_mm: float = 15.0
+    scale: float = 0.06
+    occlusions: int = 3
+    occlusion_mm: float = 35.0
+    occlusion_absorption: float = 0.85
+    blur_mm: float = 0.6
+    gain: float = 0.25
+    contrast: float = 0.25
+    gamma: float = 0.3
+    noise: float = 0.04
+
+    def __post_init__(self) -> None:
+        for strength in fields(self):
+            value = getattr(self, strength.name)
+            most = _MOST.get(strength.name, math.inf)
+            number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not 0 <= value <= most:
+                allowed = "zero or positive" if math.isinf(most) else f"from 0 to {most:g}"
+                raise ValueError(f"{strength.name} must be {allowed}, got {value!r}")
+        if self.occlusions != int(self.occlusions):
+            raise ValueError(f"occlusions must be a whole number, got {self.occlusions!r}")
+        reach_mm = KEPT_RADIUS_MM * (1 + self.scale) + self.shift_mm
+        # A pixel to spare, for the grid's half native pixel and the half pixel at the rim.
+        if reach_mm > FIELD_MM / 2 - 1.5:
+            raise ValueError(
+                f"shift_mm {self.shift_mm:g} and scale {self.scale:g} move what projects {KEPT_RADIUS_MM:g} mm from "
+                f"the middle to {reach_mm:g} mm, out of the picture; {KEPT_RADIUS_MM:g} (1 + scale) + shift_mm must "
+                f"not exceed {FIELD_MM / 2 - 1.5:g} mm: lower one of them"
+            )
+
+
+def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """Draw a changed copy of a sample; it follows from the sample, the strengths and the random numbers alone.
+
+    Parameters
+    ----------
+    sample : of `veriserum_hf.training.batches.sample_of`: ``image_bs`` and ``image_fs`` (1, N, N) uint8,
+        ``camera_bs`` and ``camera_fs``; a plane whose picture is missing or None is left out.
+    augmentation : the strengths.
+    rng : decides everything; it is advanced.
+
+    Returns
+    -------
+    A new dictionary with new pictures and new ``intrinsics`` (3, 3) float64, px. Everything else, poses included, is
+    the same object as in the sample.
+
+    Raises
+    ------
+    ValueError
+        If a picture is not a (1, N, N) uint8 tensor.
+
+    """
+    changed = dict(sample)
+    for plane in PLANES:
+        image = sample.get(f"image_{plane}")
+        if image is None:
+            continue
+        if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 1 or image.shape[1] != image.shape[2]:
+            raise ValueError(
+                f"image_{plane} must be a (1, N, N) uint8 tensor, got {tuple(image.shape)} of {image.dtype}"
+            )
+        camera = sample[f"camera_{plane}"]
+        picture, A = _change(image[0].numpy(), augmentation, rng)
+        changed[f"image_{plane}"] = torch.from_numpy(picture)[None]
+        intrinsics = torch.from_numpy(A).to(camera["intrinsics"].dtype) @ camera["intrinsics"]
+        changed[f"camera_{plane}"] = camera | {"intrinsics": intrinsics}
+    return changed
+
+
+def _change(picture: Picture, strengths: Augmentation, rng: np.random.Generator) -> tuple[Picture, FloatArray]:
+    """A changed picture (N, N), and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
+    size = len(picture)
+    A = _shift_and_scale(strengths, size, rng)
+    if strengths.shift_mm or strengths.scale:
+        # Black comes in from outside, as where a raw frame does not reach.
+        picture = cv2.warpAffine(picture, A[:2], (size, size), flags=cv2.INTER_LINEAR)
+    else:
+        picture = picture.copy()
+    if strengths.occlusions and strengths.occlusion_mm and strengths.occlusion_absorption:
+        for _ in range(rng.integers(strengths.occlusions + 1)):
+            _occlude(picture, strengths, rng)
+    sigma_px = rng.uniform(0, strengths.blur_mm) / pixel_size_mm(size)
+    if sigma_px > 0:
+        picture = cv2.GaussianBlur(picture, (0, 0), sigma_px)
+    if strengths.gain or strengths.contrast or strengths.gamma:
+        picture = cv2.LUT(picture, _grey_curve(strengths, rng))
+    if strengths.noise:
+        picture = _with_noise(picture, rng.uniform(0, strengths.noise), rng)
+    return picture, A
+
+
+def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> FloatArray:
+    s = 1 + rng.uniform(-strengths.scale, strengths.scale)
+    shift_px = rng.uniform(-strengths.shift_mm, strengths.shift_mm, 2) / pixel_size_mm(size)
+    A = np.diag([s, s, 1.0])
+    A[:2, 2] = (size - 1) / 2 * (1 - s) + shift_px
+    return A
+
+
+def _occlude(picture: Picture, strengths: Augmentation, rng: np.random.Generator) -> None:
+    """Put one solid into the beam, in place: light is multiplied by what comes through."""
+    size = len(picture)
+    radius_px = strengths.occlusion_mm / pixel_size_mm(size) * rng.uniform(0.25, 1)
+    absorbed = strengths.occlusion_absorption * rng.uniform(0.25, 1)
+    edge_px = rng.uniform(0.3, 1.5)
+    center_px = rng.uniform(0, size, 2)
+    corners = int(rng.integers(2, _MOST_CORNERS + 1))  # two stand for a disc
+    # All of the solid and of its edge, and what of that the picture holds.
+    reach = int(np.ceil(radius_px + 4 * edge_px))
+    first = np.rint(center_px).astype(int) - reach
+    solid: Picture = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    within_px = center_px - first
+    if corners == 2:
+        cv2.circle(solid, tuple(np.rint(within_px).astype(int).tolist()), round(radius_px), 255, cv2.FILLED)
+    else:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+        outline = within_px + radius_px * rng.uniform(0.4, 1, (corners, 1)) * np.stack(
+            [np.cos(angles), np.sin(angles)], axis=1
+        )
+        cv2.fillPoly(solid, [np.rint(outline).astype(np.int32)], 255)
+    solid = cv2.GaussianBlur(solid, (0, 0), edge_px)
+    through = cv2.LUT(solid, np.rint(255 - absorbed * np.arange(256)).astype(np.uint8))
+    low, high = np.maximum(first, 0), np.minimum(first + len(solid), size)
+    seen = picture[low[1] : high[1], low[0] : high[0]]
+    part = through[low[1] - first[1] : high[1] - first[1], low[0] - first[0] : high[0] - first[0]]
+    picture[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
+
+
+def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> Picture:
+    """New grey level, (256,) uint8, of each old one: exponent, contrast about the middle grey, gain."""
+    exponent = np.exp(rng.uniform(-strengths.gamma, strengths.gamma))
+    contrast = 1 + rng.uniform(-strengths.contrast, strengths.contrast)
+    gain = 1 + rng.uniform(-strengths.gain, strengths.gain)
+    level = (np.arange(256) / 255) ** exponent
+    level = gain * (0.5 + contrast * (level - 0.5))
+    curve: Picture = np.rint(255 * level.clip(0, 1)).astype(np.uint8)
+    return curve
+
+
+def _with_noise(picture: Picture, at_white: float, rng: np.random.Generator) -> Picture:
+    """A picture with noise whose variance grows with the grey level."""
+    size = len(picture)
+    row, column = rng.integers(_NOISE_MARGIN_PX, size=2)
+    noise = _white_noise(size)[row : row + size, column : column + size]
+    turned, mirrored = int(rng.integers(4)), int(rng.integers(2))
+    noise = np.ascontiguousarray(np.rot90(noise.T if mirrored else noise, turned))
+    deviation = cv2.LUT(picture, (255 * at_white * np.sqrt(np.arange(256) / 255)).astype(np.float32))
+    noisy: Picture = cv2.add(picture, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
+    return noisy
+
+
+@lru_cache(maxsize=2)
+def _white_noise(size: int) -> Picture:
+    """Normal numbers to cut a picture's noise from: drawing them anew would take longer than all the rest."""
+    edge = size + _NOISE_MARGIN_PX
+    noise: Picture = np.random.default_rng(0).standard_normal((edge, edge), dtype=np.float32)
+    noise.setflags(write=False)
+    return noise

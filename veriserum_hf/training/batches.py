@@ -1,0 +1,147 @@
+"""Rows of the data set as tensors, map-style and streaming."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from veriserum_hf.core import COMPONENTS, PLANES
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix
+
+Sample = dict[str, Any]
+Augment = Callable[[Sample, np.random.Generator], Sample]
+
+
+def sample_of(row: Mapping[str, Any]) -> Sample:
+    """Turn a row of the configurations with corrected images into tensors.
+
+    Returns
+    -------
+    image_bs, image_fs : (1, N, N) uint8; of 16-bit images the upper byte.
+    camera_bs, camera_fs : ``intrinsics`` (3, 3) and ``world_to_camera`` (4, 4), float64.
+    anatomy_id : (2,) int64 of femoral and tibial component, -1 where the row has no pose of it.
+    labels : (2, 4, 4) float64 ``T_world_implant``, NaN where the row has none.
+    measurement_id, trial_id : int64. task : str.
+
+    Raises
+    ------
+    TrainingError
+        If the row has no corrected images, or one of another size than its camera is for.
+
+    """
+    if "camera_bs" not in row or "distortion_bs" in row or "femur" not in row:
+        raise TrainingError(
+            f"expected rows with corrected images, cameras and poses, got the fields {', '.join(row)}; use the "
+            "configuration calibrated, target or manual"
+        )
+    sample: Sample = {}
+    for plane in PLANES:
+        camera = row[f"camera_{plane}"]
+        sample[f"image_{plane}"] = _grey(row, plane, round(FIELD_MM / camera["pixel_size_mm"]))
+        sample[f"camera_{plane}"] = {
+            name: torch.tensor(camera[name], dtype=torch.float64) for name in ("intrinsics", "world_to_camera")
+        }
+    poses = [row[component] for component in COMPONENTS]
+    sample["anatomy_id"] = torch.tensor([-1 if pose is None else pose["anatomy_id"] for pose in poses])
+    sample["labels"] = torch.stack([_transform(pose) for pose in poses])
+    for name in ("measurement_id", "trial_id"):
+        sample[name] = torch.tensor(row[name])
+    sample["task"] = row["task"] or "unknown"
+    return sample
+
+
+def _grey(row: Mapping[str, Any], plane: str, size: int) -> torch.Tensor:
+    image = np.asarray(row[f"image_{plane}"])
+    if image.shape != (size, size):
+        raise TrainingError(
+            f"measurement {row['measurement_id']}: image_{plane} is {' x '.join(map(str, image.shape))} px, but its "
+            f"camera is that of an image of {size} x {size} px; convert the archive again, and do not resize images"
+        )
+    return torch.from_numpy((image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.copy())[None]
+
+
+def _transform(pose: Mapping[str, Any] | None) -> torch.Tensor:
+    if pose is None:
+        return torch.full((4, 4), torch.nan, dtype=torch.float64)
+    return torch.from_numpy(make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"]))
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Stack samples; tasks become a list."""
+    batch: Sample = default_collate(list(samples))
+    return batch
+
+
+class FrameSamples(Dataset[Sample]):
+    """Samples of a data set with random access.
+
+    Parameters
+    ----------
+    rows : of ``load_dataset``.
+    augment : changes a sample by the random numbers it is given: those of this seed, epoch and measurement, so that
+        neither the order of frames nor the number of workers nor an interruption changes anything.
+    seed : of the augmentation.
+
+    """
+
+    def __init__(self, rows: datasets.Dataset, augment: Augment | None = None, seed: int = 0) -> None:
+        self.rows, self.augment, self.seed, self.epoch = rows, augment, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other random numbers; workers that run already do not notice."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return _augmented(self.rows[index], self.augment, self.seed, self.epoch)
+
+
+class StreamedSamples(IterableDataset[Sample]):
+    """Samples of a streamed data set: this process's share of it, in another order every epoch.
+
+    Parameters
+    ----------
+    rows : of ``load_dataset(..., streaming=True)``.
+    augment, seed : as of `FrameSamples`.
+    rank, world_size : of this process.
+    shuffle_buffer : rows to draw the next one from; 0 keeps the order.
+
+    """
+
+    def __init__(
+        self,
+        rows: datasets.IterableDataset,
+        augment: Augment | None = None,
+        seed: int = 0,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle_buffer: int = 0,
+    ) -> None:
+        if shuffle_buffer:
+            rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer)
+        self.rows = split_dataset_by_node(rows, rank, world_size)
+        self.augment, self.seed, self.epoch = augment, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order and other random numbers."""
+        self.epoch = epoch
+        self.rows.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row in self.rows:
+            yield _augmented(row, self.augment, self.seed, self.epoch)
+
+
+def _augmented(row: Mapping[str, Any], augment: Augment | None, seed: int, epoch: int) -> Sample:
+    sample = sample_of(row)
+    if augment is None:
+        return sample
+    return augment(sample, np.random.default_rng((seed, epoch, row["measurement_id"])))

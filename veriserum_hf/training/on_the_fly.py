@@ -1,0 +1,252 @@
+"""Training batches that are drawn on the training device when they are needed, as many as one likes.
+
+A frame shows what a simulated archive shows (`veriserum_hf.simulation.scenario`): one of the implant pairs in a phase
+of one of the activities, with holders, in a rig of its own, through two imaging chains of its own. Frames of a batch
+have no motion in common, so that a batch is diverse; some share their holders and distortions, since each mesh is
+rendered for all of its frames at once. Holders are renewed bit by bit.
+
+A batch follows from the seed and its number alone. On a GPU sums are formed in any order, so that a grey level may
+differ by one step between two runs.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from veriserum_hf.core import PLANES, FloatArray
+from veriserum_hf.rendering import differentiable
+from veriserum_hf.simulation import (
+    IMPLANTS,
+    PAIRS,
+    Imaging,
+    Settings,
+    holders,
+    implant_mesh,
+    intensifier_torch,
+    random_distortion,
+    random_source,
+    rig_of,
+    simulate_trial,
+    trial,
+)
+from veriserum_hf.training.batches import Sample
+
+_MOUNTINGS = 40  # to choose from at a time: every pair in every activity
+_BATCHES_PER_MOUNTING = 32  # after so many, of all processes, the oldest one is replaced
+_FRAMES_PER_MOUNTING = 8  # of a batch, at most: they are rendered together
+_LEAST_MOUNTINGS = 4  # in a batch
+_MOST_TRIALS = 100_000  # of a simulated archive
+_ARCHIVE_STREAM, _BATCH_STREAM, _DISTORTION_STREAM = range(3)  # of random numbers, under the seed
+_FRAMES_PER_TRIAL = 30  # holders are mounted for the middle one, and clear each other in all
+
+
+@dataclass(frozen=True, eq=False)
+class _Solid:
+    """A closed surface on the device, its material, and the component that it moves with, by its index."""
+
+    part: differentiable.Part
+    material: str
+    component: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Mounting:
+    """An implant pair with its holders, an activity, and by plane where corrected images lie in raw frames."""
+
+    anatomy_ids: tuple[int, int]
+    task: str
+    solids: tuple[_Solid, ...]
+    raw_px: tuple[FloatArray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Scenes:
+    """m frames of one mounting: what is to be drawn. Images are all of ``bs``, then all of ``fs``.
+
+    Attributes
+    ----------
+    mounting : of all of them.
+    labels : (m, 2, 4, 4) float64 T_world_implant, mm.
+    intrinsics, world_to_camera : (2 m, 3, 3) and (2 m, 4, 4) float64 of the corrected images.
+    chains : of the 2 m images.
+    noise_seed : of the device's random numbers.
+
+    """
+
+    mounting: _Mounting
+    labels: Tensor
+    intrinsics: Tensor
+    world_to_camera: Tensor
+    chains: intensifier_torch.Chains
+    noise_seed: int
+
+
+class SimulatedBatches:
+    """An endless iterable of training batches, as `veriserum_hf.training.batches.collate` makes them.
+
+    Images are uint8 on the device, and so is every other tensor. ``measurement_id`` and ``trial_id`` number the
+    frames of all batches: every frame is a trial of its own.
+
+    Parameters
+    ----------
+    batch_size : dual-plane frames in a batch.
+    size : edge of the corrected images, px.
+    pairs : how many of the ten implant pairs are shown.
+    seed : other seeds give other batches.
+    device : where batches are drawn and stay.
+    rank, world_size : of this process: its batch k is batch ``k world_size + rank`` of all of them.
+    start : number of the first batch, to go on where a run was interrupted.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    SimulationError
+        If the number of pairs is.
+
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        *,
+        size: int = 512,
+        pairs: int = PAIRS,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"a batch needs at least 1 frame, got batch_size {batch_size}")
+        if not 32 <= size <= 1600:
+            raise ValueError(f"size must be from 32 to 1600 px, got {size}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be from 0 to world_size - 1, got {rank} of {world_size}")
+        for name, number in (("start", start), ("seed", seed)):
+            if number < 0:
+                raise ValueError(f"{name} must be zero or positive, got {number}")
+        self.batch_size, self.size, self.device = batch_size, size, torch.device(device)
+        self.rank, self.world_size, self.start = rank, world_size, start
+        self._seed = seed
+        # An archive that is simulated with the same seed, perhaps to test on, shows other trials.
+        archive_seed = np.random.SeedSequence((seed, _ARCHIVE_STREAM)).generate_state(1)[0]
+        self._settings = Settings(
+            trials=_MOST_TRIALS, frames_per_trial=_FRAMES_PER_TRIAL, pairs=pairs, seed=int(archive_seed)
+        )
+        # Of the instance: the parts of a mounting lie on its device.
+        self._implant_on_device = lru_cache(maxsize=len(IMPLANTS))(self._copy_implant)
+        self._mounting = lru_cache(maxsize=_MOUNTINGS + 1)(self._mount)
+
+    def __iter__(self) -> Iterator[Sample]:
+        # What is to be drawn is decided while the batch before is drawn and learned from.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            step = self.start
+            following = thread.submit(self._decide, step)
+            while True:
+                groups = following.result()
+                following = thread.submit(self._decide, step + 1)
+                yield self._draw(groups, step)
+                step += 1
+
+    def _decide(self, step: int) -> list[_Scenes]:
+        """Everything random about a batch but its noise."""
+        number = step * self.world_size + self.rank
+        rng = np.random.default_rng((self._seed, _BATCH_STREAM, number))
+        groups = min(self.batch_size, max(_LEAST_MOUNTINGS, -(-self.batch_size // _FRAMES_PER_MOUNTING)))
+        oldest = number // _BATCHES_PER_MOUNTING
+        # Without repetition while there are enough.
+        chosen = np.concatenate([rng.permutation(_MOUNTINGS) for _ in range(-(-groups // _MOUNTINGS))])[:groups]
+        frames = np.diff(np.linspace(0, self.batch_size, groups + 1).astype(int))
+        return [
+            self._scenes(self._mounting((oldest + int(index)) % _MOST_TRIALS), int(count), rng)
+            for index, count in zip(chosen, frames, strict=True)
+        ]
+
+    def _copy_implant(self, anatomy_id: int) -> differentiable.Part:
+        return differentiable.Part.from_mesh(implant_mesh(anatomy_id), self.device)
+
+    def _mount(self, index: int) -> _Mounting:
+        """The implants, the activity and the holders of a simulated archive's trial, and distortions of its own."""
+        shown, held = trial(self._settings, index), holders(self._settings, index)
+        solids = []
+        for component, (name, anatomy_id) in enumerate(shown.anatomy_ids.items()):
+            solids.append(_Solid(self._implant_on_device(anatomy_id), IMPLANTS[anatomy_id].material, component))
+            solids += [
+                _Solid(differentiable.Part.from_mesh(mesh, self.device), material, component)
+                for mesh, material in held[name]
+            ]
+        rng = np.random.default_rng((self._seed, _DISTORTION_STREAM, index))
+        raw_px = tuple(intensifier_torch.raw_positions(random_distortion(rng), self.size) for _ in PLANES)
+        ids = shown.anatomy_ids
+        return _Mounting((ids["femur"], ids["tibia"]), shown.trajectory.task, tuple(solids), raw_px)
+
+    def _scenes(self, mounting: _Mounting, count: int, rng: np.random.Generator) -> _Scenes:
+        femur, tibia = (implant_mesh(anatomy_id) for anatomy_id in mounting.anatomy_ids)
+        rigs = [rig_of(random_source(rng)) for _ in range(count)]
+        moved = [simulate_trial(mounting.task, femur, tibia, rig, 1, rng) for rig in rigs]
+        labels = np.stack([[one.T_world_femur[0], one.T_world_tibia[0]] for one in moved])
+        planes = [(rig[name], poses) for name in PLANES for rig, poses in zip(rigs, labels, strict=True)]
+        weights = np.bincount([solid.component for solid in mounting.solids])
+        views = []
+        for index, (plane, poses) in enumerate(planes):
+            imaging = Imaging.random(rng)
+            depths_mm = (plane.world_to_camera @ poses)[:, 2, 3]
+            blur_mm = imaging.blur_mm(plane, float(np.average(depths_mm, weights=weights)))
+            views.append(intensifier_torch.View(imaging, blur_mm, mounting.raw_px[index // count]))
+        return _Scenes(
+            mounting,
+            self._tensor(labels),
+            self._tensor([plane.intrinsics(self.size) for plane, _ in planes]),
+            self._tensor([plane.world_to_camera for plane, _ in planes]),
+            intensifier_torch.Chains.of(views, self.size, rng, self.device),
+            int(rng.integers(2**62)),
+        )
+
+    def _tensor(self, values: Any) -> Tensor:
+        return torch.tensor(np.asarray(values), dtype=torch.float64, device=self.device)
+
+    def _draw(self, groups: list[_Scenes], step: int) -> Sample:
+        images = [self._images(scenes) for scenes in groups]
+        numbers = torch.arange(self.batch_size, device=self.device)
+        numbers += (step * self.world_size + self.rank) * self.batch_size
+        batch: Sample = {
+            "anatomy_id": torch.tensor(
+                [scenes.mounting.anatomy_ids for scenes in groups for _ in scenes.labels], device=self.device
+            ),
+            "labels": torch.cat([scenes.labels for scenes in groups]),
+            "measurement_id": numbers,
+            "trial_id": numbers.clone(),
+            "task": [scenes.mounting.task for scenes in groups for _ in scenes.labels],
+        }
+        for index, plane in enumerate(PLANES):
+            batch[f"image_{plane}"] = torch.cat([both.chunk(2)[index] for both in images])[:, None]
+            batch[f"camera_{plane}"] = {
+                name: torch.cat([getattr(scenes, name).chunk(2)[index] for scenes in groups])
+                for name in ("intrinsics", "world_to_camera")
+            }
+        return batch
+
+    @torch.no_grad()
+    def _images(self, scenes: _Scenes) -> Tensor:
+        """Corrected images, (2 m, size, size) uint8."""
+        # Sums of path lengths and blurs need float32, whatever the training runs in.
+        with torch.autocast(self.device.type, enabled=False):
+            rays, edge = intensifier_torch.canvas_rays(scenes.intrinsics, self.size)
+            exponent = torch.zeros(len(rays), edge, edge, device=self.device)
+            poses = scenes.labels.repeat(len(PLANES), 1, 1, 1).float()
+            cameras = (rays.float(), scenes.world_to_camera.float())
+            for solid in scenes.mounting.solids:
+                component = slice(solid.component, solid.component + 1)
+                length_mm = differentiable.path_length([solid.part], poses[:, component], *cameras, edge)[:, 0]
+                per_mm = scenes.chains.attenuation_per_mm[solid.material]
+                exponent.addcmul_(length_mm, per_mm)
+            generator = torch.Generator(self.device).manual_seed(scenes.noise_seed)
+            return intensifier_torch.expose(exponent, scenes.chains, self.size, generator)

@@ -1,0 +1,255 @@
+"""Everything that can be chosen about a training run: dataclasses, filled from a YAML file and the command line."""
+
+import difflib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import CONFIG_MAPPING, HfArgumentParser
+
+from veriserum_hf.core import PLANES
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import NATIVE_SIZE
+from veriserum_hf.simulation import PAIRS
+
+ON_THE_FLY = "simulated:on-the-fly"
+
+
+def _option(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataSettings:
+    """What is learned from."""
+
+    dataset: str | None = _option(None, "Folder that `veriserum convert` made, or a data set on the hub.")
+    dataset_config_name: str = _option("calibrated", "Its configuration: calibrated, target or simulated.")
+    data: Literal["dataset", "simulated:on-the-fly"] = _option(
+        "dataset", "Where training frames come from; on the fly they are rendered on the device that trains."
+    )
+    streaming: bool = _option(False, "Read the data set as a stream, shard by shard.")
+    shuffle_buffer: int = _option(512, "Frames of a stream among which the next one is drawn.")
+    num_workers: int = _option(1, "Processes a training process decodes and augments frames with.")
+    augmentation: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Strengths by name, as JSON, see veriserum_hf/learning/augment.py; none if not given."},
+    )
+    pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
+    size: int = _option(512, "Edge of images that are simulated on the fly, px.")
+
+    def __post_init__(self) -> None:
+        self.augmentation = _mapping("augmentation", self.augmentation)
+        if self.dataset is None and self.data != ON_THE_FLY:
+            raise TrainingError(
+                "no data: give --dataset a folder that `veriserum convert` made or a data set on the hub, or "
+                f"--data {ON_THE_FLY}"
+            )
+        if self.data == ON_THE_FLY and (self.augmentation is not None or self.streaming):
+            raise TrainingError(
+                f"frames of --data {ON_THE_FLY} are no stream and are not augmented, each is rendered anew: leave "
+                "augmentation and streaming out of the settings"
+            )
+        _check_range(self, shuffle_buffer=0, num_workers=0)
+        if not 32 <= self.size <= NATIVE_SIZE:
+            raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
+        if not 1 <= self.pairs <= PAIRS:
+            raise TrainingError(f"pairs must be from 1 to {PAIRS}, got {self.pairs}")
+
+
+@dataclass
+class ModelSettings:
+    """What learns; see `VeriserumPoseConfig`."""
+
+    backbone: str | None = _option(None, "Pretrained vision backbone: an id on the hub, or a folder.")
+    backbone_config: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "A backbone with random weights instead: its configuration with its model_type, as JSON."},
+    )
+    head: Literal["spatial", "pooled"] = _option("spatial", "Pooled is the baseline of the data set's authors.")
+    planes: list[str] = field(
+        default_factory=lambda: list(PLANES), metadata={"help": "Planes that the model looks at: bs, fs, or both."}
+    )
+    crop_size: int = _option(160, "Edge of the crops around the implants, px of the stored images.")
+    map_channels: int = _option(32, "Channels that a crop's features are narrowed to.")
+    map_size: int = _option(8, "Cells along an edge of a crop's map of features.")
+    hidden_size: int = _option(256, "Width of the head.")
+    crop_jitter_px: float = _option(6.0, "Standard deviation by which crops miss the implant in training, px.")
+    plane_dropout: float = _option(0.1, "Share of training frames in which one of the planes is hidden.")
+    anatomy_dropout: float = _option(0.1, "Share of implants whose identity is hidden in training.")
+
+    def __post_init__(self) -> None:
+        self.backbone_config = _mapping("backbone_config", self.backbone_config)
+        if (self.backbone is None) == (self.backbone_config is None):
+            raise TrainingError(
+                "give either backbone (pretrained, such as facebook/convnextv2-tiny-1k-224) or backbone_config (with "
+                f"random weights), got {'neither' if self.backbone is None else 'both'}"
+            )
+        if self.backbone_config is not None:
+            _check_backbone(self.backbone_config)
+
+    def of_model(self) -> dict[str, Any]:
+        """What goes into the model's configuration as it is."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("backbone")}
+
+
+@dataclass
+class OptimizationSettings:
+    """How it learns."""
+
+    max_train_steps: int | None = _option(None, "Optimiser steps; else num_train_epochs decides.")
+    num_train_epochs: int = _option(50, "Passes over the training split.")
+    batch_size: int = _option(32, "Frames of one process and step.")
+    gradient_accumulation_steps: int = _option(1, "Batches an optimiser step is made from.")
+    learning_rate: float = _option(1e-3, "Highest learning rate, of the head.")
+    layer_decay: float = _option(1.0, "Factor on the learning rate from each layer of the backbone to the one below.")
+    weight_decay: float = _option(0.05, "Of AdamW; biases and norms are left out.")
+    warmup_steps: int = _option(50, "Steps in which the learning rate rises; it then falls as a cosine.")
+    max_grad_norm: float = _option(50.0, "Gradients are clipped to this norm.")
+    ema_decay: float = _option(0.99, "Of the average of weights that is evaluated and published; 0 for none.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = _option("no", "Precision of the backbone.")
+    gradient_checkpointing: bool = _option(False, "Compute activations again instead of keeping them.")
+    seed: int = _option(0, "Of weights, order and augmentation.")
+
+    def __post_init__(self) -> None:
+        _check_range(self, num_train_epochs=1, batch_size=1, gradient_accumulation_steps=1, max_train_steps=1)
+        _check_range(self, weight_decay=0, warmup_steps=0, seed=0)
+        for name in ("learning_rate", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1 or not 0 < self.layer_decay <= 1:
+            raise TrainingError("ema_decay must be at least 0 and less than 1, layer_decay above 0 and at most 1")
+
+
+@dataclass
+class RunSettings:
+    """What is kept of the run."""
+
+    output_dir: str = _option("run", "Folder to make: best and last checkpoint, settings, metrics.")
+    eval_steps: int | None = _option(None, "Steps from one evaluation to the next; an epoch if not given.")
+    checkpointing_steps: int | None = _option(None, "Steps from one checkpoint to resume from to the next.")
+    resume_from_checkpoint: str | None = _option(None, "Folder of a checkpoint, or latest.")
+    with_tracking: bool = _option(False, "Log to a tracker.")
+    report_to: Literal["tensorboard", "trackio"] = _option("tensorboard", "Which tracker.")
+    push_to_hub: bool = _option(False, "Upload the model to a private repository when done.")
+    hub_model_id: str | None = _option(None, "Name of that repository, ORG/NAME.")
+
+    def __post_init__(self) -> None:
+        if self.push_to_hub and "/" not in (self.hub_model_id or ""):
+            raise TrainingError(f"push_to_hub needs hub_model_id as ORG/NAME, got {self.hub_model_id!r}")
+        _check_range(self, eval_steps=1, checkpointing_steps=1)
+
+
+@dataclass
+class TrainingSettings:
+    """All of them."""
+
+    data: DataSettings
+    model: ModelSettings
+    optimization: OptimizationSettings
+    run: RunSettings
+
+    def as_flat(self) -> dict[str, Any]:
+        """Every setting by its name, as in a YAML file."""
+        return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+    def that_must_stay(self) -> dict[str, Any]:
+        """Settings without which a resumed run would not be the one that was interrupted."""
+        free = {f.name for f in fields(RunSettings)} | {"max_train_steps", "num_train_epochs", "dataset"}
+        if not self.data.streaming:  # each worker shuffles its own part of a stream
+            free.add("num_workers")
+        return {name: value for name, value in self.as_flat().items() if name not in free}
+
+    def frames_per_step(self) -> int:
+        """Frames that a process learns from in one optimiser step."""
+        return self.optimization.batch_size * self.optimization.gradient_accumulation_steps
+
+
+_GROUPS = (DataSettings, ModelSettings, OptimizationSettings, RunSettings)
+
+
+def parse_settings(arguments: Sequence[str]) -> TrainingSettings:
+    """Read ``--config FILE`` (YAML, one setting a line) and the options that override it.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read or names what is no setting, or a value is impossible.
+    SystemExit
+        If an option is none or its value is no such thing, after a line on standard error; and for ``--help``.
+
+    """
+    parser = HfArgumentParser(
+        _GROUPS,  # type: ignore[arg-type] # which dataclasses are what it asks for
+        usage="%(prog)s --config FILE --dataset DIR --output_dir RUN [--SETTING VALUE ...], all in --help",
+        description="Train a dual-plane pose model.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file of any of these settings; options override it.")
+    for action in parser._actions:
+        action.option_strings = action.option_strings[:1]  # --seed_it and --seed-it both work; one is enough to read
+    known, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0].split("=")[0], parser._option_string_actions, n=1)
+        parser.error(f"no such option: {' '.join(unknown)}{f'; did you mean {near[0]}?' if near else ''}")
+    # As options before the others, so that both are checked alike and the others count.
+    written = [] if known.config is None else _from_file(Path(known.config))
+    *groups, _ = parser.parse_args_into_dataclasses([*written, *arguments], look_for_args_file=False)
+    return TrainingSettings(*groups)
+
+
+def _from_file(path: Path) -> list[str]:
+    """Settings of a YAML file as options of the command line; null leaves a default as it is."""
+    try:
+        found = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TrainingError(f"cannot read the configuration {path}: {error}") from error
+    known = {f.name for group in _GROUPS for f in fields(group)}
+    if not isinstance(found, dict) or not found.keys() <= known:
+        strange = ", ".join(map(str, found.keys() - known)) if isinstance(found, dict) else type(found).__name__
+        raise TrainingError(f"{path} holds no such settings: {strange}; the settings are {', '.join(sorted(known))}")
+    options: list[str] = []
+    for name, value in found.items():
+        if isinstance(value, list):
+            options += [f"--{name}", *map(str, value)]
+        elif value is not None:
+            options.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+    return options
+
+
+def _check_range(settings: Any, **least: int) -> None:
+    for name, lowest in least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= lowest:
+            raise TrainingError(f"{name} must be at least {lowest}, got {value}")
+
+
+def _check_backbone(fields: dict[str, Any]) -> None:
+    """Check the names in a backbone's configuration: transformers takes any, and ignores what it does not know."""
+    model_type = str(fields.get("model_type"))
+    if model_type not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(model_type, CONFIG_MAPPING, n=3)
+        raise TrainingError(
+            f"backbone_config: transformers has no model_type {model_type!r}; expected a vision backbone such as "
+            f"{', '.join(near) or 'convnextv2, dinov2, vit, swin or resnet'}"
+        )
+    known = CONFIG_MAPPING[model_type]().to_dict()
+    if strange := fields.keys() - known.keys() - {"model_type"}:
+        raise TrainingError(
+            f"backbone_config: {model_type} has no {', '.join(sorted(strange))}; it has {', '.join(sorted(known))}"
+        )
+
+
+def _mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise TrainingError(f'{name} must be JSON, such as \'{{"model_type": "resnet"}}\': {error}') from error
+    if not isinstance(found, dict):
+        raise TrainingError(f"{name} must be a JSON object, got {value}")
+    return found

@@ -1,0 +1,260 @@
+"""Both planes of a row with outlines of its implants, close-ups of where they are to be judged, and a legend."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import trimesh
+from scipy.spatial import KDTree
+
+from veriserum_hf.core import COMPONENTS, PLANES, FloatArray, PlaneName
+from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
+from veriserum_hf.viewer.outlines import Picture, PoseSet, Trace, draw_sample, draw_traces, trace
+from veriserum_hf.viewer.overlay import grey_of, write
+
+SIZE_PX = 900  # of a plane in the picture
+CLOSE_UP_PX = 225  # four below a plane
+CLOSE_UP_MM = 9.0  # on the intensifier; more where outlines are farther apart
+_ABOUT_LINES = 1.5  # edge of a close-up, of how far its outlines are apart at least
+_BARS_MM, _LEAST_BAR_PX = (1, 10), 5
+_FINE_PX = 900  # outlines are traced in a picture of the whole field so wide: steps of 0.05 mm on the intensifier
+_MARGIN, _LEAST_MM = 1.15, 100.0  # of what is shown of a plane: about the outlines, and not less than this
+_BORDER_PX = 2.0  # an outline that leaves the field is closed along its border
+_DARK = 20
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A square part of a plane as a picture.
+
+    Attributes
+    ----------
+    middle_px : (column, row) in the picture that outlines are traced in.
+    edge_mm : of the part, on the intensifier.
+    size : of the picture, px.
+
+    """
+
+    middle_px: FloatArray
+    edge_mm: float
+    size: int
+
+    @property
+    def px_per_mm(self) -> float:
+        """Pixels of the picture per mm on the intensifier."""
+        return self.size / self.edge_mm
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the picture per pixel that outlines are traced in."""
+        return self.px_per_mm * pixel_size_mm(_FINE_PX)
+
+    @property
+    def shift_px(self) -> FloatArray:
+        """Where pixel (0, 0) that outlines are traced in lies in the picture; centres are at integers in both."""
+        return np.asarray((self.size - 1) / 2 - self.middle_px * self.scale)
+
+    def cut(self, grey: Picture) -> Picture:
+        """Part of a corrected image of any size, in BGR, to be drawn into."""
+        stored = len(grey) / _FINE_PX
+        first = ((0 - self.shift_px) / self.scale + 0.5) * stored - 0.5
+        step = stored / self.scale
+        to_stored = np.array([[step, 0, first[0]], [0, step, first[1]]])
+        how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        shown = cv2.warpAffine(grey, to_stored, (self.size, self.size), flags=how, borderValue=_DARK)
+        return np.repeat(shown[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class Spot:
+    """A place to look at closely.
+
+    Attributes
+    ----------
+    number : in the picture.
+    component : the implant.
+    at_px : (column, row) of its middle, as traced.
+    edge_mm : of the close-up, on the intensifier.
+
+    """
+
+    number: int
+    component: str
+    at_px: FloatArray
+    edge_mm: float
+
+
+def draw_outlines(row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]) -> Picture:
+    """Both planes about their outlines, below each two close-ups an implant, and a legend: BGR, uint8.
+
+    One close-up is where an outline is farthest from the label's (with one kind of pose, at its leftmost point), the
+    other at the point of the outline farthest from that. Both show the outlines of all kinds of pose.
+
+    Parameters
+    ----------
+    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded.
+    sets : the row's label (`veriserum_hf.viewer.outlines.label_of`) and other poses of the same frame.
+    meshes : of the implants by anatomy id, mm.
+
+    Raises
+    ------
+    VeriserumError
+        If an implant has no mesh or cannot be drawn, or there are more kinds of pose than colours.
+
+    """
+    traces = trace_planes(row, sets, meshes)
+    views = choose_views(traces, SIZE_PX)
+    pictures = [_draw_plane(row, plane, traces[plane], views[plane]) for plane in PLANES]
+    px_per_mm = views["bs"].px_per_mm
+    about = f"1 mm on the intensifier is {px_per_mm:.1f} px above; close-ups have bars"
+    if len(sets) > 1:
+        about += " and show where outlines differ most, and opposite"
+    return np.vstack([np.hstack(pictures), legend([frame_name(row), about], sets, 2 * SIZE_PX, 0.6)])
+
+
+def trace_planes(
+    row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
+) -> dict[PlaneName, list[Trace]]:
+    """Outlines in both planes, in pixels that a `View` knows; parameters and errors as `draw_outlines`."""
+    return {plane: trace(row, plane, sets, meshes, _FINE_PX) for plane in PLANES}
+
+
+def choose_views(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict[PlaneName, View]:
+    """What to show of each plane: all outlines, in both planes at one scale; the whole field where there is none.
+
+    Parameters
+    ----------
+    traces : of `trace_planes`, of one frame or several.
+    size : edge of each plane's picture, px.
+
+    """
+    corners: dict[PlaneName, tuple[FloatArray, FloatArray]] = {}
+    for plane, traced in traces.items():
+        points = np.concatenate([np.empty((0, 2)), *(_points(one) for one in traced)])
+        if len(points):
+            corners[plane] = points.min(axis=0), points.max(axis=0)
+    needed_mm = max((float((high - low).max()) for low, high in corners.values()), default=np.inf)
+    edge_mm = min(max(_MARGIN * needed_mm * pixel_size_mm(_FINE_PX), _LEAST_MM), FIELD_MM)
+    # The view stays in the field.
+    least_px = edge_mm / pixel_size_mm(_FINE_PX) / 2 - 0.5
+    views = {}
+    for plane in traces:
+        low, high = corners.get(plane, (np.zeros(2), np.full(2, _FINE_PX - 1.0)))
+        middle_px = np.clip((low + high) / 2, least_px, _FINE_PX - 1 - least_px)
+        views[plane] = View(middle_px, edge_mm, size)
+    return views
+
+
+def choose_spots(traces: Sequence[Trace]) -> list[Spot]:
+    """Two places of every implant, see `draw_outlines`; none of one that is out of the field."""
+    spots: list[Spot] = []
+    for component in COMPONENTS:
+        points = [_points(traced) for traced in traces if traced.component == component]
+        first, *others = [each for each in points if len(each)] or [np.empty((0, 2))]
+        if not len(first):
+            continue
+        nearest = [KDTree(each).query(first) for each in others]
+        at = np.argmax(np.max([apart for apart, _ in nearest], axis=0)) if others else np.argmin(first[:, 0])
+        away = np.argmax(np.linalg.norm(first - first[at], axis=1))
+        for index in (at, away):
+            shown = [first[index], *(each[near[index]] for each, (_, near) in zip(others, nearest, strict=True))]
+            spots.append(_spot(len(spots) + 1, component, np.array(shown)))
+    return spots
+
+
+def _spot(number: int, component: str, shown_px: FloatArray) -> Spot:
+    """Place about points (n, 2) that must be in the close-up."""
+    low, high = shown_px.min(axis=0), shown_px.max(axis=0)
+    apart_mm = float((high - low).max()) * pixel_size_mm(_FINE_PX)
+    return Spot(number, component, (low + high) / 2, max(CLOSE_UP_MM, _ABOUT_LINES * apart_mm))
+
+
+def _points(traced: Trace) -> FloatArray:
+    """Points of an outline (n, 2) but those on the field's border."""
+    points = np.concatenate([np.empty((0, 2)), *traced.contours_px])
+    inside = (points > _BORDER_PX) & (points < _FINE_PX - 1 - _BORDER_PX)
+    return np.asarray(points[inside.all(axis=1)])
+
+
+def _draw_plane(row: Mapping[str, Any], plane: PlaneName, traces: Sequence[Trace], view: View) -> Picture:
+    """One plane and the strip of its close-ups."""
+    grey = grey_of(row, plane)
+    picture = view.cut(grey)
+    draw_traces(picture, traces, view.scale, view.shift_px)
+    strip = np.full((CLOSE_UP_PX, SIZE_PX, 3), _DARK, np.uint8)
+    for spot in choose_spots(traces):
+        _mark(picture, spot, view)
+        left = (spot.number - 1) * CLOSE_UP_PX
+        strip[:, left : left + CLOSE_UP_PX] = _close_up(grey, traces, spot)
+    write(picture, plane, (14, 34), 0.9)
+    return np.vstack([picture, strip])
+
+
+def _mark(picture: Picture, spot: Spot, view: View) -> None:
+    middle, half = spot.at_px * view.scale + view.shift_px, spot.edge_mm * view.px_per_mm / 2
+    low, high = (tuple(np.rint(middle + side * half).astype(int).tolist()) for side in (-1, 1))
+    for outwards, shade in ((1, _DARK), (0, 255)):  # seen on any grey
+        first, last = (low[0] - outwards, low[1] - outwards), (high[0] + outwards, high[1] + outwards)
+        cv2.rectangle(picture, first, last, (shade,) * 3, 1)
+    write(picture, str(spot.number), (low[0] + 4, low[1] - 8), 0.45)
+
+
+def _close_up(grey: Picture, traces: Sequence[Trace], spot: Spot) -> Picture:
+    view = View(spot.at_px, spot.edge_mm, CLOSE_UP_PX)
+    picture = view.cut(grey)
+    draw_traces(picture, traces, view.scale, view.shift_px)
+    right, row = CLOSE_UP_PX - 12, CLOSE_UP_PX - 12
+    bar_mm = next((mm for mm in _BARS_MM if mm * view.px_per_mm >= _LEAST_BAR_PX), _BARS_MM[-1])
+    left = right - round(bar_mm * view.px_per_mm)
+    for width, shade in ((5, _DARK), (2, 255)):
+        cv2.line(picture, (left, row), (right, row), (shade,) * 3, width)
+    write(picture, f"{bar_mm} mm", (right - 44, row - 8), 0.4)
+    picture[:, -1] = _DARK
+    write(picture, f"{spot.number} {spot.component}", (6, 18), 0.45)
+    return picture
+
+
+def frame_name(row: Mapping[str, Any]) -> str:
+    """Which frame a picture is of."""
+    return (
+        f"measurement {row['measurement_id']}, trial {row['trial_id']}, frame {row['frame_index']}, "
+        f"{row['task'] or 'unknown task'}"
+    )
+
+
+def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: float) -> Picture:
+    """Lines of text, then for every kind of pose its line, its name and its implants, with how sure they are."""
+    step = round(50 * scale)
+    strip = np.full((step * (len(lines) + len(sets)) + step // 2, width, 3), _DARK, np.uint8)
+    for number, text in enumerate(lines):
+        write(strip, _fitted(text, scale, width - 2 * step), (step // 2, step * (number + 1)), scale)
+    for kind, poses in enumerate(sets):
+        below = step * (len(lines) + kind + 1)
+        draw_sample(strip, kind, step // 2, below - step // 5, 3 * step)
+        text = _fitted(f"{poses.name}: {_implants(poses)}", scale, width - 5 * step)
+        write(strip, text, (4 * step, below), scale)
+    return strip
+
+
+def _implants(poses: PoseSet) -> str:
+    named = [
+        " ".join(filter(None, (component, str(pose["anatomy_id"]), _assessment(pose))))
+        for component, pose in poses.poses.items()
+    ]
+    return ", ".join(named) or "no pose of this frame"
+
+
+def _assessment(pose: Mapping[str, Any]) -> str | None:
+    """How sure it is, in the words of its method: a network's confidence, or a registration's verdict."""
+    confidence = pose.get("confidence")
+    return pose.get("verdict") if confidence is None else f"(confidence {confidence:.2f})"
+
+
+def _fitted(text: str, scale: float, width: int) -> str:
+    """The text, or as much of its beginning as is no wider than this."""
+    kept = len(text)
+    while cv2.getTextSize(shown := text if kept == len(text) else f"{text[:kept]}...", 0, scale, 1)[0][0] > width:
+        kept -= 1
+    return shown
