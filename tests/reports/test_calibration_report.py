@@ -182,7 +182,7 @@ def test_a_page_that_cannot_be_written_is_one_message(grid, tmp_path):
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.axes", None)  # which is looked for first
     for name in ("calibration_report", "pages"):
-        monkeypatch.delitem(sys.modules, f"veriserum_hf.viewer.{name}")
+        monkeypatch.delitem(sys.modules, f"veriserum_hf.reports.{name}")
     with pytest.raises(VeriserumError, match=r'^a report needs matplotlib: pip install "veriserum-hf\[viz\]"$'):
         importlib.import_module("veriserum_hf.reports.calibration_report")
 

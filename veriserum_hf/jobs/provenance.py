@@ -7,13 +7,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
-_LIBRARIES = ("numpy", "opencv-python-headless", "pyarrow", "scipy")
 
 
 def library_versions(*libraries: str) -> dict[str, str]:
-    """Versions of numpy, OpenCV, pyarrow and scipy, and of more libraries by the names of their distributions."""
-    # By their metadata: importing some of them takes a second.
-    return {name: version(name) for name in (*_LIBRARIES, *libraries)}
+    """Versions of OpenCV, numpy, pyarrow and scipy, and of more libraries by the names of their distributions."""
+    import cv2  # here, as it is imported for nothing else where no hash is asked for
+    import numpy as np
+    import pyarrow as pa
+    import scipy
+
+    versions = {library.__name__: library.__version__ for library in (cv2, np, pa, scipy)}
+    # By their metadata: importing them takes a second.
+    return versions | {name: version(name) for name in libraries}
 
 
 def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
