@@ -19,12 +19,12 @@ from veriserum_hf.calibration.markers import find_markers
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation, pair_frames
 from veriserum_hf.calibration.phantoms import cylinder_bead_diameters_mm, cylinder_beads_mm
-from veriserum_hf.calibration.poses import depths_mm, linearised, project
+from veriserum_hf.calibration.poses import linearised
 from veriserum_hf.calibration.source import fit_rig, fit_source
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.cameras import mm_to_px
-from veriserum_hf.geometry.pose import angle_between_deg, make_transform
+from veriserum_hf.geometry.pose import angle_between_deg, make_transform, transform_points
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig
 from veriserum_hf.simulation.calibrations import grid_transmission, moved_fs, random_distortion, random_source, rig_of
 from veriserum_hf.simulation.imaging import Imaging
@@ -45,9 +45,9 @@ def test_derivatives_are_those_of_the_projection():
             plane, principal_point_mm=plane.principal_point_mm + offset[:2], sid_mm=plane.sid_mm + offset[2]
         )
         for derivative, moved_mm, by in [
-            (at.by_pose[..., 3 + axis], project(plane, shifted, beads_mm), step),
-            (at.by_pose[..., axis], project(plane, turned, beads_mm), step / 100),
-            (at.by_plane[..., axis], project(source, T, beads_mm), step),
+            (at.by_pose[..., 3 + axis], plane.project_mm(transform_points(shifted, beads_mm)), step),
+            (at.by_pose[..., axis], plane.project_mm(transform_points(turned, beads_mm)), step / 100),
+            (at.by_plane[..., axis], source.project_mm(transform_points(T, beads_mm)), step),
         ]:
             np.testing.assert_allclose((moved_mm - at.detector_mm) / by, derivative, rtol=1e-4, atol=1e-3)
 
@@ -57,7 +57,7 @@ def test_the_projection_is_the_rigs():
     rig, T = drawn_rig(rng), phantom_poses(2, rng)
     points_mm = cylinder_beads_mm() @ T[0, :3, :3].T + T[0, :3, 3]
     for plane in rig.values():
-        px = mm_to_px(project(plane, T, cylinder_beads_mm())[0], 512)
+        px = mm_to_px(linearised(plane, T, cylinder_beads_mm()).detector_mm[0], 512)
         np.testing.assert_allclose(px, plane.project(points_mm, 512), atol=1e-9)
 
 
@@ -147,8 +147,9 @@ def test_triangulation_before_and_after_a_rig_calibration():
 def spots_of(plane, T_world_phantom, rng, missing=0.1, false=3):
     """Spots of a projection (centres, radii) in mm and the beads they show, -1 for false ones."""
     beads_mm, radii_mm = cylinder_beads_mm(), cylinder_bead_diameters_mm() / 2
-    at_mm = project(plane, T_world_phantom[None], beads_mm)[0]
-    radii_mm = radii_mm * plane.sid_mm / depths_mm(plane, T_world_phantom[None], beads_mm)[0]
+    beads_world_mm = transform_points(T_world_phantom, beads_mm)
+    at_mm = plane.project_mm(beads_world_mm)
+    radii_mm = radii_mm * plane.sid_mm / plane.depths_mm(beads_world_mm)
     gaps_mm = np.linalg.norm(at_mm[:, None] - at_mm, axis=2) - radii_mm[:, None] - radii_mm
     np.fill_diagonal(gaps_mm, np.inf)
     seen = (np.linalg.norm(at_mm, axis=1) < 180) & (gaps_mm.min(axis=1) > 0.3) & (rng.random(len(at_mm)) > missing)
@@ -202,7 +203,7 @@ def test_frames_give_the_rig():
             frame = draw_markers(rig[plane], distortions[plane], T, Imaging(), rng, bit_depth=depth)
             found = find_markers(frame, distortions[plane], START[plane])
             seen[plane].append(found)
-            errors_mm.append(found.detector_mm - project(rig[plane], T[None], found.marker_mm)[0])
+            errors_mm.append(found.detector_mm - rig[plane].project_mm(transform_points(T, found.marker_mm)))
     off_mm = np.linalg.norm(np.concatenate(errors_mm), axis=1)
     assert off_mm.max() < 0.5  # none is another bead
     assert np.median(off_mm) < 0.02
@@ -220,7 +221,7 @@ def test_smaller_frames_show_the_same():
     rig, distortion, T = rig_of(random_source(rng)), random_distortion(rng), phantom_poses(1, rng)
     frame = draw_markers(rig["bs"], distortion, T[0], Imaging(), rng, height_px=1000)
     found = find_markers(frame, distortion, START["bs"])
-    off_mm = np.linalg.norm(found.detector_mm - project(rig["bs"], T, found.marker_mm)[0], axis=1)
+    off_mm = np.linalg.norm(found.detector_mm - rig["bs"].project_mm(transform_points(T[0], found.marker_mm)), axis=1)
     assert len(off_mm) > 60
     assert np.median(off_mm) < 0.05
 

@@ -31,14 +31,6 @@ def test_quaternion_comes_back_canonical_from_the_matrix(quaternion):
         assert min(np.abs(same - quaternion).max(), np.abs(same + quaternion).max()) <= 1e-9
 
 
-@given(quaternions)
-def test_six_numbers_hold_the_whole_rotation(quaternion):
-    matrix = pose.quaternion_to_matrix(quaternion)
-    six = pose.matrix_to_6d(matrix)
-    np.testing.assert_allclose(six, np.r_[matrix[:, 0], matrix[:, 1]], atol=0)
-    np.testing.assert_allclose(pose.matrix_from_6d(six), matrix, atol=1e-9)
-
-
 @given(quaternions, st.tuples(*[st.floats(-500, 500, **finite)] * 3))
 def test_transform_and_inverse_cancel(quaternion, translation_mm):
     transform = pose.make_transform(pose.quaternion_to_matrix(quaternion), translation_mm)
@@ -72,7 +64,6 @@ def test_stacks_keep_their_leading_axes():
     angles = np.arange(2 * 5 * 3).reshape(2, 5, 3)
     matrices = pose.euler_zxy_to_matrix(angles)
     assert matrices.shape == (2, 5, 3, 3)
-    assert pose.matrix_to_6d(matrices).shape == (2, 5, 6)
     np.testing.assert_allclose(pose.matrix_to_euler_zxy(matrices), angles, atol=1e-9)
     assert pose.angle_between_deg(matrices, matrices).shape == (2, 5)
 
@@ -81,12 +72,6 @@ def test_angle_between_rotations_in_degrees():
     a = pose.euler_zxy_to_matrix((10, 20, 30))
     b = a @ pose.euler_zxy_to_matrix((0, 7, 0))
     assert pose.angle_between_deg(a, b) == pytest.approx(7.0)
-
-
-@pytest.mark.parametrize("columns", [(0, 0, 0, 0, 1, 0), (1, 2, 3, 2, 4, 6)])
-def test_degenerate_6d_is_refused(columns):
-    with pytest.raises(ValueError, match="parallel or one has no length"):
-        pose.matrix_from_6d(columns)
 
 
 def test_wrong_shape_is_named():

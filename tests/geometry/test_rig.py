@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import rig as rig_module
-from veriserum_hf.geometry.cameras import mm_to_px, px_to_mm
+from veriserum_hf.geometry.cameras import mm_to_px, project, px_to_mm
 from veriserum_hf.geometry.rig import DualPlaneRig
 
 CALIBRATION = {
@@ -115,3 +115,23 @@ def test_parallel_rays_have_no_crossing():
 def test_impossible_calibrations_are_refused(change, message):
     with pytest.raises(CalibrationError, match=message):
         DualPlaneRig.from_calibration(**(CALIBRATION | change))
+
+
+def test_a_stack_of_cameras_projects_as_each_does():
+    points_mm = np.random.default_rng(0).uniform(-60, 60, (7, 3)) + (0, 0, 381)
+    cameras = [RIG[plane].camera(256) for plane in PLANES]
+    stacks = [np.array([camera[name] for camera in cameras]) for name in ("intrinsics", "world_to_camera")]
+    px = project(points_mm, *stacks)
+    np.testing.assert_allclose(px, [RIG[plane].project(points_mm, 256) for plane in PLANES], atol=1e-9)
+    behind = project([(0, 0, 381), (0, 0, 3000)], stacks[0][0], stacks[1][0])
+    assert np.isnan(behind).any(axis=1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_points_on_the_intensifier_are_projected_onto_themselves(plane):
+    h_v_mm = np.random.default_rng(1).uniform(-150, 150, (2, 5, 2))
+    on_plane = np.concatenate([h_v_mm, np.zeros((2, 5, 1)), np.ones((2, 5, 1))], axis=-1)
+    points_mm = (on_plane @ RIG[plane].T_world_intensifier.T)[..., :3]
+    np.testing.assert_allclose(RIG[plane].project_mm(points_mm), h_v_mm, atol=1e-9)
+    np.testing.assert_allclose(RIG[plane].depths_mm(points_mm), RIG[plane].sid_mm, atol=1e-9)
+    assert RIG[plane].depths_mm(RIG[plane].source_mm) == pytest.approx(0, abs=1e-9)

@@ -12,11 +12,10 @@ from datasets import load_dataset
 
 from veriserum_hf import DualPlaneRig, VeriserumArchive
 from veriserum_hf.calibration.markers import find_markers
-from veriserum_hf.calibration.poses import project
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry.pose import angle_between_deg, make_transform, quaternion_to_matrix
+from veriserum_hf.geometry.pose import angle_between_deg, make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS
 from veriserum_hf.simulation.image_files import MarkerJob
 from veriserum_hf.simulation.scenario import session
@@ -104,7 +103,9 @@ def test_frames_show_the_true_poses_by_the_true_rig(moved):
         found = find_markers(cv2.imread(row["path"], cv2.IMREAD_UNCHANGED), distortion[plane], ROUGH[plane])
         by_truth, by_table = (
             np.median(
-                np.linalg.norm(found.detector_mm - project(at, T_world_phantom[None], found.marker_mm)[0], axis=1)
+                np.linalg.norm(
+                    found.detector_mm - at.project_mm(transform_points(T_world_phantom, found.marker_mm)), axis=1
+                )
             )
             for at in (rigs[source_id][plane], archive.source_calibrations[source_id][plane])
         )

@@ -5,7 +5,8 @@ import pytest
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.plan import Options, make_plan
-from veriserum_hf.viewer.overlay import AXIS_LENGTH_MM, axes_world_mm, draw_axes, project
+from veriserum_hf.geometry.cameras import project
+from veriserum_hf.viewer.overlay import AXIS_LENGTH_MM, axes_world_mm, draw_axes
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,16 @@ def test_origins_are_marked_in_both_planes(row, plane, left):
     picture = draw_axes(row)
     assert picture.shape == (684, 1280, 3)
     for component in ("femur", "tibia"):
-        column, line = (project(row[f"camera_{plane}"], axes_world_mm(row[component]))[0] + 0.5) * 640 / 512 - 0.5
+        camera = row[f"camera_{plane}"]
+        px = project(axes_world_mm(row[component]), camera["intrinsics"], camera["world_to_camera"])
+        column, line = (px[0] + 0.5) * 640 / 512 - 0.5
         assert picture[round(line), left + round(column)].tolist() == [0, 220, 255]
+
+
+def test_axes_behind_a_source_are_left_out(row):
+    behind = row["femur"] | {"translation_mm": [0.0, 0.0, 3000.0]}
+    without = draw_axes(row | {"femur": None})
+    assert np.array_equal(draw_axes(row | {"femur": behind})[:640, :640], without[:640, :640])
 
 
 def test_a_frame_with_one_implant_is_drawn(row):

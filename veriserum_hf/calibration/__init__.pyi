@@ -19,7 +19,6 @@ from .phantoms import (
     cylinder_beads_mm as cylinder_beads_mm,
     grid_beads_mm as grid_beads_mm,
 )
-from .poses import project as project
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (
     grid_lines as grid_lines,

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from veriserum_hf.calibration.phantoms import LARGE_BEADS, cylinder_bead_diameters_mm, cylinder_beads_mm
-from veriserum_hf.calibration.poses import View, depths_mm, fit_poses, project, starting_poses
+from veriserum_hf.calibration.poses import View, fit_poses, starting_poses
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import Plane
+from veriserum_hf.geometry import Plane, transform_points
 
 Index = NDArray[np.intp]
 
@@ -32,6 +32,7 @@ _LEAST_DEPTH = 0.02  # volume of four beads over that of a box around all
 _FOUR_FIT_MM = 1.0  # four beads have two coordinates more than a pose: RMS of a true foursome, with a rough plane
 _NEAR_MM = (6.0, 2.5, 1.0, 1.0)  # a spot belongs to a bead that is expected so near, round by round
 _SIZE_TOLERANCE = 0.25
+_FAR_MM = 1e6
 
 
 class Named(NamedTuple):
@@ -120,7 +121,7 @@ def _pose_of_four(
     T = T[rms_mm < _FOUR_FIT_MM]
     if not len(T):
         return None
-    expected_mm = project(plane, T, cylinder_beads_mm()[list(LARGE_BEADS)])
+    expected_mm = _projected(plane, transform_points(T, cylinder_beads_mm()[list(LARGE_BEADS)]))
     distance_mm, _ = cKDTree(spots_mm[large]).query(expected_mm)
     hits = (distance_mm < _NEAR_MM[0]).sum(axis=1)
     pose: FloatArray = T[np.lexsort((np.minimum(distance_mm, _NEAR_MM[0]).sum(axis=1), -hits))[0]]
@@ -145,8 +146,9 @@ def _all_beads(
     beads_mm, radii_mm = cylinder_beads_mm(), cylinder_bead_diameters_mm() / 2
     spots = beads = np.empty(0, np.intp)
     for near_mm in _NEAR_MM:
-        expected_mm = project(plane, T_world_phantom[None], beads_mm)[0]
-        magnification = plane.sid_mm / depths_mm(plane, T_world_phantom[None], beads_mm)[0]
+        beads_world_mm = transform_points(T_world_phantom, beads_mm)
+        expected_mm = _projected(plane, beads_world_mm)
+        magnification = plane.sid_mm / plane.depths_mm(beads_world_mm)
         distance_mm, nearest = tree.query(expected_mm)
         like = np.abs(spot_radii_mm[nearest] / (radii_mm * magnification) - 1) < _SIZE_TOLERANCE
         fits = (distance_mm < near_mm) & like & _alone(expected_mm, radii_mm * magnification)
@@ -158,6 +160,12 @@ def _all_beads(
         view = View(beads_mm[None, beads], spots_mm[None, spots], np.ones((1, len(beads)), bool))
         T_world_phantom = fit_poses([view], [plane], T_world_phantom[None])[0][0]
     return Named(spots, beads, T_world_phantom)
+
+
+def _projected(plane: Plane, beads_world_mm: FloatArray) -> FloatArray:
+    """Beads (..., 3) on the intensifier, (..., 2) mm; far from all spots if behind the source."""
+    projected_mm = plane.project_mm(beads_world_mm)
+    return np.where(np.isnan(projected_mm), _FAR_MM, projected_mm)
 
 
 def _alone(expected_mm: FloatArray, radii_mm: FloatArray) -> NDArray[np.bool_]:

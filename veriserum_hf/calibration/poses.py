@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.geometry import Plane, invert_transform, make_transform, transform_points
+from veriserum_hf.geometry import Plane, make_transform
 
 _POSE_AT_REST = 1e-6  # radians, or of the lever below; the error after such a step is about its square
 _LEVER_MM = 100.0  # a turn in radians is as much as a shift of so many mm
@@ -151,15 +151,3 @@ def huber_weight(residual_mm: FloatArray, seen: NDArray[np.bool_], huber_mm: flo
     """Huber's weights (f, n, 2) of residuals (f, n, 2), 0 where no marker is seen (f, n)."""
     weight: FloatArray = np.minimum(1.0, huber_mm / np.maximum(np.abs(residual_mm), 1e-12)) * seen[..., None]
     return weight
-
-
-def project(plane: Plane, T_world_phantom: FloatArray, marker_mm: FloatArray) -> FloatArray:
-    """Where markers (f, n, 3) or (n, 3) of the phantom appear on the intensifier: (f, n, 2) mm."""
-    return linearised(plane, T_world_phantom, np.asarray(marker_mm, dtype=np.float64)).detector_mm
-
-
-def depths_mm(plane: Plane, T_world_phantom: FloatArray, marker_mm: FloatArray) -> FloatArray:
-    """Distance (f, n) of markers from the source along the intensifier's normal; negative behind the source."""
-    T = invert_transform(plane.T_world_intensifier) @ T_world_phantom
-    depth: FloatArray = plane.sid_mm - transform_points(T, marker_mm)[..., 2]
-    return depth

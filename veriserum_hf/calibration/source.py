@@ -21,10 +21,10 @@ import numpy as np
 
 from veriserum_hf.calibration.adjustment import Adjusted, adjust
 from veriserum_hf.calibration.observations import DualObservation, Observation, check_markers, nearest_affine, padded
-from veriserum_hf.calibration.poses import View, depths_mm, fit_poses, starting_poses
+from veriserum_hf.calibration.poses import View, fit_poses, starting_poses
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import DualPlaneRig, Plane
+from veriserum_hf.geometry import DualPlaneRig, Plane, transform_points
 
 _MOST_RESIDUAL_MM = 1.0
 _MOST_SID_SIGMA = 0.01  # of SID: a fit that knows less tells nothing
@@ -202,7 +202,7 @@ def _check_depths(
     views: Sequence[View],
 ) -> None:
     for name, plane, view in zip(observations, planes, views, strict=True):
-        depth_mm = np.where(view.seen, depths_mm(plane, T_world_phantom, view.marker_mm), np.inf)
+        depth_mm = np.where(view.seen, plane.depths_mm(transform_points(T_world_phantom, view.marker_mm)), np.inf)
         if not (depth_mm > 0).all():
             frame, _ = np.unravel_index(np.argmin(depth_mm), depth_mm.shape)
             raise CalibrationError(

@@ -33,7 +33,7 @@ from scipy.spatial import KDTree
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.geometry import angle_between_deg, invert_transform, transform_points, viewing_axes
+from veriserum_hf.geometry import angle_between_deg, invert_transform, project, transform_points, viewing_axes
 from veriserum_hf.poses import Estimates
 
 SCALAR_METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm")
@@ -101,19 +101,12 @@ def _point_errors(
         found["add_s_mm"][row] = trees[id].query(moved)[0].mean()
         for plane, (intrinsics, world_to_camera) in estimates.cameras.items():
             px = [
-                _project(intrinsics[row], world_to_camera[row] @ T, points)
+                project(points, intrinsics[row], world_to_camera[row] @ T)
                 for T in (estimates.T_world_implant[row], estimates.T_world_label[row])
             ]
+            px = [np.where(np.isnan(each), np.inf, each) for each in px]
             found[f"reprojection_{plane}_px"][row] = np.linalg.norm(px[0] - px[1], axis=1).mean()
     return found  # type: ignore[return-value] # float64 arrays are arrays
-
-
-def _project(intrinsics: FloatArray, T_camera_implant: FloatArray, points_mm: FloatArray) -> FloatArray:
-    """Pixels (k, 2), column and row; infinite at or behind the source."""
-    homogeneous = transform_points(T_camera_implant, points_mm) @ intrinsics.T
-    ahead = homogeneous[:, 2:] > 0
-    px: FloatArray = np.where(ahead, homogeneous[:, :2] / np.where(ahead, homogeneous[:, 2:], 1.0), np.inf)
-    return px
 
 
 def _check_points(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]) -> None:

@@ -4,6 +4,7 @@ from .cameras import (
     Plane as Plane,
     mm_to_px as mm_to_px,
     pixel_size_mm as pixel_size_mm,
+    project as project,
     px_to_mm as px_to_mm,
     viewing_axes as viewing_axes,
 )

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.pose import invert_transform, make_transform
+from veriserum_hf.geometry.pose import invert_transform, make_transform, transform_points
 
 FIELD_MM = 360.0
 NATIVE_SIZE = 1600
@@ -40,6 +40,23 @@ def mm_to_px(h_v_mm: ArrayLike, size: int) -> FloatArray:
     """Intensifier mm (..., 2) as (h right, v up) to corrected-image pixels (..., 2) as (column, row)."""
     mm = np.asarray(h_v_mm, dtype=np.float64)
     return (mm * (1.0, -1.0) + _GRID_ORIGIN_MM) / pixel_size_mm(size) - 0.5
+
+
+def project(points_world_mm: ArrayLike, intrinsics: ArrayLike, world_to_camera: ArrayLike) -> FloatArray:
+    """Pixels (..., n, 2), (column, row), of world points (..., n, 3) in mm; NaN at or behind the source.
+
+    Parameters
+    ----------
+    points_world_mm : (..., n, 3); with ``world_to_camera @ T_world_implant`` for ``world_to_camera``, points of an
+        implant.
+    intrinsics : (..., 3, 3) OpenCV intrinsics, px.
+    world_to_camera : (..., 4, 4) OpenCV extrinsics: origin at the X-ray source, mm.
+
+    """
+    in_camera = transform_points(world_to_camera, points_world_mm)
+    homogeneous = in_camera @ np.asarray(intrinsics, dtype=np.float64).swapaxes(-1, -2)
+    px: FloatArray = homogeneous[..., :2] / np.where(homogeneous[..., 2:] > 0, homogeneous[..., 2:], np.nan)
+    return px
 
 
 class Camera(TypedDict):
@@ -122,11 +139,20 @@ class Plane:
     def project(self, points_world_mm: ArrayLike, size: int = 512) -> FloatArray:
         """Project world points (..., 3) mm to pixels (..., 2) (column, row); NaN at or behind the source."""
         points = np.asarray(points_world_mm, dtype=np.float64)
-        in_camera = points @ self.world_to_camera[:3, :3].T + self.world_to_camera[:3, 3]
-        homogeneous = in_camera @ self.intrinsics(size).T
-        depth = np.where(in_camera[..., 2:] > 0, in_camera[..., 2:], np.nan)
-        px: FloatArray = homogeneous[..., :2] / depth
-        return px
+        px = project(points.reshape(-1, 3), self.intrinsics(size), self.world_to_camera)
+        return px.reshape(*points.shape[:-1], 2)
+
+    def project_mm(self, points_world_mm: ArrayLike) -> FloatArray:
+        """Project world points (..., 3) mm to the intensifier, (..., 2) mm (h, v); NaN at or behind the source."""
+        return px_to_mm(self.project(points_world_mm, NATIVE_SIZE), NATIVE_SIZE)
+
+    def depths_mm(self, points_world_mm: ArrayLike) -> FloatArray:
+        """Distances (...) of world points (..., 3) from the source along the intensifier's normal, mm.
+
+        They are negative behind the source.
+        """
+        depths: FloatArray = np.asarray(points_world_mm) @ self.world_to_camera[2, :3] + self.world_to_camera[2, 3]
+        return depths
 
     def rays(self, column_row_px: ArrayLike, size: int = 512) -> tuple[FloatArray, FloatArray]:
         """Rays of pixels (..., 2): the source, (3,) mm, and unit directions (..., 3) towards the intensifier."""

@@ -48,8 +48,7 @@ def knee_angles_deg(T_world_femur: ArrayLike, T_world_tibia: ArrayLike) -> Float
     if femur.shape[-2:] != (4, 4) or femur.shape != tibia.shape:
         raise ValueError(f"expected two arrays of the same shape (..., 4, 4), got {femur.shape} and {tibia.shape}")
     R_femur_tibia = femur[..., :3, :3].swapaxes(-1, -2) @ tibia[..., :3, :3]
-    flat = Rotation.from_matrix(R_femur_tibia.reshape(-1, 3, 3)).as_euler("XZY", degrees=True)
-    angles: FloatArray = flat.reshape(*femur.shape[:-2], 3)
+    angles: FloatArray = Rotation.from_matrix(R_femur_tibia).as_euler("XZY", degrees=True)
     return angles
 
 

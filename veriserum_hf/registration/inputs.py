@@ -165,7 +165,7 @@ def _check_seen(
     """Refuse a start that is not in front of every source, or in no field."""
     corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
     for plane, view in views.items():
-        depth_mm = transform_points(view.plane.world_to_camera, corners_mm)[:, 2]
+        depth_mm = view.plane.depths_mm(corners_mm)
         if not depth_mm.min() > 0:
             raise RegistrationError(
                 f"{what} {implant.anatomy_id} reaches {-depth_mm.min():.0f} mm behind the X-ray source of {plane} at "

@@ -11,12 +11,11 @@ from veriserum_hf.calibration import (
     Observation,
     RigFit,
     SourceFit,
-    project,
     source_lines,
     source_numbers,
 )
 from veriserum_hf.core import PLANES, FloatArray
-from veriserum_hf.geometry import Plane
+from veriserum_hf.geometry import Plane, transform_points
 from veriserum_hf.reports.pages import (
     BAD,
     FAR,
@@ -103,7 +102,7 @@ def _of(name: str, observed: Observation | DualObservation) -> Observation:
 
 def _seen(fit: SourceFit | RigFit, plane: Plane, observations: Sequence[Observation]) -> _Seen:
     fitted_mm = [
-        project(plane, T_world_phantom[None], observed.marker_mm)[0]
+        plane.project_mm(transform_points(T_world_phantom, observed.marker_mm))
         for T_world_phantom, observed in zip(fit.T_world_phantom, observations, strict=True)
     ]
     at_mm = np.concatenate([observed.detector_mm for observed in observations])

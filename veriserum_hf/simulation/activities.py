@@ -28,7 +28,7 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import PLANES, FloatArray
-from veriserum_hf.geometry import NATIVE_SIZE, DualPlaneRig, make_transform, mm_to_px, px_to_mm, transform_points
+from veriserum_hf.geometry import NATIVE_SIZE, DualPlaneRig, make_transform, mm_to_px, transform_points
 
 FRAME_RATE_HZ = 30.0
 INSERT_THICKNESS_MM = 9.0  # the insert's bearing plane above the tray's upper surface
@@ -166,9 +166,8 @@ def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:
 
     ``R = Rx(flexion) Rz(adduction) Ry(internal rotation)``, right knees.
     """
-    angles = np.asarray(flexion_adduction_internal_deg, dtype=np.float64)
-    matrices: FloatArray = Rotation.from_euler("XZY", angles.reshape(-1, 3), degrees=True).as_matrix()
-    return matrices.reshape(*angles.shape[:-1], 3, 3)
+    matrices: FloatArray = Rotation.from_euler("XZY", flexion_adduction_internal_deg, degrees=True).as_matrix()
+    return matrices
 
 
 def _phase(cycle_s: tuple[float, float], frames: int, rng: np.random.Generator) -> FloatArray:
@@ -250,5 +249,5 @@ def _place(
 
 def _farthest_mm(rig: DualPlaneRig, points_world_mm: FloatArray) -> float:
     """Largest distance at which points (..., 3) project from an intensifier's centre; NaN behind a source."""
-    seen = [px_to_mm(rig[plane].project(points_world_mm, NATIVE_SIZE), NATIVE_SIZE) for plane in PLANES]
+    seen = [rig[plane].project_mm(points_world_mm) for plane in PLANES]
     return float(np.linalg.norm(seen, axis=-1).max())

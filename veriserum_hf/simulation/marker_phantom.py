@@ -17,7 +17,6 @@ from veriserum_hf.calibration import (
     Observation,
     cylinder_bead_diameters_mm,
     cylinder_beads_mm,
-    project,
 )
 from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import Plane, make_transform, pixel_size_mm, transform_points
@@ -50,7 +49,7 @@ def observe_markers(
 ) -> Observation:
     """The beads in the field, rightly named, at their exact places but for Gaussian noise along each axis."""
     beads_mm = cylinder_beads_mm()
-    detector_mm = project(plane, T_world_phantom[None], beads_mm)[0]
+    detector_mm = plane.project_mm(transform_points(T_world_phantom, beads_mm))
     seen = np.linalg.norm(detector_mm, axis=1) < _FIELD_RADIUS_MM
     measured_mm = detector_mm[seen] + rng.normal(0, noise_mm, (seen.sum(), 2))
     return Observation(beads_mm[seen], measured_mm)
@@ -76,7 +75,7 @@ def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imag
     radii_mm = cylinder_bead_diameters_mm() / 2
     beads_mm = transform_points(T_world_phantom, cylinder_beads_mm())
     centers_px = plane.project(beads_mm, size) + margin
-    depths_mm = transform_points(plane.world_to_camera, beads_mm)[:, 2]
+    depths_mm = plane.depths_mm(beads_mm)
     reaches = np.ceil(1.1 * radii_mm * plane.sid_mm / depths_mm / pitch_mm).astype(int) + 1
     fine = (np.arange(_FINENESS) + 0.5) / _FINENESS - 0.5
     for center_mm, center_px, radius_mm, reach in zip(beads_mm, centers_px, radii_mm, reaches, strict=True):

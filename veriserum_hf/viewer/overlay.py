@@ -5,10 +5,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from veriserum_hf.core import PLANES
-from veriserum_hf.geometry import make_transform, quaternion_to_matrix
+from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points
 
 AXIS_LENGTH_MM = 40.0
 # x red, y green, z blue, as everywhere; BGR.
@@ -16,20 +16,10 @@ _AXIS_COLORS = ((60, 60, 240), (60, 200, 60), (240, 140, 40))
 _PICTURE_PX = 640
 
 
-def project(camera: Mapping[str, Any], points_world_mm: ArrayLike) -> NDArray[np.float64]:
-    """Pixels (n, 2) (column, row) of world points (n, 3) in mm, by a row's ``camera_bs`` or ``camera_fs``."""
-    points = np.asarray(points_world_mm, dtype=np.float64)
-    homogeneous = np.concatenate([points, np.ones((len(points), 1))], axis=1)
-    in_camera = (homogeneous @ np.transpose(camera["world_to_camera"]))[:, :3]
-    x, y, w = (in_camera @ np.transpose(camera["intrinsics"])).T
-    return np.stack([x / w, y / w], axis=1)
-
-
 def axes_world_mm(pose: Mapping[str, Any]) -> NDArray[np.float64]:
     """Origin and the ends of the x, y and z axis of a row's ``femur`` or ``tibia``, (4, 3) mm."""
     T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
-    ends = np.array([[0, 0, 0, 1], *(AXIS_LENGTH_MM * np.eye(3, 4) + np.eye(4)[3])])
-    return np.asarray((ends @ T_world_implant.T)[:, :3])
+    return transform_points(T_world_implant, np.vstack([np.zeros(3), AXIS_LENGTH_MM * np.eye(3)]))
 
 
 def draw_axes(row: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -60,7 +50,9 @@ def draw_axes(row: Mapping[str, Any]) -> NDArray[np.uint8]:
 def _draw(
     picture: NDArray[np.uint8], camera: Mapping[str, Any], pose: Mapping[str, Any], label: str, scale: float
 ) -> None:
-    px = (project(camera, axes_world_mm(pose)) + 0.5) * scale - 0.5
+    px = (project(axes_world_mm(pose), camera["intrinsics"], camera["world_to_camera"]) + 0.5) * scale - 0.5
+    if np.isnan(px).any():  # at or behind the source
+        return
     origin, *ends = [(round(float(x) * 16), round(float(y) * 16)) for x, y in px]
     for end, color in zip(ends, _AXIS_COLORS, strict=True):
         cv2.line(picture, origin, end, color, 2, cv2.LINE_AA, shift=4)
