@@ -101,12 +101,9 @@ def test_frames_show_the_true_poses_by_the_true_rig(moved):
         T_world_phantom, source_id = truth[row["calibration_measurement_id"]]
         plane, distortion = row["plane"], archive.distortions[days[source_id].distortion_id]
         found = find_markers(cv2.imread(row["path"], cv2.IMREAD_UNCHANGED), distortion[plane], ROUGH[plane])
+        beads_mm = transform_points(T_world_phantom, found.marker_mm)
         by_truth, by_table = (
-            np.median(
-                np.linalg.norm(
-                    found.detector_mm - at.project_mm(transform_points(T_world_phantom, found.marker_mm)), axis=1
-                )
-            )
+            np.median(np.linalg.norm(found.detector_mm - at.project_mm(beads_mm), axis=1))
             for at in (rigs[source_id][plane], archive.source_calibrations[source_id][plane])
         )
         assert by_truth < 0.02
