@@ -9,7 +9,7 @@ import torch
 import trimesh
 
 from veriserum_hf.geometry.rig import DualPlaneRig
-from veriserum_hf.rendering.differentiable import Part, path_length
+from veriserum_hf.rendering.differentiable import TensorMesh, path_length
 
 _DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ON_GPU = _DEVICE.type == "cuda"
@@ -36,7 +36,7 @@ def _wait() -> None:
 
 def images_per_s(mesh: trimesh.Trimesh, size: int, batch: int = BATCH) -> tuple[float, float]:
     """Images of a mesh a second, float32, random poses: forward, and forward with the gradient in the pose."""
-    part = Part.from_mesh(mesh, _DEVICE)
+    part = TensorMesh.from_mesh(mesh, _DEVICE)
     generator = torch.Generator().manual_seed(batch)
     R = roma.unitquat_to_rotmat(torch.nn.functional.normalize(torch.randn(batch, 4, generator=generator), dim=1))
     center_mm = torch.tensor([0.0, 20.0, 381.0]) + 40 * (torch.rand(batch, 3, generator=generator) - 0.5)

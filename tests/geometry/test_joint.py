@@ -10,7 +10,7 @@ from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.poses.files import read_poses, transforms
 from veriserum_hf.simulation.activities import TASKS, joint_rotation
 from veriserum_hf.simulation.settings import Settings
-from veriserum_hf.simulation.write import write_all_but_pictures
+from veriserum_hf.simulation.write import write_all_but_images
 
 anatomical = st.tuples(st.floats(-20, 150), st.floats(-30, 30), st.floats(-60, 60))
 seeds = st.integers(0, 2**32 - 1)
@@ -20,7 +20,7 @@ seeds = st.integers(0, 2**32 - 1)
 def truth(tmp_path_factory):
     """One trial of every activity."""
     archive = tmp_path_factory.mktemp("knee")
-    write_all_but_pictures(archive, Settings(trials=len(TASKS), frames_per_trial=3))
+    write_all_but_images(archive, Settings(trials=len(TASKS), frames_per_trial=3))
     return read_poses(archive / "truth.parquet")
 
 

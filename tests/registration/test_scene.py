@@ -12,7 +12,7 @@ from veriserum_hf.registration.gradients import PlaneGradients
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import SCALES
-from veriserum_hf.registration.solver import Solver, start_state
+from veriserum_hf.registration.solver import Solver, initial_state
 from veriserum_hf.registration.uncertainty import _of_origin
 
 
@@ -59,7 +59,7 @@ def test_many_steps_at_once_are_those_one_by_one(started):
 def test_small_steps_move_the_origin_and_turn_as_covariances_are_told(started):
     scene, T = started
     steps_mm = 1e-4 * random_steps(2, 2, 6)
-    solver = Solver(scene, SCALES[0], start_state(scene, T))
+    solver = Solver(scene, SCALES[0], initial_state(scene, T))
     moved = scene.moved(T, steps_mm)
     for k in range(2):
         expected = (_of_origin(solver, k) @ steps_mm[:, k, :, None])[..., 0].numpy()

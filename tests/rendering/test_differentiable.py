@@ -11,7 +11,7 @@ import trimesh
 
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.rendering import rasteriser as on_one_core
-from veriserum_hf.rendering.differentiable import Part, path_length
+from veriserum_hf.rendering.differentiable import TensorMesh, path_length
 from veriserum_hf.simulation.implants import implant_mesh
 
 FIELD_CENTER_MM = torch.tensor([0.0, 20.0, 381.0], dtype=torch.float64)
@@ -51,7 +51,7 @@ def camera(plane, size, dtype=torch.float64):
 
 def render(mesh, T_world_implant, plane, size):
     """One part at (B, 4, 4) poses: (B, size, size)."""
-    part = Part.from_mesh(mesh, dtype=T_world_implant.dtype)
+    part = TensorMesh.from_mesh(mesh, dtype=T_world_implant.dtype)
     return path_length([part], T_world_implant[:, None], *camera(plane, size, part.vertices_mm.dtype), size)[:, 0]
 
 
@@ -101,7 +101,7 @@ def test_a_ball_has_the_chords_of_a_ball(rig, plane):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_ray_that_enters_leaves_where_edges_run_through_pixels(dtype):
     """With the near face at the focal length, a millimetre is a pixel: edges and corners lie exactly on pixels."""
-    part = Part.from_mesh(trimesh.creation.box((20, 12, 50)), dtype=dtype)
+    part = TensorMesh.from_mesh(trimesh.creation.box((20, 12, 50)), dtype=dtype)
     T = torch.eye(4, dtype=dtype)[None, None].clone()
     T[..., 2, 3] = 525.0
     K = torch.tensor([[500, 0, 32], [0, 500, 32], [0, 0, 1]], dtype=dtype)
@@ -118,7 +118,7 @@ def obliquity(K, size):
 
 
 def test_poses_and_parts_are_rendered_as_if_alone(rig):
-    parts = [Part.from_mesh(MESHES[name](), dtype=torch.float64) for name in ("plate", "torus")]
+    parts = [TensorMesh.from_mesh(MESHES[name](), dtype=torch.float64) for name in ("plate", "torus")]
     poses = random_poses(6, seed=4).view(3, 2, 4, 4)
     planes = [rig["bs"], rig["fs"], rig["bs"]]
     K, W = map(torch.stack, zip(*(camera(plane, 128) for plane in planes), strict=True))
@@ -132,7 +132,7 @@ def test_poses_and_parts_are_rendered_as_if_alone(rig):
 
 def test_a_window_shows_what_the_whole_image_shows_there(rig):
     T, (K, W) = random_poses(2, seed=5, reach_mm=5)[:, None], camera(rig["bs"], 256)
-    part = Part.from_mesh(MESHES["femur"](), dtype=torch.float64)
+    part = TensorMesh.from_mesh(MESHES["femur"](), dtype=torch.float64)
     whole = path_length([part], T, K, W, 256)
     column, row = rig["bs"].project(FIELD_CENTER_MM, 256).astype(int)  # cuts through the implant
     moved = K.clone()
@@ -156,7 +156,7 @@ def test_outside_the_field_there_is_neither_image_nor_gradient(rig):
 @pytest.mark.parametrize("name", ["femur", "tibia"])
 def test_pose_gradient_agrees_with_finite_differences(rig, name):
     size, poses, lever_mm, step = 256, random_poses(20, seed=7, reach_mm=15), 25.0, 0.05
-    part = Part.from_mesh(MESHES[name](), dtype=torch.float64)
+    part = TensorMesh.from_mesh(MESHES[name](), dtype=torch.float64)
     generator = torch.Generator().manual_seed(8)
 
     def moved(T, parameters):
@@ -188,7 +188,7 @@ def test_pose_gradient_agrees_with_finite_differences(rig, name):
 def test_gradients_flow_to_camera_and_vertices(rig, which):
     """Along the way to a changed mesh, focal length and principal point, or camera position."""
     size, T = 256, random_poses(1, seed=9, reach_mm=10)[:, None]
-    femur = Part.from_mesh(MESHES["femur"](), dtype=torch.float64)
+    femur = TensorMesh.from_mesh(MESHES["femur"](), dtype=torch.float64)
     K, W = camera(rig["bs"], size)
     inputs = {"vertices_mm": femur.vertices_mm, "intrinsics": K, "world_to_camera": W}
     change = torch.zeros_like(inputs[which])
@@ -201,7 +201,7 @@ def test_gradients_flow_to_camera_and_vertices(rig, which):
 
     def picture(fraction):
         changed = inputs | {which: inputs[which] + fraction * change}
-        part = Part(changed["vertices_mm"], femur.faces)
+        part = TensorMesh(changed["vertices_mm"], femur.faces)
         return blurred(path_length([part], T, changed["intrinsics"], changed["world_to_camera"], size))
 
     with torch.no_grad():
@@ -214,12 +214,12 @@ def test_gradients_flow_to_camera_and_vertices(rig, which):
 
 def test_a_face_square_to_the_ray_keeps_its_gradient():
     """All its corners have one depth, which rounding must not mistake for the end of the triangle."""
-    box = Part.from_mesh(trimesh.creation.box((60, 60, 50)))
+    box = TensorMesh.from_mesh(trimesh.creation.box((60, 60, 50)))
     stretch = torch.ones(3, requires_grad=True)
     T = torch.eye(4)[None, None].clone()
     T[..., :3, 3] = torch.tensor([0.123, 4.567, 1234.5678])
     K = torch.tensor([[2000.0, 0, 33.3], [0, 2000.0, 31.7], [0, 0, 1]])
-    length = path_length([Part(box.vertices_mm * stretch, box.faces)], T, K, torch.eye(4), 64)[0, 0]
+    length = path_length([TensorMesh(box.vertices_mm * stretch, box.faces)], T, K, torch.eye(4), 64)[0, 0]
     middle = length[22:42, 22:42]
     middle.sum().backward()
     torch.testing.assert_close(stretch.grad[2], middle.detach().sum(), rtol=1e-4, atol=0)
@@ -240,7 +240,7 @@ def test_the_gpu_gives_what_the_cpu_gives(rig, dtype):
     images, gradients = [], []
     for device in ("cpu", "cuda"):
         T = poses.to(device).detach().requires_grad_()
-        image = path_length([Part.from_mesh(mesh, device, dtype)], T, K.to(device), W.to(device), 256)
+        image = path_length([TensorMesh.from_mesh(mesh, device, dtype)], T, K.to(device), W.to(device), 256)
         image.square().mean().backward()
         images.append(image.detach().cpu())
         gradients.append(T.grad.cpu())
@@ -266,7 +266,7 @@ def test_the_gpu_gives_what_the_cpu_gives(rig, dtype):
 )
 def test_arguments_that_do_not_fit_are_refused(rig, changed, message):
     K, W = camera(rig["bs"], 64, torch.float32)
-    part = Part.from_mesh(trimesh.creation.box((10, 10, 10)))
+    part = TensorMesh.from_mesh(trimesh.creation.box((10, 10, 10)))
     arguments = {
         "parts": [part],
         "T_world_implant": random_poses(2, seed=12).float()[:, None],
@@ -279,7 +279,7 @@ def test_arguments_that_do_not_fit_are_refused(rig, changed, message):
 
 @pytest.mark.parametrize(("z_mm", "found"), [(1858.0, "the depth -"), (float("nan"), "the depth nan")])
 def test_a_part_at_the_source_is_refused_by_name(rig, z_mm, found):
-    parts = [Part.from_mesh(trimesh.creation.box((10, 10, 10)), dtype=torch.float64)] * 2
+    parts = [TensorMesh.from_mesh(trimesh.creation.box((10, 10, 10)), dtype=torch.float64)] * 2
     T = random_poses(6, seed=13).view(3, 2, 4, 4)
     T[2, 1, 2, 3] = z_mm
     with pytest.raises(ValueError, match=f"part 1 at pose 2 reaches {found}"):
@@ -289,11 +289,11 @@ def test_a_part_at_the_source_is_refused_by_name(rig, z_mm, found):
 def test_meshes_that_have_no_inside_are_refused():
     box = trimesh.creation.box((10, 10, 10))
     with pytest.raises(ValueError, match="not closed"):
-        Part.from_mesh(trimesh.Trimesh(box.vertices, box.faces[:-1]))
+        TensorMesh.from_mesh(trimesh.Trimesh(box.vertices, box.faces[:-1]))
     with pytest.raises(ValueError, match=r"vertices_mm must have shape \(n, 3\), got \(8, 2\)"):
-        Part(torch.zeros(8, 2), torch.zeros(4, 3, dtype=torch.int64))
+        TensorMesh(torch.zeros(8, 2), torch.zeros(4, 3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"faces must be int64, got torch.int32"):
-        Part(torch.zeros(8, 3), torch.zeros(4, 3, dtype=torch.int32))
+        TensorMesh(torch.zeros(8, 3), torch.zeros(4, 3, dtype=torch.int32))
 
 
 def test_without_torch_the_extra_is_named(monkeypatch):

@@ -38,7 +38,7 @@ def tiny_markers(tmp_path_factory):
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory):
     """Full frames of a rig whose fs intensifier stands 2 mm and 0.5 degrees off its nominal pose."""
-    settings = Settings(**TINY | {"height_px": 1600}, marker_frames=1, fs_shift_mm=2.0, fs_turn_deg=0.5)
+    settings = Settings(**TINY | {"height_px": 1600}, marker_frames=1, fs_translation_mm=2.0, fs_rotation_deg=0.5)
     return simulate(tmp_path_factory.mktemp("moved") / "archive", settings, workers=1)
 
 
@@ -173,9 +173,9 @@ def test_the_data_set_shows_both_phantoms(tiny_markers, tmp_path):
     ("choice", "message"),
     [
         ({"marker_frames": -1}, "marker_frames must be a whole number from 0 to 10000, got -1"),
-        ({"fs_shift_mm": -2.0}, "fs_shift_mm must be a number from 0 to 50, got -2.0"),
-        ({"fs_shift_mm": float("nan")}, "fs_shift_mm must be a number from 0 to 50, got nan"),
-        ({"fs_turn_deg": "0.5"}, "fs_turn_deg must be a number from 0 to 10, got '0.5'"),
+        ({"fs_translation_mm": -2.0}, "fs_translation_mm must be a number from 0 to 50, got -2.0"),
+        ({"fs_translation_mm": float("nan")}, "fs_translation_mm must be a number from 0 to 50, got nan"),
+        ({"fs_rotation_deg": "0.5"}, "fs_rotation_deg must be a number from 0 to 10, got '0.5'"),
     ],
 )
 def test_impossible_settings_are_refused(choice, message):

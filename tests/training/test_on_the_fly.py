@@ -14,12 +14,12 @@ from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.geometry.cameras import Plane, pixel_size_mm, px_to_mm
 from veriserum_hf.rendering import rasteriser as on_one_core
-from veriserum_hf.rendering.differentiable import Part, path_length
+from veriserum_hf.rendering.differentiable import TensorMesh, path_length
 from veriserum_hf.simulation import intensifier
 from veriserum_hf.simulation.activities import TASKS
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.implants import IMPLANT_PAIRS, implant_mesh
-from veriserum_hf.simulation.intensifier_torch import Chains, View, canvas_rays, expose, raw_positions
+from veriserum_hf.simulation.intensifier_torch import Chains, Exposure, canvas_rays, expose, raw_positions
 from veriserum_hf.simulation.scenario import scene, trial
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.training.on_the_fly import SimulatedBatches
@@ -168,7 +168,7 @@ def on_the_fly(index, plane, imaging, size, generator=None):
     shown, parts = trial(SHOWN, index), scene(SHOWN, index, 2)
     seen_by = shown.session.rig[plane]
     depths_mm = [(seen_by.world_to_camera @ part.T_world_part)[2, 3] for part in parts]
-    view = View(
+    view = Exposure(
         imaging,
         imaging.blur_mm(seen_by, float(np.mean(depths_mm))),
         raw_positions(shown.session.distortions[plane], size),
@@ -179,7 +179,7 @@ def on_the_fly(index, plane, imaging, size, generator=None):
     exponent = torch.zeros(1, edge, edge)
     for part in parts:
         pose = torch.tensor(part.T_world_part, dtype=torch.float32)[None, None]
-        length_mm = path_length([Part.from_mesh(part.mesh)], pose, rays, to_camera, edge)[:, 0]
+        length_mm = path_length([TensorMesh.from_mesh(part.mesh)], pose, rays, to_camera, edge)[:, 0]
         exponent += chains.attenuation_per_mm[part.material] * length_mm
     return expose(exponent, chains, size, generator)[0].numpy().astype(float)
 

@@ -18,9 +18,9 @@ from veriserum_hf.viewer.outline_image import (
     CLOSE_UP_MM,
     CLOSE_UP_PX,
     SIZE_PX,
-    View,
+    Crop,
+    choose_crops,
     choose_spots,
-    choose_views,
     draw_outlines,
     trace_planes,
 )
@@ -68,7 +68,7 @@ def of_color(picture, kind):
 @pytest.mark.parametrize("plane", PLANES)
 def test_the_outline_of_the_label_is_drawn_on_the_edge_of_the_shadow(row, meshes, plane):
     label = [label_of(row)]
-    view = choose_views(trace_planes(row, label, meshes), SIZE_PX)[plane]
+    view = choose_crops(trace_planes(row, label, meshes), SIZE_PX)[plane]
     left = PLANES.index(plane) * SIZE_PX
     panel = draw_outlines(row, label, meshes)[:SIZE_PX, left : left + SIZE_PX]
     dark = view.cut(grey_of(row, plane))[:, :, 0] < 120
@@ -90,7 +90,7 @@ def test_a_part_of_an_image_shows_what_lies_there(size):
     rows, columns = np.mgrid[:size, :size]
     sigma_px = 1.5 / FIELD_MM * size
     blob = np.exp(-((columns - stored_px[0]) ** 2 + (rows - stored_px[1]) ** 2) / 2 / sigma_px**2)
-    view = View(np.array([410.0, 380.0]), 30.0, 300)
+    view = Crop(np.array([410.0, 380.0]), 30.0, 300)
     shown = view.cut(np.rint(250 * blob).astype(np.uint8))[:, :, 0].astype(float)
     found_px = np.array(ndimage.center_of_mass(shown))[::-1]
     np.testing.assert_allclose(found_px, at_fine_px * view.scale + view.shift_px, atol=0.02 * view.px_per_mm)
@@ -172,7 +172,7 @@ def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
     assert draw_outlines(lone, [label_of(lone)], meshes).shape == whole.shape
     drawn = draw_outlines(none, [label_of(none)], meshes)
     assert drawn.shape == whole.shape and not of_color(drawn[:SIZE_PX], 0).any()
-    view = choose_views(trace_planes(none, [label_of(none)], meshes), SIZE_PX)["bs"]
+    view = choose_crops(trace_planes(none, [label_of(none)], meshes), SIZE_PX)["bs"]
     assert view.edge_mm == FIELD_MM
 
 

@@ -25,7 +25,7 @@ from veriserum_hf.archive.frames import RawFormat, read_frame
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
-from veriserum_hf.archive.poses import References, read_poses
+from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
 from veriserum_hf.archive.tables import read_tables
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
@@ -199,7 +199,7 @@ class VeriserumArchive:
             else {row["id"]: _component(row["category"]) for row in anatomies.to_pylist()},
             usable_distortion_ids=list(self.distortions),
         )
-        poses = read_poses(PoseRows(self._tables["poses"], self._where("poses"), self._findings), references)
+        poses = pose_table(PoseRows(self._tables["poses"], self._where("poses"), self._findings), references)
         self._components = references.components or {}
         self.manual_measurements = references.manual_measurements
         return poses

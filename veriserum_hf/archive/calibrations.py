@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.calibration import Distortion
-from veriserum_hf.core import PLANES, PlaneName
+from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, quaternion_to_matrix
 
@@ -67,7 +66,7 @@ def parse_rig(row: Row, inter_plane: Sequence[Row] = ()) -> DualPlaneRig:
     )
 
 
-def _pose_of_fs(rows: Sequence[Row]) -> NDArray[np.float64]:
+def _pose_of_fs(rows: Sequence[Row]) -> FloatArray:
     if not rows:
         return NOMINAL_T_WORLD_FS
     if len(rows) > 1:

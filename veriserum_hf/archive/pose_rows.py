@@ -8,9 +8,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.core import FloatArray
-
-Bools = NDArray[np.bool_]
+from veriserum_hf.core import BoolArray, FloatArray
 
 
 def integers(table: pa.Table, column: str) -> NDArray[np.int64]:
@@ -49,18 +47,18 @@ class PoseRows:
         self.sound = np.ones(len(self.ids), dtype=bool)
 
     @property
-    def used(self) -> Bools:
+    def used(self) -> BoolArray:
         """Rows that are sound and not obsolete."""
         return self.sound & ~self.obsolete
 
-    def present(self, *columns: str) -> Bools:
+    def present(self, *columns: str) -> BoolArray:
         """Rows in which not all of these columns are null."""
         present = [c for c in columns if c in self.table.column_names]
         if len(present) < len(columns):
             return np.zeros(len(self.ids), dtype=bool)
         return np.asarray(np.any([pc.is_valid(self.table[c]).to_numpy() for c in columns], axis=0))
 
-    def report(self, bad: Bools, kind: str, what: Callable[[int], str], remedy: str) -> None:
+    def report(self, bad: BoolArray, kind: str, what: Callable[[int], str], remedy: str) -> None:
         """Report the rows of a mask that are sound so far, and leave them out from here on.
 
         A fault in a row that is in use is structural; a row marked obsolete is only left out.

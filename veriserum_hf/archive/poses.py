@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.pose_rows import Bools, PoseRows, numbers
+from veriserum_hf.archive.pose_rows import PoseRows, numbers
 from veriserum_hf.archive.rotations import read_rotations
-from veriserum_hf.core import COMPONENTS, PLANES, FloatArray, listed
+from veriserum_hf.core import COMPONENTS, PLANES, BoolArray, FloatArray, listed
 from veriserum_hf.geometry import DualPlaneRig
 
 _KNOWN_METHOD = re.compile(r"^MAN|ROBOT|TARGET|REFIN|REGIST|AUTO|OPTIM", re.IGNORECASE)
@@ -54,7 +54,7 @@ class References:
     manual_measurements: set[int] = field(default_factory=set)
 
 
-def read_poses(rows: PoseRows, references: References) -> pa.Table:
+def pose_table(rows: PoseRows, references: References) -> pa.Table:
     """Check every row and return the sound ones, in the world frame, by ``POSE_SCHEMA``.
 
     Raises
@@ -183,7 +183,7 @@ def _in_world(rows: PoseRows, references: References, kinds: NDArray[np.str_], s
 
 
 def _check_fields(
-    rows: PoseRows, of_kind: Bools, stored_mm: FloatArray, inside: Bools, inside_by_other: Bools
+    rows: PoseRows, of_kind: BoolArray, stored_mm: FloatArray, inside: BoolArray, inside_by_other: BoolArray
 ) -> None:
     """Report poses of one kind that lie in no field, or in one only with the origin that the kind does not have."""
     rows.report(
@@ -204,7 +204,7 @@ def _check_fields(
         )
 
 
-def _in_field(rows: PoseRows, references: References, world_mm: FloatArray) -> Bools:
+def _in_field(rows: PoseRows, references: References, world_mm: FloatArray) -> BoolArray:
     """Whether points (rows, 3) project into at least one intensifier's field, between it and its source."""
     inside = np.zeros(len(world_mm), dtype=bool)
     for id, rig in references.rigs.items():

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from veriserum_hf.archive.pose_rows import Bools, PoseRows, numbers
-from veriserum_hf.core import FloatArray
+from veriserum_hf.archive.pose_rows import PoseRows, numbers
+from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import (
     angle_between_deg,
     canonical_quaternion,
@@ -81,7 +81,7 @@ def _stored(quaternion: FloatArray, euler: FloatArray, has_q: bool, has_e: bool)
     return " and ".join(parts) or "NULL"
 
 
-def _cross_check(rows: PoseRows, quaternion: FloatArray, euler: FloatArray, both: Bools) -> None:
+def _cross_check(rows: PoseRows, quaternion: FloatArray, euler: FloatArray, both: BoolArray) -> None:
     by_euler = euler_zxy_to_matrix(euler[both])
     off, off_scalar_first = np.zeros(len(both)), np.zeros(len(both))
     off[both] = angle_between_deg(quaternion_to_matrix(quaternion[both]), by_euler)

@@ -23,7 +23,7 @@ from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig
 from .summary import (
     grid_lines as grid_lines,
     grid_numbers as grid_numbers,
-    shift_and_turn as shift_and_turn,
     source_lines as source_lines,
     source_numbers as source_numbers,
+    translation_and_rotation as translation_and_rotation,
 )

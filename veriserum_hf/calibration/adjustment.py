@@ -1,8 +1,8 @@
 """Bundle adjustment: where sources and intensifiers stand, from markers whose phantom stands anywhere.
 
 What is wanted are a few numbers (per plane the principal point and the source-to-intensifier distance, and the pose
-of the second intensifier); every frame adds a pose of the phantom that nobody wants. The poses are eliminated: for
-given numbers each frame's best pose is found by a few Gauss-Newton steps, and `scipy.optimize.least_squares` sees
+of the second intensifier); every frame adds a pose of the phantom, a nuisance parameter. The poses are eliminated:
+for given numbers each frame's best pose is found by a few Gauss-Newton steps, and `scipy.optimize.least_squares` sees
 only what is left of the residuals and of their derivatives (variable projection: Golub and Pereyra, SIAM J. Numer.
 Anal. 10, 1973, with the Jacobian of Kaufman, BIT 15, 1975). Information on the numbers after elimination is the Schur
 complement, and its inverse is their block of the full covariance.
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration.poses import View, by_turn, fit_poses, huber_weight
+from veriserum_hf.calibration.poses import PlaneMarkers, by_rotation, fit_poses, huber_weight
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Plane, make_transform
@@ -33,7 +33,7 @@ class Adjusted:
     ----------
     planes : the planes, adjusted.
     covariance : (3, 3), or (12, 12) of two planes: principal point and distance of each (mm), then the second
-        intensifier's shift (mm) and turn (degrees) along and about the world's axes.
+        intensifier's translation (mm) and rotation (degrees) along and about the world's axes.
     T_world_phantom : (f, 4, 4) poses of the phantom.
     residual_mm_rms : per coordinate, of the markers used.
     markers_used : how many are no outliers.
@@ -50,75 +50,81 @@ class Adjusted:
 class _Adjustment:
     """The residuals and their derivatives, as `least_squares` asks for them."""
 
-    def __init__(self, views: Sequence[View], planes: Sequence[Plane], T_world_phantom: FloatArray) -> None:
-        self.views, self.start = views, planes
+    def __init__(
+        self, measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_phantom: FloatArray
+    ) -> None:
+        self.measured, self.start = measured, planes
         self.size = 3 if len(planes) == 1 else 12
         self.huber_mm = np.inf
         self.T_world_phantom = T_world_phantom
         # Absolute, so that the trust region starts as wide as the distances are, not at nothing.
-        self.move_to(np.concatenate([*map(_setting, planes), np.zeros(self.size - 3 * len(planes))]))
+        self.move_to(np.concatenate([*map(_parameters_of, planes), np.zeros(self.size - 3 * len(planes))]))
 
-    def move_to(self, setting: FloatArray) -> None:
-        self.at = setting.copy()
-        self.planes = _moved(self.start, setting)
+    def move_to(self, parameters: FloatArray) -> None:
+        self.at = parameters.copy()
+        self.planes = _adjusted_planes(self.start, parameters)
         self.T_world_phantom, self.projections = fit_poses(
-            self.views, self.planes, self.T_world_phantom, self.huber_mm
+            self.measured, self.planes, self.T_world_phantom, self.huber_mm
         )
 
-    def residuals(self, setting: FloatArray) -> FloatArray:
-        if not np.array_equal(setting, self.at):
-            self.move_to(setting)
+    def residuals(self, parameters: FloatArray) -> FloatArray:
+        if not np.array_equal(parameters, self.at):
+            self.move_to(parameters)
         seen = [
-            (projection.detector_mm - view.detector_mm)[view.seen].ravel()
-            for view, projection in zip(self.views, self.projections, strict=True)
+            (projection.detector_mm - markers.detector_mm)[markers.seen].ravel()
+            for markers, projection in zip(self.measured, self.projections, strict=True)
         ]
         return np.concatenate(seen)
 
-    def jacobian(self, setting: FloatArray) -> FloatArray:
+    def jacobian(self, parameters: FloatArray) -> FloatArray:
         """Derivative of the residuals after the poses have followed."""
-        if not np.array_equal(setting, self.at):
-            self.move_to(setting)
+        if not np.array_equal(parameters, self.at):
+            self.move_to(parameters)
         frames = len(self.T_world_phantom)
         normal, mixed, pairs = np.zeros((frames, 6, 6)), np.zeros((frames, 6, self.size)), []
-        for number, (view, projection) in enumerate(zip(self.views, self.projections, strict=True)):
-            by_setting = np.zeros((*projection.by_plane.shape[:-1], self.size))
-            by_setting[..., 3 * number : 3 * number + 3] = projection.by_plane
+        for number, (markers, projection) in enumerate(zip(self.measured, self.projections, strict=True)):
+            by_parameter = np.zeros((*projection.by_plane.shape[:-1], self.size))
+            by_parameter[..., 3 * number : 3 * number + 3] = projection.by_plane
             if number == 1:
-                by_setting[..., 6:9] = -projection.by_point
-                by_setting[..., 9:] = -np.radians(by_turn(projection.from_center_mm, projection.by_point))
-            weight = huber_weight(projection.detector_mm - view.detector_mm, view.seen, self.huber_mm)
-            by_pose, by_setting = (
-                part.reshape(frames, -1, part.shape[-1]) for part in (projection.by_pose, by_setting)
+                by_parameter[..., 6:9] = -projection.by_point
+                by_parameter[..., 9:] = -np.radians(by_rotation(projection.from_center_mm, projection.by_point))
+            weight = huber_weight(projection.detector_mm - markers.detector_mm, markers.seen, self.huber_mm)
+            by_pose, by_parameter = (
+                part.reshape(frames, -1, part.shape[-1]) for part in (projection.by_pose, by_parameter)
             )
             weighted = (by_pose * weight.reshape(frames, -1, 1)).swapaxes(1, 2)
             normal += weighted @ by_pose
-            mixed += weighted @ by_setting
-            pairs.append((view, by_pose, by_setting))
-        follow = np.linalg.solve(normal, mixed)
+            mixed += weighted @ by_parameter
+            pairs.append((markers, by_pose, by_parameter))
+        pose_by_parameter = np.linalg.solve(normal, mixed)
         reduced = [
-            (by_setting - by_pose @ follow).reshape(*view.seen.shape, 2, self.size)[view.seen].reshape(-1, self.size)
-            for view, by_pose, by_setting in pairs
+            (by_parameter - by_pose @ pose_by_parameter)
+            .reshape(*markers.seen.shape, 2, self.size)[markers.seen]
+            .reshape(-1, self.size)
+            for markers, by_pose, by_parameter in pairs
         ]
         return np.concatenate(reduced)
 
 
-def _setting(plane: Plane) -> FloatArray:
+def _parameters_of(plane: Plane) -> FloatArray:
     return np.array([*plane.principal_point_mm, plane.sid_mm])
 
 
-def _moved(planes: Sequence[Plane], setting: FloatArray) -> tuple[Plane, ...]:
+def _adjusted_planes(planes: Sequence[Plane], parameters: FloatArray) -> tuple[Plane, ...]:
     moved = [
         replace(plane, principal_point_mm=own[:2], sid_mm=float(own[2]))
-        for plane, own in zip(planes, setting[: 3 * len(planes)].reshape(-1, 3), strict=True)
+        for plane, own in zip(planes, parameters[: 3 * len(planes)].reshape(-1, 3), strict=True)
     ]
     if len(planes) == 2:
         T = planes[1].T_world_intensifier
-        turn = Rotation.from_rotvec(setting[9:], degrees=True).as_matrix()
-        moved[1] = replace(moved[1], T_world_intensifier=make_transform(turn @ T[:3, :3], T[:3, 3] + setting[6:9]))
+        rotation = Rotation.from_rotvec(parameters[9:], degrees=True).as_matrix()
+        moved[1] = replace(
+            moved[1], T_world_intensifier=make_transform(rotation @ T[:3, :3], T[:3, 3] + parameters[6:9])
+        )
     return tuple(moved)
 
 
-def adjust(views: Sequence[View], planes: Sequence[Plane], T_world_phantom: FloatArray) -> Adjusted:
+def adjust(measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_phantom: FloatArray) -> Adjusted:
     """Adjust one plane, or two planes of which the second intensifier moves too, and all poses.
 
     Huber's loss takes force from wrong markers; its limit is three standard deviations of the residuals, by their
@@ -128,22 +134,22 @@ def adjust(views: Sequence[View], planes: Sequence[Plane], T_world_phantom: Floa
     Raises
     ------
     CalibrationError
-        If the adjustment does not come to rest, or at a source that is none.
+        If the adjustment does not converge, or reaches an invalid source.
     numpy.linalg.LinAlgError
         If the frames leave a pose or one of the numbers open.
 
     """
-    problem = _Adjustment(views, planes, T_world_phantom)
-    setting, sigma_mm = problem.at, np.inf
+    problem = _Adjustment(measured, planes, T_world_phantom)
+    parameters, sigma_mm = problem.at, np.inf
     for _ in range(3):
-        before_mm, sigma_mm = sigma_mm, _spread_mm(problem.residuals(setting))
+        before_mm, sigma_mm = sigma_mm, _robust_sigma_mm(problem.residuals(parameters))
         if sigma_mm > 0.9 * before_mm:
             break
         problem.huber_mm = _HUBER_SIGMAS * sigma_mm
-        problem.move_to(setting)
+        problem.move_to(parameters)
         solution = least_squares(
             problem.residuals,
-            setting,
+            parameters,
             problem.jacobian,
             loss="huber",
             f_scale=problem.huber_mm,
@@ -152,8 +158,8 @@ def adjust(views: Sequence[View], planes: Sequence[Plane], T_world_phantom: Floa
         )
         if not solution.success:
             raise CalibrationError(f"the adjustment has not come to rest in {_MOST_STEPS} steps")
-        setting = solution.x
-    residual_mm, jacobian = problem.residuals(setting), problem.jacobian(setting)
+        parameters = solution.x
+    residual_mm, jacobian = problem.residuals(parameters), problem.jacobian(parameters)
     weight = np.minimum(1, problem.huber_mm / np.maximum(np.abs(residual_mm), 1e-12))
     inverse = np.linalg.inv((jacobian * weight[:, None]).T @ jacobian)
     scores = (jacobian * (weight * residual_mm)[:, None]).reshape(-1, 2, problem.size).sum(axis=1)
@@ -164,5 +170,5 @@ def adjust(views: Sequence[View], planes: Sequence[Plane], T_world_phantom: Floa
     return Adjusted(problem.planes, covariance, problem.T_world_phantom, rms_mm, int(used.sum()))
 
 
-def _spread_mm(residual_mm: FloatArray) -> float:
+def _robust_sigma_mm(residual_mm: FloatArray) -> float:
     return max(_MAD_TO_SIGMA * float(np.median(np.abs(residual_mm))), 1e-9)

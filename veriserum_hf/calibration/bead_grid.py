@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from veriserum_hf.calibration.beads import find_beads
 from veriserum_hf.calibration.distortion import Distortion, Grey
 from veriserum_hf.calibration.lattice import index_beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
 
 Powers = Sequence[tuple[int, int]]
@@ -56,7 +56,7 @@ class GridFit:
 
     distortion: Distortion
     beads_px: FloatArray = field(repr=False)
-    beads_index: NDArray[np.intp] = field(repr=False)
+    beads_index: IndexArray = field(repr=False)
     residuals_mm: FloatArray = field(repr=False)
     beads_expected: int
     outliers: int
@@ -203,7 +203,7 @@ def _uv_mm(xy_px: FloatArray, distortion: Distortion) -> FloatArray:
     return np.asarray(distortion.scale * (xy_px * (1, -1)) @ rotation.T + distortion.translation)
 
 
-def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tuple[NDArray[np.bool_], FloatArray]:
+def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tuple[BoolArray, FloatArray]:
     """Beads that lie where the fit to them has them, and the standard deviation, mm, of each bead along either axis.
 
     The variance is taken to be a multiple of what the noise around each bead makes of it, which is larger at the dark

@@ -6,19 +6,15 @@ the disc's blurred shadow on a background that slopes.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erfc
 
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Grey
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, ImageArray
 from veriserum_hf.errors import CalibrationError
-
-Picture = NDArray[Any]  # float32 or a mask; OpenCV's own types cannot say it
 
 NOMINAL_MM_PER_PX = 0.2255  # of a 1664 x 1600 frame; the published calibrations have 0.222 to 0.232
 _BLUR_MM = 0.24  # standard deviation of a bead's edge: a middling intensifier's; a centre hardly depends on it
@@ -44,9 +40,9 @@ class Beads:
 
     center_px: FloatArray
     std_px: FloatArray
-    depth_px: Picture
+    depth_px: ImageArray
 
-    def visible(self, xy_px: FloatArray) -> NDArray[np.bool_]:
+    def visible(self, xy_px: FloatArray) -> BoolArray:
         """Whether a bead centred at each of (n, 2) raw px would lie wholly within the field."""
         shape_px = np.array(self.depth_px.shape[::-1])
         at = np.rint((xy_px + 0.5) * (shape_px / (RAW_WIDTH_PX, RAW_HEIGHT_PX)) - 0.5)
@@ -73,7 +69,7 @@ def find_beads(frame: Grey) -> Beads:
     factor = max(1, frame.shape[1] // _WORKING_WIDTH_PX)
     levels = frame.astype(np.float32)
     small_shape = (frame.shape[1] // factor, frame.shape[0] // factor)
-    small: Picture = cv2.resize(levels, small_shape, interpolation=cv2.INTER_AREA)
+    small: ImageArray = cv2.resize(levels, small_shape, interpolation=cv2.INTER_AREA)
     small_per_raw = small.shape[1] / RAW_WIDTH_PX
     radius_px = BEAD_DIAMETER_MM / 2 / NOMINAL_MM_PER_PX * small_per_raw
     field = _field(small, radius_px)
@@ -113,7 +109,7 @@ def _check(frame: Grey) -> None:
         )
 
 
-def _field(small: Picture, radius_px: float) -> Picture:
+def _field(small: ImageArray, radius_px: float) -> ImageArray:
     """Mask of the lit field, uint8: 1 inside, beads closed."""
     width = 2 * round(1.5 * radius_px) + 3
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
@@ -126,11 +122,11 @@ def _field(small: Picture, radius_px: float) -> Picture:
     if count < 2:
         raise CalibrationError("no grid in the frame: nothing in it is lit; give a frame of the grid phantom")
     largest = 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()
-    field: Picture = (labels == largest).astype(np.uint8)
+    field: ImageArray = (labels == largest).astype(np.uint8)
     return field
 
 
-def _disc_like(small: Picture, field: Picture, radius_px: float) -> FloatArray:
+def _disc_like(small: ImageArray, field: ImageArray, radius_px: float) -> FloatArray:
     """Places (n, 2) in a small frame's field that look like a dark disc, to about half a pixel."""
     reach = int(np.ceil(1.8 * radius_px + 1))
     along = np.arange(-reach, reach + 1, dtype=np.float64)
@@ -149,7 +145,9 @@ def _shadow(distance_px: FloatArray, radius_px: float, blur_px: float) -> tuple[
     return erfc(off) / 2, -np.exp(-(off**2)) / (np.sqrt(2 * np.pi) * blur_px)
 
 
-def _centers(levels: Picture, shown: Picture, rough: FloatArray, mm_per_px: float) -> tuple[FloatArray, FloatArray]:
+def _centers(
+    levels: ImageArray, shown: ImageArray, rough: FloatArray, mm_per_px: float
+) -> tuple[FloatArray, FloatArray]:
     """Centres (n, 2) of the beads near rough ones, px of the frame, and their standard deviations (n,).
 
     The grey level around a bead at d is  b + g x - (a + g x) m(|x - d|),  m its shadow: what shines behind it falls

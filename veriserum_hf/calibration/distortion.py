@@ -19,7 +19,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import FIELD_MM, NATIVE_SIZE, pixel_size_mm, px_to_mm
 
@@ -179,7 +179,7 @@ class Distortion:
         determinants = a * d - b * c
         return bool(determinants.min() * determinants.max() <= 0)
 
-    def valid(self, size: int = 512) -> NDArray[np.bool_]:
+    def valid(self, size: int = 512) -> BoolArray:
         """(size, size) mask, True where the raw frame covers the corrected image; black elsewhere."""
         return _lookup(self, size, (RAW_HEIGHT_PX, RAW_WIDTH_PX))[2].copy()
 
@@ -235,7 +235,7 @@ def _bicubic(coefficients: FloatArray, u: FloatArray, v: FloatArray) -> tuple[Fl
     return value, by_u, by_v
 
 
-def _in_frame(x_px: FloatArray, y_px: FloatArray) -> NDArray[np.bool_]:
+def _in_frame(x_px: FloatArray, y_px: FloatArray) -> BoolArray:
     """Whether raw pixels lie within one pixel of a pixel centre, the reach of bilinear lookup."""
     reach = 1 + 1e-6  # a corner of the frame stays on it through rounding
     across = np.abs(x_px - (RAW_WIDTH_PX - 1) / 2) <= (RAW_WIDTH_PX - 1) / 2 + reach
@@ -253,7 +253,7 @@ def _box_px(scale_mm: float, size: int, frame_shape: tuple[int, int]) -> tuple[i
 @lru_cache(maxsize=4)  # two planes of two calibrations; a map at 1600 px takes 23 MB
 def _lookup(
     distortion: Distortion, size: int, frame_shape: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], BoolArray]:
     """Frame column and row of every corrected pixel, and where they are valid: (size, size) each."""
     height, width = frame_shape
     map_x, map_y = np.empty((size, size), np.float32), np.empty((size, size), np.float32)

@@ -13,10 +13,8 @@ from scipy.spatial import KDTree
 
 from veriserum_hf.calibration.beads import NOMINAL_MM_PER_PX, Beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
-
-Integers = NDArray[np.intp]
 
 _FEWEST = 100  # beads that might be a grid at all
 _PITCH_TOLERANCE = 0.15  # published scales differ by 2 %, and the scale within a frame by 9 %
@@ -25,7 +23,7 @@ _BEYOND = 8  # places around the beads where the phantom's edge may be
 _MOST_EXTRA, _MOST_MISSING = 0.01, 0.10  # of the phantom's places that are seen
 _LEAST_SEEN = 0.75  # of the phantom's places; a fit to fewer would not hold for the rest of the field
 _LEAD = 6  # places by which the best position must beat the next: a slip by a row costs the edge on either side
-_MIDDLE = (BEADS_PER_SIDE - 1) // 2
+_CENTER_INDEX = (BEADS_PER_SIDE - 1) // 2
 _NEIGHBOURS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
 _WAY_OUT = "give a frame of the whole grid phantom"
 
@@ -33,8 +31,8 @@ _WAY_OUT = "give a frame of the whole grid phantom"
 class Indexed(NamedTuple):
     """Beads of a frame (n,) by number, and the index (n, 2) that each has on the phantom."""
 
-    bead: Integers
-    phantom_index: Integers
+    bead: IndexArray
+    phantom_index: IndexArray
 
 
 def index_beads(beads: Beads) -> Indexed:
@@ -54,31 +52,31 @@ def index_beads(beads: Beads) -> Indexed:
     bead, place = _assign(beads.center_px, bead, place)
     seen = _Seen.around(place, beads, bead)
     shift = _shift(seen)
-    index = _turned(place + shift, -_quarter_turns(seen, shift))
+    index = _rotated(place + shift, -_quarter_turns(seen, shift))
     on_phantom = _on_phantom(index)
     return Indexed(bead[on_phantom], index[on_phantom])
 
 
-def _phantom() -> NDArray[np.bool_]:
+def _phantom() -> BoolArray:
     """(45, 45) mask of the phantom's beads."""
     mask = np.zeros((BEADS_PER_SIDE, BEADS_PER_SIDE), dtype=bool)
-    mask[tuple(np.rint(grid_beads_mm() / BEAD_PITCH_MM).astype(np.intp).T + _MIDDLE)] = True
+    mask[tuple(np.rint(grid_beads_mm() / BEAD_PITCH_MM).astype(np.intp).T + _CENTER_INDEX)] = True
     return mask
 
 
-def _on_phantom(index: Integers) -> NDArray[np.bool_]:
+def _on_phantom(index: IndexArray) -> BoolArray:
     inside = np.asarray(((index >= 0) & (index < BEADS_PER_SIDE)).all(axis=1))
     return np.asarray(inside & _phantom()[tuple(np.where(inside[:, None], index, 0).T)])
 
 
-def _turned(index: Integers, quarters: int) -> Integers:
+def _rotated(index: IndexArray, quarters: int) -> IndexArray:
     """Indices (n, 2) turned counter-clockwise about the phantom's middle."""
     for _ in range(quarters % 4):
-        index = np.stack([2 * _MIDDLE - index[:, 1], index[:, 0]], axis=1)
+        index = np.stack([2 * _CENTER_INDEX - index[:, 1], index[:, 0]], axis=1)
     return index
 
 
-def _walk(center_px: FloatArray) -> tuple[Integers, Integers]:
+def _walk(center_px: FloatArray) -> tuple[IndexArray, IndexArray]:
     """Beads that hang together on a square lattice, and their places (n, 2): first to the right, second up."""
     if len(center_px) < _FEWEST:
         raise CalibrationError(
@@ -116,8 +114,8 @@ def _walk(center_px: FloatArray) -> tuple[Integers, Integers]:
 
 def _seed(center_px: FloatArray, tree: Any, pitch_px: float) -> tuple[int, FloatArray]:
     """A bead near the middle with four neighbours crosswise, and the steps (2, 2) to the one right and the one up."""
-    from_middle_px = np.hypot(*(center_px - np.median(center_px, axis=0)).T)
-    for bead in np.argsort(from_middle_px):
+    from_center_px = np.hypot(*(center_px - np.median(center_px, axis=0)).T)
+    for bead in np.argsort(from_center_px):
         arms = center_px[tree.query(center_px[bead], k=5)[1][1:]] - center_px[bead]
         right = arms[arms[:, 0].argmax()]
         steps_px = np.array([right, (right[1], -right[0])])  # pixels count downwards
@@ -131,10 +129,10 @@ def _seed(center_px: FloatArray, tree: Any, pitch_px: float) -> tuple[int, Float
 
 def _cubic(source: NDArray[Any], target: NDArray[Any]) -> Callable[[NDArray[Any]], FloatArray]:
     """The cubic from points (n, 2) to others (n, 2) that fits best."""
-    middle, spread = source.mean(axis=0), source.std()
+    center, spread = source.mean(axis=0), source.std()
 
     def powers(points: NDArray[Any]) -> FloatArray:
-        x, y = ((points - middle) / spread).T
+        x, y = ((points - center) / spread).T
         return np.stack([x**a * y**b for a in range(4) for b in range(4 - a)], axis=1)
 
     terms = powers(source)
@@ -142,7 +140,7 @@ def _cubic(source: NDArray[Any], target: NDArray[Any]) -> Callable[[NDArray[Any]
     return lambda points: np.asarray(powers(points) @ coefficients)
 
 
-def _assign(center_px: FloatArray, bead: Integers, place: Integers) -> tuple[Integers, Integers]:
+def _assign(center_px: FloatArray, bead: IndexArray, place: IndexArray) -> tuple[IndexArray, IndexArray]:
     """Places of all beads, also of those that the walk did not reach, by a smooth map through those that it did."""
     if len(bead) < _FEWEST:
         raise CalibrationError(
@@ -160,11 +158,11 @@ def _assign(center_px: FloatArray, bead: Integers, place: Integers) -> tuple[Int
 class _Seen(NamedTuple):
     """State of the lattice's places from ``corner`` on: 1 with a bead, -1 without, 0 where the field ends."""
 
-    corner: Integers
-    state: Integers
+    corner: IndexArray
+    state: IndexArray
 
     @classmethod
-    def around(cls, place: Integers, beads: Beads, bead: Integers) -> "_Seen":
+    def around(cls, place: IndexArray, beads: Beads, bead: IndexArray) -> "_Seen":
         corner = place.min(axis=0) - _BEYOND
         shape = tuple(place.max(axis=0) + _BEYOND + 1 - corner)
         everywhere = np.indices(shape).reshape(2, -1).T + corner
@@ -173,26 +171,26 @@ class _Seen(NamedTuple):
         state[tuple((place - corner).T)] = 1
         return cls(corner, state)
 
-    def at(self, place: Integers) -> Integers:
+    def at(self, place: IndexArray) -> IndexArray:
         """State of places (n, 2)."""
         local = place - self.corner
         inside = np.asarray(((local >= 0) & (local < self.state.shape)).all(axis=1))
         return np.where(inside, self.state[tuple(np.where(inside[:, None], local, 0).T)], 0)
 
 
-def _orientation_places() -> Integers:
+def _orientation_places() -> IndexArray:
     """Index (4, 2) of the orientation bead after 0 to 3 quarter turns."""
-    return np.concatenate([_turned(np.array([ORIENTATION_BEAD]), quarters) for quarters in range(4)])
+    return np.concatenate([_rotated(np.array([ORIENTATION_BEAD]), quarters) for quarters in range(4)])
 
 
-def _shift(seen: _Seen) -> Integers:
+def _shift(seen: _Seen) -> IndexArray:
     """What takes a place to its index on the phantom, quarter turns aside, by the phantom's outline."""
     outline = _phantom()
     outline[tuple(_orientation_places().T)] = False
     score = np.rint(correlate(seen.state.astype(float), outline.astype(float))).astype(np.intp)
     second, best = np.sort(score, axis=None)[-2:]
     first = np.array(np.unravel_index(score.argmax(), score.shape)) - (BEADS_PER_SIDE - 1)
-    shift: Integers = -(seen.corner + first)
+    shift: IndexArray = -(seen.corner + first)
     states = seen.at(np.argwhere(outline) - shift)
     found, empty = np.count_nonzero(states > 0), np.count_nonzero(states < 0)
     extra = np.count_nonzero(seen.state > 0) - found - np.count_nonzero(seen.at(_orientation_places() - shift) > 0)
@@ -215,7 +213,7 @@ def _shift(seen: _Seen) -> Integers:
     return shift
 
 
-def _quarter_turns(seen: _Seen, shift: Integers) -> int:
+def _quarter_turns(seen: _Seen, shift: IndexArray) -> int:
     """How many quarter turns counter-clockwise the phantom has, by its orientation bead."""
     states = seen.at(_orientation_places() - shift)
     if np.count_nonzero(states > 0) != 1:

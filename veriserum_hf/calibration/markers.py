@@ -6,21 +6,18 @@ background. (The shadow of a sphere is an ellipse whose centre lies off the proj
 1e-4 mm here; that is left alone.)
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import erfc
 
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, Grey
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation
 from veriserum_hf.calibration.phantoms import cylinder_beads_mm
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, ImageArray, IndexArray
 from veriserum_hf.geometry import Plane
-
-Picture = NDArray[Any]  # float32; OpenCV's own types cannot say it
 
 # Lengths are pixels of a 1664 x 1600 frame, 0.225 mm.
 _CLOSED_PX = 37.0  # longer than the shadow of a large bead near the source
@@ -93,9 +90,9 @@ def find_spots(frame: Grey) -> Spots:
     )
 
 
-def _contrast(picture: Picture, scale: float) -> Picture:
+def _contrast(image: ImageArray, scale: float) -> ImageArray:
     """How much darker a picture is than what lies on both sides, in the direction where that is least."""
-    smooth = cv2.GaussianBlur(picture, (0, 0), _SMOOTHING_PX * scale)
+    smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTHING_PX * scale)
     reach = int(np.ceil(_CLOSED_PX * scale / 2))
     background = np.full_like(smooth, np.inf)
     for angle in np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
@@ -107,7 +104,7 @@ def _contrast(picture: Picture, scale: float) -> Picture:
     return np.where(lit, 1 - smooth / np.maximum(background, 1e-6), 0)
 
 
-def _fitted(frame: Grey, labels: Picture, own: NDArray[np.intp], rough: Spots, scale: float) -> Spots:
+def _fitted(frame: Grey, labels: ImageArray, own: IndexArray, rough: Spots, scale: float) -> Spots:
     """Gauss-Newton on background(x, y) (1 - depth disc(x - x0, y - y0, radius)), all spots at once.
 
     ``labels`` tell, on a grid of half as many pixels, whose dark place is where, and ``own`` which is a spot's own.
@@ -152,7 +149,7 @@ def _fitted(frame: Grey, labels: Picture, own: NDArray[np.intp], rough: Spots, s
     return Spots((corner + shape[:, :2])[good], shape[good, 2])
 
 
-def _solved(design: FloatArray, values: FloatArray, weight: NDArray[np.bool_]) -> FloatArray:
+def _solved(design: FloatArray, values: FloatArray, weight: BoolArray) -> FloatArray:
     """Weighted least squares, many at once: (n, p, k), (n, p), (n, p) to (n, k)."""
     weighted = (design * weight[..., None]).swapaxes(1, 2)
     normal = weighted @ design

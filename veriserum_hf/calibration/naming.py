@@ -12,16 +12,13 @@ from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from veriserum_hf.calibration.phantoms import LARGE_BEADS, cylinder_bead_diameters_mm, cylinder_beads_mm
-from veriserum_hf.calibration.poses import View, fit_poses, starting_poses
-from veriserum_hf.core import FloatArray
+from veriserum_hf.calibration.poses import PlaneMarkers, fit_poses, initial_poses
+from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Plane, transform_points
-
-Index = NDArray[np.intp]
 
 LEAST_MARKERS = 24
 _LEAST_SHARE = 0.6  # of the spots of a bead's size: a wrong pose explains a tenth of them by chance
@@ -38,13 +35,13 @@ _FAR_MM = 1e6
 class Named(NamedTuple):
     """Spots and the beads they show, one by one, and the phantom's pose in the world."""
 
-    spots: Index
-    beads: Index
+    spots: IndexArray
+    beads: IndexArray
     T_world_phantom: FloatArray
 
 
 @lru_cache(maxsize=1)
-def _fours() -> tuple[Index, FloatArray]:
+def _fours() -> tuple[IndexArray, FloatArray]:
     """Ordered foursomes of large beads (k, 4) that have depth, and the inverse of (x, y, z, 1) of each, (k, 4, 4)."""
     large = np.array(LARGE_BEADS)
     beads_mm = cylinder_beads_mm()[large]
@@ -98,25 +95,25 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
     )
 
 
-def _foursomes(large: Index) -> Iterator[Index]:
+def _foursomes(large: IndexArray) -> Iterator[IndexArray]:
     """Four large spots at a time, in no order, so that no false spot is among all the first."""
     fours = np.array(list(combinations(large[:20], 4)))
     yield from np.random.default_rng(0).permutation(fours)[:_TRIES]
 
 
 def _pose_of_four(
-    four: Index, spots_mm: FloatArray, spot_radii_mm: FloatArray, large: Index, plane: Plane
+    four: IndexArray, spots_mm: FloatArray, spot_radii_mm: FloatArray, large: IndexArray, plane: Plane
 ) -> FloatArray | None:
     """The pose (4, 4) under which four spots are large beads and most other large spots are, too."""
     beads, inverse = _fours()
     affine = (inverse @ spots_mm[four]).swapaxes(1, 2)
     possible = _is_right_angled(affine)
-    beads, T = beads[possible], starting_poses(affine[possible], plane)
+    beads, T = beads[possible], initial_poses(affine[possible], plane)
     if not len(T):
         return None
     seen_mm = np.broadcast_to(spots_mm[four], (len(T), 4, 2))
-    view = View(cylinder_beads_mm()[beads], seen_mm, np.ones(beads.shape, bool))
-    T, (projection,) = fit_poses([view], [plane], T, most_steps=4)
+    markers = PlaneMarkers(cylinder_beads_mm()[beads], seen_mm, np.ones(beads.shape, bool))
+    T, (projection,) = fit_poses([markers], [plane], T, most_steps=4)
     rms_mm = np.sqrt(np.mean((projection.detector_mm - seen_mm) ** 2, axis=(1, 2)))
     T = T[rms_mm < _FOUR_FIT_MM]
     if not len(T):
@@ -128,13 +125,13 @@ def _pose_of_four(
     return pose
 
 
-def _is_right_angled(affine: FloatArray) -> NDArray[np.bool_]:
+def _is_right_angled(affine: FloatArray) -> BoolArray:
     """Whether affine pictures (k, 2, 4) show right angles and a magnification of what stands between, (k,)."""
     first, second = affine[:, 0, :3], affine[:, 1, :3]
     squares = np.einsum("ki,ki->k", first, first), np.einsum("ki,ki->k", second, second)
     product, dot = squares[0] * squares[1], np.einsum("ki,ki->k", first, second)
     low, high = _MAGNIFICATION
-    possible: NDArray[np.bool_] = (dot**2 < _MOST_SKEW**2 * product) & (product > low**4) & (product < high**4)
+    possible: BoolArray = (dot**2 < _MOST_SKEW**2 * product) & (product > low**4) & (product < high**4)
     possible &= np.abs(squares[0] - squares[1]) < 2 * _MOST_SKEW * np.sqrt(product)
     return possible
 
@@ -157,8 +154,8 @@ def _all_beads(
         spots = nearest[beads]
         if len(beads) < 6:
             break
-        view = View(beads_mm[None, beads], spots_mm[None, spots], np.ones((1, len(beads)), bool))
-        T_world_phantom = fit_poses([view], [plane], T_world_phantom[None])[0][0]
+        markers = PlaneMarkers(beads_mm[None, beads], spots_mm[None, spots], np.ones((1, len(beads)), bool))
+        T_world_phantom = fit_poses([markers], [plane], T_world_phantom[None])[0][0]
     return Named(spots, beads, T_world_phantom)
 
 
@@ -168,9 +165,9 @@ def _projected(plane: Plane, beads_world_mm: FloatArray) -> FloatArray:
     return np.where(np.isnan(projected_mm), _FAR_MM, projected_mm)
 
 
-def _alone(expected_mm: FloatArray, radii_mm: FloatArray) -> NDArray[np.bool_]:
+def _alone(expected_mm: FloatArray, radii_mm: FloatArray) -> BoolArray:
     """Whether a bead's shadow is clear of all others: (n,)."""
     gap_mm = np.linalg.norm(expected_mm[:, None] - expected_mm, axis=2) - radii_mm[:, None] - radii_mm
     np.fill_diagonal(gap_mm, np.inf)
-    alone: NDArray[np.bool_] = gap_mm.min(axis=1) > _NEAR_MM[-1]
+    alone: BoolArray = gap_mm.min(axis=1) > _NEAR_MM[-1]
     return alone

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from veriserum_hf.calibration.poses import View
+from veriserum_hf.calibration.poses import PlaneMarkers
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 
@@ -84,7 +84,7 @@ def check_markers(name: str, observations: Sequence[Observation]) -> None:
             )
 
 
-def padded(observations: Sequence[Observation]) -> View:
+def padded(observations: Sequence[Observation]) -> PlaneMarkers:
     """All frames as arrays."""
     most = max(len(observed.marker_mm) for observed in observations)
     marker_mm, detector_mm = np.zeros((len(observations), most, 3)), np.zeros((len(observations), most, 2))
@@ -93,7 +93,7 @@ def padded(observations: Sequence[Observation]) -> View:
         count = len(observed.marker_mm)
         marker_mm[frame, :count], detector_mm[frame, :count] = observed
         seen[frame, :count] = True
-    return View(marker_mm, detector_mm, seen)
+    return PlaneMarkers(marker_mm, detector_mm, seen)
 
 
 def nearest_affine(observed: Observation) -> FloatArray:

@@ -8,18 +8,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import Plane, make_transform
 
-_POSE_AT_REST = 1e-6  # radians, or of the lever below; the error after such a step is about its square
-_LEVER_MM = 100.0  # a turn in radians is as much as a shift of so many mm
+_CONVERGED_STEP = 1e-6  # radians, or of the lever below; the error after such a step is about its square
+_LEVER_MM = 100.0  # a rotation of one radian counts as much as a translation of so many mm
 
 
-class View(NamedTuple):
-    """Markers of all frames of one plane, padded to the same number: ``seen`` says which are none.
+class PlaneMarkers(NamedTuple):
+    """Markers of all frames of one plane, padded to the same number; ``seen`` is False for padding.
 
     Attributes
     ----------
@@ -31,7 +30,7 @@ class View(NamedTuple):
 
     marker_mm: FloatArray
     detector_mm: FloatArray
-    seen: NDArray[np.bool_]
+    seen: BoolArray
 
 
 class Projection(NamedTuple):
@@ -41,7 +40,7 @@ class Projection(NamedTuple):
     ----------
     detector_mm : (f, n, 2) on the intensifier.
     by_point : (f, n, 2, 3) by a shift of the marker in the world.
-    by_pose : (f, n, 2, 6) by a turn of the phantom about its origin (radians, world axes), and a shift (mm).
+    by_pose : (f, n, 2, 6) by a rotation of the phantom about its origin (radians, world axes), and a shift (mm).
     by_plane : (f, n, 2, 3) by principal point h, v and SID.
     from_center_mm : (f, n, 3) from the intensifier's centre to the marker, along the world's axes.
 
@@ -71,18 +70,18 @@ def linearised(plane: Plane, T_world_phantom: FloatArray, marker_mm: FloatArray)
     by_plane[..., 0, 0] = by_plane[..., 1, 1] = 1 - magnification
     by_plane[..., 2] = (-height_mm / depth_mm**2)[..., None] * across_mm
     detector_mm = plane.principal_point_mm + magnification[..., None] * across_mm
-    by_pose = np.concatenate([by_turn(lever_mm, by_point), by_point], axis=-1)
+    by_pose = np.concatenate([by_rotation(lever_mm, by_point), by_point], axis=-1)
     return Projection(detector_mm, by_point, by_pose, by_plane, from_center_mm)
 
 
-def by_turn(lever_mm: FloatArray, by_point: FloatArray) -> FloatArray:
-    """Derivative by a turn, (f, n, 2, 3), of what moves by ``by_point`` at the end of a lever (f, n, 3)."""
+def by_rotation(lever_mm: FloatArray, by_point: FloatArray) -> FloatArray:
+    """Derivative by a rotation, (f, n, 2, 3), of what moves by ``by_point`` at the end of a lever (f, n, 3)."""
     x, y, z = (lever_mm[..., None, axis] for axis in range(3))
     a, b, c = (by_point[..., axis] for axis in range(3))
     return np.stack([y * c - z * b, z * a - x * c, x * b - y * a], axis=-1)
 
 
-def starting_poses(affine: FloatArray, plane: Plane) -> FloatArray:
+def initial_poses(affine: FloatArray, plane: Plane) -> FloatArray:
     """Poses of the phantom in the world, (f, 4, 4), nearest to affine pictures of it.
 
     Parameters
@@ -104,7 +103,7 @@ def starting_poses(affine: FloatArray, plane: Plane) -> FloatArray:
 
 
 def fit_poses(
-    views: Sequence[View],
+    measured: Sequence[PlaneMarkers],
     planes: Sequence[Plane],
     T_world_phantom: FloatArray,
     huber_mm: float = np.inf,
@@ -121,12 +120,12 @@ def fit_poses(
 
     """
     for _ in range(most_steps):
-        projections = _projections(views, planes, T_world_phantom)
+        projections = _projections(measured, planes, T_world_phantom)
         frames = len(T_world_phantom)
         normal, gradient = np.zeros((frames, 6, 6)), np.zeros((frames, 6, 1))
-        for view, projection in zip(views, projections, strict=True):
-            residual_mm = projection.detector_mm - view.detector_mm
-            weight = huber_weight(residual_mm, view.seen, huber_mm)
+        for markers, projection in zip(measured, projections, strict=True):
+            residual_mm = projection.detector_mm - markers.detector_mm
+            weight = huber_weight(residual_mm, markers.seen, huber_mm)
             by_pose = projection.by_pose.reshape(frames, -1, 6)
             weighted = (by_pose * weight.reshape(frames, -1, 1)).swapaxes(1, 2)
             normal += weighted @ by_pose
@@ -135,19 +134,23 @@ def fit_poses(
             1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(6)
         )  # a wild guess may be singular
         step = -np.linalg.solve(normal, gradient)[..., 0]
-        turn = Rotation.from_rotvec(np.clip(step[:, :3], -0.5, 0.5)).as_matrix()
+        rotation = Rotation.from_rotvec(np.clip(step[:, :3], -0.5, 0.5)).as_matrix()
         R, t_mm = T_world_phantom[:, :3, :3], T_world_phantom[:, :3, 3]
-        T_world_phantom = make_transform(turn @ R, t_mm + step[:, 3:])
-        if max(np.abs(step[:, :3]).max(), np.abs(step[:, 3:]).max() / _LEVER_MM) < _POSE_AT_REST:
+        T_world_phantom = make_transform(rotation @ R, t_mm + step[:, 3:])
+        if max(np.abs(step[:, :3]).max(), np.abs(step[:, 3:]).max() / _LEVER_MM) < _CONVERGED_STEP:
             break
-    return T_world_phantom, _projections(views, planes, T_world_phantom)
+    return T_world_phantom, _projections(measured, planes, T_world_phantom)
 
 
-def _projections(views: Sequence[View], planes: Sequence[Plane], T_world_phantom: FloatArray) -> list[Projection]:
-    return [linearised(plane, T_world_phantom, view.marker_mm) for plane, view in zip(planes, views, strict=True)]
+def _projections(
+    measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_phantom: FloatArray
+) -> list[Projection]:
+    return [
+        linearised(plane, T_world_phantom, markers.marker_mm) for plane, markers in zip(planes, measured, strict=True)
+    ]
 
 
-def huber_weight(residual_mm: FloatArray, seen: NDArray[np.bool_], huber_mm: float) -> FloatArray:
+def huber_weight(residual_mm: FloatArray, seen: BoolArray, huber_mm: float) -> FloatArray:
     """Huber's weights (f, n, 2) of residuals (f, n, 2), 0 where no marker is seen (f, n)."""
     weight: FloatArray = np.minimum(1.0, huber_mm / np.maximum(np.abs(residual_mm), 1e-12)) * seen[..., None]
     return weight

@@ -21,7 +21,7 @@ import numpy as np
 
 from veriserum_hf.calibration.adjustment import Adjusted, adjust
 from veriserum_hf.calibration.observations import DualObservation, Observation, check_markers, nearest_affine, padded
-from veriserum_hf.calibration.poses import View, fit_poses, starting_poses
+from veriserum_hf.calibration.poses import PlaneMarkers, fit_poses, initial_poses
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig, Plane, transform_points
@@ -161,19 +161,19 @@ def _adjusted(observations: Mapping[str, Sequence[Observation]], planes: Sequenc
     """Adjust frames of one plane or two, by the name that errors begin with: what is found, from how many markers."""
     for name, frames in observations.items():
         check_markers(name, frames)
-    views = [padded(frames) for frames in observations.values()]
-    affine = np.array([nearest_affine(observed) for observed in next(iter(observations.values()))])
-    T_world_phantom, _ = fit_poses(views[:1], planes[:1], starting_poses(affine, planes[0]))
-    _check_depths(observations, planes, T_world_phantom, views)
+    measured = [padded(frames) for frames in observations.values()]
+    affine = np.array([nearest_affine(markers) for markers in next(iter(observations.values()))])
+    T_world_phantom, _ = fit_poses(measured[:1], planes[:1], initial_poses(affine, planes[0]))
+    _check_depths(observations, planes, T_world_phantom, measured)
     try:
-        adjusted = adjust(views, planes, T_world_phantom)
+        adjusted = adjust(measured, planes, T_world_phantom)
     except (np.linalg.LinAlgError, CalibrationError) as error:
         raise CalibrationError(
-            f"no source is found from {_seen_in(views)} ({error}): are the markers named rightly, and in both planes "
-            "in the same order of frames? If so, take more frames, with the phantom turned, tilted and all over the "
-            "field"
+            f"no source is found from {_seen_in(measured)} ({error}): are the markers named rightly, and in both "
+            "planes in the same order of frames? If so, take more frames, with the phantom turned, tilted and all "
+            "over the field"
         ) from error
-    _check_depths(observations, adjusted.planes, adjusted.T_world_phantom, views)
+    _check_depths(observations, adjusted.planes, adjusted.T_world_phantom, measured)
     if not adjusted.residual_mm_rms < _MOST_RESIDUAL_MM:
         raise CalibrationError(
             f"no source and poses explain the markers: {adjusted.residual_mm_rms:.3g} mm RMS is left, at most "
@@ -184,25 +184,27 @@ def _adjusted(observations: Mapping[str, Sequence[Observation]], planes: Sequenc
         sigma_mm = float(np.sqrt(adjusted.covariance[3 * number + 2, 3 * number + 2]))
         if not sigma_mm < _MOST_SID_SIGMA * plane.sid_mm:
             raise CalibrationError(
-                f"{name}{_seen_in(views)} leave the source open: its distance is known to {sigma_mm:.3g} mm (one "
+                f"{name}{_seen_in(measured)} leave the source open: its distance is known to {sigma_mm:.3g} mm (one "
                 "standard deviation) only; take more frames, with the phantom turned, tilted and all over the field, "
                 "or a phantom that fills more of it"
             )
-    return adjusted, sum(int(view.seen.sum()) for view in views)
+    return adjusted, sum(int(markers.seen.sum()) for markers in measured)
 
 
-def _seen_in(views: Sequence[View]) -> str:
-    return f"{sum(int(view.seen.sum()) for view in views)} markers in {len(views[0].seen)} frames"
+def _seen_in(measured: Sequence[PlaneMarkers]) -> str:
+    return f"{sum(int(markers.seen.sum()) for markers in measured)} markers in {len(measured[0].seen)} frames"
 
 
 def _check_depths(
     observations: Mapping[str, Sequence[Observation]],
     planes: Sequence[Plane],
     T_world_phantom: FloatArray,
-    views: Sequence[View],
+    measured: Sequence[PlaneMarkers],
 ) -> None:
-    for name, plane, view in zip(observations, planes, views, strict=True):
-        depth_mm = np.where(view.seen, plane.depths_mm(transform_points(T_world_phantom, view.marker_mm)), np.inf)
+    for name, plane, markers in zip(observations, planes, measured, strict=True):
+        depth_mm = np.where(
+            markers.seen, plane.depths_mm(transform_points(T_world_phantom, markers.marker_mm)), np.inf
+        )
         if not (depth_mm > 0).all():
             frame, _ = np.unravel_index(np.argmin(depth_mm), depth_mm.shape)
             raise CalibrationError(

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.bead_grid import GridFit
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.source import RigFit, SourceFit
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS
 
 Numbers = dict[str, Any]
-_MIDDLE_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
+_CENTER_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
 
 
 def grid_numbers(fit: GridFit) -> Numbers:
@@ -31,7 +29,7 @@ def grid_numbers(fit: GridFit) -> Numbers:
         "degree5_residual_mm_rms": fit.degree5_residual_mm_rms,
         "degree5_cv_mm_rms": fit.degree5_cv_mm_rms,
         "recommendation": fit.recommendation,
-        "mapped_std_mm_center": float(fit.mapped_std_mm([_MIDDLE_PX])[0]),
+        "mapped_std_mm_center": float(fit.mapped_std_mm([_CENTER_PX])[0]),
         "mapped_std_mm_max": float(fit.mapped_std_mm(fit.beads_px).max()),
         "rotation_deg": fit.rotation_deg,
         "upright": fit.upright,
@@ -85,13 +83,13 @@ def source_numbers(fit: SourceFit | RigFit) -> Numbers:
             "sid_mm": fit.rig[plane].sid_mm,
             "sid_std_mm": float(std[3 * number + 2]),
         }
-    shift_mm, turn_deg = shift_and_turn(fit.T_world_fs, NOMINAL_T_WORLD_FS)
+    translation_mm, rotation_deg = translation_and_rotation(fit.T_world_fs, NOMINAL_T_WORLD_FS)
     return numbers | {
         "T_world_fs": fit.T_world_fs.tolist(),
         "fs_center_mm": fit.T_world_fs[:3, 3].tolist(),
-        "fs_shift_mm": shift_mm.tolist(),
+        "fs_shift_mm": translation_mm.tolist(),
         "fs_shift_std_mm": std[6:9].tolist(),
-        "fs_turn_deg": turn_deg.tolist(),
+        "fs_turn_deg": rotation_deg.tolist(),
         "fs_turn_std_deg": std[9:12].tolist(),
     }
 
@@ -124,12 +122,10 @@ def source_lines(fit: SourceFit | RigFit) -> list[str]:
     ]
 
 
-def shift_and_turn(
-    T_world_fs: NDArray[np.float64], from_T: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shift (3,) mm and turn (3,) degrees, along and about the world's axes, from one pose (4, 4) to another."""
-    turn = Rotation.from_matrix(T_world_fs[:3, :3] @ from_T[:3, :3].T)
-    return (T_world_fs - from_T)[:3, 3], turn.as_rotvec(degrees=True)
+def translation_and_rotation(T_world_fs: FloatArray, from_T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Translation (3,) mm and rotation vector (3,) deg, along and about the world's axes, between poses (4, 4)."""
+    rotation = Rotation.from_matrix(T_world_fs[:3, :3] @ from_T[:3, :3].T)
+    return (T_world_fs - from_T)[:3, 3], rotation.as_rotvec(degrees=True)
 
 
 def _known(values: list[float], std: list[float], names: tuple[str, ...]) -> str:

@@ -1,4 +1,10 @@
-from .arrays import FloatArray as FloatArray
+from .arrays import (
+    BoolArray as BoolArray,
+    ByteImage as ByteImage,
+    FloatArray as FloatArray,
+    ImageArray as ImageArray,
+    IndexArray as IndexArray,
+)
 from .domain import (
     COMPONENTS as COMPONENTS,
     CONVERGED as CONVERGED,

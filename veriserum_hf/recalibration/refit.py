@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from veriserum_hf.archive import Findings, VeriserumArchive
@@ -25,9 +24,9 @@ from veriserum_hf.calibration import (
     SourceFit,
     fit_rig,
     fit_source,
-    shift_and_turn,
+    translation_and_rotation,
 )
-from veriserum_hf.core import PLANES, FloatArray, PlaneName
+from veriserum_hf.core import PLANES, BoolArray, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, Seen, find_in_frames, fit_grid
 
@@ -35,7 +34,7 @@ Outcome = Literal["agrees", "differs", "not fitted", "no frames"]
 
 GRID, MARKERS = "sipla_grid", "sipla_cylinder"
 MOST_MAPPED_MM = 0.34  # the resolution that the data set states
-_MOST_SOURCE_MM, _MOST_TURN_DEG = 1.0, 0.15  # 0.15 degrees are 1 mm where the central rays cross
+_MOST_SOURCE_MM, _MOST_ROTATION_DEG = 1.0, 0.15  # 0.15 degrees are 1 mm where the central rays cross
 _CERTAIN = 4.0  # standard deviations
 _STEP_PX = 16
 _SOURCE_NAMES = ("principal point h", "principal point v", "SID")
@@ -267,7 +266,9 @@ class _Refitting:
             numbers,
         )
         differs = "; ".join(off.said(off.certain) for off in all_off.values() if off.certain.any())
-        most = f"{_MOST_SOURCE_MM:g} mm ({_MOST_TURN_DEG:g} degrees), or {_CERTAIN:g} standard deviations if larger"
+        most = (
+            f"{_MOST_SOURCE_MM:g} mm ({_MOST_ROTATION_DEG:g} degrees), or {_CERTAIN:g} standard deviations if larger"
+        )
         return self._judged(refit, differs, f"no more than {most}")
 
 
@@ -282,11 +283,11 @@ class _Off:
     most: float
 
     @property
-    def certain(self) -> NDArray[np.bool_]:
+    def certain(self) -> BoolArray:
         """Which of them differ by more than chance and by enough to matter."""
         return np.asarray(np.abs(self.values) > np.maximum(_CERTAIN * self.std, self.most))
 
-    def said(self, which: NDArray[np.bool_]) -> str:
+    def said(self, which: BoolArray) -> str:
         """Return some of them in words."""
         off = zip(self.names, self.values, self.std, which, strict=True)
         unit = "mm" if self.unit == "mm" else "degrees"
@@ -295,9 +296,13 @@ class _Off:
 
 def _pose_off(fit: RigFit, stored: FloatArray) -> dict[str, _Off]:
     """Shift and turn of the refitted ``fs`` intensifier from the stored pose, along and about the world's axes."""
-    shift_mm, turn_deg = shift_and_turn(fit.T_world_fs, stored)
+    translation_mm, rotation_deg = translation_and_rotation(fit.T_world_fs, stored)
     std = fit.standard_deviations
     return {
-        "fs_shift": _Off(("fs centre x", "fs centre y", "fs centre z"), shift_mm, std[6:9], "mm", _MOST_SOURCE_MM),
-        "fs_turn": _Off(("fs turn about x", "about y", "about z"), turn_deg, std[9:12], "deg", _MOST_TURN_DEG),
+        "fs_shift": _Off(
+            ("fs centre x", "fs centre y", "fs centre z"), translation_mm, std[6:9], "mm", _MOST_SOURCE_MM
+        ),
+        "fs_turn": _Off(
+            ("fs turn about x", "about y", "about z"), rotation_deg, std[9:12], "deg", _MOST_ROTATION_DEG
+        ),
     }

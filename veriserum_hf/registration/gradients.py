@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.core import PlaneName
+from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.scene import Implant, Scene
 from veriserum_hf.rendering import path_length_window
@@ -118,14 +118,14 @@ class PlaneGradients:
         """Means of the rays of each pixel, (F, M, rows, columns)."""
         return functional.avg_pool2d(rays, self._scale.rays) if self._scale.rays > 1 else rays
 
-    def gradients(self, pictures: Tensor) -> Tensor:
+    def gradients(self, images: Tensor) -> Tensor:
         """Blurred gradients of pictures (F, M, rows, columns) at the places that are looked at, (F, M, 2, S)."""
-        frames, count, *shape = pictures.shape
+        frames, count, *shape = images.shape
         smooth, slope = self._kernels
         stride = self._scale.stride
         down = torch.stack([smooth, slope])[:, None, :, None]
         across = torch.stack([slope, smooth])[:, None, None, :]
-        found = functional.conv2d(pictures.reshape(-1, 1, *shape), down, stride=(stride, 1))
+        found = functional.conv2d(images.reshape(-1, 1, *shape), down, stride=(stride, 1))
         found = functional.conv2d(found, across, stride=(1, stride), groups=2)
         return found.flatten(2)[:, :, self._places].view(frames, count, 2, -1)
 
@@ -143,7 +143,7 @@ class PlaneGradients:
         used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
         return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
 
-    def _window(self, T: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _window(self, T: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First column and row of each frame's window, (F, 2), and how many it needs of them, (F, 2)."""
         reach_px = self._scale.margin_mm / pixel_size_mm(self._size) + len(self._kernels[0])
         boxes = np.empty((len(self._views), 2, 2))
@@ -191,9 +191,7 @@ class PlaneGradients:
         stride = self._scale.stride
         return pixels[:, reach : pixels.shape[1] - reach : stride, reach : pixels.shape[2] - reach : stride]
 
-    def _render(
-        self, implant: Implant, frame: int, T_world_implant: NDArray[np.float64], image: NDArray[np.float32]
-    ) -> None:
+    def _render(self, implant: Implant, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]) -> None:
         """Render into the window of a frame."""
         rays = self._scale.rays
         seen = path_length_window(implant.mesh, T_world_implant, self._views[frame].plane, self._size * rays)
@@ -247,12 +245,12 @@ class PlaneGradients:
         return torch.stack(powers, dim=1)
 
 
-def _laplacian(pictures: Tensor) -> Tensor:
+def _laplacian(images: Tensor) -> Tensor:
     """Second derivatives of pictures (F, C, rows, columns), along columns and rows together."""
-    padded = functional.pad(pictures, (1, 1, 1, 1), mode="replicate")
+    padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
     beside = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
     above = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
-    return beside + above - 4 * pictures
+    return beside + above - 4 * images
 
 
 def _dilated(pixels: Tensor, reach_px: float) -> Tensor:

@@ -1,7 +1,7 @@
 """Refine poses of femoral and tibial component until rendered implants agree with the images of both planes.
 
-The method: `veriserum_hf.registration.solver`; how sure it is: `veriserum_hf.registration.uncertainty`. Positions are
-known as well as the cameras and the meshes are; errors of these are in no covariance here.
+The method: `veriserum_hf.registration.solver`; covariance and score: `veriserum_hf.registration.uncertainty`. The
+covariance does not include errors of the cameras and the meshes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, trans
 from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimised
+from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimise
 
 try:
     import torch
@@ -25,27 +25,27 @@ except ImportError as error:
 
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
 # In the field: of simulated implants that a plane shows less of, errors were larger than their covariance says.
-_SEEN_SHARE = 0.2
-# Of 95 % intervals: what is wider is no registration to rely on.
-_WIDEST_MM, _WIDEST_DEG = 1.0, 1.0
+_MIN_SHARE_IN_FIELD = 0.2
+# Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
+_MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class RefinedPose:
-    """Where an implant is, and how sure that is.
+    """The estimated pose of an implant, with its uncertainty and verdict.
 
     Attributes
     ----------
     component : ``"femur"`` or ``"tibia"``.
     anatomy_id : of the implant.
-    T_world_implant : (4, 4) mm; where the verdict is ``failed``, the start.
+    T_world_implant : (4, 4) mm; where the verdict is ``failed``, the initial pose.
     covariance : (6, 6) of x, y, z of the implant's origin in the world, mm, and of the rotation vector about the
         world's axes, deg; NaN where the verdict is ``failed``. For one camera calibration, taken as exact.
-    score : share of what the images could tell of the pose that agrees with the rendered implant, 0 to 1.
+    score : weighted share of the image gradients that agree with the rendered implant, 0 to 1.
     verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
         alone; ``failed``.
     detail : why; empty where converged.
-    moved_mm, moved_deg : of the mesh's middle, from the start, also where that was too far to believe.
+    moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
 
     """
 
@@ -129,17 +129,17 @@ def register_batch(
 
     """
     scene, starts_T = scene_of(rows, meshes, starts, planes, torch.device(device))
-    outcome = optimised(scene, starts_T)
+    outcome = optimise(scene, starts_T)
     return [
         {
-            component: _refined(
+            component: _assessed(
                 component,
                 scene.implants[component][frame],
                 starts_T[frame, k].cpu().numpy(),
                 outcome.state.T_world_implant[frame, k].cpu().numpy(),
                 outcome.covariance[frame, k].cpu().numpy(),
                 score=float(outcome.score[frame, k]),
-                resting=bool(outcome.resting[frame, k]),
+                converged=bool(outcome.converged[frame, k]),
                 views={plane: views[frame] for plane, views in scene.views.items()},
                 limits=(limit_mm, limit_deg),
             )
@@ -149,7 +149,7 @@ def register_batch(
     ]
 
 
-def _refined(
+def _assessed(
     component: str,
     implant: Implant,
     start: FloatArray,
@@ -157,16 +157,16 @@ def _refined(
     covariance: FloatArray,
     *,
     score: float,
-    resting: bool,
+    converged: bool,
     views: Mapping[PlaneName, View],
     limits: tuple[float, float],
 ) -> RefinedPose:
-    """Weigh a pose, and take the start for one that cannot be believed."""
+    """Assess a pose; the initial pose replaces one that has failed."""
     at = [transform_points(T, implant.center_mm[None])[0] for T in (start, found)]
     moved_mm = float(np.linalg.norm(at[1] - at[0]))
     moved_deg = float(angle_between_deg(start[:3, :3], found[:3, :3]))
     shares = {plane: view.share_in_field(implant, found) for plane, view in views.items()}
-    verdict, detail = _verdict(covariance, score, resting, shares, (moved_mm, moved_deg), limits)
+    verdict, detail = _verdict(covariance, score, converged, shares, (moved_mm, moved_deg), limits)
     if verdict == "failed":
         found, covariance = start, np.full_like(covariance, np.nan)
     return RefinedPose(component, implant.anatomy_id, found, covariance, score, verdict, detail, moved_mm, moved_deg)
@@ -175,12 +175,12 @@ def _refined(
 def _verdict(
     covariance: FloatArray,
     score: float,
-    resting: bool,
+    converged: bool,
     shares: Mapping[PlaneName, float],
     moved: tuple[float, float],
     limits: tuple[float, float],
 ) -> tuple[Verdict, str]:
-    seen = [plane for plane, share in shares.items() if share >= _SEEN_SHARE]
+    seen = [plane for plane, share in shares.items() if share >= _MIN_SHARE_IN_FIELD]
     if not seen or not np.isfinite(covariance).all():
         return "failed", "the images do not show it"
     if moved[0] > limits[0] or moved[1] > limits[1]:
@@ -205,13 +205,13 @@ def _verdict(
             if plane != seen[0]
         )
         return "ambiguous", f"seen by {seen[0]} alone{hidden}: its depth is known to about {widest_mm:.1f} mm only"
-    if widest_mm > _WIDEST_MM or widest_deg > _WIDEST_DEG:
+    if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:
         direction = np.linalg.eigh(covariance[:3, :3])[1][:, -1]
         along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
         return "ambiguous", (
             f"known to {widest_mm:.2f} mm only along ({along}) in the world, and to {widest_deg:.2f} deg about its "
             "worst axis"
         )
-    if not resting:
+    if not converged:
         return "ambiguous", "still moving when the iterations were used up"
     return "converged", ""

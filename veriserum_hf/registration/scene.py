@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import FloatArray, PlaneName
+from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Plane, pixel_size_mm, transform_points
 from veriserum_hf.rendering import check_closed
@@ -67,18 +67,18 @@ class Implant:
 
     @cached_property
     def center_mm(self) -> FloatArray:
-        """Middle of the mesh in its own coordinates, (3,) mm."""
+        """Centre of the mesh in its own coordinates, (3,) mm."""
         center: FloatArray = np.mean(self.mesh.bounds, axis=0)
         return center
 
     @cached_property
     def reach_mm(self) -> float:
-        """Distance of the farthest corner from the middle, mm."""
+        """Distance of the farthest corner from the centre, mm."""
         return float(np.linalg.norm(self.mesh.vertices - self.center_mm, axis=1).max())
 
     @cached_property
     def radius_mm(self) -> float:
-        """Root mean square distance of the surface from the middle, mm."""
+        """Root mean square distance of the surface from the centre, mm."""
         corners = self.mesh.triangles_center - self.center_mm
         return float(np.sqrt(np.average((corners**2).sum(axis=1), weights=self.mesh.area_faces)))
 
@@ -97,7 +97,7 @@ class View:
 
     image: NDArray[np.float32]
     plane: Plane
-    in_field: NDArray[np.bool_]
+    in_field: BoolArray
 
     @classmethod
     def from_image(cls, image: NDArray[np.generic], plane: Plane) -> "View":
@@ -127,7 +127,7 @@ class View:
         return float(np.average(inside, weights=implant.mesh.area_faces))
 
 
-def _field(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _field(image: NDArray[np.float32]) -> BoolArray:
     """Where an image is not dark up to one of its corners, outside the circle that implants are in."""
     size = len(image)
     axis = (np.arange(size) - (size - 1) / 2) * pixel_size_mm(size)
@@ -168,22 +168,22 @@ class Scene:
 
     @cached_property
     def centers_mm(self) -> Tensor:
-        """Middles of the meshes in their own coordinates, (F, K, 3) float64 mm."""
+        """Centres of the meshes in their own coordinates, (F, K, 3) float64 mm."""
         by_component = [[implant.center_mm for implant in implants] for implants in self.implants.values()]
         return torch.tensor(np.array(by_component), device=self.device).transpose(0, 1)
 
     @cached_property
     def radii_mm(self) -> Tensor:
-        """Distance from the middle that turns are told at, (F, K) float64 mm."""
+        """Distance from the centre at which rotations are given in mm, (F, K) float64 mm."""
         by_component = [[implant.radius_mm for implant in implants] for implants in self.implants.values()]
         return torch.tensor(np.array(by_component), device=self.device).T
 
     @cached_property
-    def parts(self) -> Mapping[int, differentiable.Part]:
+    def parts(self) -> Mapping[int, differentiable.TensorMesh]:
         """The meshes as tensors, by anatomy id, for rendering in torch."""
         all_implants = [implant for implants in self.implants.values() for implant in implants]
         return {
-            implant.anatomy_id: differentiable.Part.from_mesh(implant.mesh, self.device)
+            implant.anatomy_id: differentiable.TensorMesh.from_mesh(implant.mesh, self.device)
             for implant in {implant.anatomy_id: implant for implant in all_implants}.values()
         }
 
@@ -193,28 +193,31 @@ class Scene:
         T = T_world_implant.reshape(len(T_world_implant), *extra, *T_world_implant.shape[1:])
         centers = self.centers_mm.reshape(len(T), *extra, *self.centers_mm.shape[1:])
         radii = self.radii_mm.reshape(len(T), *extra, -1, 1)
-        turn = roma.rotvec_to_rotmat(steps_mm[..., 3:] / radii)
-        rotation = turn @ T[..., :3, :3]
-        middle = (T[..., :3, :3] @ centers[..., None])[..., 0] + T[..., :3, 3]
+        step_rotation = roma.rotvec_to_rotmat(steps_mm[..., 3:] / radii)
+        rotation = step_rotation @ T[..., :3, :3]
+        center_world_mm = (T[..., :3, :3] @ centers[..., None])[..., 0] + T[..., :3, 3]
         moved = T.expand(*steps_mm.shape[:-1], 4, 4).clone()
         moved[..., :3, :3] = rotation
-        moved[..., :3, 3] = middle + steps_mm[..., :3] - (rotation @ centers[..., None])[..., 0]
+        moved[..., :3, 3] = center_world_mm + steps_mm[..., :3] - (rotation @ centers[..., None])[..., 0]
         return moved
+
+    def centers_world_mm(self, T_world_implant: Tensor) -> Tensor:
+        """Centres of the implants in the world, (F, K, 4, 4) to (F, K, 3) mm."""
+        return (T_world_implant[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T_world_implant[..., :3, 3]
 
     def in_front(self, T_world_implant: Tensor) -> Tensor:
         """Whether all implants are well in front of every source, (F, K, 4, 4) to (F,) bool; not where one is NaN."""
-        middles_mm = (T_world_implant[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T_world_implant[..., :3, 3]
+        centers_world_mm = self.centers_world_mm(T_world_implant)
         reaches_mm = [[implant.reach_mm for implant in implants] for implants in self.implants.values()]
-        least_mm = torch.tensor(reaches_mm).to(middles_mm).T + CLEAR_MM
-        found = torch.ones(len(middles_mm), dtype=torch.bool, device=self.device)
+        least_mm = torch.tensor(reaches_mm).to(centers_world_mm).T + CLEAR_MM
+        found = torch.ones(len(centers_world_mm), dtype=torch.bool, device=self.device)
         for views in self.views.values():
-            axes = torch.tensor(np.array([view.plane.world_to_camera[2] for view in views])).to(middles_mm)
-            depths_mm = (middles_mm @ axes[:, :3, None])[..., 0] + axes[:, 3:]
+            axes = torch.tensor(np.array([view.plane.world_to_camera[2] for view in views])).to(centers_world_mm)
+            depths_mm = (centers_world_mm @ axes[:, :3, None])[..., 0] + axes[:, 3:]
             found &= (depths_mm > least_mm).all(dim=1)
         return found
 
     def distance_mm(self, T_a: Tensor, T_b: Tensor) -> Tensor:
-        """Distance between the implants' middles at two poses, (F, K, 4, 4) each, (F, K) mm."""
-        middles = [(T[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T[..., :3, 3] for T in (T_a, T_b)]
-        distance_mm: Tensor = (middles[1] - middles[0]).norm(dim=-1)
+        """Distance between the implants' centres at two poses, (F, K, 4, 4) each, (F, K) mm."""
+        distance_mm: Tensor = (self.centers_world_mm(T_b) - self.centers_world_mm(T_a)).norm(dim=-1)
         return distance_mm

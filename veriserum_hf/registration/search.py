@@ -1,6 +1,6 @@
-"""Coarse to fine, and a second chance for what went wrong.
+"""Coarse-to-fine optimisation, with restarts from rotated initial poses where it fails.
 
-Frames of a batch never depend on each other: what is done again is done for that frame alone.
+Frames of a batch never depend on each other: a restart is of one frame alone.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from veriserum_hf.registration.gradients import Scale
 from veriserum_hf.registration.scene import DOF, Scene
-from veriserum_hf.registration.solver import Solver, State, start_state, with_frame
+from veriserum_hf.registration.solver import Solver, State, initial_state, with_frame
 from veriserum_hf.registration.uncertainty import agreement, covariances
 
 try:
@@ -27,8 +27,8 @@ SCALES = (
     Scale(size_px=512, blur_px=1.8, stride=2, rays=2, margin_mm=6.0, iterations=8, cutoff=5.0),
 )
 DOUBTFUL_SCORE = 0.55  # right poses of simulated frames, cluttered by holders, have 0.6 at least
-_TURNED_DEG = 10.0
-_WINDOWS = 3  # of a scale, one after the other, at most: an implant may leave that of its start
+_RESTART_ROTATION_DEG = 10.0
+_MAX_WINDOWS = 3  # of a scale, one after the other: an implant may leave that of its initial pose
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Outcome:
     state : reached.
     covariance : (F, K, 6, 6); see `covariances`.
     score : (F, K); see `agreement`.
-    resting : (F, K) bool, whether an implant came to rest.
+    converged : (F, K) bool, whether the steps of an implant have become negligible.
 
     """
 
     state: State
     covariance: Tensor
     score: Tensor
-    resting: Tensor
+    converged: Tensor
 
     def replaced(self, frame: int, other: "Outcome") -> "Outcome":
         """Outcome with that of a single frame in the place of one of its own."""
@@ -55,19 +55,19 @@ class Outcome:
             self.state.replaced(frame, other.state),
             with_frame(self.covariance, frame, other.covariance),
             with_frame(self.score, frame, other.score),
-            with_frame(self.resting, frame, other.resting),
+            with_frame(self.converged, frame, other.converged),
         )
 
 
-def optimised(scene: Scene, T_world_implant: Tensor) -> Outcome:
-    """Optimise from starts (F, K, 4, 4).
+def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
+    """Optimise from initial poses (F, K, 4, 4).
 
-    A frame with an implant whose outlines do not agree with the images is tried again, from its start turned by 10
-    degrees to either side about each axis of the world; the best of these at the coarsest scale is followed.
+    A frame with an implant whose outlines do not agree with the images is restarted, from its initial pose rotated by
+    10 degrees to either side about each axis of the world; the best of these at the coarsest scale is continued.
     """
-    outcome = _coarse_to_fine(scene, start_state(scene, T_world_implant), _scales(scene))
+    outcome = _coarse_to_fine(scene, initial_state(scene, T_world_implant), _scales(scene))
     for frame in (outcome.score.amin(1) < DOUBTFUL_SCORE).nonzero()[:, 0].tolist():
-        start = _best_of_turned(scene, frame, T_world_implant[frame], outcome.score[frame] < DOUBTFUL_SCORE)
+        start = _best_restart(scene, frame, T_world_implant[frame], outcome.score[frame] < DOUBTFUL_SCORE)
         tried = _coarse_to_fine(scene.only([frame]), start, _scales(scene)[1:] or _scales(scene))
         if tried.score.min() > outcome.score[frame].min():
             outcome = outcome.replaced(frame, tried)
@@ -83,44 +83,46 @@ def _scales(scene: Scene) -> list[Scale]:
 
 def _coarse_to_fine(scene: Scene, state: State, scales: Sequence[Scale]) -> Outcome:
     for scale in scales[:-1]:
-        state = _settled(scene, scale, state, _WINDOWS)
-    return _finished(scene, scales[-1], state, _WINDOWS)
+        state = _solve(scene, scale, state, _MAX_WINDOWS)
+    return _solve_and_assess(scene, scales[-1], state, _MAX_WINDOWS)
 
 
-def _settled(scene: Scene, scale: Scale, state: State, windows: int) -> State:
+def _solve(scene: Scene, scale: Scale, state: State, windows: int) -> State:
     """Optimise at one scale, and go on with the frames whose implants leave their window in a new one."""
     reached, _ = Solver(scene, scale, state).run()
-    for frame in _left(scene, scale, state, reached) if windows > 1 else ():
-        again = _settled(scene.only([frame]), scale, reached.only(frame), windows - 1)
+    for frame in _outside_window(scene, scale, state, reached) if windows > 1 else ():
+        again = _solve(scene.only([frame]), scale, reached.only(frame), windows - 1)
         reached = reached.replaced(frame, again)
     return reached
 
 
-def _finished(scene: Scene, scale: Scale, state: State, windows: int) -> Outcome:
-    """`_settled`, and how good that is."""
+def _solve_and_assess(scene: Scene, scale: Scale, state: State, windows: int) -> Outcome:
+    """Optimise as `_solve` does, and assess the result."""
     solver = Solver(scene, scale, state)
-    reached, resting = solver.run()
-    outcome = Outcome(reached, covariances(solver), agreement(solver), resting)
-    for frame in _left(scene, scale, state, reached) if windows > 1 else ():
-        again = _finished(scene.only([frame]), scale, reached.only(frame), windows - 1)
+    reached, converged = solver.run()
+    outcome = Outcome(reached, covariances(solver), agreement(solver), converged)
+    for frame in _outside_window(scene, scale, state, reached) if windows > 1 else ():
+        again = _solve_and_assess(scene.only([frame]), scale, reached.only(frame), windows - 1)
         outcome = outcome.replaced(frame, again)
     return outcome
 
 
-def _left(scene: Scene, scale: Scale, before: State, after: State) -> list[int]:
+def _outside_window(scene: Scene, scale: Scale, before: State, after: State) -> list[int]:
     """Frames with an implant that moved too far for its window."""
     moved_mm = scene.distance_mm(before.T_world_implant, after.T_world_implant).amax(1)
     frames: list[int] = (moved_mm > scale.margin_mm / 2).nonzero()[:, 0].tolist()
     return frames
 
 
-def _best_of_turned(scene: Scene, frame: int, T_world_implant: Tensor, doubtful: Tensor) -> State:
-    """State of one frame, (1, K): of six starts, the one that agrees best after the coarsest scale."""
+def _best_restart(scene: Scene, frame: int, T_world_implant: Tensor, doubtful: Tensor) -> State:
+    """State of one frame, (1, K): of six rotated initial poses, the one with the best score at the coarsest scale."""
     axes = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, -1.0]).repeat_interleave(3)[:, None]
     steps_mm = torch.zeros(len(axes), len(doubtful), DOF).to(T_world_implant)
-    steps_mm[:, :, 3:] = math.radians(_TURNED_DEG) * axes[:, None].to(steps_mm) * scene.radii_mm[frame, :, None]
+    steps_mm[:, :, 3:] = (
+        math.radians(_RESTART_ROTATION_DEG) * axes[:, None].to(steps_mm) * scene.radii_mm[frame, :, None]
+    )
     steps_mm *= doubtful[:, None]
     several = scene.only([frame] * len(axes))
     starts = several.moved(T_world_implant.expand(len(axes), -1, -1, -1), steps_mm)
-    outcome = _coarse_to_fine(several, start_state(several, starts), _scales(scene)[:1])
+    outcome = _coarse_to_fine(several, initial_state(several, starts), _scales(scene)[:1])
     return outcome.state.only(int(outcome.score.amin(1).argmax()))

@@ -29,17 +29,17 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_START_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrome
-_PER_MM = (0.02, 2.0)  # within which attenuations stay
+_INITIAL_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrome
+_PER_MM_RANGE = (0.02, 2.0)  # within which attenuations stay
 _LOG_STIFFNESS = 1.0  # of the logarithm of an attenuation: where the image does not tell it, it stays
-_LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
-_NEVER_SINGULAR = 1e-12
-_ROUNDS = 4  # of weighting anew, before there is a usual size of residuals
-_ATTEMPTS = 6
-_DAMPING = 1e-3
+_MAX_LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
+_DIAGONAL_LOADING = 1e-12  # keeps normal equations from being singular
+_INITIAL_REWEIGHTINGS = 4  # with robust weights, until the scale of the residuals is known
+_MAX_ATTEMPTS = 6  # at a step, each with more damping
+_INITIAL_DAMPING = 1e-3
 _DIFFERENCE_PX = 0.8  # of renderings, in pixels of the scale
-_FARTHEST_PX = 5.0  # step, in pixels of the scale
-_CLOSE_PX = 0.004  # step that is as good as none, in pixels of the scale
+_MAX_STEP_PX = 5.0  # in pixels of the scale
+_CONVERGED_STEP_PX = 0.004  # an implant with a smaller step has converged; in pixels of the scale
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class State:
         return State(with_frame(self.T_world_implant, frame, other.T_world_implant), log_per_mm)
 
 
-def start_state(scene: Scene, T_world_implant: Tensor) -> State:
-    """State to start from, (F, K, 4, 4) poses."""
-    log_per_mm = torch.full(T_world_implant.shape[:2], math.log(_START_PER_MM)).to(T_world_implant)
+def initial_state(scene: Scene, T_world_implant: Tensor) -> State:
+    """State at initial poses, (F, K, 4, 4)."""
+    log_per_mm = torch.full(T_world_implant.shape[:2], math.log(_INITIAL_PER_MM)).to(T_world_implant)
     return State(T_world_implant, dict.fromkeys(scene.views, log_per_mm))
 
 
@@ -87,7 +87,7 @@ class Fit:
     coefficients : (F, C) of them.
     residual : (F, 2, S) observed gradient less modelled.
     weight : (F, S) 0 to 1.
-    scale : (F,) usual size of a residual.
+    scale : (F,) robust standard deviation of a residual.
     cost : (F,), to be made small.
 
     """
@@ -140,26 +140,26 @@ class Solver:
         self.planes = {plane: PlaneGradients(scene, plane, scale, state.T_world_implant) for plane in scene.views}
         self._pixel_mm = pixel_size_mm(scale.size_px)
         self._frames, self._implants = state.T_world_implant.shape[:2]
-        self.fits = self._fits(state, None, _ROUNDS)
+        self.fits = self._fits(state, None, _INITIAL_REWEIGHTINGS)
         self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None
 
     def run(self) -> tuple[State, Tensor]:
         """Optimise; the state reached, and whether each implant came to rest, (F, K) bool."""
         T = self.state.T_world_implant
-        damping = torch.full_like(T[:, 0, 0, 0], _DAMPING)
-        resting = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)
+        damping = torch.full_like(T[:, 0, 0, 0], _INITIAL_DAMPING)
+        converged = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)
         self.fits = self._fits(self.state, self.fits, 1)
         for _ in range(self.scale.iterations):
             equations = self.equations()
-            moving, state, fits = ~resting.all(dim=1), self.state, self.fits
+            moving, state, fits = ~converged.all(dim=1), self.state, self.fits
             length_mm = torch.zeros_like(T[..., 0, 0])
-            for _ in range(_ATTEMPTS):
+            for _ in range(_MAX_ATTEMPTS):
                 tried, steps_mm = self._step(equations, damping)
                 possible = self.scene.in_front(tried.T_world_implant)
-                tried = _chosen(possible, tried, self.state)
+                tried = _where(possible, tried, self.state)
                 tried_fits = self._fits(tried, self.fits, 1)
                 better = moving & possible & (_cost(tried_fits) < _cost(self.fits))
-                state, fits = _chosen(better, tried, state), _chosen(better, tried_fits, fits)
+                state, fits = _where(better, tried, state), _where(better, tried_fits, fits)
                 length_mm = torch.where(better[:, None], steps_mm.abs().amax(dim=2), length_mm)
                 moving = moving & ~better
                 damping = torch.where(better, (damping / 5).clamp(min=1e-6), damping)
@@ -168,10 +168,10 @@ class Solver:
                     break
             # Where no step is better, the frame is at its minimum, as far as differences of renderings can tell.
             self.state, self.fits = state, fits
-            resting = resting.all(dim=1, keepdim=True) | (length_mm < _CLOSE_PX * self._pixel_mm)
-            if resting.all():
+            converged = converged.all(dim=1, keepdim=True) | (length_mm < _CONVERGED_STEP_PX * self._pixel_mm)
+            if converged.all():
                 break
-        return self.state, resting
+        return self.state, converged
 
     def equations(self) -> Mapping[PlaneName, Equations]:
         """Linearise the residuals of every plane at the present state."""
@@ -191,7 +191,7 @@ class Solver:
         stiffness = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
         stiffness[: self._implants] = _LOG_STIFFNESS
         others = gram[:, poses:, poses:]
-        others = others + torch.diag_embed(stiffness + 1e-6 * others.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
+        others = others + torch.diag_embed(stiffness + 1e-6 * others.diagonal(dim1=1, dim2=2) + _DIAGONAL_LOADING)
         return Equations(
             gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
         )
@@ -225,23 +225,25 @@ class Solver:
     def _step(self, equations: Mapping[PlaneName, Equations], damping: Tensor) -> tuple[State, Tensor]:
         """State after a damped step, and the step, (F, K, 6) mm."""
         matrix, right = normal_equations(equations.values())
-        damped = matrix + torch.diag_embed(damping[:, None] * matrix.diagonal(dim1=1, dim2=2) + _NEVER_SINGULAR)
+        damped = matrix + torch.diag_embed(damping[:, None] * matrix.diagonal(dim1=1, dim2=2) + _DIAGONAL_LOADING)
         step = torch.linalg.solve(damped, right)
-        limit_mm = _FARTHEST_PX * self._pixel_mm
+        limit_mm = _MAX_STEP_PX * self._pixel_mm
         step = step * (limit_mm / step.abs().amax(dim=(1, 2), keepdim=True)).clamp(max=1.0)
         log_per_mm = {}
         for plane, each in equations.items():
             others = torch.linalg.solve(each.others, each.right_others - each.mixed @ step)[:, : self._implants, 0]
-            changed = self.state.log_per_mm[plane] + others.clamp(-_LOG_STEP, _LOG_STEP)
-            log_per_mm[plane] = changed.clamp(*map(math.log, _PER_MM))
+            changed = self.state.log_per_mm[plane] + others.clamp(-_MAX_LOG_STEP, _MAX_LOG_STEP)
+            log_per_mm[plane] = changed.clamp(*map(math.log, _PER_MM_RANGE))
         steps_mm = step.view(self._frames, self._implants, DOF)
         return State(self.scene.moved(self.state.T_world_implant, steps_mm), log_per_mm), steps_mm
 
-    def _fits(self, state: State, before: Mapping[PlaneName, Fit] | None, rounds: int) -> dict[PlaneName, Fit]:
+    def _fits(self, state: State, before: Mapping[PlaneName, Fit] | None, reweightings: int) -> dict[PlaneName, Fit]:
         """Compare every plane with a state; residuals count as they did before, where there is a before."""
-        return {plane: self._fit(plane, state, before[plane] if before else None, rounds) for plane in self.planes}
+        return {
+            plane: self._fit(plane, state, before[plane] if before else None, reweightings) for plane in self.planes
+        }
 
-    def _fit(self, plane: PlaneName, state: State, before: Fit | None, rounds: int) -> Fit:
+    def _fit(self, plane: PlaneName, state: State, before: Fit | None, reweightings: int) -> Fit:
         view = self.planes[plane]
         lengths = tuple(
             view.lengths(component, state.T_world_implant[:, k, None])
@@ -252,15 +254,15 @@ class Solver:
         regressors = view.fields(view.pixels(torch.exp(-exponent)))
         rows = regressors.double().flatten(2)
         weight = view.used if before is None else before.weight
-        for _ in range(rounds):
+        for _ in range(reweightings):
             weighted = rows * weight.repeat(1, 2)[:, None]
             gram = weighted @ rows.mT
             ridge = 1e-6 * gram.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None].expand(gram.shape[:2])
             right = weighted @ view.observed.flatten(1)[..., None]
-            coefficients = torch.linalg.solve(gram + torch.diag_embed(ridge + _NEVER_SINGULAR), right)[..., 0]
+            coefficients = torch.linalg.solve(gram + torch.diag_embed(ridge + _DIAGONAL_LOADING), right)[..., 0]
             residual = view.observed - (rows * coefficients[..., None]).sum(1).view_as(view.observed)
             squared = residual.square().sum(1)
-            scale = _usual(squared, view.used) if before is None else before.scale
+            scale = _residual_scale(squared, view.used) if before is None else before.scale
             ratio = squared / (self.scale.cutoff * scale[:, None]) ** 2
             weight = view.used / (1 + ratio) ** 2
         cost = self.scale.cutoff**2 * (view.used * ratio / (1 + ratio)).sum(1)
@@ -284,8 +286,8 @@ def with_frame(batch: Tensor, frame: int, single: Tensor) -> Tensor:
     return changed
 
 
-def _usual(squared: Tensor, used: Tensor) -> Tensor:
-    """Usual size of residuals, (F,): the standard deviation of a component, if they were normally distributed."""
+def _residual_scale(squared: Tensor, used: Tensor) -> Tensor:
+    """Scale of the residuals, (F,), from their median: the standard deviation of a component of normal ones."""
     median = torch.where(used > 0, squared, torch.nan).nanmedian(dim=1).values
     return (median.nan_to_num(0.0) / (2 * math.log(2))).sqrt().clamp(min=1e-6)
 
@@ -294,12 +296,12 @@ def _cost(fits: Mapping[PlaneName, Fit]) -> Tensor:
     return torch.stack([fit.cost for fit in fits.values()]).sum(0)
 
 
-def _chosen(first: Tensor, a: Any, b: Any) -> Any:
+def _where(first: Tensor, a: Any, b: Any) -> Any:
     """Of two states or fits, ``a`` for the frames where ``first`` is set, ``b`` for the others."""
     if isinstance(a, Tensor):
         return torch.where(first.view(-1, *[1] * (a.ndim - 1)), a, b)
     if isinstance(a, Mapping):
-        return {name: _chosen(first, a[name], b[name]) for name in a}
+        return {name: _where(first, a[name], b[name]) for name in a}
     if isinstance(a, tuple):
-        return tuple(_chosen(first, *each) for each in zip(a, b, strict=True))
-    return type(a)(*(_chosen(first, getattr(a, field.name), getattr(b, field.name)) for field in fields(a)))
+        return tuple(_where(first, *each) for each in zip(a, b, strict=True))
+    return type(a)(*(_where(first, getattr(a, field.name), getattr(b, field.name)) for field in fields(a)))

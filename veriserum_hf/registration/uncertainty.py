@@ -18,9 +18,9 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# Tiles do not see what is wrong all around an implant, such as how a blurred outline falls on the pixels. Outlines
-# are taken to be shifted, turned and enlarged together by as much in each plane, at the implant's radius.
-_TOGETHER_PX = 0.01
+# Scores of tiles do not include errors that all of an outline shares, such as how a blurred outline falls on the
+# pixels. In each plane an outline is taken to be shifted, rotated and scaled by this, at the implant's radius.
+_COMMON_ERROR_PX = 0.01
 
 
 def covariances(solver: Solver) -> Tensor:
@@ -41,7 +41,7 @@ def covariances(solver: Solver) -> Tensor:
         by_tile = torch.zeros(*terms.shape[:2], len(numbers)).to(terms)
         by_tile.index_add_(2, tile, terms)
         scores += by_tile @ by_tile.mT
-        scores += apart[plane] @ _together(solver, plane) @ apart[plane]
+        scores += apart[plane] @ _common_covariance(solver, plane) @ apart[plane]
     steps = inverse @ scores @ inverse
     found = []
     for k in range(len(scene.implants)):
@@ -51,51 +51,51 @@ def covariances(solver: Solver) -> Tensor:
     return torch.stack(found, dim=1)
 
 
-def _together(solver: Solver, plane: PlaneName) -> Tensor:
-    """Covariance of the steps, (F, 6K, 6K), that would change all outlines in one plane as `_TOGETHER_PX` says."""
+def _common_covariance(solver: Solver, plane: PlaneName) -> Tensor:
+    """Covariance of the steps, (F, 6K, 6K), by which all outlines in one plane have the error `_COMMON_ERROR_PX`."""
     scene, T = solver.scene, solver.state.T_world_implant
     blocks = []
     for k in range(len(scene.implants)):
-        middles_mm = (T[:, k, :3, :3] @ scene.centers_mm[:, k, :, None])[..., 0] + T[:, k, :3, 3]
+        centers_world_mm = scene.centers_world_mm(T)[:, k]
         per_frame = []
         for frame, view in enumerate(scene.views[plane]):
-            ray = middles_mm[frame] - torch.tensor(view.plane.source_mm).to(T)
+            ray = centers_world_mm[frame] - torch.tensor(view.plane.source_mm).to(T)
             depth_mm = ray.norm()
             ray = ray / depth_mm
-            sigma_mm = _TOGETHER_PX * pixel_size_mm(scene.size) * depth_mm / view.plane.sid_mm
+            sigma_mm = _COMMON_ERROR_PX * pixel_size_mm(scene.size) * depth_mm / view.plane.sid_mm
             along_mm = sigma_mm * depth_mm / scene.radii_mm[frame, k]
             shift = sigma_mm**2 * torch.eye(3).to(T) + (along_mm**2 - sigma_mm**2) * torch.outer(ray, ray)
             per_frame.append(torch.block_diag(shift, sigma_mm**2 * torch.eye(3).to(T)))
         blocks.append(torch.stack(per_frame))
-    together = torch.zeros(len(T), DOF * len(blocks), DOF * len(blocks)).to(T)
+    covariance = torch.zeros(len(T), DOF * len(blocks), DOF * len(blocks)).to(T)
     for k, block in enumerate(blocks):
         own = slice(DOF * k, DOF * (k + 1))
-        together[:, own, own] = block
-    return together
+        covariance[:, own, own] = block
+    return covariance
 
 
 def _of_origin(solver: Solver, k: int) -> Tensor:
-    """Matrices (F, 6, 6) from steps about an implant's middle to shifts of its origin in mm and turns in deg."""
+    """Matrices (F, 6, 6) from steps about an implant's centre to those of its origin, in mm and deg."""
     T, scene = solver.state.T_world_implant[:, k], solver.scene
     radius_mm = scene.radii_mm[:, k, None, None]
     to_origin = -(T[:, :3, :3] @ scene.centers_mm[:, k, :, None])[..., 0]
     x, y, z = to_origin.unbind(1)
     zero = torch.zeros_like(x)
-    # A turn w moves the origin by w x d, d from the middle to it.
-    turned = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=1).view(-1, 3, 3)
+    # A rotation vector w moves the origin by w x d, d from the centre to it.
+    cross_product = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=1).view(-1, 3, 3)
     A = torch.zeros(len(T), DOF, DOF).to(T)
     A[:, :3, :3] = torch.eye(3).to(T)
-    A[:, :3, 3:] = turned / radius_mm
+    A[:, :3, 3:] = cross_product / radius_mm
     A[:, 3:, 3:] = torch.eye(3).to(T) * np.degrees(1) / radius_mm
     return A
 
 
 def agreement(solver: Solver) -> Tensor:
-    """Share of what the images could tell of each pose that they tell indeed, (F, K), 0 to 1.
+    """Weighted share of the image gradients that agree with each rendered implant, (F, K), 0 to 1.
 
-    Every place is counted by how much the rendered gradient there depends on the pose; an outlier tells nothing.
+    Every place is weighted by how much the rendered gradient there depends on the pose; an outlier counts as zero.
     """
-    told, could = 0.0, 0.0
+    agreeing, total = 0.0, 0.0
     for plane, each in solver.equations().items():
         fit = solver.fits[plane]
         implants = solver.scene.radii_mm.shape[1]
@@ -108,6 +108,6 @@ def agreement(solver: Solver) -> Tensor:
             .sum(2)
         )
         used = solver.planes[plane].used[:, None] * weights / fit.scale[:, None, None] ** 2
-        told = told + (used * fit.weight[:, None].sqrt()).sum(2)
-        could = could + used.sum(2)
-    return torch.as_tensor(told) / torch.as_tensor(could).clamp(min=1e-30)
+        agreeing = agreeing + (used * fit.weight[:, None].sqrt()).sum(2)
+        total = total + used.sum(2)
+    return torch.as_tensor(agreeing) / torch.as_tensor(total).clamp(min=1e-30)

@@ -36,7 +36,7 @@ _LEAST_SINE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TensorMesh:
     """One closed surface, such as a femoral component, as tensors.
 
     Attributes
@@ -69,7 +69,7 @@ class Part:
     @classmethod
     def from_mesh(
         cls, mesh: trimesh.Trimesh, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-    ) -> "Part":
+    ) -> "TensorMesh":
         """Copy a closed mesh in mm; ValueError if it is not closed or is inside out."""
         check_closed(mesh)
         return cls(
@@ -79,7 +79,7 @@ class Part:
 
 
 def path_length(
-    parts: Sequence[Part],
+    parts: Sequence[TensorMesh],
     T_world_implant: Tensor,
     intrinsics: Tensor,
     world_to_camera: Tensor,
@@ -111,13 +111,13 @@ def path_length(
     images = []
     for index, part in enumerate(parts):
         R, t = T_camera_implant[:, index, :3, :3], T_camera_implant[:, index, :3, 3]
-        turned = _product(part.vertices_mm, R.mT)
+        rotated = _product(part.vertices_mm, R.mT)
         with torch.no_grad():
-            in_camera = turned + t[:, None]
+            in_camera = rotated + t[:, None]
             _check_in_front(in_camera, index)
             px = in_camera[..., :2] / in_camera[..., 2:] * K.diagonal(dim1=1, dim2=2)[:, None, :2] + K[:, None, :2, 2]
             hits = _find_hits(px, part.faces, rows, columns)
-        lengths = _signed_lengths(hits, turned, t, part.faces, K)
+        lengths = _signed_lengths(hits, rotated, t, part.faces, K)
         pixels = (hits.pose * rows + hits.row) * columns + hits.column
         image = lengths.new_zeros(poses * rows * columns).index_add(0, pixels, lengths)
         images.append(image.view(poses, rows, columns))
@@ -165,13 +165,14 @@ def _find_hits(px: Tensor, faces: Tensor, rows: int, columns: int) -> _Hits:
     return _Hits(triangle // len(faces), triangle % len(faces), row[span], column, (end - start).sign()[span])
 
 
-def _signed_lengths(hits: _Hits, turned: Tensor, t: Tensor, faces: Tensor, K: Tensor) -> Tensor:
+def _signed_lengths(hits: _Hits, rotated: Tensor, t: Tensor, faces: Tensor, K: Tensor) -> Tensor:
     """Length of the ray from the depth of the implant's origin to each hit, times its sign, (n,) mm.
 
-    ``turned`` (B, V, 3) are the vertices along the camera's axes from the implant's origin, ``t`` (B, 3) that origin.
+    ``rotated`` (B, V, 3) are the vertices along the camera's axes from the implant's origin, ``t`` (B, 3) is that
+    origin.
     """
-    corner_indices = hits.pose[:, None] * turned.shape[1] + faces[hits.face]
-    corners = turned.flatten(0, 1).index_select(0, corner_indices.flatten()).view(-1, 3, 3)
+    corner_indices = hits.pose[:, None] * rotated.shape[1] + faces[hits.face]
+    corners = rotated.flatten(0, 1).index_select(0, corner_indices.flatten()).view(-1, 3, 3)
     v0, v1, v2 = corners.unbind(1)
     normal = torch.linalg.cross(v1 - v0, v2 - v0)
     camera = torch.stack((K[:, 0, 0], K[:, 1, 1], K[:, 0, 2], K[:, 1, 2], *t.unbind(1)), dim=1)
@@ -205,7 +206,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
 
 
-def _check(parts: Sequence[Part], T_world_implant: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> int:
+def _check(parts: Sequence[TensorMesh], T_world_implant: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> int:
     """Raise ValueError where shapes, types or devices do not fit; return the number of poses."""
     if not parts:
         raise ValueError("nothing to render: parts is empty")

@@ -7,11 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from veriserum_hf.core import ByteImage
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.poses import poses_by_frame
 from veriserum_hf.reports.blocks import Block, heading, note, number, picture, table
 from veriserum_hf.reports.sources import Reference, Source
-from veriserum_hf.viewer import Picture, PoseSet, draw_outlines, label_of
+from veriserum_hf.viewer import PoseSet, draw_outlines, label_of
 
 WORST = 10
 _ERRORS = {
@@ -90,7 +91,7 @@ def _overlay(reference: Reference, row: Mapping[str, Any], label: PoseSet, estim
     return picture(_jpeg(drawn), f"outlines of label and {estimate.name} in both planes")
 
 
-def _jpeg(drawn: Picture) -> str:
+def _jpeg(drawn: ByteImage) -> str:
     _, data = cv2.imencode(".jpg", drawn, _JPEG)
     return f"data:image/jpeg;base64,{b64encode(np.asarray(data).tobytes()).decode()}"
 

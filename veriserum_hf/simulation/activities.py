@@ -231,14 +231,14 @@ def _place(
 ) -> FloatArray:
     """Poses of the tibia in the world, (frames, 4, 4), with the path drawn together until the field holds it."""
     center_px = mm_to_px((0.0, 0.0), NATIVE_SIZE)
-    middle_mm = rig.triangulate(center_px, center_px, NATIVE_SIZE)
+    center_mm = rig.triangulate(center_px, center_px, NATIVE_SIZE)
     # The field is convex: it holds a mesh if it holds the corners of a box around it.
     tibia_corners, femur_corners = (np.asarray(mesh.bounding_box.vertices) for mesh in (tibia, femur))
     femur_corners = transform_points(T_tibia_femur, femur_corners)
     corners = np.concatenate([np.broadcast_to(tibia_corners, femur_corners.shape), femur_corners], axis=1)
     joint = np.array([0.0, INSERT_THICKNESS_MM, 0.0])
     for part in np.linspace(1.0, 0.0, 21):
-        T_world_tibia = make_transform(R_world_tibia, middle_mm + part * wander_mm - R_world_tibia @ joint)
+        T_world_tibia = make_transform(R_world_tibia, center_mm + part * wander_mm - R_world_tibia @ joint)
         if _farthest_mm(rig, transform_points(T_world_tibia, corners)) <= FIELD_RADIUS_MM:
             return T_world_tibia
     raise ValueError(

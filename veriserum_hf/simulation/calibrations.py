@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration import BEAD_DIAMETER_MM, Distortion, grid_beads_mm
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, ImageArray
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, mm_to_px, pixel_size_mm
 from veriserum_hf.simulation.imaging import Imaging
-from veriserum_hf.simulation.transmission import Picture, canvas_margin_px
+from veriserum_hf.simulation.transmission import canvas_margin_px
 
 _FINENESS = 8  # rays per canvas pixel and axis through a bead
 
@@ -46,10 +46,12 @@ def random_source(rng: np.random.Generator) -> dict[str, float]:
     return row | {"sid_fs": float(rng.choice([1851.35, 1860.54])), "sid_bs": 1860.54}
 
 
-def moved_fs(shift_mm: ArrayLike, turn_deg: ArrayLike) -> FloatArray:
+def moved_fs(translation_mm: ArrayLike, rotation_deg: ArrayLike) -> FloatArray:
     """Nominal pose of the ``fs`` intensifier, (4, 4), shifted along and turned about the world's axes."""
-    turn = Rotation.from_rotvec(np.asarray(turn_deg, dtype=np.float64), degrees=True).as_matrix()
-    return make_transform(turn @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + np.asarray(shift_mm))
+    rotation = Rotation.from_rotvec(np.asarray(rotation_deg, dtype=np.float64), degrees=True).as_matrix()
+    return make_transform(
+        rotation @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + np.asarray(translation_mm)
+    )
 
 
 def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_FS) -> DualPlaneRig:
@@ -63,7 +65,7 @@ def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_
     )
 
 
-def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None = None) -> Picture:
+def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None = None) -> ImageArray:
     """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image.
 
     Parameters
@@ -75,20 +77,20 @@ def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None =
 
     """
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
-    picture = np.ones((size + 2 * margin, size + 2 * margin), np.float32)
+    image = np.ones((size + 2 * margin, size + 2 * margin), np.float32)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
     radius_mm = BEAD_DIAMETER_MM / 2
     reach = int(np.ceil(radius_mm / pitch_mm)) + 1
     side = 2 * reach + 1
     rays_px = (np.arange(side * _FINENESS) + 0.5) / _FINENESS - 0.5 - reach  # from the pixel that the bead is on
     centers_px = mm_to_px(grid_beads_mm() if beads_mm is None else beads_mm, size) + margin
-    drawn = ((centers_px > reach) & (centers_px < len(picture) - 1 - reach)).all(axis=1)
+    drawn = ((centers_px > reach) & (centers_px < len(image) - 1 - reach)).all(axis=1)
     for center_px in centers_px[drawn]:
         nearest = np.rint(center_px).astype(int)
         x_mm, y_mm = ((rays_px + (nearest - center_px)[:, None]) * pitch_mm).astype(np.float32)
         half_chords_mm = np.sqrt(np.maximum(radius_mm**2 - x_mm**2 - y_mm[:, None] ** 2, 0))
         through = np.exp(-2 * per_mm * half_chords_mm)
         column, row = nearest - reach
-        there = picture[row : row + side, column : column + side]
+        there = image[row : row + side, column : column + side]
         there *= cv2.resize(through, (side, side), interpolation=cv2.INTER_AREA)
-    return picture
+    return image

@@ -13,7 +13,7 @@ from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.core import PLANES
 from veriserum_hf.simulation.image_files import FrameJob
 from veriserum_hf.simulation.settings import Settings
-from veriserum_hf.simulation.write import write_all_but_pictures
+from veriserum_hf.simulation.write import write_all_but_images
 
 
 class DeferredArchive(VeriserumArchive):
@@ -30,7 +30,7 @@ class DeferredArchive(VeriserumArchive):
         self.folder, self.settings = folder, settings
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            write_all_but_pictures(folder, settings)
+            write_all_but_images(folder, settings)
         super().__init__(folder)
 
     def _find_layout(self, path: object) -> Layout:

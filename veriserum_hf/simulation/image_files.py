@@ -47,11 +47,11 @@ class FrameJob:
 
     def _drawn(self, frame: int, plane: PlaneName) -> bytes:
         with one_quiet_thread():
-            picture = draw_frame(self.settings, self.trial_index, frame, plane)
+            image = draw_frame(self.settings, self.trial_index, frame, plane)
             if self.settings.bit_depth == 16:
-                return _as_tiff(picture)
+                return _as_tiff(image)
             quality = trial(self.settings, self.trial_index).imaging[plane].jpeg_quality
-            return bytes(cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])
+            return bytes(cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1])
 
     def _paths(self, frame: int, plane: PlaneName) -> list[Path]:
         ending = "jpg" if self.settings.bit_depth == 8 else "tif"
@@ -115,10 +115,10 @@ def _phantom_path(folder: Path, plane: PlaneName, number: int) -> Path:
     return folder / f"cal_{plane}_{number:06d}.tif"
 
 
-def _as_tiff(picture: Grey) -> bytes:
+def _as_tiff(image: Grey) -> bytes:
     """Content of a plain TIFF file, as the lab's originals."""
     # Deflate would save a third of it, and cost half as much time as drawing the frame.
-    return bytes(cv2.imencode(".tif", picture, (cv2.IMWRITE_TIFF_COMPRESSION, 1))[1])
+    return bytes(cv2.imencode(".tif", image, (cv2.IMWRITE_TIFF_COMPRESSION, 1))[1])
 
 
 def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:

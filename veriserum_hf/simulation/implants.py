@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.simulation.femoral import FemoralShape, femoral_solid
 from veriserum_hf.simulation.solids import mesh_of
@@ -147,7 +147,7 @@ def write_nifti(anatomy_id: int, path: str | Path) -> None:
     nibabel.save(image, path)
 
 
-def voxelize(mesh: trimesh.Trimesh, pitch_mm: float = VOXEL_MM) -> tuple[NDArray[np.bool_], FloatArray]:
+def voxelize(mesh: trimesh.Trimesh, pitch_mm: float = VOXEL_MM) -> tuple[BoolArray, FloatArray]:
     """Which voxels' centres lie inside a closed mesh, (nx, ny, nz), and the affine (4, 4) from indices to mm.
 
     Every column of voxels along z is a ray; it is inside from where it enters to where it leaves.
@@ -181,9 +181,7 @@ def _columns_near(triangles: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.
     return triangle, low[triangle] + np.stack(np.divmod(place, span[triangle, 1]), axis=1)
 
 
-def _left_of(
-    point: NDArray[np.int64], corners: FloatArray, a: NDArray[np.int64], b: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _left_of(point: NDArray[np.int64], corners: FloatArray, a: NDArray[np.int64], b: NDArray[np.int64]) -> BoolArray:
     """Whether a point lies to the left of the edge from a to b: exactly one of the edge's two triangles has it."""
     low, high = corners[np.minimum(a, b), :2], corners[np.maximum(a, b), :2]
     along, to_point = high - low, point - low

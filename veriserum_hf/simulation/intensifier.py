@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, Grey, frame_width_px
+from veriserum_hf.core import ImageArray
 from veriserum_hf.geometry import Plane, mm_to_px, pixel_size_mm, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging, Part
-from veriserum_hf.simulation.transmission import RAYS_PER_PIXEL, Picture, canvas_margin_px, transmission
+from veriserum_hf.simulation.transmission import RAYS_PER_PIXEL, canvas_margin_px, transmission
 
 _COARSENESS = 16  # scatter and glare are smooth: they are blurred on pixels so much larger
 _WHITE = {8: 255.0, 16: 4095.0}  # 16-bit files of intensifiers hold 12 bits
@@ -64,7 +65,7 @@ def expose(
 
 
 def read_out(
-    through: Picture,
+    through: ImageArray,
     blur_mm: float,
     distortion: Distortion,
     imaging: Imaging,
@@ -75,7 +76,7 @@ def read_out(
 ) -> Grey:
     """Raw frame of a transmission on the canvas of a ``height_px`` px image; see `expose`."""
     horizontal, vertical = _open_field(imaging, height_px)
-    signal: Picture = through * horizontal
+    signal: ImageArray = through * horizontal
     del through  # of 14 MB at full size, as every picture on the canvas
     signal *= vertical[:, None]
     _spread(signal, blur_mm, imaging, height_px)
@@ -84,11 +85,13 @@ def read_out(
     return _grey(signal, imaging, rng, bit_depth)
 
 
-def _spread(signal: Picture, blur_mm: float, imaging: Imaging, size: int) -> None:
+def _spread(signal: ImageArray, blur_mm: float, imaging: Imaging, size: int) -> None:
     """Blur, scatter and glare of a signal on the canvas, in place."""
     coarse = cv2.resize(signal, None, fx=1 / _COARSENESS, fy=1 / _COARSENESS, interpolation=cv2.INTER_AREA)
     pitch_mm = pixel_size_mm(size) * _COARSENESS
-    stray: Picture = imaging.scatter_fraction * cv2.GaussianBlur(coarse, (0, 0), imaging.scatter_sigma_mm / pitch_mm)
+    stray: ImageArray = imaging.scatter_fraction * cv2.GaussianBlur(
+        coarse, (0, 0), imaging.scatter_sigma_mm / pitch_mm
+    )
     stray += imaging.glare_fraction * cv2.GaussianBlur(coarse, (0, 0), imaging.glare_sigma_mm / pitch_mm)
     stray = cv2.resize(stray, signal.shape[::-1], interpolation=cv2.INTER_LINEAR)
     _blur(signal, blur_mm, size)
@@ -96,7 +99,7 @@ def _spread(signal: Picture, blur_mm: float, imaging: Imaging, size: int) -> Non
     cv2.scaleAdd(signal, straight, stray, signal)
 
 
-def _open_field(imaging: Imaging, size: int) -> tuple[Picture, Picture]:
+def _open_field(imaging: Imaging, size: int) -> tuple[ImageArray, ImageArray]:
     """Factors, by canvas column and row, of the signal with nothing in the beam."""
     margin = canvas_margin_px(size)
     along = np.arange(-margin, size + margin)
@@ -106,7 +109,7 @@ def _open_field(imaging: Imaging, size: int) -> tuple[Picture, Picture]:
     return horizontal.astype(np.float32), vertical.astype(np.float32)
 
 
-def _blur(picture: Picture, sigma_mm: float, size: int) -> None:
+def _blur(image: ImageArray, sigma_mm: float, size: int) -> None:
     """Blur a canvas in place, by what its sampling leaves to be done."""
     # The mean of n rays spread evenly over a pixel blurs by (1 - 1/n^2) / 12 square pixels, with two by 1/16; a
     # lookup between pixels at f and 1 - f by f (1 - f), 1/6 on average.
@@ -117,18 +120,18 @@ def _blur(picture: Picture, sigma_mm: float, size: int) -> None:
     if variance_px < 0.4:
         # Sampled, so narrow a Gaussian is narrower than it says; three weights have its variance exactly.
         narrow = np.array([variance_px / 2, 1 - variance_px, variance_px / 2])
-        cv2.sepFilter2D(picture, -1, narrow, narrow, picture)
+        cv2.sepFilter2D(image, -1, narrow, narrow, image)
     else:
-        cv2.GaussianBlur(picture, (0, 0), np.sqrt(variance_px), picture)
+        cv2.GaussianBlur(image, (0, 0), np.sqrt(variance_px), image)
 
 
-def _grey(signal: Picture, imaging: Imaging, rng: np.random.Generator, bit_depth: Literal[8, 16]) -> Grey:
+def _grey(signal: ImageArray, imaging: Imaging, rng: np.random.Generator, bit_depth: Literal[8, 16]) -> Grey:
     """Grey levels of a signal, with quantum and read-out noise and bands; the signal is used up."""
     height = len(signal)
     per_px = height / RAW_HEIGHT_PX  # pitch of a 1600-row frame over this one's
     white = _WHITE[bit_depth]
     gain = (imaging.bright_level - imaging.dark_level) * white
-    noise: Picture = rng.standard_normal(signal.shape, dtype=np.float32)
+    noise: ImageArray = rng.standard_normal(signal.shape, dtype=np.float32)
     sigma_px = imaging.noise_blur_px * per_px
     kernel = cv2.getGaussianKernel(2 * int(np.ceil(3 * sigma_px)) + 1, sigma_px, cv2.CV_32F)
     cv2.sepFilter2D(noise, -1, kernel, kernel, noise)
@@ -136,7 +139,7 @@ def _grey(signal: Picture, imaging: Imaging, rng: np.random.Generator, bit_depth
     kept = float((kernel**2).sum()) ** 2
     quanta = imaging.quanta_per_pixel / per_px**2
     readout = imaging.readout_noise * white
-    deviation: Picture = signal * np.float32(gain**2 / quanta)
+    deviation: ImageArray = signal * np.float32(gain**2 / quanta)
     deviation += np.float32(readout**2 / kept)
     cv2.sqrt(deviation, deviation)
     noise *= deviation
@@ -148,9 +151,9 @@ def _grey(signal: Picture, imaging: Imaging, rng: np.random.Generator, bit_depth
     return grey if bit_depth == 8 else np.minimum(grey, np.uint16(white))
 
 
-def draw_bands(rows: int, height_px: float, rng: np.random.Generator) -> Picture:
+def draw_bands(rows: int, height_px: float, rng: np.random.Generator) -> ImageArray:
     """Brightness of horizontal bands of about so many rows, (rows, 1), standard deviation 1."""
-    drawn: Picture = rng.standard_normal((rows, 1), dtype=np.float32)
+    drawn: ImageArray = rng.standard_normal((rows, 1), dtype=np.float32)
     drawn = cv2.GaussianBlur(drawn, (1, 0), sigmaX=1, sigmaY=height_px)
     return drawn / max(float(drawn.std()), 1e-6)
 
@@ -164,7 +167,7 @@ def _raw_axes_px(height_px: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @lru_cache(maxsize=2)  # both planes; 21 MB each at full size
-def _looks_at(distortion: Distortion, height_px: int) -> tuple[Picture, Picture]:
+def _looks_at(distortion: Distortion, height_px: int) -> tuple[ImageArray, ImageArray]:
     """Canvas column and row of every raw pixel."""
     x, y = _raw_axes_px(height_px)
     margin = canvas_margin_px(height_px)
@@ -176,7 +179,7 @@ def _looks_at(distortion: Distortion, height_px: int) -> tuple[Picture, Picture]
     return maps[0], maps[1]
 
 
-def _surround(raw: Picture, imaging: Imaging) -> None:
+def _surround(raw: ImageArray, imaging: Imaging) -> None:
     """Cut a raw picture off outside the round field, in place, and add the stray light around it."""
     x, y = (axis.astype(np.float32) for axis in _raw_axes_px(len(raw)))
     squared = np.add.outer((y - imaging.field_center_y_px) ** 2, (x - imaging.field_center_x_px) ** 2)

@@ -33,7 +33,7 @@ _RAW_PITCH_MM = 0.2275  # of the simulator's distortions, give or take 2 %
 _WIDEST_PASS_PX2 = 0.4  # variance of one pass of a blur with three weights
 
 
-class View(NamedTuple):
+class Exposure(NamedTuple):
     """What makes one image, besides what stands in the beam.
 
     Attributes
@@ -72,21 +72,24 @@ class Chains:
 
     @classmethod
     def of(
-        cls, views: Sequence[View], size: int, rng: np.random.Generator, device: torch.device | str = "cpu"
+        cls, exposures: Sequence[Exposure], size: int, rng: np.random.Generator, device: torch.device | str = "cpu"
     ) -> "Chains":
         """Chains of images of ``size`` px; the bands are drawn."""
-        names = [name for name, value in vars(views[0].imaging).items() if isinstance(value, int | float)]
-        table = {name: np.array([getattr(view.imaging, name) for view in views]) for name in names}
-        blur_px2 = _variance_left_px2(np.array([view.blur_mm for view in views]), size)
+        names = [name for name, value in vars(exposures[0].imaging).items() if isinstance(value, int | float)]
+        table = {name: np.array([getattr(exposure.imaging, name) for exposure in exposures]) for name in names}
+        blur_px2 = _variance_left_px2(np.array([exposure.blur_mm for exposure in exposures]), size)
         passes = int(np.ceil(blur_px2.max() / _WIDEST_PASS_PX2))
         table["blur_px2"] = blur_px2 / max(passes, 1)
         table |= _noise_left(table["noise_blur_px"], size)
         attenuation = {
-            material: [view.imaging.attenuation_scale * view.imaging.attenuation_per_mm[material] for view in views]
-            for material in views[0].imaging.attenuation_per_mm
+            material: [
+                exposure.imaging.attenuation_scale * exposure.imaging.attenuation_per_mm[material]
+                for exposure in exposures
+            ]
+            for material in exposures[0].imaging.attenuation_per_mm
         }
         bands = np.stack([draw_bands(RAW_HEIGHT_PX, height_px, rng)[:, 0] for height_px in table["band_height_px"]])
-        raw_px = np.stack([view.raw_px for view in views])
+        raw_px = np.stack([exposure.raw_px for exposure in exposures])
         return cls(
             _by_name(table, device),
             _by_name(attenuation, device),

@@ -18,15 +18,15 @@ from veriserum_hf.calibration import (
     cylinder_bead_diameters_mm,
     cylinder_beads_mm,
 )
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, ImageArray
 from veriserum_hf.geometry import Plane, make_transform, pixel_size_mm, transform_points
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.intensifier import read_out
-from veriserum_hf.simulation.transmission import Picture, canvas_margin_px, transmission
+from veriserum_hf.simulation.transmission import canvas_margin_px, transmission
 
 _FINENESS = 4  # rays per canvas pixel and axis through a bead
 _MOST_TILT_DEG = 40.0
-_MIDDLE_MM = (0.0, 0.0, 381.0)  # where the central rays of both planes cross
+_CENTER_MM = (0.0, 0.0, 381.0)  # where the central rays of both planes cross
 _WANDER_MM = (10.0, 10.0, 100.0)
 _FIELD_RADIUS_MM = 180.0
 
@@ -41,7 +41,7 @@ def phantom_poses(count: int, rng: np.random.Generator) -> FloatArray:
     rotation = Rotation.from_rotvec(tilt) * Rotation.from_rotvec(spin_deg[:, None] * (0.0, 1.0, 0.0), degrees=True)
     phases = rng.uniform(0, 2 * np.pi, 3)
     wander = np.sin(2 * np.pi * run[:, None] * (4.1, 6.3, 2.7) + phases)
-    return make_transform(rotation.as_matrix(), _MIDDLE_MM + wander * _WANDER_MM)
+    return make_transform(rotation.as_matrix(), _CENTER_MM + wander * _WANDER_MM)
 
 
 def observe_markers(
@@ -64,12 +64,12 @@ def _tube() -> trimesh.Trimesh:
     return tube
 
 
-def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imaging, size: int) -> Picture:
+def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imaging, size: int) -> ImageArray:
     """Part of the beam that comes through the marker phantom, on the canvas of a ``size`` px image.
 
     A ray from the source passes a bead's centre at a distance b and leaves a chord of 2 sqrt(r^2 - b^2) in it.
     """
-    picture = transmission([Part(_tube(), "PMMA", T_world_phantom)], plane, imaging, size)
+    image = transmission([Part(_tube(), "PMMA", T_world_phantom)], plane, imaging, size)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
     radii_mm = cylinder_bead_diameters_mm() / 2
@@ -80,7 +80,7 @@ def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imag
     fine = (np.arange(_FINENESS) + 0.5) / _FINENESS - 0.5
     for center_mm, center_px, radius_mm, reach in zip(beads_mm, centers_px, radii_mm, reaches, strict=True):
         columns, rows = (np.arange(index - reach, index + reach + 1) for index in np.rint(center_px).astype(int))
-        columns, rows = (along[(along >= 0) & (along < len(picture))] for along in (columns, rows))
+        columns, rows = (along[(along >= 0) & (along < len(image))] for along in (columns, rows))
         rays_px = np.stack(np.meshgrid((columns[:, None] + fine).ravel(), (rows[:, None] + fine).ravel()), axis=-1)
         source_mm, directions = plane.rays(rays_px - margin, size)
         to_bead_mm = center_mm - source_mm
@@ -88,8 +88,8 @@ def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imag
         beside_squared = ((to_bead_mm - along_mm[..., None] * directions) ** 2).sum(axis=-1)
         chords_mm = 2 * np.sqrt(np.maximum(radius_mm**2 - beside_squared, 0))
         through = np.exp(-per_mm * chords_mm).reshape(len(rows), _FINENESS, len(columns), _FINENESS)
-        picture[np.ix_(rows, columns)] *= through.mean(axis=(1, 3)).astype(np.float32)
-    return picture
+        image[np.ix_(rows, columns)] *= through.mean(axis=(1, 3)).astype(np.float32)
+    return image
 
 
 def draw_markers(

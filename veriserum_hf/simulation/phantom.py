@@ -117,8 +117,8 @@ def _axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
     u = np.cross(z, lateral)
     u /= np.linalg.norm(u)
     v = np.cross(z, u)
-    turn = np.radians(rng.uniform(-25, 25))
-    return np.column_stack([np.cos(turn) * u + np.sin(turn) * v, np.cos(turn) * v - np.sin(turn) * u, z])
+    angle = np.radians(rng.uniform(-25, 25))
+    return np.column_stack([np.cos(angle) * u + np.sin(angle) * v, np.cos(angle) * v - np.sin(angle) * u, z])
 
 
 def _apart(pieces: Pieces, implant: Manifold) -> dict[Material, Manifold]:
@@ -136,29 +136,29 @@ def _femoral_pieces(rng: np.random.Generator) -> tuple[float, Pieces]:
     post_mm, radius_mm = rng.uniform(100, 130), rng.uniform(27, 31)
     bolt_mm = rng.uniform(0.45, 0.58) * post_mm
     tip_mm = rng.uniform(9, 13)
-    bolt = _turned(
+    bolt = _revolved(
         [(2.6, -bolt_mm), (3.0, 2.5 - bolt_mm), (3.0, tip_mm - bolt_mm), (2.2, tip_mm + 1 - bolt_mm), (2.2, 10)]
     )
     height_mm, fillet_mm = rng.uniform(26, 32), rng.uniform(9, 13)
     corner = np.linspace(0, np.pi / 2, 5)
     shoulder = np.column_stack([radius_mm - fillet_mm * (1 - np.sin(corner)), fillet_mm * (1 - np.cos(corner))])
-    housing = _turned([*shoulder, (radius_mm, height_mm)], 40)
+    housing = _revolved([*shoulder, (radius_mm, height_mm)], 40)
     tilt_deg, scale, depth_mm = rng.uniform(-5, 5), rng.uniform(0.92, 1.08), rng.uniform(50, 68)
 
-    def upright(outline: Outline, depth_mm: float, middle_mm: float = 0.0) -> Manifold:
+    def upright(outline: Outline, depth_mm: float, center_mm: float = 0.0) -> Manifold:
         solid = Manifold.extrude(CrossSection([outline]).scale((scale, scale)), depth_mm).rotate((90, tilt_deg, 0))
-        return solid.translate((0, middle_mm + depth_mm / 2, 0))
+        return solid.translate((0, center_mm + depth_mm / 2, 0))
 
-    jaw_depth_mm, jaw_middle_mm = rng.uniform(30, 42), rng.uniform(-8, 8)
+    jaw_depth_mm, jaw_center_mm = rng.uniform(30, 42), rng.uniform(-8, 8)
     return (
         post_mm,
         {
             "steel": [
-                *(bolt, upright(_BLOCK_UZ_MM, depth_mm), upright(_JAW_UZ_MM, jaw_depth_mm, jaw_middle_mm)),
+                *(bolt, upright(_BLOCK_UZ_MM, depth_mm), upright(_JAW_UZ_MM, jaw_depth_mm, jaw_center_mm)),
                 *_fasteners(rng, radius_mm - 7, head_mm=rng.uniform(-8, -5)),
             ],
             "aluminium": [housing],
-            "PMMA": [_post(rng, post_mm, bolt_mm), upright(_WING_UZ_MM, rng.uniform(9, 14), jaw_middle_mm)],
+            "PMMA": [_post(rng, post_mm, bolt_mm), upright(_WING_UZ_MM, rng.uniform(9, 14), jaw_center_mm)],
         },
     )
 
@@ -168,19 +168,19 @@ def _tibial_pieces(rng: np.random.Generator) -> tuple[float, Pieces]:
     post_mm, radius_mm, flange_mm = rng.uniform(90, 130), rng.uniform(28, 32), rng.uniform(7, 9)
     bolt_mm = rng.uniform(0.5, 0.62) * post_mm
     nut_mm, under_nut_mm, plate_mm = rng.uniform(3.5, 4.4), rng.uniform(8, 11), flange_mm + rng.uniform(8, 11)
-    bolt = _turned(
+    bolt = _revolved(
         [(2.2, -bolt_mm), (2.2, 4 - bolt_mm), (nut_mm, 4 - bolt_mm), (nut_mm, 4 + under_nut_mm - bolt_mm)]
         + [(2.5, 5 + under_nut_mm - bolt_mm), (2.5, 0), (10.5, 0), (7, flange_mm), (7, plate_mm)]
     )
-    flange = _turned([(radius_mm + 3, 0), (radius_mm + 3, flange_mm)], 40)
-    plate = _turned([(radius_mm, flange_mm), (radius_mm, plate_mm)], 40)
-    side_bolt = _turned([(5, 0), (5, 3), (2.5, 3), (2.5, 10)], 16).rotate((0, 90, 0))
+    flange = _revolved([(radius_mm + 3, 0), (radius_mm + 3, flange_mm)], 40)
+    plate = _revolved([(radius_mm, flange_mm), (radius_mm, plate_mm)], 40)
+    side_bolt = _revolved([(5, 0), (5, 3), (2.5, 3), (2.5, 10)], 16).rotate((0, 90, 0))
     side_bolt = side_bolt.translate((-radius_mm - 4, 0, (flange_mm + plate_mm) / 2))
     neck_mm, wrist_mm = plate_mm + rng.uniform(3, 7), rng.uniform(42, 48)
-    neck = _turned([(9, plate_mm - 1), (9, neck_mm + 12)])
+    neck = _revolved([(9, plate_mm - 1), (9, neck_mm + 12)])
     around = np.linspace(0.05, np.pi / 2, 8)
     dome = np.column_stack([wrist_mm * np.sin(around), rng.uniform(28, 40) * (1 - np.cos(around))])
-    wrist = _turned([*dome, (wrist_mm, 110)], 40).rotate((rng.uniform(-15, 15), rng.uniform(-15, 15), 0))
+    wrist = _revolved([*dome, (wrist_mm, 110)], 40).rotate((rng.uniform(-15, 15), rng.uniform(-15, 15), 0))
     return (
         post_mm,
         {
@@ -197,16 +197,18 @@ def _tibial_pieces(rng: np.random.Generator) -> tuple[float, Pieces]:
 def _post(rng: np.random.Generator, length_mm: float, bolt_mm: float) -> Manifold:
     """Post with the bolt's bore, which is drilled deeper than the bolt goes."""
     radius_mm, bore_mm, deeper_mm = rng.uniform(8.5, 10), rng.uniform(2.7, 3.4), rng.uniform(2, 25)
-    post = _turned([(radius_mm, -length_mm), (radius_mm, 0.5)])
-    return post - _turned([(bore_mm, -bolt_mm - deeper_mm), (bore_mm, 1)])
+    post = _revolved([(radius_mm, -length_mm), (radius_mm, 0.5)])
+    return post - _revolved([(bore_mm, -bolt_mm - deeper_mm), (bore_mm, 1)])
 
 
 def _fasteners(rng: np.random.Generator, circle_mm: float, head_mm: float) -> list[Manifold]:
     """Three or four countersunk screws around the post and a dowel pin, heads at ``head_mm``."""
     count, first_deg = int(rng.integers(3, 5)), rng.uniform(0, 360)
     head_radius_mm = rng.uniform(4.2, 5.2)
-    screw = _turned([(head_radius_mm, head_mm), (head_radius_mm, head_mm + 0.6), (2.2, head_mm + 3.6), (2.2, 10)], 16)
-    pin = _turned([(2.6, -rng.uniform(5, 8)), (2.6, 10)], 16)
+    screw = _revolved(
+        [(head_radius_mm, head_mm), (head_radius_mm, head_mm + 0.6), (2.2, head_mm + 3.6), (2.2, 10)], 16
+    )
+    pin = _revolved([(2.6, -rng.uniform(5, 8)), (2.6, 10)], 16)
     return [
         piece.translate((circle_mm, 0, 0)).rotate((0, 0, angle_deg))
         for piece, angle_deg in (
@@ -231,7 +233,7 @@ def _cement(rng: np.random.Generator) -> Manifold:
     return Manifold.sphere(1.0, 32).warp_batch(bulge).scale((1.25, 1.25, 0.9)).translate(offset_mm)
 
 
-def _turned(outline_rz_mm: Outline, segments: int = 20) -> Manifold:
+def _revolved(outline_rz_mm: Outline, segments: int = 20) -> Manifold:
     """Solid turned about z; the outline (radius, z) runs from one end to the other."""
     outline = [(0.0, outline_rz_mm[0][1]), *outline_rz_mm, (0.0, outline_rz_mm[-1][1])]
     return Manifold.revolve(CrossSection([outline], FillRule.NonZero), segments)

@@ -63,12 +63,12 @@ def pose_rows(settings: Settings, shown: Trial, ids: Iterable[tuple[int, int, Ki
         sigma_mm, sigma_deg = _ERRORS[kind]
         for pose_id, (component, anatomy_id) in enumerate(shown.anatomy_ids.items(), start=id):
             T = shown.pose(component, frame)
-            turn = Rotation.from_rotvec(rng.normal(0, sigma_deg, 3), degrees=True).as_matrix()
+            rotation = Rotation.from_rotvec(rng.normal(0, sigma_deg, 3), degrees=True).as_matrix()
             yield pose_row(
                 pose_id,
                 settings.measurement_id(shown.index, frame),
                 anatomy_id,
-                make_transform(turn @ T[:3, :3], T[:3, 3] + rng.normal(0, sigma_mm, 3)),
+                make_transform(rotation @ T[:3, :3], T[:3, 3] + rng.normal(0, sigma_mm, 3)),
                 method="REFINED" if kind == "OBSOLETE" else kind,
                 obsolete=kind == "OBSOLETE",
                 rotation=settings.rotation,

@@ -99,8 +99,8 @@ def session(settings: Settings, index: int) -> Session:
 def true_fs(settings: Settings) -> FloatArray:
     """True pose in the world, (4, 4), of the ``fs`` intensifier on all days."""
     directions = settings.rng(Stream.FS_POSE).normal(size=(2, 3))
-    shift, turn = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    return moved_fs(settings.fs_shift_mm * shift, settings.fs_turn_deg * turn)
+    translation, rotation = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    return moved_fs(settings.fs_translation_mm * translation, settings.fs_rotation_deg * rotation)
 
 
 @lru_cache(maxsize=2)
@@ -131,8 +131,8 @@ def trial(settings: Settings, index: int) -> Trial:
 def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]]:
     """What holds both components in a trial: mounted for its middle frame, and moving with them."""
     shown, rng = trial(settings, index), settings.rng(Stream.HOLDERS, index)
-    middle = settings.frames_per_trial // 2
-    R_world = {component: shown.pose(component, middle)[:3, :3] for component in shown.anatomy_ids}
+    center_frame = settings.frames_per_trial // 2
+    R_world = {component: shown.pose(component, center_frame)[:3, :3] for component in shown.anatomy_ids}
     implants = {component: implant_mesh(anatomy_id) for component, anatomy_id in shown.anatomy_ids.items()}
 
     def mounted(component: Component, aside: tuple[float, float, float]) -> tuple[Solid, ...]:

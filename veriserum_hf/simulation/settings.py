@@ -75,9 +75,9 @@ class Settings:
     bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
     nifti : also the implants as volumes.
     marker_frames : dual-plane frames of the marker phantom for each of the sessions' calibrations.
-    fs_shift_mm, fs_turn_deg : how far the ``fs`` intensifier truly stands from its nominal place, and is turned from
-        its nominal attitude, in directions that go by the seed. Frames are drawn with the true pose; the tables hold
-        none, and who reads them takes the nominal one.
+    fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` intensifier is from the nominal one;
+        the directions depend on the seed. Frames are drawn with the true pose; the tables hold none, and readers use
+        the nominal one.
 
     """
 
@@ -92,8 +92,8 @@ class Settings:
     bit_depth: Literal[8, 16] = 8
     nifti: bool = False
     marker_frames: int = 4
-    fs_shift_mm: float = 0.0
-    fs_turn_deg: float = 0.0
+    fs_translation_mm: float = 0.0
+    fs_rotation_deg: float = 0.0
 
     def __post_init__(self) -> None:
         whole = {
@@ -109,7 +109,7 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
                 asked = f"{name} (--size)" if name == "height_px" else name
                 raise SimulationError(f"{asked} must be a whole number from {low} to {high}, got {value!r}")
-        for name, highest in {"fs_shift_mm": 50.0, "fs_turn_deg": 10.0}.items():
+        for name, highest in {"fs_translation_mm": 50.0, "fs_rotation_deg": 10.0}.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= highest:
                 raise SimulationError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")

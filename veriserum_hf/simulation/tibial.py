@@ -38,7 +38,7 @@ def tibial_solid(shape: TibialShape) -> Manifold:
 
 def slotted_stem() -> Manifold:
     """Tapered stem between two swept fins, fluted, its tip slotted for cement."""
-    stem = _turned([(9.0, 0), (8.6, -8), (6.6, -32), (6.0, -43), (5.2, -45.5), (3.4, -46.5)])
+    stem = _revolved([(9.0, 0), (8.6, -8), (6.6, -32), (6.0, -43), (5.2, -45.5), (3.4, -46.5)])
     fins = _both_sides(_plate([(4, 0), (27, 0), (25.5, -5), (7, -30), (4, -30)], 3.2), swept_deg=24)
     flutes = _around(_bar(2.0, (0, -18, 9.6), (0, -70, 6.5)), 6, 30)
     slots = _both_sides(_plate([(-20, -60), (20, -60), (20, -34), (-20, -34)], 1.8), swept_deg=45)
@@ -49,13 +49,13 @@ def winged_stem() -> Manifold:
     """Round stem with a spherical tip between two broad triangular wings."""
     tip = [(7.0 * np.cos(a), -33.0 + 7.0 * np.sin(a)) for a in np.radians(np.arange(0, -86, -9))]
     wings = _both_sides(_plate([(3, 0), (25, 0), (22, -9), (9, -26), (3, -31)], 4.0), swept_deg=38)
-    return _union(_turned([(7.0, 0), *tip]), wings)
+    return _union(_revolved([(7.0, 0), *tip]), wings)
 
 
 def four_pegs() -> Manifold:
     """Four hexagonal pegs about a short central cone: fixed without cement."""
-    cone = _turned([(9.5, 0), (8.8, -5), (4.8, -17), (2.8, -19), (1.0, -19.6)])
-    peg = _turned([(4.4, 0), (4.4, -11), (2.8, -14), (1.0, -14.6)], segments=6)
+    cone = _revolved([(9.5, 0), (8.8, -5), (4.8, -17), (2.8, -19), (1.0, -19.6)])
+    peg = _revolved([(4.4, 0), (4.4, -11), (2.8, -14), (1.0, -14.6)], segments=6)
     return _union(cone, *(peg.translate((x, 0, z)) for x, z in ((20, 8), (-20, 8), (20.5, -11), (-20.5, -11))))
 
 
@@ -64,12 +64,12 @@ def cross_keel() -> Manifold:
     windows = [(side * x, y, radius) for side in (-1, 1) for x, y, radius in ((10.0, -13, 3.2), (8.5, -25, 2.4))]
     broad = _plate([(-22, 0), (22, 0), (21, -8), (9, -36), (6, -39), (-6, -39), (-9, -36), (-21, -8)], 3.6, windows)
     deep = _plate([(-12, 0), (10, 0), (7, -32), (4, -39), (-4, -39), (-7, -32)], 3.6).rotate((0, -90, 0))
-    return _union(broad, deep, _turned([(5.2, 0), (4.6, -37), (3.4, -41), (1.2, -42)]))
+    return _union(broad, deep, _revolved([(5.2, 0), (4.6, -37), (3.4, -41), (1.2, -42)]))
 
 
 def long_stem() -> Manifold:
     """Long stem with eight flutes below a sleeve with short fins."""
-    shaft = _turned([(9.4, 0), (9.0, -16), (7.2, -24), (6.8, -62), (5.8, -66.5), (3.2, -68.5), (1.0, -69)])
+    shaft = _revolved([(9.4, 0), (9.0, -16), (7.2, -24), (6.8, -62), (5.8, -66.5), (3.2, -68.5), (1.0, -69)])
     fins = _both_sides(_plate([(4, 0), (19, 0), (18, -7), (10, -17), (4, -20)], 3.0), swept_deg=15)
     return _union(shaft - _around(_bar(1.5, (0, -32, 7.8), (0, -90, 7.2)), 8), fins)
 
@@ -96,7 +96,7 @@ def _prism(section: CrossSection, low_mm: float, high_mm: float) -> Manifold:
     return upright.transform([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])
 
 
-def _turned(profile: Points, segments: int = 60) -> Manifold:
+def _revolved(profile: Points, segments: int = 60) -> Manifold:
     """Solid of revolution about y of a profile (radius, y), drawn from top to bottom."""
     section = CrossSection([[(0.0, profile[-1][1]), *profile[::-1], (0.0, profile[0][1])]])
     return Manifold.revolve(section, segments).transform([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]])

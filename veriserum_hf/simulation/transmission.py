@@ -4,17 +4,14 @@ The canvas is the grid of a corrected image with a margin: there the plane's cam
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from veriserum_hf.core import ImageArray
 from veriserum_hf.geometry import Plane, pixel_size_mm
 from veriserum_hf.rendering import path_length_window
 from veriserum_hf.simulation.imaging import Imaging, Part
-
-Picture = NDArray[Any]  # float32; OpenCV's own types cannot say it
 
 RAYS_PER_PIXEL = 2  # along each axis
 # Raw frames show more than the 360 mm of a corrected image: their field reaches some 200 mm from the centre.
@@ -26,7 +23,7 @@ def canvas_margin_px(size: int) -> int:
     return int(np.ceil(_MARGIN_MM / pixel_size_mm(size)))
 
 
-def transmission(parts: Sequence[Part], plane: Plane, imaging: Imaging, size: int) -> Picture:
+def transmission(parts: Sequence[Part], plane: Plane, imaging: Imaging, size: int) -> ImageArray:
     """Part of the beam that comes through straight, exp(-sum of mu L), on the canvas of a ``size`` px image.
 
     Raises

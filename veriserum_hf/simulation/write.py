@@ -106,7 +106,7 @@ def simulate(
         (archive / CALIBRATION_FOLDER).mkdir(exist_ok=True)
         for abandoned in archive.glob("*/*.partial"):  # of a process that was killed
             abandoned.unlink()
-        write_all_but_pictures(archive, settings)
+        write_all_but_images(archive, settings)
         jobs: list[Job] = [
             *frame_jobs(settings, archive / FRAMES_FOLDER),
             *_phantom_jobs(settings, archive / CALIBRATION_FOLDER),
@@ -136,7 +136,7 @@ def _killed_while_tidying_up(target: Path, settings: Settings) -> bool:
     return bool(unfinished == record and {name: found.get(name) for name in record} == record)
 
 
-def write_all_but_pictures(archive: Path, settings: Settings) -> None:
+def write_all_but_images(archive: Path, settings: Settings) -> None:
     """Write tables, implants, exact poses and, as the last, the record of a simulated archive into a folder.
 
     Nothing is done where the record is there already.

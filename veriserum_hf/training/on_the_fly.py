@@ -50,7 +50,7 @@ _FRAMES_PER_TRIAL = 30  # holders are mounted for the middle one, and clear each
 class _Solid:
     """A closed surface on the device, its material, and the component that it moves with, by its index."""
 
-    part: differentiable.Part
+    part: differentiable.TensorMesh
     material: str
     component: int
 
@@ -170,8 +170,8 @@ class SimulatedBatches:
             for index, count in zip(chosen, frames, strict=True)
         ]
 
-    def _copy_implant(self, anatomy_id: int) -> differentiable.Part:
-        return differentiable.Part.from_mesh(implant_mesh(anatomy_id), self.device)
+    def _copy_implant(self, anatomy_id: int) -> differentiable.TensorMesh:
+        return differentiable.TensorMesh.from_mesh(implant_mesh(anatomy_id), self.device)
 
     def _mount(self, index: int) -> _Mounting:
         """The implants, the activity and the holders of a simulated archive's trial, and distortions of its own."""
@@ -180,7 +180,7 @@ class SimulatedBatches:
         for component, (name, anatomy_id) in enumerate(shown.anatomy_ids.items()):
             solids.append(_Solid(self._implant_on_device(anatomy_id), IMPLANTS[anatomy_id].material, component))
             solids += [
-                _Solid(differentiable.Part.from_mesh(mesh, self.device), material, component)
+                _Solid(differentiable.TensorMesh.from_mesh(mesh, self.device), material, component)
                 for mesh, material in held[name]
             ]
         rng = np.random.default_rng((self._seed, _DISTORTION_STREAM, index))
@@ -200,7 +200,7 @@ class SimulatedBatches:
             imaging = Imaging.random(rng)
             depths_mm = (plane.world_to_camera @ poses)[:, 2, 3]
             blur_mm = imaging.blur_mm(plane, float(np.average(depths_mm, weights=weights)))
-            views.append(intensifier_torch.View(imaging, blur_mm, mounting.raw_px[index // count]))
+            views.append(intensifier_torch.Exposure(imaging, blur_mm, mounting.raw_px[index // count]))
         return _Scenes(
             mounting,
             self._tensor(labels),

@@ -10,12 +10,12 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, ByteImage
 from veriserum_hf.dataset import decoded
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import write_file
-from veriserum_hf.viewer.outline_image import choose_views, frame_name, legend, trace_planes
-from veriserum_hf.viewer.outlines import COLORS, Picture, PoseSet, draw_traces
+from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, trace_planes
+from veriserum_hf.viewer.outlines import COLORS, PoseSet, draw_traces
 from veriserum_hf.viewer.overlay import grey_of, write
 
 FRAMES_PER_SECOND = 15  # half of what a fluoroscope takes: slow enough to follow the outlines
@@ -30,7 +30,7 @@ def draw_trial(
     sets: Sequence[Sequence[PoseSet]],
     meshes: Mapping[int, trimesh.Trimesh],
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[Picture]:
+) -> Iterator[ByteImage]:
     """Draw frames with outlines in both planes, all of the same part of the field: BGR, uint8, of one even size.
 
     Parameters
@@ -52,22 +52,20 @@ def draw_trial(
         traces.append(trace_planes(row, of_row, meshes))
         if progress:
             progress(len(traces), len(rows))
-    views = choose_views({plane: [one for each in traces for one in each[plane]] for plane in PLANES}, PLANE_PX)
-    scale = f"1 mm on the intensifier is {views['bs'].px_per_mm:.1f} px"
+    crops = choose_crops({plane: [one for each in traces for one in each[plane]] for plane in PLANES}, PLANE_PX)
+    scale = f"1 mm on the intensifier is {crops['bs'].px_per_mm:.1f} px"
     for row, of_row, traced in zip(decoded(rows), sets, traces, strict=True):
-        pictures = []
+        images = []
         for plane in PLANES:
-            picture = views[plane].cut(grey_of(row, plane))
-            draw_traces(picture, traced[plane], views[plane].scale, views[plane].shift_px)
-            write(picture, plane, (8, 20), 0.5)
-            pictures.append(picture)
-        picture = np.vstack(
-            [np.hstack(pictures), legend([f"{frame_name(row)}; {scale}"], of_row, 2 * PLANE_PX, 0.45)]
-        )
-        yield picture[: len(picture) // 2 * 2]  # an MP4's frames have even sizes
+            image = crops[plane].cut(grey_of(row, plane))
+            draw_traces(image, traced[plane], crops[plane].scale, crops[plane].shift_px)
+            write(image, plane, (8, 20), 0.5)
+            images.append(image)
+        image = np.vstack([np.hstack(images), legend([f"{frame_name(row)}; {scale}"], of_row, 2 * PLANE_PX, 0.45)])
+        yield image[: len(image) // 2 * 2]  # an MP4's frames have even sizes
 
 
-def write_animation(pictures: Iterator[Picture], output: Path) -> None:
+def write_animation(images: Iterator[ByteImage], output: Path) -> None:
     """Write pictures of one size as a GIF or MP4, by the file's ending, at `FRAMES_PER_SECOND`.
 
     Raises
@@ -79,9 +77,9 @@ def write_animation(pictures: Iterator[Picture], output: Path) -> None:
     check_output(output)
     try:
         if output.suffix.lower() == ".gif":
-            write_file(output, _gif(pictures))
+            write_file(output, _gif(images))
         else:
-            _write_mp4(pictures, output)
+            _write_mp4(images, output)
     except OSError as error:
         raise VeriserumError(f"cannot write {output}: {error.strerror or error}") from error
 
@@ -94,13 +92,13 @@ def check_output(output: Path) -> None:
         raise VeriserumError(f"cannot write {output}: there is no folder {output.parent}")
 
 
-def _gif(pictures: Iterator[Picture]) -> bytes:
+def _gif(images: Iterator[ByteImage]) -> bytes:
     # One palette for all frames, without dither: nothing flickers, and even areas cost little.
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette())
     frames = [
-        Image.fromarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)).quantize(palette=palette, dither=Image.Dither.NONE)
-        for picture in pictures
+        Image.fromarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)).quantize(palette=palette, dither=Image.Dither.NONE)
+        for image in images
     ]
     # A GIF counts hundredths of a second.
     ends = np.rint(100 / FRAMES_PER_SECOND * np.arange(len(frames) + 1)).astype(int)
@@ -119,15 +117,15 @@ def _palette() -> bytes:
         for share in _BLENDS
         for ground in (_GROUNDS if share < 1 else _GROUNDS[:1])
     ]
-    colors: Picture = np.rint(np.concatenate([greys, blends])).astype(np.uint8)
+    colors: ByteImage = np.rint(np.concatenate([greys, blends])).astype(np.uint8)
     return colors.tobytes()
 
 
-def _write_mp4(pictures: Iterator[Picture], output: Path) -> None:
+def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
     partial = output.with_name(f".{output.stem}.partial.mp4")
     try:
         partial.touch()  # OpenCV does not tell why it cannot write
-        first = next(pictures)
+        first = next(images)
         size = (first.shape[1], first.shape[0])
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size)
         try:
@@ -136,8 +134,8 @@ def _write_mp4(pictures: Iterator[Picture], output: Path) -> None:
                     f"this OpenCV ({cv2.__version__}) writes no MP4; choose a name that ends in .gif"
                 )
             writer.write(first)
-            for picture in pictures:
-                writer.write(picture)
+            for image in images:
+                writer.write(image)
         finally:
             writer.release()
         partial.replace(output)

@@ -9,9 +9,9 @@ import numpy as np
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import COMPONENTS, PLANES, FloatArray, PlaneName
+from veriserum_hf.core import COMPONENTS, PLANES, ByteImage, FloatArray, PlaneName
 from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
-from veriserum_hf.viewer.outlines import Picture, PoseSet, Trace, draw_sample, draw_traces, trace
+from veriserum_hf.viewer.outlines import PoseSet, Trace, draw_sample, draw_traces, trace
 from veriserum_hf.viewer.overlay import grey_of, write
 
 SIZE_PX = 900  # of a plane in the picture
@@ -26,18 +26,18 @@ _DARK = 20
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Crop:
     """A square part of a plane as a picture.
 
     Attributes
     ----------
-    middle_px : (column, row) in the picture that outlines are traced in.
+    center_px : (column, row) in the picture that outlines are traced in.
     edge_mm : of the part, on the intensifier.
     size : of the picture, px.
 
     """
 
-    middle_px: FloatArray
+    center_px: FloatArray
     edge_mm: float
     size: int
 
@@ -54,9 +54,9 @@ class View:
     @property
     def shift_px(self) -> FloatArray:
         """Where pixel (0, 0) that outlines are traced in lies in the picture; centres are at integers in both."""
-        return np.asarray((self.size - 1) / 2 - self.middle_px * self.scale)
+        return np.asarray((self.size - 1) / 2 - self.center_px * self.scale)
 
-    def cut(self, grey: Picture) -> Picture:
+    def cut(self, grey: ByteImage) -> ByteImage:
         """Part of a corrected image of any size, in BGR, to be drawn into."""
         stored = len(grey) / _FINE_PX
         first = ((0 - self.shift_px) / self.scale + 0.5) * stored - 0.5
@@ -86,7 +86,9 @@ class Spot:
     edge_mm: float
 
 
-def draw_outlines(row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]) -> Picture:
+def draw_outlines(
+    row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
+) -> ByteImage:
     """Both planes about their outlines, below each two close-ups an implant, and a legend: BGR, uint8.
 
     One close-up is where an outline is farthest from the label's (with one kind of pose, at its leftmost point), the
@@ -105,23 +107,23 @@ def draw_outlines(row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mappi
 
     """
     traces = trace_planes(row, sets, meshes)
-    views = choose_views(traces, SIZE_PX)
-    pictures = [_draw_plane(row, plane, traces[plane], views[plane]) for plane in PLANES]
-    px_per_mm = views["bs"].px_per_mm
+    crops = choose_crops(traces, SIZE_PX)
+    images = [_draw_plane(row, plane, traces[plane], crops[plane]) for plane in PLANES]
+    px_per_mm = crops["bs"].px_per_mm
     about = f"1 mm on the intensifier is {px_per_mm:.1f} px above; close-ups have bars"
     if len(sets) > 1:
         about += " and show where outlines differ most, and opposite"
-    return np.vstack([np.hstack(pictures), legend([frame_name(row), about], sets, 2 * SIZE_PX, 0.6)])
+    return np.vstack([np.hstack(images), legend([frame_name(row), about], sets, 2 * SIZE_PX, 0.6)])
 
 
 def trace_planes(
     row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
 ) -> dict[PlaneName, list[Trace]]:
-    """Outlines in both planes, in pixels that a `View` knows; parameters and errors as `draw_outlines`."""
+    """Outlines in both planes, in pixels that a `Crop` knows; parameters and errors as `draw_outlines`."""
     return {plane: trace(row, plane, sets, meshes, _FINE_PX) for plane in PLANES}
 
 
-def choose_views(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict[PlaneName, View]:
+def choose_crops(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict[PlaneName, Crop]:
     """What to show of each plane: all outlines, in both planes at one scale; the whole field where there is none.
 
     Parameters
@@ -139,12 +141,12 @@ def choose_views(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict
     edge_mm = min(max(_MARGIN * needed_mm * pixel_size_mm(_FINE_PX), _LEAST_MM), FIELD_MM)
     # The view stays in the field.
     least_px = edge_mm / pixel_size_mm(_FINE_PX) / 2 - 0.5
-    views = {}
+    crops = {}
     for plane in traces:
         low, high = corners.get(plane, (np.zeros(2), np.full(2, _FINE_PX - 1.0)))
-        middle_px = np.clip((low + high) / 2, least_px, _FINE_PX - 1 - least_px)
-        views[plane] = View(middle_px, edge_mm, size)
-    return views
+        center_px = np.clip((low + high) / 2, least_px, _FINE_PX - 1 - least_px)
+        crops[plane] = Crop(center_px, edge_mm, size)
+    return crops
 
 
 def choose_spots(traces: Sequence[Trace]) -> list[Spot]:
@@ -178,42 +180,42 @@ def _points(traced: Trace) -> FloatArray:
     return np.asarray(points[inside.all(axis=1)])
 
 
-def _draw_plane(row: Mapping[str, Any], plane: PlaneName, traces: Sequence[Trace], view: View) -> Picture:
+def _draw_plane(row: Mapping[str, Any], plane: PlaneName, traces: Sequence[Trace], crop: Crop) -> ByteImage:
     """One plane and the strip of its close-ups."""
     grey = grey_of(row, plane)
-    picture = view.cut(grey)
-    draw_traces(picture, traces, view.scale, view.shift_px)
+    image = crop.cut(grey)
+    draw_traces(image, traces, crop.scale, crop.shift_px)
     strip = np.full((CLOSE_UP_PX, SIZE_PX, 3), _DARK, np.uint8)
     for spot in choose_spots(traces):
-        _mark(picture, spot, view)
+        _mark(image, spot, crop)
         left = (spot.number - 1) * CLOSE_UP_PX
         strip[:, left : left + CLOSE_UP_PX] = _close_up(grey, traces, spot)
-    write(picture, plane, (14, 34), 0.9)
-    return np.vstack([picture, strip])
+    write(image, plane, (14, 34), 0.9)
+    return np.vstack([image, strip])
 
 
-def _mark(picture: Picture, spot: Spot, view: View) -> None:
-    middle, half = spot.at_px * view.scale + view.shift_px, spot.edge_mm * view.px_per_mm / 2
-    low, high = (tuple(np.rint(middle + side * half).astype(int).tolist()) for side in (-1, 1))
+def _mark(image: ByteImage, spot: Spot, crop: Crop) -> None:
+    center_px, half = spot.at_px * crop.scale + crop.shift_px, spot.edge_mm * crop.px_per_mm / 2
+    low, high = (tuple(np.rint(center_px + side * half).astype(int).tolist()) for side in (-1, 1))
     for outwards, shade in ((1, _DARK), (0, 255)):  # seen on any grey
         first, last = (low[0] - outwards, low[1] - outwards), (high[0] + outwards, high[1] + outwards)
-        cv2.rectangle(picture, first, last, (shade,) * 3, 1)
-    write(picture, str(spot.number), (low[0] + 4, low[1] - 8), 0.45)
+        cv2.rectangle(image, first, last, (shade,) * 3, 1)
+    write(image, str(spot.number), (low[0] + 4, low[1] - 8), 0.45)
 
 
-def _close_up(grey: Picture, traces: Sequence[Trace], spot: Spot) -> Picture:
-    view = View(spot.at_px, spot.edge_mm, CLOSE_UP_PX)
-    picture = view.cut(grey)
-    draw_traces(picture, traces, view.scale, view.shift_px)
+def _close_up(grey: ByteImage, traces: Sequence[Trace], spot: Spot) -> ByteImage:
+    crop = Crop(spot.at_px, spot.edge_mm, CLOSE_UP_PX)
+    image = crop.cut(grey)
+    draw_traces(image, traces, crop.scale, crop.shift_px)
     right, row = CLOSE_UP_PX - 12, CLOSE_UP_PX - 12
-    bar_mm = next((mm for mm in _BARS_MM if mm * view.px_per_mm >= _LEAST_BAR_PX), _BARS_MM[-1])
-    left = right - round(bar_mm * view.px_per_mm)
+    bar_mm = next((mm for mm in _BARS_MM if mm * crop.px_per_mm >= _LEAST_BAR_PX), _BARS_MM[-1])
+    left = right - round(bar_mm * crop.px_per_mm)
     for width, shade in ((5, _DARK), (2, 255)):
-        cv2.line(picture, (left, row), (right, row), (shade,) * 3, width)
-    write(picture, f"{bar_mm} mm", (right - 44, row - 8), 0.4)
-    picture[:, -1] = _DARK
-    write(picture, f"{spot.number} {spot.component}", (6, 18), 0.45)
-    return picture
+        cv2.line(image, (left, row), (right, row), (shade,) * 3, width)
+    write(image, f"{bar_mm} mm", (right - 44, row - 8), 0.4)
+    image[:, -1] = _DARK
+    write(image, f"{spot.number} {spot.component}", (6, 18), 0.45)
+    return image
 
 
 def frame_name(row: Mapping[str, Any]) -> str:
@@ -224,7 +226,7 @@ def frame_name(row: Mapping[str, Any]) -> str:
     )
 
 
-def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: float) -> Picture:
+def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: float) -> ByteImage:
     """Lines of text, then for every kind of pose its line, its name and its implants, with how sure they are."""
     step = round(50 * scale)
     strip = np.full((step * (len(lines) + len(sets)) + step // 2, width, 3), _DARK, np.uint8)

@@ -7,14 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 import trimesh
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from veriserum_hf.core import COMPONENTS, FloatArray, PlaneName
+from veriserum_hf.core import COMPONENTS, ByteImage, FloatArray, PlaneName
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
 from veriserum_hf.rendering import outline
 
-Picture = NDArray[np.uint8]
 Pose = Mapping[str, Any]
 # Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
 COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0))
@@ -127,12 +126,12 @@ def _contours(
         raise VeriserumError(f"{name} cannot be drawn in {plane}: {error}") from error
 
 
-def draw_traces(picture: Picture, traces: Sequence[Trace], scale: float = 1.0, shift_px: ArrayLike = (0, 0)) -> None:
+def draw_traces(image: ByteImage, traces: Sequence[Trace], scale: float = 1.0, shift_px: ArrayLike = (0, 0)) -> None:
     """Draw thin lines, the label's unbroken and first, so that the dashes of the others lie on it.
 
     Parameters
     ----------
-    picture : (rows, columns, 3) BGR, drawn into.
+    image : (rows, columns, 3) BGR, drawn into.
     traces : their pixels times ``scale`` plus ``shift_px`` are pixels of the picture.
     scale, shift_px : as above; shift as (column, row).
 
@@ -140,19 +139,19 @@ def draw_traces(picture: Picture, traces: Sequence[Trace], scale: float = 1.0, s
     for traced in traces:
         for contour in traced.contours_px:
             line = _simplified(contour * scale + np.asarray(shift_px, dtype=np.float64))
-            _draw_line(picture, line, traced.kind)
+            _draw_line(image, line, traced.kind)
 
 
-def draw_sample(picture: Picture, kind: int, left: int, row: int, width: int) -> None:
+def draw_sample(image: ByteImage, kind: int, left: int, row: int, width: int) -> None:
     """Draw a straight piece of a kind's line, for a legend."""
-    _draw_line(picture, np.array([[left, row], [left + width, row]], dtype=np.float64), kind)
+    _draw_line(image, np.array([[left, row], [left + width, row]], dtype=np.float64), kind)
 
 
-def _draw_line(picture: Picture, line: FloatArray, kind: int) -> None:
+def _draw_line(image: ByteImage, line: FloatArray, kind: int) -> None:
     dashes = _DASHES_PX[kind]
     for piece in [line] if dashes is None else _dashed(line, *dashes):
         points = np.rint(piece * 2**_SUBPIXEL_BITS).astype(np.int32)
-        cv2.polylines(picture, [points], False, COLORS[kind], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        cv2.polylines(image, [points], False, COLORS[kind], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _simplified(contour: FloatArray) -> FloatArray:
