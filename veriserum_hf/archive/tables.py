@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import listed
+
+Value = int | float | str | bytes | None  # of a column, as sqlite3 and csv read it
 
 INTEGER, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
 
@@ -232,7 +233,7 @@ def _wanted_columns(where: str, present: set[str], spec: TableSpec, findings: Fi
 
 
 def _table(
-    columns: Sequence[Sequence[Any]], wanted: dict[str, pa.DataType], where: str, findings: Findings
+    columns: Sequence[Sequence[Value]], wanted: dict[str, pa.DataType], where: str, findings: Findings
 ) -> pa.Table:
     return pa.table(
         {
@@ -242,7 +243,9 @@ def _table(
     )
 
 
-def _column(values: Sequence[Any], type: pa.DataType, ids: Sequence[Any], where: str, findings: Findings) -> pa.Array:
+def _column(
+    values: Sequence[Value], type: pa.DataType, ids: Sequence[object], where: str, findings: Findings
+) -> pa.Array:
     """One checked column; numbers kept as text are read, anything else of another type is refused."""
     try:
         if type != INTEGER or not any(isinstance(value, float) for value in values):  # Arrow would cut 1.5 to 1
@@ -264,7 +267,7 @@ def _column(values: Sequence[Any], type: pa.DataType, ids: Sequence[Any], where:
     return pa.array(converted, type)
 
 
-def _as_type(value: Any, type: pa.DataType) -> int | float | str | None:
+def _as_type(value: Value, type: pa.DataType) -> int | float | str | None:
     if value is None:
         return None
     if type == TEXT:

@@ -4,10 +4,9 @@ A walk along the lattice tells the beads apart, the phantom's outline and orient
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.signal import correlate
 from scipy.spatial import KDTree
 
@@ -112,8 +111,8 @@ def _walk(center_px: FloatArray) -> tuple[IndexArray, IndexArray]:
     return np.array(list(place_of), dtype=np.intp), np.array(list(place_of.values()), dtype=np.intp)
 
 
-def _seed(center_px: FloatArray, tree: Any, pitch_px: float) -> tuple[int, FloatArray]:
-    """A bead near the middle with four neighbours crosswise, and the steps (2, 2) to the one right and the one up."""
+def _seed(center_px: FloatArray, tree: KDTree, pitch_px: float) -> tuple[int, FloatArray]:
+    """A bead near the centre with four neighbours crosswise, and the steps (2, 2) to the one right and the one up."""
     from_center_px = np.hypot(*(center_px - np.median(center_px, axis=0)).T)
     for bead in np.argsort(from_center_px):
         arms = center_px[tree.query(center_px[bead], k=5)[1][1:]] - center_px[bead]
@@ -127,11 +126,13 @@ def _seed(center_px: FloatArray, tree: Any, pitch_px: float) -> tuple[int, Float
     )
 
 
-def _cubic(source: NDArray[Any], target: NDArray[Any]) -> Callable[[NDArray[Any]], FloatArray]:
+def _cubic(
+    source: FloatArray | IndexArray, target: FloatArray | IndexArray
+) -> Callable[[FloatArray | IndexArray], FloatArray]:
     """The cubic from points (n, 2) to others (n, 2) that fits best."""
     center, spread = source.mean(axis=0), source.std()
 
-    def powers(points: NDArray[Any]) -> FloatArray:
+    def powers(points: FloatArray | IndexArray) -> FloatArray:
         x, y = ((points - center) / spread).T
         return np.stack([x**a * y**b for a in range(4) for b in range(4 - a)], axis=1)
 

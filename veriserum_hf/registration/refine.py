@@ -105,8 +105,16 @@ def register(
         not in front of both sources or outside both fields.
 
     """
-    options: dict[str, Any] = {"planes": planes, "limit_mm": limit_mm, "limit_deg": limit_deg, "device": device}
-    return register_batch([row], meshes, None if start is None else [start], **options)[0]
+    (poses,) = register_batch(
+        [row],
+        meshes,
+        None if start is None else [start],
+        planes=planes,
+        limit_mm=limit_mm,
+        limit_deg=limit_deg,
+        device=device,
+    )
+    return poses
 
 
 def register_batch(

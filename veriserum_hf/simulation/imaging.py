@@ -149,6 +149,6 @@ class Imaging:
         return float(np.hypot(penumbra_mm, self.screen_blur_mm))
 
 
-def _check(name: str, value: Any, allowed: _Allowed) -> None:
+def _check(name: str, value: object, allowed: _Allowed) -> None:
     if not isinstance(value, Real) or not math.isfinite(value) or not allowed.holds(float(value)):
         raise ValueError(f"{name} must be {allowed.words}, got {value!r}")

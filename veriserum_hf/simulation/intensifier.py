@@ -8,7 +8,7 @@ is added there.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -147,7 +147,7 @@ def _grey(signal: ImageArray, imaging: Imaging, rng: np.random.Generator, bit_de
     signal *= factor.astype(np.float32)
     signal += noise
     depth = cv2.CV_8U if bit_depth == 8 else cv2.CV_16U
-    grey: NDArray[Any] = cv2.add(signal, np.array([imaging.dark_level * white]), dtype=depth)
+    grey: ImageArray = cv2.add(signal, np.array([imaging.dark_level * white]), dtype=depth)
     return grey if bit_depth == 8 else np.minimum(grey, np.uint16(white))
 
 
@@ -158,7 +158,7 @@ def draw_bands(rows: int, height_px: float, rng: np.random.Generator) -> ImageAr
     return drawn / max(float(drawn.std()), 1e-6)
 
 
-def _raw_axes_px(height_px: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _raw_axes_px(height_px: int) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Columns and rows of a frame of so many rows, in pixels of a 1664 x 1600 frame."""
     width_px = frame_width_px(height_px)
     x = (np.arange(width_px) + 0.5) * (RAW_WIDTH_PX / width_px) - 0.5

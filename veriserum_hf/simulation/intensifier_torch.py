@@ -9,7 +9,7 @@ neighbours the correlation, that the correction leaves of it. JPEG's own noise i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -272,7 +272,7 @@ def _noise_left(noise_blur_px: FloatArray, size: int) -> dict[str, FloatArray]:
     return {name: np.array(parts) for name, parts in left.items()}
 
 
-def _cubic_spline(x: NDArray[Any]) -> FloatArray:
+def _cubic_spline(x: NDArray[np.floating]) -> FloatArray:
     x = np.abs(x)
     spline: FloatArray = np.where(x < 1, 2 / 3 - x**2 + x**3 / 2, np.clip(2 - x, 0, None) ** 3 / 6)
     return spline

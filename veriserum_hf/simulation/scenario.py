@@ -6,12 +6,11 @@ draw any frame, in any order.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from veriserum_hf.calibration import Distortion, Grey
-from veriserum_hf.core import PLANES, FloatArray, PlaneName
+from veriserum_hf.core import PLANES, Component, FloatArray, PlaneName
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
 from veriserum_hf.simulation.calibrations import (
@@ -28,8 +27,6 @@ from veriserum_hf.simulation.marker_phantom import draw_markers, phantom_poses
 from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
-
-Component = Literal["femur", "tibia"]
 
 SESSIONS = 3  # each with a distortion and a source-intensifier calibration of its own
 _DOWN_WORLD = np.array([0.0, -1.0, 0.0])

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike
 from veriserum_hf.core import COMPONENTS, ByteImage, FloatArray, PlaneName
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
+from veriserum_hf.poses import Pose
 from veriserum_hf.rendering import outline
 
-Pose = Mapping[str, Any]
 # Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
 COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0))
 # Lengths of dash and gap, px: where outlines coincide, the label's unbroken one shows through the gaps of the others.
