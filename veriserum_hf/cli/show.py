@@ -116,9 +116,9 @@ def _read(paths: Sequence[Path]) -> list[PoseFile]:
     if not paths:
         return []
     from veriserum_hf.poses import poses_by_frame, read_poses
-    from veriserum_hf.viewer import check_count
+    from veriserum_hf.viewer import check_pose_sets
 
-    check_count(1 + len(paths))
+    check_pose_sets(1 + len(paths))
     stems = [path.stem for path in paths]
     return [
         PoseFile(path, path.stem if stems.count(path.stem) == 1 else str(path), poses_by_frame(read_poses(path)))

@@ -17,9 +17,9 @@ from veriserum_hf.geometry.cameras import Plane
 from veriserum_hf.geometry.pose import make_transform
 
 
-def _intensifier(center_mm: ArrayLike, turn_about_y_deg: float) -> FloatArray:
+def _intensifier(center_mm: ArrayLike, rotation_about_y_deg: float) -> FloatArray:
     """4x4 pose in the world of an intensifier whose columns are h, v, n and centre."""
-    angle = np.radians(turn_about_y_deg)
+    angle = np.radians(rotation_about_y_deg)
     n = np.array([np.sin(angle), 0.0, np.cos(angle)])
     v = np.array([0.0, 1.0, 0.0])
     return make_transform(np.stack([np.cross(v, n), v, n], axis=1), center_mm)

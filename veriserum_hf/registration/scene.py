@@ -1,9 +1,9 @@
 """What is registered: the frames of a batch, their implants, and the steps that poses are changed by.
 
-Poses change about the implant's centroid: turns there move its outline least, so turns and shifts hardly depend on
-each other, wherever the STL file has its origin. A step has six numbers, all in mm: the shift along the world's x, y
-and z, and the turn about these axes as a rotation vector times the implant's radius, which is how far it moves a
-point at that distance.
+Poses change about the implant's centre: rotations there move its outline least, so rotations and translations are
+nearly uncorrelated, wherever the STL file has its origin. A step has six numbers, all in mm: the translation along
+the world's x, y and z, and the rotation vector about these axes times the implant's radius, which is how far it moves
+a point at that distance.
 """
 
 from collections.abc import Mapping, Sequence

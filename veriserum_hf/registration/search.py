@@ -18,8 +18,8 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# The last is looked at through the widest blur: a hundredth of a pixel is told by the slopes of outlines, not by the
-# few pixels at their middle, which sampling, holders and JPEG spoil most.
+# The last has the widest blur: a hundredth of a pixel shows in the slopes of outlines, not in the few pixels at their
+# centre, which sampling, holders and JPEG spoil most.
 SCALES = (
     Scale(size_px=64, blur_px=1.2, stride=1, rays=2, margin_mm=40.0, iterations=12, cutoff=3.0),
     Scale(size_px=128, blur_px=1.5, stride=1, rays=1, margin_mm=20.0, iterations=12, cutoff=3.0),

@@ -144,7 +144,7 @@ class Solver:
         self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None
 
     def run(self) -> tuple[State, Tensor]:
-        """Optimise; the state reached, and whether each implant came to rest, (F, K) bool."""
+        """Optimise; the state reached, and whether each implant has converged, (F, K) bool."""
         T = self.state.T_world_implant
         damping = torch.full_like(T[:, 0, 0, 0], _INITIAL_DAMPING)
         converged = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)

@@ -63,7 +63,7 @@ def label_of(row: Mapping[str, Any]) -> PoseSet:
     return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
 
 
-def check_count(sets: int) -> None:
+def check_pose_sets(sets: int) -> None:
     """Raise VeriserumError where there are more kinds of pose than colours."""
     if sets > len(COLORS):
         raise VeriserumError(
@@ -94,7 +94,7 @@ def trace(
         If an implant has no mesh or cannot be drawn.
 
     """
-    check_count(len(sets))
+    check_pose_sets(len(sets))
     camera = Plane.from_camera(row[f"camera_{plane}"])
     return [
         Trace(kind, component, _contours(camera, plane, poses, component, meshes, size))
