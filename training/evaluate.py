@@ -26,8 +26,9 @@ from transformers.utils.logging import disable_progress_bar
 from veriserum_hf.core import PLANES
 from veriserum_hf.dataset import load_frames, load_meshes
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation import evaluation_markdown, pose_errors, sample_points, summarise
+from veriserum_hf.evaluation import pose_errors, sample_points, summarise
 from veriserum_hf.inference import check_fit, estimate, load_model, planes_seen, weights_sha256
+from veriserum_hf.reports import evaluation_markdown
 from veriserum_hf.training import FrameSamples, collate
 
 

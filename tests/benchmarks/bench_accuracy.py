@@ -22,7 +22,7 @@ from transformers import pipeline
 
 import veriserum_hf.modeling  # noqa: F401 - registers the pipeline
 from tests.benchmarks.table import Row, write_table
-from veriserum_hf.core.domain import PLANES
+from veriserum_hf.core import PLANES, Table
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.frames import load_frames
 from veriserum_hf.dataset.load import load_meshes
@@ -138,11 +138,15 @@ def speed(run: Path, dataset: Path) -> tuple[float, float]:
 
 def methods_table(found: dict[str, tuple[dict[str, Any], float | None]]) -> str:
     """One line a method."""
-    lines = [
-        "| method | rotation, deg: median (p90) | translation, mm: median (p90) | along the `bs` ray, mm: median | "
-        "within 2 mm and 2 deg | minutes of training |",
-        "|---|---|---|---|---|---|",
+    header = [
+        "method",
+        "rotation, deg: median (p90)",
+        "translation, mm: median (p90)",
+        "along the `bs` ray, mm: median",
+        "within 2 mm and 2 deg",
+        "minutes of training",
     ]
+    rows = []
     for name, (document, minutes) in found.items():
         overall = document["overall"]
         depth_mm = document["by_plane_axis"]["bs"]["depth"]["median"]
@@ -152,8 +156,8 @@ def methods_table(found: dict[str, tuple[dict[str, Any], float | None]]) -> str:
             f"{100 * overall['success_2mm_2deg']['share']:.0f} %",
             "-" if minutes is None else f"{minutes:.1f}",
         ]
-        lines.append(f"| {name} | {' | '.join(figures)} |")
-    return "\n".join(lines)
+        rows.append([name, *figures])
+    return Table(header, rows, alignment="l").markdown()
 
 
 def on_a_gpu(folder: Path, dataset: Path) -> str:

@@ -16,6 +16,7 @@ import torch
 from tests.benchmarks.registered_frames import HELD_OUT, Found, cluttered, prepared, several
 from tests.benchmarks.shifted_labels import check_shifted_labels
 from tests.benchmarks.table import Row, write_table
+from veriserum_hf.core import Table
 from veriserum_hf.registration.refine import register_batch
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
 
@@ -34,11 +35,18 @@ _NEAR, _FAR, _NETWORK, _BARE_START, _INDEPENDENT, *_HOPELESS = STARTS
 
 def accuracy_table(found: Mapping[str, list[Found]]) -> str:
     """One line for each kind of start."""
-    lines = [
-        "| start | frames | rotation, deg: median (p95) | translation, mm: median (p95) | within 0.3 mm, 0.3 deg | "
-        "within 1 mm, 1 deg | converged / ambiguous / failed | 95 % intervals that hold the truth | CPU-s a frame |",
-        "|---|---|---|---|---|---|---|---|---|",
+    header = [
+        "start",
+        "frames",
+        "rotation, deg: median (p95)",
+        "translation, mm: median (p95)",
+        "within 0.3 mm, 0.3 deg",
+        "within 1 mm, 1 deg",
+        "converged / ambiguous / failed",
+        "95 % intervals that hold the truth",
+        "CPU-s a frame",
     ]
+    rows = []
     for name, implants in found.items():
         off = np.array([each.off for each in implants])
         middle, last = np.median(off, axis=0), np.percentile(off, 95, axis=0)
@@ -52,8 +60,8 @@ def accuracy_table(found: Mapping[str, list[Found]]) -> str:
             _share(coverage(implants)),
             f"{np.median([each.seconds for each in implants]):.1f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return Table(header, rows, alignment="l").markdown()
 
 
 def coverage(implants: list[Found]) -> float:

@@ -5,12 +5,15 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import cv2
 import psutil
+
+from veriserum_hf.core import Table
 
 CORES = os.cpu_count() or 1
 
@@ -50,15 +53,15 @@ def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path, *, 
 
     ``before`` is written above the table.
     """
-    lines = ["| what | measured | required | |", "|---|---|---|---|"]
-    print("\n".join(lines), flush=True)
+    table = Table(["what", "measured", "required", ""], [], alignment="l")
+    print(table.markdown(), flush=True)
     verdicts = {True: "met", False: "MISSED", None: "no GPU here"}
     for row in rows:
-        lines.append(f"| {row.what} | {row.measured} | {row.required} | {verdicts[row.met]} |")
-        print(lines[-1], flush=True)
+        table = replace(table, rows=[*table.rows, [*row[:-1], verdicts[row.met]]])
+        print(table.markdown().splitlines()[-1], flush=True)
     sentence = _setting(with_what)
     print(f"\n{sentence}")
     above = [f"# {title}", "", "Written by `make bench`.", "", *([before, ""] if before else [])]
-    path.write_text("\n".join((*above, *lines, "", sentence, "")))
-    if "MISSED" in "".join(lines):
+    path.write_text("\n".join((*above, table.markdown(), "", sentence, "")))
+    if "MISSED" in table.markdown():
         sys.exit(1)

@@ -285,7 +285,7 @@ def test_names_that_mean_something_in_html_or_markdown_are_shown_as_they_are(run
     strange.write_bytes((folder / "shifted.parquet").read_bytes())
     page = Page(run("--poses", strange, split="validation")[1])
     assert page.row("poses")[1] == str(strange)
-    assert page.row("<b>a/b&")[4].startswith("0.50 ")
+    assert page.row("<b>a|b&")[4].startswith("0.50 ")
 
 
 def test_a_pose_that_cannot_be_drawn_is_still_reported(run, few_rows, tmp_path):

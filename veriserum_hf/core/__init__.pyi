@@ -20,5 +20,6 @@ from .domain import (
     SplitBy as SplitBy,
     Verdict as Verdict,
 )
+from .table import Table as Table
 from .text import listed as listed
 from .version import __version__ as __version__

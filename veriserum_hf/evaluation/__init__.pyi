@@ -6,8 +6,4 @@ from .metrics import (
 )
 from .stated import by_verdict as by_verdict, coverage as coverage
 from .summary import SUCCESS as SUCCESS, overall as overall, summarise as summarise
-from .tables import (
-    accuracy_table as accuracy_table,
-    evaluation_markdown as evaluation_markdown,
-    summary_table as summary_table,
-)
+from .tables import accuracy_table as accuracy_table, summary_tables as summary_tables

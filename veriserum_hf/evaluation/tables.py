@@ -1,18 +1,24 @@
-"""Summaries of errors as Markdown."""
+"""Summaries of errors as tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from veriserum_hf.core import Table
+
 _UNITS = {"rotation_deg": "rotation, deg", "translation_mm": "translation, mm", "mtre_mm": "mTRE, mm"}
 _SUCCESS = {"success_1mm_1deg": "within 1 mm, 1 deg", "success_2mm_2deg": "within 2 mm, 2 deg"}
 _QUANTILES = "median [95 % interval], p90, p95"
-_NOTE = (
-    "mTRE: mean distance between the same surface point of the implant at both poses. Intervals are from resampled "
-    "trials, not frames."
+_ACCURACY_NOTE = (
+    f"Errors: {_QUANTILES}. mTRE: mean distance between the same surface point of the implant at both poses. "
+    "Intervals are from resampled trials, not frames."
+)
+_AXES_NOTE = (
+    "World axes, and for each plane: depth along the ray from its source to the implant, h (right) and v (up) "
+    "normal to it. Bias: mean of estimate minus label."
 )
 
 
-def summary_table(summary: Mapping[str, Any]) -> str:
+def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
     """Tables of a summary: all implants, each implant, each task; then the errors along each axis.
 
     Parameters
@@ -21,42 +27,27 @@ def summary_table(summary: Mapping[str, Any]) -> str:
 
     """
     groups = {"all": summary["overall"], **summary["by_implant"], **summary["by_task"]}
-    axes = _table(
-        ["axis", "absolute error, mm", "bias, mm"],
-        [
-            [f"{frame} {axis}", _quantiles(figures), _signed(figures["bias"])]
-            for frame, by_axis in summary["by_plane_axis"].items()
-            for axis, figures in by_axis.items()
-        ],
-    )
-    axes_note = (
-        "World axes, and for each plane: depth along the ray from its source to the implant, h (right) and v (up) "
-        "normal to it. Bias: mean of estimate minus label."
-    )
-    return "\n\n".join([accuracy_table(groups), axes, axes_note]) + "\n"
+    axes = [
+        [f"{frame} {axis}", _quantiles(figures), _signed(figures["bias"])]
+        for frame, by_axis in summary["by_plane_axis"].items()
+        for axis, figures in by_axis.items()
+    ]
+    return [
+        accuracy_table(groups),
+        Table(["axis", "absolute error, mm", "bias, mm"], axes, note=_AXES_NOTE),
+    ]
 
 
-def accuracy_table(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """One row for each of several groups of a summary, by their names, and what the figures are."""
-    accuracy = _table(
+def accuracy_table(groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    """One row for each of several groups of a summary, by their names."""
+    return Table(
         ["", "frames", "trials", *_UNITS.values(), *_SUCCESS.values()],
         [
             [name, group["frames"], group["trials"], *map(_quantiles, _figures(group)), *map(_share, _shares(group))]
             for name, group in groups.items()
         ],
+        note=_ACCURACY_NOTE,
     )
-    return f"{accuracy}\n\nErrors: {_QUANTILES}. {_NOTE}"
-
-
-def evaluation_markdown(document: Mapping[str, Any]) -> str:
-    """What was evaluated on what (``evaluated`` of an evaluation.json), and the tables."""
-    about = document["evaluated"]
-    title = (
-        f"`{about['model']}` on `{about['dataset']}` ({about['config']}), split {about['split']}, planes "
-        f"{' and '.join(about['planes'])}: {document['overall']['count']} poses in {document['overall']['frames']} "
-        "frames"
-    )
-    return f"{title}\n\n{summary_table(document)}"
 
 
 def _figures(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -89,8 +80,3 @@ def _number(value: float | None) -> str:
 
 def _signed(value: float) -> str:
     return ("+" if value > 0 else "") + _number(value)
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from veriserum_hf.dataset import is_hub_name
-from veriserum_hf.evaluation import accuracy_table, summary_table
+from veriserum_hf.evaluation import accuracy_table, summary_tables
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
@@ -166,13 +166,13 @@ def _accuracy(run: Run) -> str:
             f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, seeing "
             f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
         )
-        return f"{heading}\n\n{summary_table(run.evaluation).strip()}"
+        return "\n\n".join([heading, *(table.markdown() for table in summary_tables(run.evaluation))])
     if run.validation:
         heading = (
             "On the validation split, by which this checkpoint was chosen: figures on frames that played no part are "
             "worse."
         )
-        return f"{heading}\n\n{accuracy_table({'validation': run.validation})}"
+        return f"{heading}\n\n{accuracy_table({'validation': run.validation}).markdown()}"
     return "Not measured."
 
 

@@ -4,6 +4,7 @@ from .calibration_report import (
     draw_source_report as draw_source_report,
 )
 from .evaluation_files import Report as Report
+from .evaluation_text import evaluation_markdown as evaluation_markdown
 from .run_figures import check_count as check_count
 from .run_report import report_page as report_page, save_report as save_report
 from .sources import (

@@ -1,8 +1,9 @@
 """Pieces of a report's page: tables, pictures, headings and notes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from veriserum_hf.core import Table
 
 
 @dataclass(frozen=True)
@@ -14,20 +15,19 @@ class Block:
     kind : what it is.
     text : of a heading or a note; of a picture, what it shows.
     address : of a picture, as a data URL.
-    header, rows : of a table.
+    table : of a table; its note is shown below it.
 
     """
 
     kind: Literal["table", "heading", "note", "picture"]
     text: str = ""
     address: str = ""
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[Any]] = ()
+    table: Table | None = None
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Block:
-    """Return a table; the first cell of a row is its name."""
-    return Block("table", header=header, rows=rows)
+def table(content: Table) -> Block:
+    """Return a table."""
+    return Block("table", table=content)
 
 
 def heading(text: str) -> Block:
@@ -43,20 +43,6 @@ def note(text: str) -> Block:
 def picture(address: str, text: str) -> Block:
     """Return a picture by its data URL, and what it shows."""
     return Block("picture", text, address)
-
-
-def blocks_of(markdown: str) -> list[Block]:
-    """Tables and paragraphs of Markdown as `veriserum_hf.evaluation.tables` writes it."""
-    blocks = []
-    for part in markdown.strip().split("\n\n"):
-        if part.startswith("|"):
-            header, _, *rows = [
-                [cell.strip() for cell in line.strip().strip("|").split("|")] for line in part.splitlines()
-            ]
-            blocks.append(table(header, rows))
-        else:
-            blocks.append(note(part))
-    return blocks
 
 
 def number(value: float | None) -> str:

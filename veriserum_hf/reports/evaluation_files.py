@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.evaluation import evaluation_markdown
+from veriserum_hf.reports.evaluation_text import evaluation_markdown
 from veriserum_hf.reports.plots import save_plots
 
 

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, Table
 from veriserum_hf.geometry import KNEE_ANGLES, angle_errors_deg, knee_angles_deg
 from veriserum_hf.reports.blocks import Block, note, number, picture, table
 from veriserum_hf.reports.run_figures import Motion, knee_motions
-from veriserum_hf.reports.sources import Reference, Source
+from veriserum_hf.reports.sources import PoseSource, Reference
 
 _SHOWN_TRIALS = 4
-_NOTE = (
+_ERRORS_NOTE = "Errors: median and 95 % quantile of the absolute ones; bias: mean of estimate minus label."
+_ANGLES_NOTE = (
     "Angles of Grood and Suntay (1983) between the implants' own frames, the axes of their STL files, taken as x to "
     "the patient's left, y proximal, z anterior in a right knee: flexion, adduction (varus; negative: valgus) and "
     "internal rotation of the tibia are positive. In a left knee the last two have the opposite signs. They are "
@@ -22,7 +23,7 @@ _NOTE = (
 Angles = Mapping[int, FloatArray]
 
 
-def knee_blocks(reference: Reference, sources: Sequence[Source]) -> list[Block]:
+def knee_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Block]:
     """Errors of the angles, and their course in a few trials; frames with poses of both implants count."""
     labels: dict[int, FloatArray] = {}
     estimated: dict[str, Angles] = {}
@@ -37,14 +38,13 @@ def knee_blocks(reference: Reference, sources: Sequence[Source]) -> list[Block]:
         return [note("No frame has poses and labels of both implants.")]
     header = ["", "frames", *(f"{name.removesuffix('_deg').replace('_', ' ')}, deg" for name in KNEE_ANGLES)]
     return [
-        table(header, rows),
-        note("Errors: median and 95 % quantile of the absolute ones; bias: mean of estimate minus label."),
+        table(Table(header, rows, note=_ERRORS_NOTE)),
         picture(knee_motions(_motions(reference, labels, estimated)), "angles of the knee against the frame"),
-        note(_NOTE),
+        note(_ANGLES_NOTE),
     ]
 
 
-def _angles(source: Source) -> tuple[list[int], FloatArray, FloatArray]:
+def _angles(source: PoseSource) -> tuple[list[int], FloatArray, FloatArray]:
     """Measurements with both implants, and their angles (n, 3) by the labels and by the source."""
     estimates = source.estimates
     femora, tibiae = (np.flatnonzero(estimates.component == part) for part in ("femur", "tibia"))

@@ -12,7 +12,7 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import KNEE_ANGLES
 from veriserum_hf.reports.pages import Axes, Figure  # first: it says what to install where matplotlib is missing
-from veriserum_hf.reports.sources import Source
+from veriserum_hf.reports.sources import PoseSource
 
 # isort: split
 from matplotlib import rc_context
@@ -62,7 +62,7 @@ def colors_of(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(reversed(names), _COLORS, strict=False))
 
 
-def cumulative_errors(sources: Sequence[Source]) -> str:
+def cumulative_errors(sources: Sequence[PoseSource]) -> str:
     """Share of poses below each error, one curve for each source and component, as the address of an SVG."""
     figure = _figure(11.0, 4.2)
     colors = colors_of([source.name for source in sources])

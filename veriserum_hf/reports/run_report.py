@@ -9,16 +9,16 @@ from typing import Any
 import datasets
 import jinja2
 
-from veriserum_hf.core import __version__
+from veriserum_hf.core import Table, __version__
 from veriserum_hf.dataset import data_record
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation import accuracy_table, overall, summary_table
+from veriserum_hf.evaluation import accuracy_table, overall, summary_tables
 from veriserum_hf.jobs import library_versions, write_file
-from veriserum_hf.reports.blocks import Block, blocks_of, heading, note, picture, table
+from veriserum_hf.reports.blocks import Block, heading, note, picture, table
 from veriserum_hf.reports.knee_section import knee_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
-from veriserum_hf.reports.sources import Reference, Source, common_implants
-from veriserum_hf.reports.stated_section import stated_blocks
+from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
+from veriserum_hf.reports.verdicts_section import verdict_blocks
 from veriserum_hf.reports.worst_frames import worst_frames_blocks
 
 TEMPLATE = Path(__file__).with_name("run_report_template.html")
@@ -36,7 +36,9 @@ class Section:
     blocks: Sequence[Block]
 
 
-def report_page(reference: Reference, sources: Sequence[Source], summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def report_page(
+    reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Mapping[str, Any]]
+) -> str:
     """The page as HTML: the same input, versions included, gives the same text.
 
     Parameters
@@ -56,7 +58,7 @@ def report_page(reference: Reference, sources: Sequence[Source], summaries: Mapp
     sections = [
         Section("Accuracy", _accuracy_blocks(sources, summaries)),
         Section("By implant, task and axis", _detail_blocks(summaries)),
-        *(Section(*part) for part in (("What the methods say of their poses", stated_blocks(sources)),) if part[1]),
+        *(Section(*part) for part in (("Verdicts and stated uncertainty", verdict_blocks(sources)),) if part[1]),
         Section("Angles of the knee", knee_blocks(reference, sources)),
         Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
     ]
@@ -88,7 +90,7 @@ def save_report(html: str, output: Path) -> None:
         ) from error
 
 
-def _lead(reference: Reference, sources: Sequence[Source]) -> str:
+def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
     frames = {source.name: len(set(source.estimates.measurement_id.tolist())) for source in sources}
     names = ", ".join(f"{name} ({count} frames)" for name, count in frames.items())
     rows = reference.rows
@@ -100,7 +102,7 @@ def _lead(reference: Reference, sources: Sequence[Source]) -> str:
     )
 
 
-def _warnings(sources: Sequence[Source], *, simulated: bool) -> list[str]:
+def _warnings(sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
     found = ["The data set is simulated: nothing in it was measured."] if simulated else []
     if common_implants(sources) is not None:
         found.append(
@@ -127,7 +129,7 @@ def _data_facts(reference: Reference, record: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _source_facts(reference: Reference, source: Source) -> dict[str, Any]:
+def _source_facts(reference: Reference, source: PoseSource) -> dict[str, Any]:
     compared = len(set(source.estimates.measurement_id.tolist()))
     poses = sum(len(frame) for frame in source.poses.values())
     return dict(source.about) | {
@@ -136,28 +138,23 @@ def _source_facts(reference: Reference, source: Source) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any]) -> Block:
-    return table([], [[name, value] for name, value in facts.items()])
+def _facts(facts: Mapping[str, Any]) -> Table:
+    return Table([], list(facts.items()), alignment="l")
 
 
-def _accuracy_blocks(sources: Sequence[Source], summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    blocks = blocks_of(accuracy_table({_cell(name): each["overall"] for name, each in summaries.items()}))
+def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+    blocks = [table(accuracy_table({name: each["overall"] for name, each in summaries.items()}))]
     common = common_implants(sources)
     if common:
-        groups = {}
-        for source in sources:
-            kept = source.errors.filter([implant in common for implant in source.implants()])
-            groups[_cell(source.name)] = overall(kept)
-        blocks += [heading(f"On the {len(common)} poses that all sources have"), *blocks_of(accuracy_table(groups))]
+        groups = {
+            source.name: overall(source.errors.filter([implant in common for implant in source.implants()]))
+            for source in sources
+        }
+        blocks += [heading(f"On the {len(common)} poses that all sources have"), table(accuracy_table(groups))]
     elif common is not None:
         blocks.append(note("No implant in a frame has a pose of every source."))
     return [*blocks, picture(cumulative_errors(sources), "cumulative errors"), note(_CURVES_NOTE)]
 
 
 def _detail_blocks(summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    return [block for name, each in summaries.items() for block in (heading(name), *blocks_of(summary_table(each)))]
-
-
-def _cell(name: str) -> str:
-    """A name in a Markdown table, whose cells end at a vertical bar."""
-    return name.replace("|", "/")
+    return [block for name, each in summaries.items() for block in (heading(name), *map(table, summary_tables(each)))]

@@ -24,7 +24,7 @@ _ABOUT_LABELS = {
     "manual": "the data set's own manually matched poses",
     "target": "the data set's own target poses",
 }
-_LONGEST_SAYING = 500  # bytes: what is longer, such as what pandas writes, is not for people to read
+_LONGEST_SHOWN = 500  # bytes of metadata: what is longer, such as what pandas writes, is not for people to read
 ImplantInFrame = tuple[int, str]  # measurement id and component
 
 
@@ -54,7 +54,7 @@ class Reference:
     labels: pa.Table | None
     about_labels: Mapping[str, str]
 
-    def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "Source":
+    def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "PoseSource":
         """Set poses of `veriserum_hf.poses.files.read_poses` beside the labels.
 
         Raises
@@ -68,11 +68,11 @@ class Reference:
             errors = pose_errors(estimates, self.points_implant_mm)
         except TrainingError as error:
             raise TrainingError(f"{name} on {self.dataset}, split {self.split}: {error}") from error
-        return Source(name, about, estimates, errors, poses_by_frame(poses))
+        return PoseSource(name, about, estimates, errors, poses_by_frame(poses))
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class PoseSource:
     """Poses of one method, their labels and errors.
 
     Attributes
@@ -95,7 +95,7 @@ class Source:
         return list(zip(self.estimates.measurement_id.tolist(), self.estimates.component.tolist(), strict=True))
 
     def column(self, name: str) -> list[Any]:
-        """What the poses say of themselves, n values; None where they do not."""
+        """Values of a column of the poses, n of them; None where a pose has none."""
         return [self.poses[measurement][component].get(name) for measurement, component in self.implants()]
 
 
@@ -127,16 +127,16 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
 
 
 def about_file(path: Path) -> dict[str, str]:
-    """Which file this is, by its content, and what it says of itself; `read_poses` has read it already."""
+    """Which file this is, by its content, and its metadata; `read_poses` has read it already."""
     with path.open("rb") as file:
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     metadata = pq.read_schema(path).metadata or {}
-    return found | {_saying(key): _saying(value) for key, value in sorted(metadata.items())}
+    return found | {_metadata_text(key): _metadata_text(value) for key, value in sorted(metadata.items())}
 
 
-def _saying(text: bytes) -> str:
+def _metadata_text(text: bytes) -> str:
     """Text of a file's metadata, whoever wrote it."""
-    return text.decode(errors="replace") if len(text) <= _LONGEST_SAYING else f"{len(text)} bytes, not shown"
+    return text.decode(errors="replace") if len(text) <= _LONGEST_SHOWN else f"{len(text)} bytes, not shown"
 
 
 def predicted(
@@ -183,7 +183,7 @@ def predicted(
         return read_poses(path), about
 
 
-def common_implants(sources: Sequence[Source]) -> set[ImplantInFrame] | None:
+def common_implants(sources: Sequence[PoseSource]) -> set[ImplantInFrame] | None:
     """Implants and frames that every source has; None where all sources have the same."""
     of_source = [set(source.implants()) for source in sources]
     common = set.intersection(*of_source)

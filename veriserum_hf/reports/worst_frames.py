@@ -7,11 +7,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from veriserum_hf.core import ByteImage
+from veriserum_hf.core import ByteImage, Table
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.poses import poses_by_frame
 from veriserum_hf.reports.blocks import Block, heading, note, number, picture, table
-from veriserum_hf.reports.sources import Reference, Source
+from veriserum_hf.reports.sources import PoseSource, Reference
 from veriserum_hf.viewer import PoseSet, draw_outlines, label_of
 
 WORST = 10
@@ -32,7 +32,7 @@ _JPEG = [
 ]
 
 
-def worst_frames_blocks(reference: Reference, source: Source) -> list[Block]:
+def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]:
     """Up to `WORST` frames by the larger mTRE of their implants, the worst first, each with numbers and a picture.
 
     Raises
@@ -60,7 +60,7 @@ def worst_frames_blocks(reference: Reference, source: Source) -> list[Block]:
             [
                 f"{source.estimates.component[n]} {source.estimates.anatomy_id[n]}",
                 *(number(source.errors[name][n].as_py()) for name in _ERRORS),
-                *(_said(values[n]) for values in stated.values()),
+                *(_cell(values[n]) for values in stated.values()),
             ]
             for n in rows_of[id]
         ]
@@ -68,7 +68,7 @@ def worst_frames_blocks(reference: Reference, source: Source) -> list[Block]:
         task = row["task"] or "unknown task"
         blocks += [
             heading(f"Measurement {id}, trial {row['trial_id']}, frame {row['frame_index']}, {task}"),
-            table(header, cells),
+            table(Table(header, cells)),
             _overlay(reference, row, label, PoseSet(source.name, source.poses[id])),
         ]
     return blocks
@@ -96,7 +96,7 @@ def _jpeg(drawn: ByteImage) -> str:
     return f"data:image/jpeg;base64,{b64encode(np.asarray(data).tobytes()).decode()}"
 
 
-def _said(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     return number(value) if isinstance(value, float) else str(value)

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+from veriserum_hf.core import NOT_ASSESSED, Table
 from veriserum_hf.evaluation import accuracy_table, by_verdict, coverage
 from veriserum_hf.poses import pose_differences
-from veriserum_hf.reports.blocks import Block, blocks_of, heading, note, number, table
-from veriserum_hf.reports.sources import Source
+from veriserum_hf.reports.blocks import Block, heading, number, table
+from veriserum_hf.reports.sources import PoseSource
 
 _COVERAGE_NOTE = (
     "For each degree of freedom: the share of errors within 1.96 stated standard deviations (SD), 95 % where these "
@@ -14,28 +15,26 @@ _COVERAGE_NOTE = (
     "errors are below, which equals the SD where that is right. Position of the implant's origin along, and rotation "
     "vector about, the world's axes. The labels' own errors count here too: they lower the share."
 )
-_NOT_ASSESSED = "not assessed"  # the one verdict that says nothing
 
 
-def stated_blocks(sources: Sequence[Source]) -> list[Block]:
+def verdict_blocks(sources: Sequence[PoseSource]) -> list[Block]:
     """Errors by verdict, and what the stated intervals hold, of every source that states them; nothing if none."""
     return [block for source in sources for block in _of_source(source)]
 
 
-def _of_source(source: Source) -> list[Block]:
+def _of_source(source: PoseSource) -> list[Block]:
     verdicts = source.column("verdict")
     blocks: list[Block] = []
-    if set(verdicts) - {None, _NOT_ASSESSED}:
+    if set(verdicts) - {None, NOT_ASSESSED}:
         groups = by_verdict(source.errors, verdicts)
         counts = [[name, group["count"], _percent(group["count"] / len(verdicts))] for name, group in groups.items()]
-        blocks += [table(["verdict", "poses", "share"], counts)]
-        blocks += blocks_of(accuracy_table({name.replace("|", "/"): group for name, group in groups.items()}))
-    if rows := _coverage_rows(source, verdicts):
-        blocks += [rows, note(_COVERAGE_NOTE)]
+        blocks += [table(Table(["verdict", "poses", "share"], counts)), table(accuracy_table(groups))]
+    if found := _coverage_table(source, verdicts):
+        blocks.append(table(found))
     return [heading(source.name), *blocks] if blocks else []
 
 
-def _coverage_rows(source: Source, verdicts: Sequence[str | None]) -> Block | None:
+def _coverage_table(source: PoseSource, verdicts: Sequence[str | None]) -> Table | None:
     differences = pose_differences(source.estimates.T_world_implant, source.estimates.T_world_label)
     covariances = source.column("covariance")
     found = coverage(differences, covariances)
@@ -54,13 +53,13 @@ def _coverage_rows(source: Source, verdicts: Sequence[str | None]) -> Block | No
     ]
     names = sorted({verdict for verdict in verdicts if verdict is not None})
     for name in names if len(names) > 1 else ():
-        of_verdict = [one if said == name else None for one, said in zip(covariances, verdicts, strict=True)]
+        of_verdict = [one if verdict == name else None for one, verdict in zip(covariances, verdicts, strict=True)]
         within = [_percent(each["within_95"]) for each in coverage(differences, of_verdict)]
         if within:
             header.append(f"within 95 %, {name}")
             for row, share in zip(rows, within, strict=True):
                 row.append(share)
-    return table(header, rows)
+    return Table(header, rows, note=_COVERAGE_NOTE)
 
 
 def _percent(share: float) -> str:

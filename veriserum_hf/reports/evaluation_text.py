@@ -1,0 +1,17 @@
+"""An evaluation as Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from veriserum_hf.evaluation import summary_tables
+
+
+def evaluation_markdown(document: Mapping[str, Any]) -> str:
+    """What was evaluated on what (``evaluated`` of an evaluation.json), and the tables; ends with a line break."""
+    about = document["evaluated"]
+    title = (
+        f"`{about['model']}` on `{about['dataset']}` ({about['config']}), split {about['split']}, planes "
+        f"{' and '.join(about['planes'])}: {document['overall']['count']} poses in {document['overall']['frames']} "
+        "frames"
+    )
+    return "\n\n".join([title, *(table.markdown() for table in summary_tables(document))]) + "\n"
