@@ -62,3 +62,9 @@ print(*(set(m.removeprefix("veriserum_hf.") for m in sys.modules if m.startswith
     others = {name for name in done.stdout.split() if "." in name and not name.startswith(("core.", "jobs."))}
     carrying = {"archive.layout", "archive.problems", "poses.schema", "dataset.plugin"}
     assert others <= carrying, others - carrying
+
+
+def test_nothing_large_is_imported_with_the_package():
+    script = "import sys, veriserum_hf, veriserum_hf.cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert not {"numpy", "pyarrow", "datasets", "torch", "cv2", "scipy", "numba"} & set(done.stdout.split())

@@ -3,7 +3,7 @@
 import pytest
 from rich.progress import Progress
 
-from veriserum_hf.cli.output import _Rate
+from veriserum_hf.cli.progress import Rate
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from veriserum_hf.cli.output import _Rate
 )
 def test_slow_work_has_a_rate_too(frames, seconds, said):
     now = 0.0
-    rate = _Rate("frames")
+    rate = Rate("frames")
     progress = Progress(rate, get_time=lambda: now)
     task = progress.add_task("registering", total=5000)
     progress.update(task, completed=1)

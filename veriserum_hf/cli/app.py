@@ -1,49 +1,100 @@
 """``veriserum``: its commands, and what becomes of their errors."""
 
+import logging
+import os
+import platform
 import sys
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from veriserum_hf.cli.audit import audit
 from veriserum_hf.cli.calibrate import app as calibrate_app
+from veriserum_hf.cli.check_labels import check_labels
 from veriserum_hf.cli.convert import convert
-from veriserum_hf.cli.output import err
+from veriserum_hf.cli.help import add_command, as_they_are
+from veriserum_hf.cli.output import say_error, show_log
 from veriserum_hf.cli.predict import predict
-from veriserum_hf.cli.push import push_dataset, push_model
-from veriserum_hf.cli.register import check_labels, register
+from veriserum_hf.cli.push_dataset import push_dataset
+from veriserum_hf.cli.push_model import push_model
+from veriserum_hf.cli.register import register
 from veriserum_hf.cli.report import report
 from veriserum_hf.cli.show import show
 from veriserum_hf.cli.simulate import simulate
+from veriserum_hf.core import __version__
 from veriserum_hf.errors import VeriserumError
 
+_log = logging.getLogger(__name__)
+_EXAMPLES = """\
+veriserum simulate ARCHIVE --trials 4
+veriserum convert ARCHIVE OUT
+veriserum show OUT
+veriserum register --help"""
+
 app = typer.Typer(
-    help="Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it takes longer to load than the rest of a help, and does not fill paragraphs
+    context_settings={"max_content_width": 120},
 )
 # In the order of --help.
-app.command()(audit)
-app.command()(convert)
-app.command()(simulate)
+add_command(app, audit)
+add_command(app, convert)
+add_command(app, simulate)
 app.add_typer(calibrate_app, name="calibrate")
-app.command()(show)
-app.command()(predict)
-app.command()(register)
-app.command("check-labels")(check_labels)
-app.command()(report)
-app.command("push-dataset")(push_dataset)
-app.command("push-model")(push_model)
+add_command(app, show)
+add_command(app, predict)
+add_command(app, register)
+add_command(app, check_labels)
+add_command(app, report)
+add_command(app, push_dataset)
+add_command(app, push_model)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"veriserum {__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=as_they_are("Examples:", _EXAMPLES))
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            metavar="",
+            help="Before the command: log more to standard error; -vv also details, and where an error arose.",
+        ),
+    ] = 0,
+) -> None:
+    """Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.
+
+    Exit status: 0 done, 1 done and problems found, 2 not done, 3 done but not for every frame or pose, 130
+    interrupted. The help of each command says which of them it has.
+    """
+    show_log(verbose)
+    _log.info("veriserum %s, Python %s, %s", __version__, platform.python_version(), " ".join(sys.argv[1:]))
 
 
 def main() -> None:
     """Run the command line; what a user can mend is one message and exit status 2."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except VeriserumError as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
+        _log.debug("where the error arose", exc_info=error)
+        say_error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("interrupted; what is finished is kept, the same command goes on from there")
-        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read, such as head, has enough. Python would flush again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

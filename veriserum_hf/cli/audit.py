@@ -1,16 +1,14 @@
 """``veriserum audit``."""
 
-import json
 import sys
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.padding import Padding
-from rich.table import Table
 
 from veriserum_hf.cli.options import Archive, AsJson
-from veriserum_hf.cli.output import out, show_progress
+from veriserum_hf.cli.output import out, say, say_json, show_progress
+from veriserum_hf.core import Table
 
 if TYPE_CHECKING:
     from veriserum_hf.archive import AuditReport
@@ -28,6 +26,12 @@ def audit(
     """Check an archive: counts, decisions and every problem.
 
     Exit status: 0 clean, 1 problems, 2 unusable.
+
+    Examples
+    --------
+    veriserum audit ARCHIVE
+    veriserum audit ARCHIVE --deep --calibration
+    veriserum audit ARCHIVE --json > audit.json
     """
     from veriserum_hf.archive import audit_archive
     from veriserum_hf.recalibration import CalibrationAudit, audit_calibrations
@@ -39,41 +43,44 @@ def audit(
             else audit_archive(archive, deep=deep, progress=progress)
         )
     if as_json:
-        print(json.dumps(report.as_json(), indent=1))
+        say_json(report.as_json())
     else:
         _print_report(report, deep, report.calibration if isinstance(report, CalibrationAudit) else None)
     sys.exit(report.exit_status)
 
 
 def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None") -> None:
+    from rich.markup import escape
+
     document = report.as_json()
     hint = "" if deep else " (frames were not decoded; --deep does)"
-    out.print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n", soft_wrap=True, highlight=False)
+    out().print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n")
     if report.counts:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for name, count in report.counts.items():
-            shown = (
-                ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
-            )
-            table.add_row(name.replace("_", " "), shown)
-        out.print(table)
+        counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
+        say(Table([], counts, alignment="l").text())
     for decision in report.findings.decisions.values():
-        out.print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]", highlight=False)
-        out.print(Padding(escape(decision.evidence), (0, 0, 0, 2)), highlight=False)
+        out().print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]")
+        say(indent(decision.evidence, "  "))
     if refits is not None:
         _print_refits(refits)
     _print_problems(report)
 
 
+def _count(count: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
+
+
 def _print_refits(refits: "list[Refit]") -> None:
-    out.print("\nDo the calibrations agree with the phantom frames that are here?", highlight=False)
-    out.print("  A refit does not reproduce stored coefficients; compared is what they map to.", highlight=False)
+    from rich.markup import escape
+
+    say("\nDo the calibrations agree with the phantom frames that are here?")
+    say("  A refit does not reproduce stored coefficients; compared is what they map to.")
     for refit in refits:
         used = refit.frames[0] if len(refit.frames) == 1 else f"{len(refit.frames)} frames"
         detail = "see below" if refit.outcome == "not fitted" else refit.detail  # the problem says why, at length
         said = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
         line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(said)}"
-        out.print(line, soft_wrap=True, highlight=False)
+        out().print(line)
 
 
 def _print_problems(report: "AuditReport") -> None:
@@ -81,6 +88,6 @@ def _print_problems(report: "AuditReport") -> None:
     for problem in report.findings.problems:
         by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
     for (usable, kind), problems in sorted(by_kind.items()):
-        out.print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
+        out().print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
         for problem in problems:
-            out.print(f"  {escape(str(problem))}", soft_wrap=True, highlight=False)
+            say(f"  {problem}")

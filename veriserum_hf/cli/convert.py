@@ -1,16 +1,14 @@
 """``veriserum convert``."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from veriserum_hf.cli.options import Archive, AsJson
-from veriserum_hf.cli.output import err, out, show_progress
-from veriserum_hf.core import Encoding, ShardFormat, SplitBy
+from veriserum_hf.cli.options import Archive, AsJson, Workers
+from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
+from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
 
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
@@ -33,9 +31,7 @@ def convert(
     split_by: Annotated[SplitBy, typer.Option(help="By implant holds tibial components out.")] = "trial",
     format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
     shard_size: Annotated[str, typer.Option(help="Size that no shard exceeds by much.")] = "500MB",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)
-    ] = None,
+    workers: Workers = None,
     allow_rejects: Annotated[
         bool, typer.Option("--allow-rejects", help="Exit with 0 though frames were rejected.")
     ] = False,
@@ -46,6 +42,12 @@ def convert(
     An interrupted conversion goes on with the same command.
 
     Exit status: 0 done, 2 not done, 3 done but frames were rejected (see rejected.jsonl).
+
+    Examples
+    --------
+    veriserum convert ARCHIVE OUT
+    veriserum convert ARCHIVE OUT --config raw --config anatomies
+    veriserum convert ARCHIVE OUT --size 1024 --bits 16 --encoding png
     """
     from veriserum_hf.dataset import Options, convert_archive, parse_size
 
@@ -57,8 +59,7 @@ def convert(
         anatomy_id=anatomy_id or None,
         split_by=split_by,
     )
-    kept = "; what is finished is kept, the same command goes on from there"
-    with show_progress("converting", "frames", when_interrupted=kept) as progress:
+    with show_progress("converting", "frames", when_interrupted=KEPT) as progress:
         result = convert_archive(
             archive,
             output,
@@ -70,26 +71,20 @@ def convert(
             progress=progress,
         )
     if as_json:
-        print(
-            json.dumps({"output": str(result.output), "counts": result.counts, "rejected": result.rejected}, indent=1)
-        )
+        say_json({"output": str(result.output), "counts": result.counts, "rejected": result.rejected})
     else:
         _print_counts(result.counts)
-        out.print(f"written to {result.output}", soft_wrap=True, highlight=False)
+        say(f"written to {result.output}")
     if result.rejected:
-        err.print(
-            f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why",
-            soft_wrap=True,
-        )
+        warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why")
     sys.exit(3 if result.rejected and not allow_rejects else 0)
 
 
 def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
-    table = Table(
-        "configuration", "rows", "rejected", "without pose", "left out", box=None, header_style="bold", pad_edge=False
-    )
+    table = []
     for config, count in counts.items():
         rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())
         rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
-        table.add_row(config, rows, rejected, str(count["without_pose"]), str(count["filtered"]))
-    out.print(table)
+        table.append((config, rows, rejected, count["without_pose"], count["filtered"]))
+    header = ("configuration", "rows", "rejected", "without pose", "left out")
+    say(Table(header, table, alignment="lllr").text())

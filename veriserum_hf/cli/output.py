@@ -1,48 +1,99 @@
-"""What commands share: where they print to, progress, and the options that mean the same everywhere."""
+"""What commands share: where they print to, what they log, and progress."""
 
+import json
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
-out, err = Console(), Console(stderr=True)
+    from veriserum_hf.hub import Pushed
+
+KEPT = "; what is finished is kept, the same command goes on from there"
+UPLOADS_KEPT = "; what is uploaded is kept, the same command goes on from there"
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+@cache
+def out() -> "Console":
+    """Standard output; text is not wrapped, and only markup is coloured."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, emoji=False)
+
+
+@cache
+def err() -> "Console":
+    """Standard error, as `out`."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
-    """Print a line as it is: not wrapped, not coloured."""
-    out.print(text, soft_wrap=True, highlight=False, markup=False)
+    """Print text as it is on standard output."""
+    out().print(text, markup=False)
 
 
-class _Rate(ProgressColumn):
-    """Rows a second."""
+def say_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    print(json.dumps(document, indent=1))
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self.unit = unit
 
-    def render(self, task: Task) -> Text:
-        """Return the rate of the last seconds, to two digits where it is slow."""
-        speed = task.finished_speed or task.speed
-        number = f"{speed:.2g}" if speed and speed < 10 else f"{speed:.0f}" if speed else "-"
-        return Text(f"{number} {self.unit}/s", style="progress.data.speed")
+def warn(text: str) -> None:
+    """Print text as it is on standard error."""
+    err().print(text, markup=False)
+
+
+def say_error(text: str) -> None:
+    """Print an error on standard error."""
+    from rich.markup import escape
+
+    err().print(f"[red]error:[/red] {escape(text)}")
+
+
+def say_pushed(pushed: "Pushed", version: str, *, dry_run: bool, as_json: bool) -> None:
+    """Print what a push did, or would do."""
+    from dataclasses import asdict
+
+    if as_json:
+        say_json(asdict(pushed) | {"version": version, "dry_run": dry_run})
+        return
+    if dry_run:
+        for path in pushed.uploaded:
+            say(path)
+    done = "would be uploaded" if dry_run else "uploaded"
+    counts = f"{len(pushed.uploaded)} files {done}, {len(pushed.already_there)} were there"
+    say(f"{counts}: {pushed.url}, version {version}")
+
+
+class _OnStandardError(logging.Handler):
+    """Prints records where the progress bar is drawn, so that they come above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        warn(self.format(record))
+
+
+def show_log(verbose: int) -> None:
+    """Let the package log to standard error: warnings; information from 1 on, everything from 2 on."""
+    handler = _OnStandardError()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("veriserum_hf")
+    logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
+    logger.handlers[:] = [handler]
 
 
 @contextmanager
 def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[Callable[[int, int], None]]:
     """Progress bar on standard error, from the first time that there is something to count."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
-    bar = Progress(*columns, console=err)
+    from veriserum_hf.cli.progress import new_bar
+
+    bar = new_bar(what, unit, err())
     task = bar.add_task(what, total=None)
 
     def advance(done: int, total: int) -> None:
@@ -56,7 +107,7 @@ def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[
     try:
         yield advance
     except KeyboardInterrupt:
-        err.print(f"interrupted{when_interrupted}")
+        warn(f"interrupted{when_interrupted}")
         sys.exit(130)
     finally:
         if bar.live.is_started:

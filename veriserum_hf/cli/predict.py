@@ -1,13 +1,12 @@
 """``veriserum predict``: argument parsing and exit statuses; the work is done elsewhere."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from veriserum_hf.cli.options import AsJson
-from veriserum_hf.cli.output import out, say, show_progress
+from veriserum_hf.cli.output import say, say_json, show_progress
 from veriserum_hf.errors import TrainingError
 
 
@@ -52,12 +51,19 @@ def predict(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the poses of both implants in one raw frame, or in every frame of a data set.
+    r"""Tell the poses of both implants in one raw frame, or in every frame of a data set.
 
     Poses map mm of the implant's STL file to the world frame (mm). A whole data set goes to a Parquet file, with the
     columns of an archive's truth.parquet. Nothing compares the poses with the images: see their confidence.
 
     Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum predict RUN --dataset OUT --split test --output predicted.parquet
+    veriserum predict RUN bs_000001.jpg fs_000001.jpg --archive ARCHIVE --json
+    veriserum predict RUN bs.tif fs.tif --calibration rig.json \
+        --calibration bs_grid.json --calibration fs_grid.json
     """
     single = {
         "BS": bs,
@@ -82,7 +88,7 @@ def predict(
     paths = {"bs": bs} | ({"fs": fs} if fs else {})
     rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia))
     if as_json:
-        print(json.dumps(rows, indent=1))
+        say_json(rows)
     else:
         for row in rows:
             say(_line(row))
@@ -148,9 +154,9 @@ def _predict_dataset(
     with show_progress("predicting", "frames") as progress:
         poses = write_poses(model, rows, output, about=about, batch_size=batch_size, progress=progress)
     if as_json:
-        print(json.dumps(about | {"output": str(output), "frames": len(rows), "poses": poses}, indent=1))
+        say_json(about | {"output": str(output), "frames": len(rows), "poses": poses})
     else:
-        out.print(f"{poses} poses of {len(rows)} frames written to {output}", soft_wrap=True, highlight=False)
+        say(f"{poses} poses of {len(rows)} frames written to {output}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,18 +1,17 @@
 """``veriserum report``: argument parsing and exit statuses; the work is done elsewhere."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AsJson
-from veriserum_hf.cli.output import say, show_progress
+from veriserum_hf.cli.options import AsJson, Dataset, Split
+from veriserum_hf.cli.output import say, say_json, show_progress
 from veriserum_hf.errors import TrainingError
 
 
 def report(
-    dataset: Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)],
+    dataset: Dataset,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", help="File to write.")],
     poses: Annotated[
         list[Path] | None,
@@ -25,7 +24,7 @@ def report(
     config: Annotated[
         str, typer.Option(help="Configuration whose frames and poses to compare with: calibrated, manual or target.")
     ] = "calibrated",
-    split: Annotated[str, typer.Option(help="train, validation, test or all.")] = "test",
+    split: Split = "test",
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -35,11 +34,17 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare poses with the labels of a data set on one page, an HTML file that needs nothing else.
+    r"""Compare poses with the labels of a data set on one page, an HTML file that needs nothing else.
 
     The worst frames are shown of the last file, or of the model where there is no file.
 
     Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum report OUT --poses registered.parquet --output report.html
+    veriserum report OUT --model RUN --poses registered.parquet \
+        --labels ARCHIVE/truth.parquet --output report.html
     """
     if not poses and not model:
         raise TrainingError("no poses to compare: give --poses FILE, --model RUN, or several of them")
@@ -88,7 +93,7 @@ def report(
         ],
     }
     if as_json:
-        print(json.dumps(document, indent=1))
+        say_json(document)
     else:
         compared = (f"{name} in {summaries[name]['overall']['frames']}" for name in names)
         say(f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}")

@@ -5,16 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import cv2
 import typer
 
-from veriserum_hf.cli.output import out, show_progress
-from veriserum_hf.dataset import load_measurement, load_meshes, load_row, load_trial
+from veriserum_hf.cli.options import Dataset
+from veriserum_hf.cli.output import say, show_progress
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs import write_file
-from veriserum_hf.viewer import draw_axes
 
-# What draws outlines is imported where it is used: its compiler takes a second.
 if TYPE_CHECKING:
     from veriserum_hf.viewer import PoseSet
 
@@ -29,7 +25,7 @@ class PoseFile:
 
 
 def show(
-    dataset: Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)],
+    dataset: Dataset,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +69,12 @@ def show(
     show where the poses of files differ from the row's own.
 
     Exit status: 0 done, 2 no such frame or not drawn.
+
+    Examples
+    --------
+    veriserum show OUT --row 3
+    veriserum show OUT --measurement 12 --poses registered.parquet
+    veriserum show OUT --trial 2 --outline --output trial.mp4
     """
     if [row, measurement, trial].count(None) < 2:
         raise VeriserumError("choose the frame in one way: --row, --measurement or --trial")
@@ -82,18 +84,36 @@ def show(
         _show_trial(dataset, config, split, trial, files, output)
     else:
         _check_png(output)
-        found = (
-            load_row(dataset, config, split or "train", row or 0)
-            if measurement is None
-            else load_measurement(dataset, config, split, measurement)
-        )
-        _write_png(_draw_outlines(dataset, found, files) if outline or files else draw_axes(found), output)
-    out.print(f"written to {output}", soft_wrap=True, highlight=False)
+        _show_frame(dataset, config, split, row, measurement, files, output, outline=outline)
+    say(f"written to {output}")
+
+
+def _show_frame(
+    dataset: str,
+    config: str,
+    split: str | None,
+    row: int | None,
+    measurement: int | None,
+    files: list[PoseFile],
+    output: Path,
+    *,
+    outline: bool,
+) -> None:
+    from veriserum_hf.dataset import load_measurement, load_row
+    from veriserum_hf.viewer import draw_axes
+
+    found = (
+        load_row(dataset, config, split or "train", row or 0)
+        if measurement is None
+        else load_measurement(dataset, config, split, measurement)
+    )
+    _write_png(_draw_outlines(dataset, found, files) if outline or files else draw_axes(found), output)
 
 
 def _show_trial(
     dataset: str, config: str, split: str | None, trial: int, files: list[PoseFile], output: Path
 ) -> None:
+    from veriserum_hf.dataset import load_meshes, load_trial
     from veriserum_hf.viewer import check_output, draw_trial, write_animation
 
     check_output(output)
@@ -105,6 +125,7 @@ def _show_trial(
 
 
 def _draw_outlines(dataset: str, row: dict[str, Any], files: list[PoseFile]) -> Any:
+    from veriserum_hf.dataset import load_meshes
     from veriserum_hf.viewer import draw_outlines
 
     [sets] = _pose_sets([row], files, f"measurement {row['measurement_id']}")
@@ -152,6 +173,10 @@ def _check_png(output: Path) -> None:
 
 
 def _write_png(picture: Any, output: Path) -> None:
+    import cv2
+
+    from veriserum_hf.jobs import write_file
+
     _, encoded = cv2.imencode(".png", picture)
     try:
         write_file(output, encoded.tobytes())

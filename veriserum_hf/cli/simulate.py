@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.output import out, show_progress
+from veriserum_hf.cli.options import Workers
+from veriserum_hf.cli.output import KEPT, say, show_progress
 from veriserum_hf.core import FrameIds, Rotations
 
 
@@ -15,9 +16,7 @@ def simulate(
     frames_per_trial: Annotated[int, typer.Option(help="Dual-plane frames of a trial, 30 a second.")] = 30,
     pairs: Annotated[int, typer.Option(help="Implant pairs to use, 1 to 10.")] = 10,
     seed: Annotated[int, typer.Option(help="Other seeds give other archives.")] = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)
-    ] = None,
+    workers: Workers = None,
     size: Annotated[
         str, typer.Option(help="Raw frames' rows, px, or WIDTHxHEIGHT in the ratio 1664x1600.", metavar="PX")
     ] = "1600",
@@ -39,6 +38,11 @@ def simulate(
     same command.
 
     Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum simulate ARCHIVE --trials 4 --frames-per-trial 6 --size 800
+    veriserum simulate ARCHIVE --csv --bit-depth 16 --seed 1
     """
     from veriserum_hf.simulation import Settings, parse_height, simulate as write_simulated
 
@@ -55,7 +59,6 @@ def simulate(
         nifti=nifti,
         marker_frames=marker_frames,
     )
-    kept = "; what is finished is kept, the same command goes on from there"
-    with show_progress("simulating", "frames", when_interrupted=kept) as progress:
+    with show_progress("simulating", "frames", when_interrupted=KEPT) as progress:
         written = write_simulated(output, settings, workers=workers, progress=progress)
-    out.print(f"written to {written}", soft_wrap=True, highlight=False)
+    say(f"written to {written}")

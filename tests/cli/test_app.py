@@ -1,0 +1,103 @@
+"""What every command has in common: help, version, log, completion, and how it ends."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.commands import VERISERUM, run
+from tests.jobs.processes import run_here
+from veriserum_hf.core import __version__
+
+COMMANDS = [
+    (),
+    ("audit",),
+    ("convert",),
+    ("simulate",),
+    ("calibrate",),
+    ("calibrate", "distortion"),
+    ("calibrate", "source"),
+    ("calibrate", "rig"),
+    ("show",),
+    ("predict",),
+    ("register",),
+    ("check-labels",),
+    ("report",),
+    ("push-dataset",),
+    ("push-model",),
+]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_help_fits_the_terminal_and_ends_with_examples_of_this_command(command, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = run_here(*command, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    assert "Exit status: 0" in done.stdout
+    if command != ("calibrate",):
+        _, _, examples = done.stdout.partition("\n  Examples:\n")
+        assert examples.splitlines()[0].startswith(f"    {' '.join(('veriserum', *command))} ")
+
+
+def test_commands_are_listed_with_their_whole_first_sentence():
+    listed = " ".join(run_here("--help").stdout.split())
+    assert "Convert an archive to a folder that every Hugging Face tool reads." in listed
+    assert "..." not in listed.partition("Commands:")[2]
+
+
+def test_help_takes_little_longer_than_what_prints_it():
+    bare = cpu_s(sys.executable, "-c", "import typer, rich")
+    assert cpu_s(VERISERUM, "--help") <= 3 * bare
+
+
+def cpu_s(*command):
+    """Processor time of a process that ends well, s; the least of five runs."""
+    times = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(times)
+
+
+def test_the_version_is_that_of_the_package():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"veriserum {__version__}\n")
+
+
+def test_the_package_can_be_run(pristine):
+    command = [sys.executable, "-m", "veriserum_hf", "audit", pristine.root, "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "clean"
+
+
+def test_a_shell_completes_commands():
+    words = {"_VERISERUM_COMPLETE": "complete_bash", "COMP_WORDS": "veriserum re", "COMP_CWORD": "1"}
+    assert run(**words).stdout.split() == ["register", "report"]
+
+
+def test_errors_say_where_they_arose_only_where_this_is_asked_for():
+    command = ("report", "OUT", "--output", "report.html")  # of no poses
+    quiet, loud, loudest = (run_here(*more, *command) for more in ((), ("-v",), ("-vv",)))
+    assert [done.returncode for done in (quiet, loud, loudest)] == [2] * 3
+    assert [done.stdout for done in (quiet, loud, loudest)] == [""] * 3
+    assert quiet.stderr.startswith("error: ") and quiet.stderr.count("\n") == 1
+    assert f"INFO veriserum_hf.cli.app: veriserum {__version__}, " in loud.stderr
+    assert "Traceback" not in loud.stderr and "Traceback" in loudest.stderr
+    assert loud.stderr.splitlines()[-1] == quiet.stderr.rstrip() == loudest.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [("audit",), ("audit", "--json"), ("--help",)], ids=" ".join)
+def test_a_reader_that_has_enough_is_no_error(arguments, pristine):
+    read, write = os.pipe()
+    os.close(read)
+    command = [VERISERUM, *arguments, *([pristine.root] if arguments[0] == "audit" else [])]
+    done = subprocess.run(command, check=False, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")

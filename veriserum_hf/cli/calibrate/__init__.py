@@ -1,0 +1,20 @@
+"""``veriserum calibrate ...``: a file a command."""
+
+import typer
+
+from veriserum_hf.cli.calibrate.distortion import distortion
+from veriserum_hf.cli.calibrate.rig import rig
+from veriserum_hf.cli.calibrate.source import source
+from veriserum_hf.cli.help import add_command
+
+app = typer.Typer(
+    help="Calibrate from raw frames of the phantoms. Nothing is written to an archive but with --write.\n\n"
+    "Exit status: 0 done, 2 not done, 3 done but some frames could not be used.",
+    short_help="Calibrate from raw frames of the phantoms. Nothing is written to an archive but with --write.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+# In the order of --help.
+add_command(app, distortion)
+add_command(app, source)
+add_command(app, rig)

@@ -1,0 +1,61 @@
+"""``veriserum calibrate rig``: argument parsing; the work is done elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.calibrate.options import DistortionId, Frames, FromArchive, Report, SourceId, TrialId, WriteTo
+from veriserum_hf.cli.calibrate.results import check_report, finish
+from veriserum_hf.cli.options import AsJson
+from veriserum_hf.cli.output import show_progress
+from veriserum_hf.core import PLANES
+
+
+def rig(
+    frames: Frames = None,
+    grid: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FRAME", help="Distortion: fitted to this frame of the grid; once for each plane."),
+    ] = None,
+    distortion_id: DistortionId = None,
+    archive: FromArchive = None,
+    calibration_trial: TrialId = None,
+    source_id: SourceId = None,
+    as_json: AsJson = False,
+    report: Report = None,
+    write: WriteTo = None,
+) -> None:
+    r"""Find both sources and the pose of the fs intensifier from dual-plane frames of the marker phantom.
+
+    Frames of both planes belong together by the number in their names: bs_000007.tif, fs_000007.tif.
+
+    --write adds a row to source_int_calibration, and the pose to a table of its own, inter_plane_calibration, made if
+    absent. It holds for the new id only: all other source calibrations, and the poses that name them, keep the
+    nominal pose of the fs intensifier.
+
+    Exit status: 0 done, 2 not done, 3 done but frames were left out.
+
+    Examples
+    --------
+    veriserum calibrate rig bs_*.tif fs_*.tif --json > rig.json \
+        --grid grids/bs_000001.tif --grid grids/fs_000001.tif
+    veriserum calibrate rig --calibration-trial 2 --write ARCHIVE
+    """
+    from veriserum_hf.calibration import fit_rig
+    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, open_archive, starting_rig
+
+    check_report(report)
+    opened = open_archive(archive, write)
+    chosen = chosen_frames(opened, frames, calibration_trial, None)
+    start = starting_rig(opened, source_id)
+    distortions = distortions_of(set(PLANES), opened, distortion_id, grid or [], None)
+    with show_progress("finding markers", "frames") as progress:
+        seen = find_in_frames(chosen, distortions, start, progress)
+    pairs = seen.pairs()
+    fit = fit_rig(pairs, start)
+    if report:
+        from veriserum_hf.reports import draw_source_report
+
+        draw_source_report(fit, pairs, report, title="Both sources and the fs intensifier")
+    finish("rig", {}, fit, seen, as_json, write, fit.rig, None)

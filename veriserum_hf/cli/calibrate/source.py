@@ -1,0 +1,77 @@
+"""``veriserum calibrate source``: argument parsing; the work is done elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.calibrate.options import DistortionId, Frames, FromArchive, Report, SourceId, TrialId, WriteTo
+from veriserum_hf.cli.calibrate.results import check_report, finish
+from veriserum_hf.cli.options import AsJson
+from veriserum_hf.cli.output import show_progress
+from veriserum_hf.core import PlaneName
+from veriserum_hf.errors import CalibrationError
+
+
+def source(
+    frames: Frames = None,
+    plane: Annotated[
+        PlaneName | None,
+        typer.Option(help="Which frames of a trial to use; of frames whose name does not tell it, theirs."),
+    ] = None,
+    grid: Annotated[
+        Path | None, typer.Option(metavar="FRAME", help="Distortion: fitted to this frame of the grid phantom.")
+    ] = None,
+    distortion: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Distortion: a file that holds the stored text.")
+    ] = None,
+    distortion_id: DistortionId = None,
+    archive: FromArchive = None,
+    calibration_trial: TrialId = None,
+    source_id: SourceId = None,
+    as_json: AsJson = False,
+    report: Report = None,
+    write: WriteTo = None,
+) -> None:
+    r"""Find principal point and source-to-intensifier distance of one plane from frames of the marker phantom.
+
+    --write needs --source-id: the new row's other plane, and the pose of the fs intensifier, are copied from there.
+
+    Exit status: 0 done, 2 not done, 3 done but frames were left out.
+
+    Examples
+    --------
+    veriserum calibrate source bs_*.tif --grid grids/bs_000001.tif
+    veriserum calibrate source --calibration-trial 2 --plane bs --source-id 1 \
+        --write ARCHIVE
+    """
+    from veriserum_hf.calibration import fit_source
+    from veriserum_hf.geometry import DualPlaneRig
+    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, open_archive, starting_rig
+
+    check_report(report)
+    if write and source_id is None:
+        raise CalibrationError(
+            "--write also needs --source-id N: a row holds both planes, and the other one's numbers are copied from "
+            "that source calibration; or calibrate both with `veriserum calibrate rig`"
+        )
+    opened = open_archive(archive, write)
+    chosen = chosen_frames(opened, frames, calibration_trial, plane)
+    planes = {frame.plane for frame in chosen}
+    if len(planes) > 1:
+        raise CalibrationError(
+            "the frames are of both planes: choose one (--plane with a trial), or use `veriserum calibrate rig`"
+        )
+    (name,) = planes
+    start = starting_rig(opened, source_id)
+    distortions = distortions_of(planes, opened, distortion_id, [grid] if grid else [], distortion)
+    with show_progress("finding markers", "frames") as progress:
+        seen = find_in_frames(chosen, distortions, start, progress)
+    observations = seen.of(name)
+    fit = fit_source(observations, start[name])
+    if report:
+        from veriserum_hf.reports import draw_source_report
+
+        draw_source_report(fit, observations, report, title=f"{name} source")
+    rig = DualPlaneRig(**{**start, name: fit.plane})
+    finish(f"{name} source", {"plane": name}, fit, seen, as_json, write, rig, source_id)

@@ -1,0 +1,134 @@
+"""``veriserum check-labels``: argument parsing and what is printed; the work is done elsewhere."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
+from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
+from veriserum_hf.core import Table
+
+if TYPE_CHECKING:
+    from veriserum_hf.registration import LabelCheck
+
+_SHOWN = 20  # of a list on the console
+
+
+def check_labels(
+    dataset: DatasetOrArchive,
+    output: PosesOutput,
+    split: Split = "all",
+    workers: RegistrationWorkers = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the labels that disagree with their images.
+
+    Every frame is registered from its refined pose, and compared with it. A label is flagged where the difference is
+    beyond 5 standard deviations of what is usual in the data set, and beyond 0.75 mm or 1.5 degrees. Registrations
+    that have not converged say nothing; their labels are listed as not assessed. Registrations are kept beside the
+    output as NAME.registered.parquet, which is used again until it is removed, and has to be after a change of the
+    data set. An interrupted check goes on with the same command.
+
+    Exit status: 0 nothing flagged, 1 some labels flagged, 2 not done.
+
+    Examples
+    --------
+    veriserum check-labels OUT --output labels.parquet
+    veriserum check-labels ARCHIVE --split test --workers 4 -o labels.parquet
+    """
+    from veriserum_hf.registration import check_labels as check
+
+    with show_progress("registering", "frames", when_interrupted=KEPT) as progress:
+        found = check(dataset, output, split=split, workers=workers, progress=progress)
+    flagged, not_assessed = found.flagged, found.not_assessed
+    if as_json:
+        document = {
+            "output": str(found.output),
+            "registered": str(found.registered),
+            "labels": len(found.rows),
+            "flagged": flagged,
+            "not_assessed": not_assessed,
+            "label_minus_registration": found.spread,
+            "automatic_minus_manual": found.manual or None,
+        }
+        say_json(document)
+    else:
+        _print_check(dataset, found, flagged, not_assessed)
+    if found.no_manual:
+        warn(f"not compared with manually matched poses: {found.no_manual}")
+    sys.exit(1 if flagged else 0)
+
+
+def _print_check(
+    dataset: str, found: "LabelCheck", flagged: list[dict[str, Any]], not_assessed: list[dict[str, Any]]
+) -> None:
+    say(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
+    _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
+    for what, by_component in found.manual.items():
+        poses = ", ".join(f"{each['poses']} {component}" for component, each in by_component.items())
+        title = f"{what} minus manually matched pose, median +- MAD ({poses})"
+        _print_degrees_of_freedom(title, by_component, "mad")
+    if flagged:
+        _print_flagged(dataset, found.registered, flagged)
+    if not_assessed:
+        say("\nnot assessed: the registration has not converged, so it says nothing about the label")
+        for row in not_assessed[:_SHOWN]:
+            at = f"measurement {row['measurement_id']} (trial {row['trial_id']}, frame {row['frame_index']})"
+            say(f"  {at}, {row['component']} {row['anatomy_id']}: {row['verdict']}: {row['detail']}")
+        _say_more(not_assessed)
+    say(f"\nwritten to {found.output}, registrations to {found.registered}")
+
+
+def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]) -> None:
+    from veriserum_hf.dataset import is_archive
+
+    say("\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees")
+    header = (
+        "measurement",
+        "trial",
+        "frame",
+        "implant",
+        "SD",
+        "x",
+        "y",
+        "z",
+        "depth bs",
+        "fs",
+        "rotation x",
+        "y",
+        "z",
+    )
+    rows = []
+    for row in flagged[:_SHOWN]:
+        ids = [row[name] for name in ("measurement_id", "trial_id", "frame_index")]
+        mm = [f"{row[f'{name}_mm']:+.2f}" for name in ("world_x", "world_y", "world_z", "bs_depth", "fs_depth")]
+        rotations = [f"{row[f'rotation_{axis}_deg']:+.2f}" for axis in "xyz"]
+        rows.append(
+            (*ids, f"{row['component']} {row['anatomy_id']}", f"{row['disagreement_sd']:.0f}", *mm, *rotations)
+        )
+    say(Table(header, rows).text())
+    _say_more(flagged)
+    if is_archive(dataset):
+        convert = shlex.join(["veriserum", "convert", dataset, "OUT"])
+        say(f"\nlook at them with `veriserum show`, which takes what `{convert}` makes")
+        return
+    say("\nlook at them:")
+    for id in dict.fromkeys(row["measurement_id"] for row in flagged[:_SHOWN]):
+        options = ["--measurement", str(id), "--poses", str(registered), "--output", f"measurement_{id:06d}.png"]
+        say(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
+
+
+def _say_more(rows: list[dict[str, Any]]) -> None:
+    if len(rows) > _SHOWN:
+        say(f"  ... and {len(rows) - _SHOWN} more")
+
+
+def _print_degrees_of_freedom(title: str, by_component: dict[str, Any], width: str) -> None:
+    say(f"\n{title}")
+    header = ("component", "x mm", "y mm", "z mm", "rotation x deg", "y deg", "z deg")
+    rows = [
+        (name, *(f"{one['median']:+.3f} +- {one[width]:.3f}" for one in found.values() if isinstance(one, dict)))
+        for name, found in by_component.items()
+    ]
+    say(Table(header, rows).text())

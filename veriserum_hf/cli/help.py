@@ -1,0 +1,20 @@
+"""Help of the commands: it comes from their docstrings, with the examples last."""
+
+from collections.abc import Callable
+from inspect import getdoc
+
+import typer
+
+_HEADING = "\n\nExamples\n--------\n"
+
+
+def add_command(app: typer.Typer, command: Callable[..., None]) -> None:
+    """Add a command under the name of its function; the Examples of its docstring end its help, as they are."""
+    text, _, examples = (getdoc(command) or "").partition(_HEADING)
+    summary = text.partition("\n\n")[0].replace("\n", " ")
+    app.command(help=text, short_help=summary, epilog=as_they_are("Examples:", examples))(command)
+
+
+def as_they_are(title: str, lines: str) -> str:
+    """Part of a help text whose lines are not filled anew."""
+    return "\n".join(["\b", title, *(f"  {line}" for line in lines.splitlines())])

@@ -1,0 +1,55 @@
+"""``veriserum push-dataset``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.options import AsJson, DryRun, Public, Repository
+from veriserum_hf.cli.output import UPLOADS_KEPT, say_pushed, show_progress, warn
+
+
+def push_dataset(
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder that `veriserum convert` made.", show_default=False)
+    ],
+    repository: Repository,
+    version: Annotated[
+        str | None, typer.Option(help="Tag; the version of the rows' layout if not given.", show_default=False)
+    ] = None,
+    public: Public = False,
+    accept_data_licence: Annotated[
+        bool,
+        typer.Option("--accept-data-licence", help="You know the images' terms, and may publish them."),
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Push a converted data set to the hub.
+
+    An interrupted push goes on with the same command; what is there already is not uploaded again. Where an earlier
+    version is there, main mixes both until the last commit: load the tag.
+
+    Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum push-dataset OUT my-lab/veriserum --dry-run
+    veriserum push-dataset OUT my-lab/veriserum --version 1.1.0
+    """
+    from veriserum_hf.dataset import VERSION
+    from veriserum_hf.hub import ConvertedFolder, push_dataset as push, what_stays
+
+    if stays := what_stays(ConvertedFolder.open(folder)):
+        warn(stays)
+    with show_progress("uploading", "files", when_interrupted=UPLOADS_KEPT) as progress:
+        pushed = push(
+            folder,
+            repository,
+            version=version or VERSION,
+            public=public,
+            accept_data_licence=accept_data_licence,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    say_pushed(pushed, version or VERSION, dry_run=dry_run, as_json=as_json)

@@ -1,0 +1,59 @@
+"""``veriserum push-model``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.options import AsJson, DryRun, Public, Repository
+from veriserum_hf.cli.output import UPLOADS_KEPT, say_pushed, show_progress
+
+
+def push_model(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Output folder of a training.", show_default=False)],
+    repository: Repository,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="evaluation.json for the card, or its folder; RUN/evaluation.json if not given and there."),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="Tag; 1.0.0 if not given. A changed model needs another.", show_default=False)
+    ] = None,
+    public: Public = False,
+    accept_data_licence: Annotated[
+        bool,
+        typer.Option(
+            "--accept-data-licence", help="With --public: you know the terms of the images that it learned from."
+        ),
+    ] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Push the best checkpoint of a run to the hub, with its own code and a card filled from the run.
+
+    An interrupted push goes on with the same command; what is there already is not uploaded again.
+
+    Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum push-model RUN my-lab/veriserum-pose --dry-run
+    veriserum push-model RUN my-lab/veriserum-pose --evaluation REPORT
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from veriserum_hf.hub import VERSION, push_model as push
+
+    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
+    with show_progress("uploading", "files", when_interrupted=UPLOADS_KEPT) as progress:
+        pushed = push(
+            run,
+            repository,
+            evaluation=evaluation,
+            version=version or VERSION,
+            public=public,
+            accept_data_licence=accept_data_licence,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    say_pushed(pushed, version or VERSION, dry_run=dry_run, as_json=as_json)
