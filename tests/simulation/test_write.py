@@ -94,7 +94,7 @@ def test_it_goes_on_where_it_was_killed(small, tmp_path, step):
     archive = tmp_path / "out.incomplete" / "archive"
     kept = written(archive, pictures)
     assert len(kept) == max(0, step - 3)  # after the records of what is done and of what was drawn
-    (archive / "veriserum_collection_compressed" / "bs_000009.jpg.partial").write_bytes(b"half")
+    (archive / "veriserum_collection_compressed" / ".bs_000009.jpg.0a1b2c3d.partial").write_bytes(b"half")
     assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
     assert kept.items() <= written(out, pictures).items()
     assert not (tmp_path / "out.incomplete").exists()

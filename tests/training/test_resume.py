@@ -68,7 +68,7 @@ def test_a_checkpoint_that_is_half_written_is_not_taken(trained, config, dataset
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     (folder / "step_000005").symlink_to(trained / "checkpoints/step_000005")
-    (folder / "step_000010.partial").mkdir()
+    (folder / ".step_000010.0a1b2c3d.partial").mkdir()
     _, errors = run("train", *settings_of(config, dataset), "--output_dir", tmp_path, *LATEST)
     assert f"resuming from {folder}/step_000005, step 5" in errors
     assert_same_end(trained, tmp_path)

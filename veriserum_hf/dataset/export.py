@@ -106,8 +106,6 @@ def convert_archive(
         (incomplete / DATA).mkdir(exist_ok=True)
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return finished
-        for abandoned in incomplete.glob("**/.*.partial"):  # of a process that was killed
-            abandoned.unlink(missing_ok=True)
         jobs = plan_jobs(plans, per_config, raw, format, shard_size_bytes, incomplete)
         run_jobs(jobs, workers or cores(), progress)
         if find_layout(archive_path, Findings()).fingerprint() != record["archive"]["fingerprint"]:

@@ -1,7 +1,6 @@
 """Shards of a conversion: which rows go where, each written in one step."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from veriserum_hf.archive import RawFormat
 from veriserum_hf.core import ShardFormat
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
-from veriserum_hf.jobs import write_file
+from veriserum_hf.jobs import atomic_path, write_file
 
 DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
 # A group of rows is what a writer and a reader hold in memory.
@@ -85,11 +84,10 @@ class ShardJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Write the shard, one row group after the other, so that memory does not grow with it."""
-        partial = self.file.with_name(f".{self.file.name}.{os.getpid()}.partial")
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rejected: list[dict[str, Any]] = []
         rows_written = bytes_written = 0
-        try:
+        with atomic_path(self.file) as partial:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
@@ -105,10 +103,6 @@ class ShardJob:
                     del table  # before the next group is made, so that memory holds one
                     advance(rows.num_rows)
             write_file(self.record, json.dumps({"rows": rows_written, "bytes": bytes_written, "rejected": rejected}))
-            partial.replace(self.file)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
 
 @contextmanager

@@ -10,16 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from veriserum_hf.errors import VeriserumError
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file so that it appears whole or not at all, and nothing else is left."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from veriserum_hf.jobs.files import remove_abandoned, write_file
 
 
 def incomplete_folder(target: Path) -> Path:
@@ -53,6 +44,7 @@ def working_for(target: Path, record: dict[str, Any], what: str, error: type[Ver
                     f"{incomplete} holds an unfinished {what} with other input, options or versions. Finish it with "
                     "those, choose another folder, or remove it."
                 )
+            remove_abandoned(incomplete)
             yield incomplete
     except Timeout:
         raise error(f"Another {what} is writing to {incomplete}. Wait for it, or stop it.") from None

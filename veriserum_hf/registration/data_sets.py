@@ -193,8 +193,6 @@ def register_dataset(
             return _result(target, finished, source, frames)
         folder = incomplete / _TRIALS
         folder.mkdir(exist_ok=True)
-        for abandoned in folder.glob("*.partial"):  # of a process that was killed
-            abandoned.unlink()
         if asked is not None:
             starts = asked.starts(incomplete / _MODEL_STARTS, model_progress)
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from veriserum_hf.core import COMPONENTS, listed
 from veriserum_hf.dataset import Frame, Frames, FrameSource, Row, frame_of_row, is_archive, open_frames
 from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.jobs import atomic_path
 from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.registration.scene import Implant
 
@@ -190,9 +191,8 @@ class StartingModel:
                 progress(told := looked_at, total)
         if progress and told < total:  # the last frames cannot be read
             progress(total, total)
-        partial = output.with_name(output.name + ".partial")
-        pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
-        partial.replace(output)
+        with atomic_path(output) as partial:
+            pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
 
 
 def _rows_of(every: Frames, frames: Frames) -> list[int]:

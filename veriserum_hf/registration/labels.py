@@ -31,6 +31,7 @@ from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, FloatArray, __versi
 from veriserum_hf.dataset import ALL, FrameSource, Row, open_frames
 from veriserum_hf.errors import ConversionError, DataSetError, RegistrationError
 from veriserum_hf.geometry import viewing_axes
+from veriserum_hf.jobs import atomic_path
 from veriserum_hf.poses import pose_differences, transforms
 from veriserum_hf.registration.data_sets import register_dataset
 
@@ -144,14 +145,11 @@ def check_labels(
     labels = _labels(found.source, split)
     rows, spread = compare(labels, found.poses)
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
-    partial = output.with_name(f".{output.name}.partial")
     try:
-        pq.write_table(rows.replace_schema_metadata(SCHEMA.metadata | about), partial)
-        partial.replace(output)
+        with atomic_path(output) as partial:
+            pq.write_table(rows.replace_schema_metadata(SCHEMA.metadata | about), partial)
     except OSError as error:
         raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
     try:
         manual, no_manual = _manual(dataset, labels, found.poses), None
     except DataSetError as error:  # the labels are checked all the same

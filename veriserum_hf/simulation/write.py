@@ -104,8 +104,6 @@ def simulate(
         archive = incomplete / _ARCHIVE
         (archive / FRAMES_FOLDER).mkdir(parents=True, exist_ok=True)
         (archive / CALIBRATION_FOLDER).mkdir(exist_ok=True)
-        for abandoned in archive.glob("*/*.partial"):  # of a process that was killed
-            abandoned.unlink()
         write_all_but_images(archive, settings)
         jobs: list[Job] = [
             *frame_jobs(settings, archive / FRAMES_FOLDER),

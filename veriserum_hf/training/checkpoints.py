@@ -5,7 +5,6 @@ sample from seed, epoch and measurement.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.jobs import atomic_path, remove_abandoned
 
 CHECKPOINTS = "checkpoints"  # below the run's folder
 
@@ -35,7 +35,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: Mapping[str, Any],
 ) -> None:
-    """Write a checkpoint; the folder appears in one step.
+    """Write a checkpoint; the folder appears in one step, and what killed processes left beside it is removed.
 
     Parameters
     ----------
@@ -44,22 +44,20 @@ def save_checkpoint(
     state : whatever else is needed, as JSON.
 
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _save(model.state_dict(), partial / "model.safetensors")
-    if average is not None:
-        _save(average.state_dict(), partial / "average.safetensors")
     moments = {
         f"{index}.{name}": torch.as_tensor(value)
         for index, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
-    _save(moments, partial / "optimizer.safetensors")
-    (partial / "state.json").write_text(json.dumps(dict(state), indent=1))
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.replace(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder.parent)  # they are large
+    with atomic_path(folder) as partial:
+        partial.mkdir()
+        _save(model.state_dict(), partial / "model.safetensors")
+        if average is not None:
+            _save(average.state_dict(), partial / "average.safetensors")
+        _save(moments, partial / "optimizer.safetensors")
+        (partial / "state.json").write_text(json.dumps(dict(state), indent=1))
 
 
 def load_checkpoint(

@@ -13,7 +13,7 @@ from PIL import Image
 from veriserum_hf.core import PLANES, ByteImage
 from veriserum_hf.dataset import decoded
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs import write_file
+from veriserum_hf.jobs import atomic_path, write_file
 from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, trace_planes
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, draw_traces
 from veriserum_hf.viewer.overlay import grey_of, write
@@ -122,8 +122,7 @@ def _palette() -> bytes:
 
 
 def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
-    partial = output.with_name(f".{output.stem}.partial.mp4")
-    try:
+    with atomic_path(output, suffix=".mp4") as partial:
         partial.touch()  # OpenCV does not tell why it cannot write
         first = next(images)
         size = (first.shape[1], first.shape[0])
@@ -138,6 +137,3 @@ def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
                 writer.write(image)
         finally:
             writer.release()
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
