@@ -21,13 +21,12 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers.utils.logging import disable_progress_bar
 
 from veriserum_hf.core import PLANES
 from veriserum_hf.dataset import load_frames, load_meshes
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import pose_errors, sample_points, summarise
-from veriserum_hf.inference import check_fit, estimate, load_model, planes_seen, weights_sha256
+from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
 from veriserum_hf.reports import evaluation_markdown
 from veriserum_hf.training import FrameSamples, collate
 
@@ -72,7 +71,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
         report = Report(arguments.output_dir)
     frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
     meshes = load_meshes(arguments.dataset)
-    model, weights = load_model(arguments.model), weights_sha256(arguments.model)
+    model, weights = load_model(arguments.model, accelerator.device), weights_sha256(arguments.model)
     check_fit(model, frames, meshes)
     planes = planes_seen(model, arguments.planes)
     loader = DataLoader(
@@ -81,8 +80,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
     batches = tqdm(
         accelerator.prepare(loader), desc="evaluating", unit="batch", disable=not accelerator.is_main_process
     )
-    model = model.to(accelerator.device).eval()
-    estimates = estimate(model, batches, accelerator, planes=planes)
+    estimates = predict_labelled(model, batches, accelerator, planes=planes)
     if not accelerator.is_main_process:
         return
     errors = pose_errors(estimates, sample_points(meshes))
@@ -99,7 +97,6 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> None:
 def main() -> None:
     """Run the command line; what a user can mend is one message and exit status 2."""
     arguments = parse_arguments()
-    disable_progress_bar()  # of weights that take no time to read
     # Unless it is told, accelerate takes the processes that torchrun starts on a machine without GPU for strangers.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:

@@ -43,7 +43,7 @@ from veriserum_hf.dataset import data_record, load_meshes
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.evaluation import overall, pose_errors, sample_points
 from veriserum_hf.hub import VERSION, prepare_repository, push_model
-from veriserum_hf.inference import check_fit, estimate
+from veriserum_hf.inference import check_fit, predict_labelled
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.training import (
     CHECKPOINTS,
@@ -172,7 +172,7 @@ def train(settings: TrainingSettings, accelerator: Accelerator) -> None:
             asked = time.perf_counter()
             # Each process has seen other frames: their running means are those of the first, which is published.
             broadcast(list(published.buffers()))
-            found = overall(pose_errors(estimate(published, validation, accelerator), points_mm))
+            found = overall(pose_errors(predict_labelled(published, validation, accelerator), points_mm))
             medians = {name: found[name]["median"] for name in SHOWN}
             accelerator.log({f"validation/{name}": value for name, value in medians.items()}, step)
             if main:

@@ -195,11 +195,11 @@ def prepared(folder: Path) -> None:
         simulate(own / "archive", HELD_OUT)
         convert_archive(own / "archive", own / "dataset")
     if not (own / "network.parquet").exists():
-        from veriserum_hf.inference.frames import load_rows, write_poses
+        from veriserum_hf.inference.frames import load_rows
         from veriserum_hf.inference.models import load_model
+        from veriserum_hf.inference.predictions import write_predictions
 
         trained(folder, _OURS, METHODS[_OURS], data(folder))
         model = load_model(str(folder / _OURS.translate(str.maketrans(" :'`,", "_____"))))
-        model.eval()
         rows = load_rows(model, str(own / "dataset"), "calibrated", "all")
-        write_poses(model, rows, own / "network.parquet", about={}, batch_size=16)
+        write_predictions(model, rows, own / "network.parquet", about={}, batch_size=16)

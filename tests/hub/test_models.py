@@ -30,7 +30,7 @@ from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.hub.datasets import push_dataset
 from veriserum_hf.hub.models import push_model
-from veriserum_hf.inference.batches import estimate
+from veriserum_hf.inference.labelled import predict_labelled
 from veriserum_hf.inference.models import load_model, weights_sha256
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import FrameSamples, collate
@@ -103,7 +103,7 @@ def evaluation(run_folder, dataset, tmp_path_factory):
 
     frames = load_frames(str(dataset))
     loader = torch.utils.data.DataLoader(FrameSamples(frames), 4, collate_fn=collate)
-    estimates = estimate(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
+    estimates = predict_labelled(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
     document = summarise(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
     about = {"model": str(run_folder), "dataset": str(dataset), "config": "calibrated", "split": "test"}
     about["weights_sha256"] = weights_sha256(str(run_folder))

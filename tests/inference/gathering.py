@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from tests.poses.made import RIG, poses
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.inference.batches import estimate
+from veriserum_hf.inference.labelled import predict_labelled
 from veriserum_hf.training.batches import collate
 
 FRAMES = 101
@@ -65,7 +65,7 @@ class ReadsTheNumber(torch.nn.Module):
 def main(folder):
     accelerator = Accelerator(cpu=True)
     loader = accelerator.prepare(DataLoader(samples(), batch_size=8, collate_fn=collate))
-    found = estimate(ReadsTheNumber(), loader, accelerator)
+    found = predict_labelled(ReadsTheNumber(), loader, accelerator)
     arrays = {name: value for name, value in vars(found).items() if name != "cameras"}
     np.savez(folder / f"{accelerator.process_index}.npz", **arrays)
     accelerator.end_training()

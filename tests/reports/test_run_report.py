@@ -28,7 +28,8 @@ from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.load import load_meshes
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.inference.frames import load_rows, write_poses
+from veriserum_hf.inference.frames import load_rows
+from veriserum_hf.inference.predictions import predict_table, write_predictions
 from veriserum_hf.modeling import VeriserumPoseModel
 
 SIZE = 64
@@ -299,13 +300,16 @@ def test_a_pose_that_cannot_be_drawn_is_still_reported(run, few_rows, tmp_path):
 
 def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
     torch.manual_seed(0)
-    shown = sorted({(part, row[part]["anatomy_id"]) for row in rows for part in PARTS})
-    model = VeriserumPoseModel(config(anatomies=[{"id": id, "component": part} for part, id in shown])).eval()
+    implants = sorted({(part, row[part]["anatomy_id"]) for row in rows for part in PARTS})
+    model = VeriserumPoseModel(config(anatomies=[{"id": id, "component": part} for part, id in implants])).eval()
     meshes = load_meshes(str(dataset))
     model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in meshes.items()})
     model.save_pretrained(tmp_path / "run")
     written = tmp_path / "predicted.parquet"
-    write_poses(model, load_rows(model, str(dataset), "calibrated", "test"), written, about={}, batch_size=5)
+    shown = load_rows(model, str(dataset), "calibrated", "test")
+    write_predictions(model, shown, written, about={"model": "made here"}, batch_size=5)
+    assert pq.read_schema(written).metadata[b"model"] == b"made here"
+    assert predict_table(model, shown, batch_size=5).equals(pq.read_table(written))
     printed, text = run("--model", tmp_path / "run", "--poses", written, "--json", split="test")
     by_model, by_file = json.loads(printed)["sources"]
     assert (by_model["name"], by_file["name"]) == ("run", "predicted")
@@ -318,6 +322,13 @@ def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
     model.save_pretrained(tmp_path / "other")
     with pytest.raises(VeriserumError, match=r"is another implant than femur \d+ of the model"):
         run("--model", tmp_path / "other")
+
+    model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in meshes.items()})
+    for head in model.heads:
+        head.outputs.bias.data.fill_(torch.nan)
+    model.save_pretrained(tmp_path / "diverged")
+    with pytest.raises(VeriserumError, match=r"diverged, row 0 \(measurement \d+, femur\): translation_mm is \[nan"):
+        run("--model", tmp_path / "diverged")
 
 
 def test_what_cannot_be_done_is_said(run, folder, tmp_path):

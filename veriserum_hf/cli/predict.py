@@ -102,11 +102,9 @@ def _predict_frame(
     ids: tuple[int | None, int | None],
     anatomy_ids: tuple[int | None, int | None],
 ) -> list[dict[str, Any]]:
-    from transformers.utils.logging import disable_progress_bar
-
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
-    from veriserum_hf.inference import estimate_frames, load_model
+    from veriserum_hf.inference import load_model, predict_frames
 
     if (archive is None) == (not calibration):
         raise TrainingError(
@@ -121,23 +119,18 @@ def _predict_frame(
         opened = VeriserumArchive(archive)
         paths = files_of_archive(opened, paths)
         known = calibration_of_archive(opened, paths, *ids)
-    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
-    model = load_model(name)
-    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
+    model = load_model(name, "cpu")  # for one frame, a GPU takes longer to begin than it saves
     frame = frame_of_files(paths, known, model.config.image_size)
     frame["anatomy_id"] = [
         found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
     ]
-    return next(estimate_frames(model, [frame], 1))
+    return next(predict_frames(model, [frame], 1))
 
 
 def _predict_dataset(
     name: str, dataset: str, config: str, split: str, batch_size: int, output: Path | None, as_json: bool
 ) -> None:
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-
-    from veriserum_hf.inference import load_model, load_rows, write_poses
+    from veriserum_hf.inference import load_model, load_rows, write_predictions
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -145,14 +138,11 @@ def _predict_dataset(
         raise TrainingError(f"cannot write {output}: there is no folder {output.parent}")
     if output.is_file():
         raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
-    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     model = load_model(name)
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
-    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
     rows = load_rows(model, dataset, config, split)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
     with show_progress("predicting", "frames") as progress:
-        poses = write_poses(model, rows, output, about=about, batch_size=batch_size, progress=progress)
+        poses = write_predictions(model, rows, output, about=about, batch_size=batch_size, progress=progress)
     if as_json:
         say_json(about | {"output": str(output), "frames": len(rows), "poses": poses})
     else:

@@ -40,11 +40,8 @@ def push_model(
     veriserum push-model RUN my-lab/veriserum-pose --dry-run
     veriserum push-model RUN my-lab/veriserum-pose --evaluation REPORT
     """
-    from transformers.utils.logging import disable_progress_bar
-
     from veriserum_hf.hub import VERSION, push_model as push
 
-    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     with show_progress("uploading", "files", when_interrupted=UPLOADS_KEPT) as progress:
         pushed = push(
             run,

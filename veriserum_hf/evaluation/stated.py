@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.evaluation.summary import overall
 from veriserum_hf.poses import DEGREES_OF_FREEDOM, DEVIATIONS_95
 
-_SHARE_OF_ONE_DEVIATION = 68.268949  # percent
+_SHARE_OF_ONE_DEVIATION = 100 * float(norm.cdf(1) - norm.cdf(-1))  # percent
 
 
 def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[str, Any]]:

@@ -97,7 +97,7 @@ def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = 
     Parameters and errors are those of `push_model`.
     """
     _check_weights(run)
-    model = load_model(str(run))
+    model = load_model(str(run), "cpu")
     settings = _settings(run)
     metrics = _read_json(run / "metrics.json", {})
     found = _evaluation(run, evaluation, repo_id)

@@ -1,8 +1,13 @@
-from .batches import estimate as estimate
-from .frames import estimate_frames as estimate_frames, load_rows as load_rows, write_poses as write_poses
+from .frames import load_rows as load_rows
+from .labelled import predict_labelled as predict_labelled
 from .models import (
     check_fit as check_fit,
     load_model as load_model,
     planes_seen as planes_seen,
     weights_sha256 as weights_sha256,
+)
+from .predictions import (
+    predict_frames as predict_frames,
+    predict_table as predict_table,
+    write_predictions as write_predictions,
 )

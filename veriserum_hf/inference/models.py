@@ -1,7 +1,8 @@
 """What an evaluation starts from: frames, implants and a model that fits them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
@@ -15,9 +16,11 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM
 
 try:
+    import torch
     from safetensors import SafetensorError
     from transformers.utils import SAFE_WEIGHTS_NAME
     from transformers.utils.hub import cached_file
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     from veriserum_hf.core import COMPONENTS
     from veriserum_hf.modeling import VeriserumPoseModel
@@ -27,19 +30,45 @@ except ImportError as error:
 _OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
 
 
-def load_model(name: str) -> VeriserumPoseModel:
-    """Trained model of a run folder or of the hub; TrainingError where there is none."""
+def load_model(name: str, device: str | torch.device | None = None) -> VeriserumPoseModel:
+    """Load a trained model for use: in evaluation mode, without bars that show how weights are read.
+
+    Parameters
+    ----------
+    name : output folder of a training, or a name on the hub.
+    device : to put it on; None for the GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such model, or it cannot be read.
+
+    """
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise TrainingError(
             f"{name} holds no model: there is no config.json. Expected the output folder of a training"
         )
     try:
-        return VeriserumPoseModel.from_pretrained(name)
+        with _without_progress_bars():
+            model = VeriserumPoseModel.from_pretrained(name)  # in evaluation mode
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
             f"cannot load the model {name}: {no_folder(name)}{str(error).rstrip('.')}. Expected the output folder of "
             "a training, or a model on the hub"
         ) from error
+    # Not the model's own `to`, which transformers wraps without types.
+    return torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()
 
 
 def weights_sha256(name: str) -> str | None:

@@ -50,22 +50,39 @@ def read_poses(path: Path) -> pa.Table:
             f"{path} cannot be read as Parquet: {error}. Expected what `veriserum predict` or `veriserum register` "
             "writes, or an archive's truth.parquet"
         ) from error
+    check_poses(poses, str(path))
+    return poses
+
+
+def check_poses(poses: pa.Table, where: str) -> None:
+    """Check a table of poses as `read_poses` does that of a file.
+
+    Parameters
+    ----------
+    poses : the table.
+    where : it is from, for messages.
+
+    Raises
+    ------
+    TrainingError
+        See `read_poses`.
+
+    """
     if missing := [name for name in REQUIRED if name not in poses.column_names]:
         raise TrainingError(
-            f"{path} has no column {listed(missing, 5)}; it has {listed(poses.column_names, 20)}. Expected what "
+            f"{where} has no column {listed(missing, 5)}; it has {listed(poses.column_names, 20)}. Expected what "
             "`veriserum predict` or `veriserum register` writes, or an archive's truth.parquet"
         )
     if not len(poses):
-        raise TrainingError(f"{path} holds no pose")
+        raise TrainingError(f"{where} holds no pose")
     seen: dict[tuple[int, str], int] = {}
     for number, row in enumerate(poses.to_pylist()):
-        name = f"{path}, row {number} (measurement {row['measurement_id']}, {row['component']})"
+        name = f"{where}, row {number} (measurement {row['measurement_id']}, {row['component']})"
         if wrong := _what_is_wrong(row):
             raise TrainingError(f"{name}: {wrong}")
         first = seen.setdefault((row["measurement_id"], row["component"]), number)
         if first != number:
             raise TrainingError(f"{name}: row {first} is of the same implant in the same frame; expected one of each")
-    return poses
 
 
 def poses_by_frame(poses: pa.Table) -> dict[FrameId, dict[str, Pose]]:

@@ -128,15 +128,9 @@ class StartingModel:
     """
 
     def __init__(self, name: str, source: FrameSource, chosen: Mapping[str, Frames]) -> None:
-        import torch
-        from transformers.utils.logging import disable_progress_bar
-
         from veriserum_hf.inference import check_fit, load_model
 
-        disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
         self.model = load_model(name)
-        torch.nn.Module.to(self.model, "cuda" if torch.cuda.is_available() else "cpu")
-        self.model.eval()  # type: ignore[no-untyped-call, unused-ignore]
         if is_archive(source.dataset):
             # The model looks at pictures of its own size, the registration at larger ones.
             own = open_frames(source.dataset, (source.config,), size=self.model.config.image_size).splits
@@ -171,7 +165,7 @@ class StartingModel:
         return starts
 
     def _write(self, output: Path, progress: Callable[[int, int], None] | None) -> None:
-        from veriserum_hf.inference import estimate_frames
+        from veriserum_hf.inference import predict_frames
         from veriserum_hf.poses import PREDICTED_SCHEMA as SCHEMA
 
         total, looked_at, told = sum(map(len, self.chosen.values())), 0, 0
@@ -185,7 +179,7 @@ class StartingModel:
                         yield frame_of_row(row, self.model.config.image_size)
 
         poses: list[dict[str, Any]] = []
-        for batch in estimate_frames(self.model, readable(), _BATCH_SIZE):
+        for batch in predict_frames(self.model, readable(), _BATCH_SIZE):
             poses += batch
             if progress:
                 progress(told := looked_at, total)

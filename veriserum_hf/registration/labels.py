@@ -26,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 
 from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, FloatArray, __version__
 from veriserum_hf.dataset import ALL, FrameSource, Row, open_frames
@@ -41,7 +42,6 @@ LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
 # What a good registration is off by: a spread is never taken to be narrower.
 _NARROWEST = np.repeat((0.05, 0.1), 3)
 _ENOUGH = 20  # labels of a component
-_MAD_TO_SD = 1.4826  # of a normal distribution
 SCHEMA = pa.schema(
     {
         "measurement_id": pa.int64(),
@@ -209,7 +209,7 @@ def _disagreement(
             continue
         found = differences[of]
         median = np.median(found, axis=0)
-        sd = _MAD_TO_SD * np.median(np.abs(found - median), axis=0)
+        sd = median_abs_deviation(found, axis=0, scale="normal")
         stated = [pose["covariance"] for (_, pose), one in zip(pairs, of, strict=True) if one]
         variance = np.array([np.zeros(6) if each is None else np.diag(each) for each in stated])
         if len(found) >= _ENOUGH:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import TrainingError
@@ -106,7 +107,7 @@ def reliability(errors: pa.Table) -> Figure:
     bins = np.minimum((confidence[stated] * _BINS).astype(int), _BINS - 1)
     for bin in np.unique(bins):
         stated_here, found = confidence[stated][bins == bin].mean(), within[stated][bins == bin]
-        low, high = _wilson(found)
+        low, high = binomtest(int(found.sum()), len(found)).proportion_ci(confidence_level=0.95, method="wilson")
         ax.plot([stated_here, stated_here], [low, high], color=_COLORS["femur"], lw=1.2)
         ax.plot(stated_here, found.mean(), "o", color=_COLORS["femur"], ms=5)
         ax.annotate(f"{len(found)}", (stated_here, found.mean()), (5, -11), textcoords="offset points", fontsize=7)
@@ -143,11 +144,3 @@ def _box(ax: Any, values: NDArray[np.float64], at: float, color: str) -> None:
 def _upper(values: NDArray[np.float64]) -> float:
     """Right end of the axis: beyond it are the last errors, and nothing where all errors are zero."""
     return 1.05 * float(np.percentile(values, _SHOWN_PERCENTILE)) or 1.0
-
-
-def _wilson(found: NDArray[np.bool_]) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927): unlike the normal one it is inside 0 to 1 and not empty at its ends."""
-    z, count, share = 1.96, len(found), float(found.mean())
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * float(np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)))
-    return middle - half, middle + half

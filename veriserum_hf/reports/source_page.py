@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 
 from veriserum_hf.calibration import (
     DualObservation,
@@ -16,6 +17,7 @@ from veriserum_hf.calibration import (
 )
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import Plane, transform_points
+from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.reports.pages import (
     BAD,
     FAR,
@@ -35,8 +37,7 @@ from veriserum_hf.reports.pages import (
 _KNOWN = re.compile(r"\w+ -?[\d.]+ \+- [\d.]+")
 _ARROW_MM = 12.0
 _MOST_ARROWS = 800
-_INTERVAL = 1.96  # standard deviations on either side: 95 %
-_ELLIPSE = float(np.sqrt(5.991))  # the same for two numbers together
+_ELLIPSE = float(np.sqrt(chi2.ppf(0.95, df=2)))  # standard deviations: 95 % of two numbers together
 _LABEL_MM = 110.0  # how far behind its intensifier a plane's name stands
 _CLOUD_MM = 200.0  # half of the largest ellipse as it is drawn, 1900 mm from the intensifier
 
@@ -177,9 +178,9 @@ def _root(covariance: FloatArray) -> FloatArray:
 
 def _draw_from_nominal(ax: Axes, what: str, values: Sequence[float], std: Sequence[float], unit: str) -> None:
     rows = np.arange(3)
-    ax.errorbar(values, rows, xerr=_INTERVAL * np.array(std), fmt="o", color=GOOD, capsize=5)
+    ax.errorbar(values, rows, xerr=DEVIATIONS_95 * np.array(std), fmt="o", color=GOOD, capsize=5)
     for row, value, sigma in zip(rows, values, std, strict=True):
-        known = f"{value:.3f} ± {_INTERVAL * sigma:.3f}"
+        known = f"{value:.3f} ± {DEVIATIONS_95 * sigma:.3f}"
         ax.annotate(known, (value, row), (0, 9), textcoords="offset points", ha="center", size=9, bbox=ON_WHITE)
     ax.axvline(0, color=BAD, ls="--")
     ax.margins(x=0.3)

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
@@ -16,7 +15,7 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.dataset import load_meshes, load_split_or_all
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import pose_errors, sample_points
-from veriserum_hf.poses import Estimates, Pose, estimates_of, poses_by_frame, read_poses
+from veriserum_hf.poses import Estimates, Pose, check_poses, estimates_of, poses_by_frame, read_poses
 
 CONFIG = "calibrated"
 _ABOUT_LABELS = {
@@ -159,28 +158,21 @@ def predicted(
     Raises
     ------
     TrainingError
-        If there is no such model, or it was made for other images or implants.
+        If there is no such model, it was made for other images or implants, or a pose of its cannot be used.
     ImportError
         If torch is not installed; it says what to install.
 
     """
-    from veriserum_hf.inference import load_model, load_rows, weights_sha256, write_poses
+    from veriserum_hf.inference import load_model, load_rows, predict_table, weights_sha256
 
-    # isort: split
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
     model = load_model(name)
-    torch.nn.Module.to(model, "cuda" if torch.cuda.is_available() else "cpu")
-    model.eval()  # type: ignore[no-untyped-call, unused-ignore]
-    weights = weights_sha256(name) or "several files"
-    about = {"model": name, "weights_sha256": weights, "torch": torch.__version__}
     rows = load_rows(model, dataset, config, split)
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "poses.parquet")
-        write_poses(model, rows, path, about={}, batch_size=16, progress=progress)
-        return read_poses(path), about
+    poses = predict_table(model, rows, batch_size=16, progress=progress)
+    check_poses(poses, name)
+    import torch  # not before the inference room, which says what to install where it is missing
+
+    weights = weights_sha256(name) or "several files"
+    return poses, {"model": name, "weights_sha256": weights, "torch": torch.__version__}
 
 
 def common_implants(sources: Sequence[PoseSource]) -> set[ImplantInFrame] | None:

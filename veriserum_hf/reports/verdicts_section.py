@@ -5,15 +5,15 @@ from typing import Any
 
 from veriserum_hf.core import NOT_ASSESSED, Table
 from veriserum_hf.evaluation import accuracy_table, by_verdict, coverage
-from veriserum_hf.poses import pose_differences
+from veriserum_hf.poses import DEVIATIONS_95, pose_differences
 from veriserum_hf.reports.blocks import Block, heading, number, table
 from veriserum_hf.reports.sources import PoseSource
 
 _COVERAGE_NOTE = (
-    "For each degree of freedom: the share of errors within 1.96 stated standard deviations (SD), 95 % where these "
-    "are right and the labels exact; the median of the stated SD; and the error that 68.3 % of the absolute "
-    "errors are below, which equals the SD where that is right. Position of the implant's origin along, and rotation "
-    "vector about, the world's axes. The labels' own errors count here too: they lower the share."
+    f"For each degree of freedom: the share of errors within {DEVIATIONS_95:.2f} stated standard deviations (SD), "
+    "95 % where these are right and the labels exact; the median of the stated SD; and the error that 68.3 % of the "
+    "absolute errors are below, which equals the SD where that is right. Position of the implant's origin along, and "
+    "rotation vector about, the world's axes. The labels' own errors count here too: they lower the share."
 )
 
 

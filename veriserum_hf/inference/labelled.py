@@ -1,4 +1,4 @@
-"""Poses of a whole data set by a model, in one process or many."""
+"""Poses by a model beside the labels of a data set, in one process or many: what an evaluation compares."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,14 +20,14 @@ except ImportError as error:
 Batch = Mapping[str, Any]
 
 
-def estimate(
+def predict_labelled(
     model: Callable[..., Any],
     loader: Iterable[Batch],
     accelerator: Accelerator,
     *,
     planes: Sequence[PlaneName] = PLANES,
 ) -> Estimates:
-    """Estimate the pose of every implant that has a label; each counts once, whatever the number of processes.
+    """Predict the pose of every implant that has a label; each counts once, whatever the number of processes.
 
     The model is told what is known in use: images, cameras, and which implants they are. The labels stay here.
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from tests.inference.gathering import FRAMES, TIBIA_MISSING, ReadsTheNumber, labels, samples
 from tests.training.processes import Started
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.inference.batches import estimate
+from veriserum_hf.inference.labelled import predict_labelled
 from veriserum_hf.training.batches import collate
 
 
@@ -34,7 +34,7 @@ def check(found):
 
 
 def test_one_process():
-    check(vars(estimate(ReadsTheNumber(), loader(), Accelerator(cpu=True))))
+    check(vars(predict_labelled(ReadsTheNumber(), loader(), Accelerator(cpu=True))))
 
 
 def test_two_processes(tmp_path):
@@ -51,7 +51,7 @@ def test_a_plane_that_is_not_to_be_seen_is_not_given():
             assert image_fs is None and camera_fs is None
             return super().forward(image_bs, image_fs, camera_bs, camera_fs, anatomy_id)
 
-    found = estimate(OneEyed(), loader(), Accelerator(cpu=True), planes=("bs",))
+    found = predict_labelled(OneEyed(), loader(), Accelerator(cpu=True), planes=("bs",))
     check(vars(found))
     assert set(found.cameras) == {"bs", "fs"}
 
@@ -63,10 +63,10 @@ def test_a_model_in_training_goes_on_training_afterwards():
             return super().forward(**given)
 
     model = NotInTraining().train()
-    estimate(model, loader(), Accelerator(cpu=True))
+    predict_labelled(model, loader(), Accelerator(cpu=True))
     assert model.training
     model.eval()
-    estimate(model, loader(), Accelerator(cpu=True))
+    predict_labelled(model, loader(), Accelerator(cpu=True))
     assert not model.training
 
 
@@ -76,7 +76,7 @@ def test_what_a_model_refuses_is_said_with_the_frame():
             raise ValueError("this model needs image_bs and image_fs")
 
     with pytest.raises(TrainingError, match=rf"refuses measurement {2**60}: this model needs image_bs and image_fs"):
-        estimate(Refuses(), loader(), Accelerator(cpu=True), planes=("bs",))
+        predict_labelled(Refuses(), loader(), Accelerator(cpu=True), planes=("bs",))
 
 
 def test_a_pose_that_is_none_is_named():
@@ -87,12 +87,12 @@ def test_a_pose_that_is_none_is_named():
             return output
 
     with pytest.raises(TrainingError, match=rf"row 15 \(measurement {2**60 + 7}, trial 1, tibia 5\): the estimated"):
-        estimate(Diverged(), loader(), Accelerator(cpu=True))
+        predict_labelled(Diverged(), loader(), Accelerator(cpu=True))
 
 
 def test_without_frames_or_labels_there_is_nothing_to_evaluate():
     with pytest.raises(TrainingError, match="nothing to evaluate: the data set has no frame"):
-        estimate(ReadsTheNumber(), [], Accelerator(cpu=True))
+        predict_labelled(ReadsTheNumber(), [], Accelerator(cpu=True))
     bare = [sample | {"labels": torch.full((2, 4, 4), torch.nan)} for sample in samples()[:3]]
     with pytest.raises(TrainingError, match="nothing to evaluate: there is no implant with a label"):
-        estimate(ReadsTheNumber(), loader(bare), Accelerator(cpu=True))
+        predict_labelled(ReadsTheNumber(), loader(bare), Accelerator(cpu=True))
