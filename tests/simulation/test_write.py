@@ -277,7 +277,7 @@ def test_the_record_says_what_was_simulated(small):
     imaging = [by_plane[plane] for by_plane in record["imaging_by_trial"].values() for plane in ("bs", "fs")]
     assert len(imaging) == 6
     assert len({drawn["quanta_per_pixel"] for drawn in imaging}) == 6
-    assert {"manifold3d", "numba", "opencv-python-headless", "source"} <= set(record["versions"])
+    assert {"manifold3d", "numba", "cv2", "source"} <= set(record["versions"])
 
 
 def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):
