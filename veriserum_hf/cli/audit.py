@@ -1,7 +1,7 @@
 """``veriserum audit``."""
 
 import sys
-from textwrap import indent
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,7 +60,7 @@ def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None
         say(Table([], counts, alignment="l").text())
     for decision in report.findings.decisions.values():
         out().print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]")
-        say(indent(decision.evidence, "  "))
+        say(fill(decision.evidence, out().width, initial_indent="  ", subsequent_indent="  "))
     if refits is not None:
         _print_refits(refits)
     _print_problems(report)

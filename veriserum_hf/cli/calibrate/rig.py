@@ -40,7 +40,8 @@ def rig(
     --------
     veriserum calibrate rig bs_*.tif fs_*.tif --json > rig.json \
         --grid grids/bs_000001.tif --grid grids/fs_000001.tif
-    veriserum calibrate rig --calibration-trial 2 --write ARCHIVE
+    veriserum calibrate rig --calibration-trial 27 --distortion-id 2 \
+        --write ARCHIVE
     """
     from veriserum_hf.calibration import fit_rig
     from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, open_archive, starting_rig

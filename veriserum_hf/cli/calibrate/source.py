@@ -42,8 +42,8 @@ def source(
     Examples
     --------
     veriserum calibrate source bs_*.tif --grid grids/bs_000001.tif
-    veriserum calibrate source --calibration-trial 2 --plane bs --source-id 1 \
-        --write ARCHIVE
+    veriserum calibrate source --calibration-trial 27 --plane bs \
+        --distortion-id 2 --source-id 1 --write ARCHIVE
     """
     from veriserum_hf.calibration import fit_source
     from veriserum_hf.geometry import DualPlaneRig
