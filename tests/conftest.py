@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,19 @@ settings.load_profile("ci")  # the same examples in every run, and no deadline t
 pytest_plugins = ["tests.fixtures.downloads"]
 
 SMALL = (416, 400)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Torch on one thread: several threads in each of several test processes wait for one another."""
+    torch = sys.modules.get("torch")  # it is not imported for tests that do without
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -8,5 +8,5 @@ import multiprocessing
 FORKED = multiprocessing.get_context("forkserver")
 # A child imports the main module again, which is pytest.
 FORKED.set_forkserver_preload(
-    ["pytest", "accelerate", "veriserum_hf.cli", "veriserum_hf.training.build", "veriserum_hf.inference.labelled"]
+    ["pytest", "veriserum_hf.cli", "veriserum_hf.training.train", "veriserum_hf.training.evaluate"]
 )

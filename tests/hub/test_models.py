@@ -6,7 +6,6 @@ import runpy
 import subprocess
 import sys
 import tokenize
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from safetensors import safe_open
 
+from tests.fixtures.models import BACKBONE, HEAD
 from tests.hub.bare_environment import make_environment, run
 from tests.hub.server import TOKEN
 from tests.jobs.processes import run_here
@@ -34,35 +34,18 @@ from veriserum_hf.inference.labelled import predict_labelled
 from veriserum_hf.inference.models import load_model, weights_sha256
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import FrameSamples, collate
+from veriserum_hf.training.publishing import push_run
 
 ROOT = Path(__file__).parents[2]
 NAME = "my-lab/knee-poses"
 SETTINGS = {
-    "backbone_config": {
-        "model_type": "resnet",
-        "layer_type": "basic",
-        "embedding_size": 16,
-        "hidden_sizes": [16, 32],
-        "depths": [1, 1],
-    },
-    "crop_size": 32,
-    "map_channels": 4,
-    "map_size": 2,
-    "hidden_size": 16,
+    "backbone_config": BACKBONE,
+    **HEAD,
     "max_train_steps": 2,
     "batch_size": 2,
     "warmup_steps": 1,
     "num_workers": 0,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As in the processes of their own that poses of this one are compared with."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -388,12 +371,9 @@ def test_a_training_pushes_its_run(trained, running_hub):
 
 
 def test_a_training_whose_push_is_refused_says_that_the_run_is_kept(online, run_folder):
-    spec = spec_from_file_location("train", ROOT / "training" / "train.py")
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
     online.fail(refuse_token=True)
     with pytest.raises(TrainingError, match=r"does not accept the token \(401") as raised:
-        script.push(run_folder, NAME)
+        push_run(run_folder, NAME)
     assert str(raised.value).endswith(
         f"The run is complete in {run_folder}; push it with `veriserum push-model {run_folder} {NAME}`"
     )

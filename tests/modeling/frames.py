@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import trimesh
 
+from tests.fixtures.models import BACKBONE, HEAD
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel
@@ -35,14 +36,13 @@ BACKBONES = {
         "patch_size": 2,
         "image_size": 32,
     },
-    "resnet": {"layer_type": "basic", "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
+    "resnet": {name: value for name, value in BACKBONE.items() if name != "model_type"},
 }
 
 
 def config(backbone="resnet", **changed):
     """Settings of a tiny model."""
-    small = {"image_size": SIZE, "crop_size": 32, "locator_size": 32, "pooled_size": 32, "hidden_size": 16}
-    small |= {"map_channels": 4, "map_size": 2, "anatomies": ANATOMIES}
+    small = HEAD | {"image_size": SIZE, "locator_size": 32, "pooled_size": 32, "anatomies": ANATOMIES}
     return VeriserumPoseConfig(backbone_config={"model_type": backbone} | BACKBONES[backbone], **small | changed)
 
 

@@ -2,7 +2,6 @@
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 import trimesh
 
 from tests.registration.scenes import coarse, pose, smaller, transform
@@ -13,15 +12,6 @@ from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
 _CHOSEN = (1, 5, 7)  # both femoral components, the smallest and largest tibial ones
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Several threads in each of several test processes wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

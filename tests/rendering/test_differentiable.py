@@ -27,15 +27,6 @@ every_mesh = pytest.mark.parametrize("mesh", MESHES.values(), ids=MESHES.keys())
 every_plane = pytest.mark.parametrize("plane", PLANES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads in each of several test processes wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def random_poses(count, seed, reach_mm=40.0):
     """(count, 4, 4) poses, turned at will, about where both fields overlap."""
     generator = torch.Generator().manual_seed(seed)

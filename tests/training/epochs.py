@@ -8,7 +8,7 @@ import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration
 
-from veriserum_hf.training.build import training_batches
+from veriserum_hf.training.loaders import training_batches
 from veriserum_hf.training.settings import DataSettings, OptimizationSettings
 
 

@@ -11,21 +11,14 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from tests.fixtures.models import BACKBONE, HEAD
 from tests.training.processes import ENVIRONMENT, ROOT, Started
 
 TINY = {
-    "backbone_config": {
-        "model_type": "resnet",
-        "layer_type": "basic",
-        # With 8 channels torch 2.13 writes out of bounds in strided 1 x 1 convolutions with channels last.
-        "embedding_size": 16,
-        "hidden_sizes": [16, 32],
-        "depths": [1, 1],
-    },
+    "backbone_config": BACKBONE,
+    **HEAD,
     "crop_size": 64,
-    "map_channels": 4,
     "map_size": 4,
-    "hidden_size": 16,
     "batch_size": 8,
     "augmentation": {},
     "warmup_steps": 2,

@@ -56,6 +56,7 @@ def test_an_option_that_is_none(refused):
     ("options", "said"),
     [
         (("--seed", -1), "seed must be at least 0, got -1"),
+        (("--prefetch_factor", 0), "prefetch_factor must be at least 1, got 0"),
         (("--batch_size", 0), "batch_size must be at least 1, got 0"),
         (("--max_train_steps", 0), "max_train_steps must be at least 1, got 0"),
         (("--learning_rate", -1), "learning_rate must be above 0, got -1.0"),
@@ -169,8 +170,8 @@ def test_a_run_on_frames_that_are_rendered_that_cannot_begin(options, said, refu
 
 def test_workers_are_free_where_each_frame_is_loaded_alike():
     backbone = ("--backbone_config", '{"model_type": "resnet"}')
-    assert "num_workers" not in parse(*backbone).that_must_stay()
-    assert parse(*backbone, "--streaming", "--num_workers", 3).that_must_stay()["num_workers"] == 3
+    assert not {"num_workers", "prefetch_factor"} & parse(*backbone).resume_invariants().keys()
+    assert parse(*backbone, "--streaming", "--num_workers", 3).resume_invariants()["num_workers"] == 3
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate"])

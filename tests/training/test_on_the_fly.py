@@ -29,15 +29,6 @@ SHOWN = Settings(trials=10, frames_per_trial=5)
 NOISELESS = {"quanta_per_pixel": 1e9, "readout_noise": 0.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Several threads in each of several test processes wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def source(**changed):
     return SimulatedBatches(**({"batch_size": 5, "size": SIZE, "seed": 4} | changed))
 

@@ -15,8 +15,7 @@ from transformers import AutoConfig, AutoModel
 from tests.training.conftest import STEPS
 from tests.training.runs import TINY, run, run_as_users_do, settings_file, weights
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
-from veriserum_hf.training.batches import collate, sample_of
-from veriserum_hf.training.build import model_inputs
+from veriserum_hf.training.batches import collate, model_inputs, sample_of
 from veriserum_hf.training.settings import parse_settings
 
 SUMMARY = {"rotation_deg", "translation_mm", "mtre_mm", "add_s_mm", "reprojection_bs_px", "success_2mm_2deg"}

@@ -21,6 +21,7 @@ from veriserum_hf.cli.register import register
 from veriserum_hf.cli.report import report
 from veriserum_hf.cli.show import show
 from veriserum_hf.cli.simulate import simulate
+from veriserum_hf.cli.train import train
 from veriserum_hf.core import __version__
 from veriserum_hf.errors import VeriserumError
 
@@ -42,6 +43,8 @@ add_command(app, audit)
 add_command(app, convert)
 add_command(app, simulate)
 app.add_typer(calibrate_app, name="calibrate")
+# The settings of a training are its options: they are read where they are defined.
+add_command(app, train, allow_extra_args=True, ignore_unknown_options=True)
 add_command(app, show)
 add_command(app, predict)
 add_command(app, register)

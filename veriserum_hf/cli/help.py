@@ -8,11 +8,16 @@ import typer
 _HEADING = "\n\nExamples\n--------\n"
 
 
-def add_command(app: typer.Typer, command: Callable[..., None]) -> None:
-    """Add a command under the name of its function; the Examples of its docstring end its help, as they are."""
+def add_command(app: typer.Typer, command: Callable[..., None], **context: bool) -> None:
+    """Add a command under the name of its function; the Examples of its docstring end its help, as they are.
+
+    ``context`` are settings of its click context.
+    """
     text, _, examples = (getdoc(command) or "").partition(_HEADING)
     summary = text.partition("\n\n")[0].replace("\n", " ")
-    app.command(help=text, short_help=summary, epilog=as_they_are("Examples:", examples))(command)
+    app.command(help=text, short_help=summary, epilog=as_they_are("Examples:", examples), context_settings=context)(
+        command
+    )
 
 
 def as_they_are(title: str, lines: str) -> str:

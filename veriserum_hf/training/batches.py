@@ -1,7 +1,7 @@
 """Rows of the data set as tensors, map-style and streaming."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import datasets
 import numpy as np
@@ -14,6 +14,39 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix
 
 Sample = dict[str, Any]
+
+
+class Cameras(TypedDict):
+    """Cameras of B frames, float64: ``intrinsics`` (B, 3, 3), px; ``world_to_camera`` (B, 4, 4), mm."""
+
+    intrinsics: torch.Tensor
+    world_to_camera: torch.Tensor
+
+
+class Batch(TypedDict):
+    """B dual-plane frames, stacked.
+
+    Attributes
+    ----------
+    image_bs, image_fs : (B, 1, N, N) uint8.
+    camera_bs, camera_fs : see `Cameras`.
+    anatomy_id : (B, 2) int64 of femoral and tibial component, -1 where a frame has no pose of it.
+    labels : (B, 2, 4, 4) float64 ``T_world_implant``, mm; NaN where a frame has none.
+    measurement_id, trial_id : (B,) int64. task : B names.
+
+    """
+
+    image_bs: torch.Tensor
+    image_fs: torch.Tensor
+    camera_bs: Cameras
+    camera_fs: Cameras
+    anatomy_id: torch.Tensor
+    labels: torch.Tensor
+    measurement_id: torch.Tensor
+    trial_id: torch.Tensor
+    task: list[str]
+
+
 Augment = Callable[[Sample, np.random.Generator], Sample]
 
 
@@ -71,10 +104,29 @@ def _transform(pose: Mapping[str, Any] | None) -> torch.Tensor:
     return torch.from_numpy(make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"]))
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
+def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples; tasks become a list."""
-    batch: Sample = default_collate(list(samples))
+    batch: Batch = default_collate(list(samples))
     return batch
+
+
+def model_inputs(batch: Batch) -> dict[str, Any]:
+    """What of a batch a model's forward takes, labels included."""
+    return {
+        "image_bs": batch["image_bs"],
+        "image_fs": batch["image_fs"],
+        "camera_bs": batch["camera_bs"],
+        "camera_fs": batch["camera_fs"],
+        "anatomy_id": batch["anatomy_id"],
+        "labels": batch["labels"],
+    }
+
+
+def _shared_epoch() -> torch.Tensor:
+    """Epoch 0, in shared memory: a loader's worker processes outlive an epoch and have to see the next one."""
+    epoch = torch.zeros((), dtype=torch.int64)
+    epoch.share_memory_()
+    return epoch
 
 
 class FrameSamples(Dataset[Sample]):
@@ -90,17 +142,17 @@ class FrameSamples(Dataset[Sample]):
     """
 
     def __init__(self, rows: datasets.Dataset, augment: Augment | None = None, seed: int = 0) -> None:
-        self.rows, self.augment, self.seed, self.epoch = rows, augment, seed, 0
+        self.rows, self.augment, self.seed, self._epoch = rows, augment, seed, _shared_epoch()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other random numbers; workers that run already do not notice."""
-        self.epoch = epoch
+        """Draw other random numbers, in running worker processes too; between two passes over the data only."""
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return _augmented(self.rows[index], self.augment, self.seed, self.epoch)
+        return _augmented(self.rows[index], self.augment, self.seed, int(self._epoch))
 
 
 class StreamedSamples(IterableDataset[Sample]):
@@ -128,16 +180,16 @@ class StreamedSamples(IterableDataset[Sample]):
         if shuffle_buffer:
             rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer)
         self.rows = split_dataset_by_node(rows, rank, world_size)
-        self.augment, self.seed, self.epoch = augment, seed, 0
+        self.augment, self.seed, self._epoch = augment, seed, _shared_epoch()
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw another order and other random numbers."""
-        self.epoch = epoch
-        self.rows.set_epoch(epoch)
+        """Draw another order and other random numbers, in running worker processes too; between two passes only."""
+        self._epoch.fill_(epoch)
+        self.rows.set_epoch(epoch)  # datasets shares it with worker processes itself
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self.rows:
-            yield _augmented(row, self.augment, self.seed, self.epoch)
+            yield _augmented(row, self.augment, self.seed, int(self._epoch))
 
 
 def _augmented(row: Mapping[str, Any], augment: Augment | None, seed: int, epoch: int) -> Sample:

@@ -7,7 +7,7 @@ sample from seed, epoch and measurement.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -23,6 +23,26 @@ from veriserum_hf.jobs import atomic_path, remove_abandoned
 CHECKPOINTS = "checkpoints"  # below the run's folder
 
 
+class RunState(TypedDict):
+    """Where a run is, apart from its tensors.
+
+    Attributes
+    ----------
+    step : optimiser steps that are done.
+    positions : epoch, and batches of it that were given out, of each process.
+    best : step and errors of the best checkpoint; None before the first evaluation.
+    settings : those that a resumed run must share.
+    scaler : of the gradients in fp16.
+
+    """
+
+    step: int
+    positions: list[tuple[int, int]]
+    best: dict[str, Any] | None
+    settings: dict[str, Any]
+    scaler: dict[str, Any] | None
+
+
 def seed_step(seed: int, step: int, process: int) -> None:
     """Set torch's random numbers for a step, so that a resumed run draws what an uninterrupted one does."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)[0] >> 1))
@@ -33,7 +53,7 @@ def save_checkpoint(
     model: nn.Module,
     average: AveragedModel | None,
     optimizer: Optimizer,
-    state: Mapping[str, Any],
+    state: RunState,
 ) -> None:
     """Write a checkpoint; the folder appears in one step, and what killed processes left beside it is removed.
 
@@ -41,7 +61,7 @@ def save_checkpoint(
     ----------
     folder : to make, or to replace.
     model, average, optimizer : not wrapped for several processes.
-    state : whatever else is needed, as JSON.
+    state : whatever else is needed; it is written as JSON.
 
     """
     moments = {
@@ -57,12 +77,12 @@ def save_checkpoint(
         if average is not None:
             _save(average.state_dict(), partial / "average.safetensors")
         _save(moments, partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(dict(state), indent=1))
+        (partial / "state.json").write_text(json.dumps(state, indent=1))
 
 
 def load_checkpoint(
     folder: Path, model: nn.Module, average: AveragedModel | None, optimizer: Optimizer, expected: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> RunState:
     """Go back to a checkpoint; returns its state.
 
     Parameters
@@ -78,7 +98,7 @@ def load_checkpoint(
 
     """
     try:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text())
+        state: RunState = json.loads((folder / "state.json").read_text())
         _check_settings(folder, state["settings"], expected)
         model.load_state_dict(load_file(folder / "model.safetensors"))
         if average is not None:
@@ -104,6 +124,19 @@ def latest_checkpoint(run: Path) -> Path:
             f"{run} has no checkpoint to resume from; --checkpointing_steps N writes one every N steps"
         )
     return found[-1]
+
+
+def check_unused(run: Path) -> None:
+    """Raise TrainingError where a new run would mix with what its folder holds of another."""
+    if any((run / CHECKPOINTS).glob("step_*")):
+        raise TrainingError(
+            f"{run} holds checkpoints of a run already: go on with it with --resume_from_checkpoint latest, or "
+            "choose another --output_dir"
+        )
+    if (run / "model.safetensors").exists():
+        raise TrainingError(
+            f"{run} holds a model already, and what was measured of it: choose another --output_dir, or remove it"
+        )
 
 
 def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

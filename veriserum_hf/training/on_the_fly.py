@@ -35,7 +35,7 @@ from veriserum_hf.simulation import (
     simulate_trial,
     trial,
 )
-from veriserum_hf.training.batches import Sample
+from veriserum_hf.training.batches import Batch, Cameras
 
 _MOUNTINGS = 40  # to choose from at a time: every pair in every activity
 _BATCHES_PER_MOUNTING = 32  # after so many, of all processes, the oldest one is replaced
@@ -145,7 +145,7 @@ class SimulatedBatches:
         self._implant_on_device = lru_cache(maxsize=len(IMPLANTS))(self._copy_implant)
         self._mounting = lru_cache(maxsize=_MOUNTINGS + 1)(self._mount)
 
-    def __iter__(self) -> Iterator[Sample]:
+    def __iter__(self) -> Iterator[Batch]:
         # What is to be drawn is decided while the batch before is drawn and learned from.
         with ThreadPoolExecutor(max_workers=1) as thread:
             step = self.start
@@ -213,11 +213,17 @@ class SimulatedBatches:
     def _tensor(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float64, device=self.device)
 
-    def _draw(self, groups: list[_Scenes], step: int) -> Sample:
-        images = [self._images(scenes) for scenes in groups]
+    def _draw(self, groups: list[_Scenes], step: int) -> Batch:
+        both_planes = [self._images(scenes) for scenes in groups]
+        image_bs, image_fs = (torch.cat([both.chunk(2)[plane] for both in both_planes])[:, None] for plane in (0, 1))
+        camera_bs, camera_fs = (_cameras(groups, plane) for plane in (0, 1))
         numbers = torch.arange(self.batch_size, device=self.device)
         numbers += (step * self.world_size + self.rank) * self.batch_size
-        batch: Sample = {
+        return {
+            "image_bs": image_bs,
+            "image_fs": image_fs,
+            "camera_bs": camera_bs,
+            "camera_fs": camera_fs,
             "anatomy_id": torch.tensor(
                 [scenes.mounting.anatomy_ids for scenes in groups for _ in scenes.labels], device=self.device
             ),
@@ -226,13 +232,6 @@ class SimulatedBatches:
             "trial_id": numbers.clone(),
             "task": [scenes.mounting.task for scenes in groups for _ in scenes.labels],
         }
-        for index, plane in enumerate(PLANES):
-            batch[f"image_{plane}"] = torch.cat([both.chunk(2)[index] for both in images])[:, None]
-            batch[f"camera_{plane}"] = {
-                name: torch.cat([getattr(scenes, name).chunk(2)[index] for scenes in groups])
-                for name in ("intrinsics", "world_to_camera")
-            }
-        return batch
 
     @torch.no_grad()
     def _images(self, scenes: _Scenes) -> Tensor:
@@ -250,3 +249,11 @@ class SimulatedBatches:
                 exponent.addcmul_(length_mm, per_mm)
             generator = torch.Generator(self.device).manual_seed(scenes.noise_seed)
             return intensifier_torch.expose(exponent, scenes.chains, self.size, generator)
+
+
+def _cameras(groups: list[_Scenes], plane: int) -> Cameras:
+    """Cameras of a batch, of the plane with this index in ``PLANES``."""
+    return {
+        "intrinsics": torch.cat([scenes.intrinsics.chunk(2)[plane] for scenes in groups]),
+        "world_to_camera": torch.cat([scenes.world_to_camera.chunk(2)[plane] for scenes in groups]),
+    }

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -34,9 +35,10 @@ class DataSettings:
     streaming: bool = _option(False, "Read the data set as a stream, shard by shard.")
     shuffle_buffer: int = _option(512, "Frames of a stream among which the next one is drawn.")
     num_workers: int = _option(1, "Processes a training process decodes and augments frames with.")
+    prefetch_factor: int = _option(2, "Batches that each of these processes has ready in advance.")
     augmentation: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": "Strengths by name, as JSON, see veriserum_hf/learning/augment.py; none if not given."},
+        metadata={"help": "Strengths by name, as JSON, see veriserum_hf/training/augment.py; none if not given."},
     )
     pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
     size: int = _option(512, "Edge of images that are simulated on the fly, px.")
@@ -53,7 +55,7 @@ class DataSettings:
                 f"frames of --data {ON_THE_FLY} are no stream and are not augmented, each is rendered anew: leave "
                 "augmentation and streaming out of the settings"
             )
-        _check_range(self, shuffle_buffer=0, num_workers=0)
+        _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
         if not 32 <= self.size <= NATIVE_SIZE:
             raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
         if not 1 <= self.pairs <= PAIRS:
@@ -123,6 +125,17 @@ class OptimizationSettings:
         if not 0 <= self.ema_decay < 1 or not 0 < self.layer_decay <= 1:
             raise TrainingError("ema_decay must be at least 0 and less than 1, layer_decay above 0 and at most 1")
 
+    def steps_of(self, batches: int | None) -> int:
+        """Optimiser steps that so many batches of a process make; 0 where their number is not known."""
+        return math.ceil((batches or 0) / self.gradient_accumulation_steps)
+
+    def total_steps(self, batches_per_epoch: int | None) -> int:
+        """Optimiser steps of the run; TrainingError where neither the settings nor the data limit them."""
+        steps = self.max_train_steps or self.steps_of(self.num_train_epochs * (batches_per_epoch or 0))
+        if not steps:
+            raise TrainingError("these data have no end: say how long to train with --max_train_steps")
+        return steps
+
 
 @dataclass
 class RunSettings:
@@ -156,9 +169,14 @@ class TrainingSettings:
         """Every setting by its name, as in a YAML file."""
         return {name: value for group in asdict(self).values() for name, value in group.items()}
 
-    def that_must_stay(self) -> dict[str, Any]:
+    def save(self, path: Path) -> None:
+        """Write the YAML file that repeats the run from its beginning: what it was resumed from may be gone."""
+        path.write_text(yaml.safe_dump(self.as_flat() | {"resume_from_checkpoint": None}, sort_keys=False))
+
+    def resume_invariants(self) -> dict[str, Any]:
         """Settings without which a resumed run would not be the one that was interrupted."""
-        free = {f.name for f in fields(RunSettings)} | {"max_train_steps", "num_train_epochs", "dataset"}
+        free = {f.name for f in fields(RunSettings)}
+        free |= {"max_train_steps", "num_train_epochs", "dataset", "prefetch_factor"}
         if not self.data.streaming:  # each worker shuffles its own part of a stream
             free.add("num_workers")
         return {name: value for name, value in self.as_flat().items() if name not in free}
@@ -171,8 +189,13 @@ class TrainingSettings:
 _GROUPS = (DataSettings, ModelSettings, OptimizationSettings, RunSettings)
 
 
-def parse_settings(arguments: Sequence[str]) -> TrainingSettings:
+def parse_settings(arguments: Sequence[str], program: str | None = None) -> TrainingSettings:
     """Read ``--config FILE`` (YAML, one setting a line) and the options that override it.
+
+    Parameters
+    ----------
+    arguments : of the command line.
+    program : what its help and errors call it; the script that runs if not given.
 
     Raises
     ------
@@ -184,6 +207,7 @@ def parse_settings(arguments: Sequence[str]) -> TrainingSettings:
     """
     parser = HfArgumentParser(
         _GROUPS,  # type: ignore[arg-type] # which dataclasses are what it asks for
+        prog=program,
         usage="%(prog)s --config FILE --dataset DIR --output_dir RUN [--SETTING VALUE ...], all in --help",
         description="Train a dual-plane pose model.",
         allow_abbrev=False,

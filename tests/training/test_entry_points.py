@@ -1,0 +1,119 @@
+"""Every way to start a training or an evaluation does the same, wherever it is started."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.cli.commands import VERISERUM
+from tests.jobs.processes import run_here
+from tests.training.processes import ENVIRONMENT, ROOT, Started
+from tests.training.runs import run, settings_file, weights
+from veriserum_hf.training.run import TrainingRun
+from veriserum_hf.training.settings import parse_settings
+from veriserum_hf.training.train import make_accelerator
+
+
+@pytest.fixture(scope="module")
+def two_steps(config, dataset):
+    """Options of a short training."""
+    return ("--config", config, "--dataset", dataset, "--max_train_steps", 2, "--eval_steps", 1)
+
+
+@pytest.fixture(scope="module")
+def by_the_script(two_steps, tmp_path_factory):
+    """Run folder of ``training/train.py``; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "script"
+    run("train", *two_steps, "--output_dir", folder)
+    return folder
+
+
+def assert_same_run(one, other):
+    """The same files, with the same weights to the last bit."""
+    names = [sorted(str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()) for run in (one, other)]
+    assert names[0] == names[1]
+    for folder in ("", "last"):
+        before, after = weights(one / folder), weights(other / folder)
+        assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def elsewhere(folder, *arguments):
+    """Run Python in another working directory than the checkout."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | ENVIRONMENT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("program", [("-m", "veriserum_hf.training.train"), (ROOT / "training/train.py",)])
+def test_a_training_in_another_working_directory(program, two_steps, by_the_script, tmp_path):
+    done = elsewhere(tmp_path, *program, *two_steps, "--output_dir", "RUN")
+    assert_same_run(by_the_script, tmp_path / "RUN")
+    assert done.stdout == "" and "Warning" not in done.stderr
+    assert done.stderr.count("step 2: rotation_deg ") == 1
+
+
+def test_the_command_trains(two_steps, by_the_script, tmp_path):
+    started = Started(str(VERISERUM), "train", *two_steps, "--output-dir", tmp_path / "RUN")
+    assert started.end() == [0], started.written("errors")
+    assert_same_run(by_the_script, tmp_path / "RUN")
+    assert started.written("output") == "" and started.written("errors").count("step 2: rotation_deg ") == 1
+
+
+def test_settings_of_the_command(dataset, config, tmp_path):
+    done = run_here("train", "--config", config, "--learningrate", 1)
+    assert done.returncode == 2 and "usage: veriserum train --config FILE" in done.stderr
+    assert "no such option: --learningrate 1; did you mean --learning_rate?" in done.stderr
+    done = run_here("train", "--config", config, "--dataset", dataset, "--output-dir", tmp_path, "--seed", -1)
+    assert done.returncode == 2 and done.stderr == "error: seed must be at least 0, got -1\n"
+    # All of them may be in the file.
+    file = settings_file(tmp_path / "f.yaml", dataset=str(dataset), output_dir=str(tmp_path), batch_size=64)
+    done = run_here("train", "--config", file)
+    assert done.returncode == 2 and "error: the training split has 48 frames, fewer than batches of" in done.stderr
+
+
+def test_help_of_the_command_has_an_example():
+    output = run_here("train", "--help").stdout
+    assert "veriserum train --config" in output and "accelerate launch" in output
+
+
+def test_the_command_line_begins_without_torch():
+    loaded = "import sys, veriserum_hf.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], cwd=ROOT, check=False).returncode == 0
+
+
+def test_an_evaluation_in_another_working_directory(by_the_script, dataset, tmp_path):
+    at = ("--model", by_the_script, "--dataset", dataset, "--split", "validation", "--json")
+    documents = [
+        json.loads(elsewhere(tmp_path, *program, *at).stdout)
+        for program in (("-m", "veriserum_hf.training.evaluate"), (ROOT / "training/evaluate.py",))
+    ]
+    assert documents[0] == documents[1]
+    best = json.loads((by_the_script / "metrics.json").read_text())["validation"]
+    assert documents[0]["overall"]["rotation_deg"]["median"] == pytest.approx(
+        best["rotation_deg"]["median"], rel=1e-3
+    )
+
+
+def test_the_loop_in_a_program_of_one_s_own(two_steps, by_the_script, tmp_path, caplog, capsys):
+    """What it reports is logged, and so silent until a program asks for it."""
+    settings = parse_settings([*map(str, two_steps), "--output_dir", str(tmp_path / "RUN"), "--num_workers", "0"])
+    training = TrainingRun(settings, make_accelerator(settings))
+    training.run()
+    assert training.steps_done == training.total_steps == 2 and training.best["step"] in (1, 2)
+    assert_same_run(by_the_script, tmp_path / "RUN")
+    output, errors = capsys.readouterr()
+    assert output == "" and "rotation_deg 1" not in errors and not caplog.records
+    with caplog.at_level(logging.INFO, "veriserum_hf"):
+        training.evaluate()
+    assert [record.getMessage()[:21] for record in caplog.records] == ["step 2: rotation_deg "]

@@ -1,0 +1,50 @@
+"""``veriserum train``: argument parsing; the work is done elsewhere."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.output import warn
+
+
+def train(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of settings, such as training/configs/demo.yaml."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OUT", help="Folder that veriserum convert made, or a data set on the hub.", show_default=False
+        ),
+    ] = None,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "--output_dir", metavar="RUN", help="Folder to make.", show_default=False),
+    ] = None,
+) -> None:
+    """Train a pose network in one process, for a first try.
+
+    Every setting of the YAML file can be given as an option too, and then overrides it.
+    `python -m veriserum_hf.training.train --help` lists all settings. For GPUs and for several processes, start the
+    same training with the same options by `accelerate launch -m veriserum_hf.training.train`.
+
+    Exit status: 0 done, 2 not done.
+
+    Examples
+    --------
+    veriserum train --config training/configs/demo.yaml --dataset OUT --output-dir RUN
+    veriserum train --config training/configs/demo.yaml --dataset OUT --output-dir RUN --max-train-steps 300
+    """
+    from veriserum_hf.training import run_training
+
+    declared = {"--config": config, "--dataset": dataset, "--output_dir": output_dir}
+    given = [f"{name}={value}" for name, value in declared.items() if value is not None]
+    try:
+        run_training([*given, *context.args], program="veriserum train")
+    except KeyboardInterrupt:
+        warn("interrupted; with --checkpointing-steps, --resume-from-checkpoint latest continues the run")
+        sys.exit(130)

@@ -1,0 +1,128 @@
+"""Evaluate a trained model on a split of a data set: errors by implant, task, plane and axis.
+
+    python -m veriserum_hf.training.evaluate --model RUN --dataset OUT --split test --output_dir report
+    accelerate launch -m veriserum_hf.training.evaluate --model RUN --dataset OUT --json > evaluation.json
+
+The table, or with --json one JSON document, goes to standard output, everything else to standard error. The model
+sees images, cameras and which implants they show; where they are it finds by itself.
+
+Exit status: 0 done, 2 not done.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from veriserum_hf.core import PLANES
+from veriserum_hf.dataset import load_frames, load_meshes
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.evaluation import pose_errors, sample_points, summarise
+from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
+from veriserum_hf.reports import evaluation_markdown
+from veriserum_hf.training.batches import FrameSamples
+from veriserum_hf.training.loaders import batches_of
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--model", required=True, metavar="RUN", help="output folder of a training, or a hub name")
+    parser.add_argument("--dataset", required=True, metavar="DIR", help="converted folder, or a hub name")
+    parser.add_argument(
+        "--dataset_config_name", default="calibrated", help="calibrated, manual or target (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split", default="test", choices=("train", "validation", "test", "all"), help="(%(default)s)"
+    )
+    parser.add_argument("--planes", nargs="+", choices=PLANES, help="what the model sees (all that it can)")
+    parser.add_argument("--batch_size", type=_at_least(1), default=16, help="frames, of each process (%(default)s)")
+    parser.add_argument("--num_workers", type=_at_least(0), default=2, help="loading, of each process (%(default)s)")
+    parser.add_argument("--output_dir", type=Path, help="folder for JSON, table, errors.parquet and pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
+    return parser.parse_args()
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return int(text)
+
+    parse.__name__ = "whole number"  # what argparse calls it
+    return parse
+
+
+def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> dict[str, Any] | None:
+    """Load, check and estimate in every process; report from the main one.
+
+    Parameters
+    ----------
+    arguments : of `parse_arguments`.
+    accelerator : of this process.
+
+    Returns
+    -------
+    The numbers of `veriserum_hf.evaluation.summarise` and what was evaluated; None but in the main process.
+
+    Raises
+    ------
+    VeriserumError
+        If model or data set cannot be loaded, or do not fit each other.
+
+    """
+    report = None
+    if arguments.output_dir and accelerator.is_main_process:
+        from veriserum_hf.reports import Report  # needs matplotlib, which nothing else here does
+
+        report = Report(arguments.output_dir)
+    frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
+    meshes = load_meshes(arguments.dataset)
+    model, weights = load_model(arguments.model, accelerator.device), weights_sha256(arguments.model)
+    check_fit(model, frames, meshes)
+    planes = planes_seen(model, arguments.planes)
+    loader = batches_of(FrameSamples(frames), arguments.batch_size, arguments.num_workers, accelerator.device)
+    batches = tqdm(
+        accelerator.prepare(loader), desc="evaluating", unit="batch", disable=not accelerator.is_main_process
+    )
+    estimates = predict_labelled(model, batches, accelerator, planes=planes)
+    if not accelerator.is_main_process:
+        return None
+    errors = pose_errors(estimates, sample_points(meshes))
+    evaluated = {name: getattr(arguments, name) for name in ("model", "dataset", "split")}
+    evaluated |= {"config": arguments.dataset_config_name, "planes": list(planes)}
+    if weights:
+        evaluated["weights_sha256"] = weights
+    document = summarise(errors) | {"evaluated": evaluated}
+    if report:
+        report.write(errors, document)
+    return document
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one message and exit status 2."""
+    arguments = parse_arguments()
+    # Or accelerate would not let processes that torchrun starts without a GPU find each other.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    try:
+        document = evaluate(arguments, accelerator)
+    except VeriserumError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    finally:
+        accelerator.end_training()
+    if document is not None:
+        as_json = arguments.json
+        print(json.dumps(document, indent=1, allow_nan=False) if as_json else evaluation_markdown(document))
+
+
+if __name__ == "__main__":
+    main()

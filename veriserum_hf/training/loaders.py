@@ -1,0 +1,204 @@
+"""Training and validation batches of a run, from its settings."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Protocol
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import skip_first_batches
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
+
+from veriserum_hf.dataset import load_split
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.training.augment import Augmentation, augment
+from veriserum_hf.training.batches import Augment, Batch, FrameSamples, Sample, StreamedSamples, collate, sample_of
+from veriserum_hf.training.on_the_fly import SimulatedBatches
+from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, OptimizationSettings
+
+
+class Batches(Protocol):
+    """Training batches without end.
+
+    Attributes
+    ----------
+    image_size : edge of the images, px.
+    batches_per_epoch : of this process; None where there are no epochs, or they have no end that is known.
+    position : epoch, and batches of it that were given out.
+
+    """
+
+    image_size: int
+    batches_per_epoch: int | None
+    position: tuple[int, int]
+
+    def start_at(self, epoch: int, batches: int) -> Iterator[Batch]:
+        """Yield batches from a position on, on this process's device."""
+
+
+def training_batches(data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator) -> Batches:
+    """Training batches of the data set, or rendered on the fly."""
+    if data.data == ON_THE_FLY:
+        return RenderedBatches(data, optimization, accelerator)
+    rows = load_split(str(data.dataset), data.dataset_config_name, "train", streaming=data.streaming)
+    return StoredBatches(rows, data, optimization, accelerator)
+
+
+class StoredBatches:
+    """Batches of a data set, in another order every epoch; see `Batches`.
+
+    Each process gets its own share of every epoch.
+
+    Parameters
+    ----------
+    rows : training split, with random access or as a stream.
+    data, optimization : settings of the run.
+    accelerator : of this process.
+
+    Raises
+    ------
+    TrainingError
+        If the split has fewer frames than a batch of every process, or the augmentation is invalid.
+
+    """
+
+    def __init__(
+        self,
+        rows: datasets.Dataset | datasets.IterableDataset,
+        data: DataSettings,
+        optimization: OptimizationSettings,
+        accelerator: Accelerator,
+    ) -> None:
+        augmentation = _augment_with(data.augmentation)
+        self.position = (0, 0)
+        self.batches_per_epoch: int | None = None
+        self.image_size = sample_of(next(iter(rows.take(1))))["image_bs"].shape[-1]
+        self._device = accelerator.device
+        self._samples: StreamedSamples | FrameSamples
+        load = partial(
+            batches_of,
+            batch_size=optimization.batch_size,
+            num_workers=data.num_workers,
+            device=accelerator.device,
+            prefetch_factor=data.prefetch_factor,
+        )
+        if data.streaming:
+            self._samples = StreamedSamples(
+                rows,
+                augmentation,
+                optimization.seed,
+                rank=accelerator.process_index,
+                world_size=accelerator.num_processes,
+                shuffle_buffer=data.shuffle_buffer,
+            )
+            self._loader = load(self._samples)
+            return
+        _check_size(len(rows), optimization.batch_size, accelerator.num_processes)
+        self._samples = FrameSamples(rows, augmentation, optimization.seed)
+        self._loader = accelerator.prepare(load(self._samples, shuffle=True))
+        self.batches_per_epoch = len(self._loader)
+
+    def start_at(self, epoch: int, batches: int) -> Iterator[Batch]:
+        """Yield batches from a position on, on this process's device."""
+        while True:
+            for part in (self._samples, self._loader):
+                if hasattr(part, "set_epoch"):
+                    part.set_epoch(epoch)
+            for batch in skip_first_batches(self._loader, batches) if batches else self._loader:
+                batches += 1
+                self.position = (epoch, batches)
+                yield send_to_device(batch, self._device, non_blocking=True)
+            if not batches:
+                raise TrainingError("this process has no frames: use fewer processes, or a data set of more shards")
+            epoch, batches = epoch + 1, 0
+
+
+class RenderedBatches:
+    """Batches that are rendered on the device that trains; see `Batches`."""
+
+    def __init__(self, data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator) -> None:
+        self.position = (0, 0)
+        self.batches_per_epoch: int | None = None
+        self.image_size = data.size
+        self._make = partial(
+            SimulatedBatches,
+            optimization.batch_size,
+            size=data.size,
+            pairs=data.pairs,
+            seed=optimization.seed,
+            device=accelerator.device,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+
+    def start_at(self, epoch: int, batches: int) -> Iterator[Batch]:
+        """Yield batches from a position on; there is one epoch without end."""
+        for number, batch in enumerate(self._make(start=batches), start=batches + 1):
+            self.position = (epoch, number)
+            yield batch
+
+
+def validation_samples(data: DataSettings) -> FrameSamples | None:
+    """The validation split in its order; None without a data set."""
+    if data.dataset is None:
+        return None
+    return FrameSamples(load_split(data.dataset, data.dataset_config_name, "validation"))
+
+
+def batches_of(
+    samples: FrameSamples | StreamedSamples,
+    batch_size: int,
+    num_workers: int,
+    device: torch.device,
+    *,
+    prefetch_factor: int = 2,
+    shuffle: bool = False,
+) -> DataLoader[Sample]:
+    """Batches whose worker processes outlive an epoch, and that a GPU copies while it computes.
+
+    Parameters
+    ----------
+    samples : to stack.
+    batch_size : samples in a batch.
+    num_workers : processes that load; 0 for this one.
+    device : that the batches go to.
+    prefetch_factor : batches that each worker process has ready in advance.
+    shuffle : in another order every epoch, and without a last batch that is not full.
+
+    """
+    return DataLoader(
+        samples,
+        batch_size,
+        shuffle=shuffle,
+        drop_last=shuffle,
+        collate_fn=collate,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=prefetch_factor if num_workers else None,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def _check_size(frames: int, batch_size: int, processes: int) -> None:
+    if frames < batch_size * processes:
+        raise TrainingError(
+            f"the training split has {frames} frames, fewer than batches of {batch_size} for {processes} processes "
+            "need: choose a smaller --batch_size, or convert more trials"
+        )
+
+
+def _augment_with(strengths: dict[str, Any] | str | None) -> Augment | None:
+    if not isinstance(strengths, dict):  # None: the settings have read what was JSON
+        return None
+    try:
+        augmentation = Augmentation(**strengths)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"augmentation: {error}") from error
+    return partial(_augmented, augmentation)
+
+
+def _augmented(augmentation: Augmentation, sample: Sample, rng: np.random.Generator) -> Sample:
+    return augment(sample, augmentation, rng)

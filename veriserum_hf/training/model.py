@@ -1,0 +1,56 @@
+"""Model of a run, from its settings."""
+
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from veriserum_hf.dataset import load_split
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, load_backbone
+from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
+from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, ModelSettings
+
+Anatomies = list[dict[str, Any]]  # rows of the configuration ``anatomies``
+
+
+def load_anatomies(data: DataSettings) -> Anatomies:
+    """Implants that training frames show: ``anatomy_id``, ``component`` and ``mesh`` each."""
+    if data.data != ON_THE_FLY:
+        rows = load_split(str(data.dataset), "anatomies", "train")
+        return [{name: row[name] for name in ("anatomy_id", "component", "mesh")} for row in rows]
+    ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
+    return [{"anatomy_id": id, "component": IMPLANTS[id].component, "mesh": implant_mesh(id)} for id in ids]
+
+
+def make_model(
+    settings: ModelSettings, anatomies: Anatomies, image_size: int, *, gradient_checkpointing: bool = False
+) -> VeriserumPoseModel:
+    """Make a model with a pretrained backbone, or with random weights.
+
+    Raises
+    ------
+    TrainingError
+        If there is no such backbone, or a setting is impossible.
+
+    """
+    try:
+        if settings.backbone is not None:
+            backbone = load_backbone(settings.backbone, len(settings.planes) if settings.head == "pooled" else 1)
+            backbone_config = backbone.config
+        else:
+            fields = dict(settings.backbone_config)  # type: ignore[arg-type] # JSON was read by the settings
+            backbone, backbone_config = None, AutoConfig.for_model(fields.pop("model_type", ""), **fields)
+        config = VeriserumPoseConfig(
+            backbone_config=backbone_config,
+            anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in anatomies],
+            image_size=image_size,
+            **settings.of_model(),
+        )
+        model = VeriserumPoseModel(config, backbone)
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+    except ValueError as error:
+        raise TrainingError(f"cannot make the model: {error}") from error
+    model.set_anatomies({row["anatomy_id"]: torch.tensor(row["mesh"].vertices) for row in anatomies})
+    return model

@@ -1,0 +1,41 @@
+"""What a run leaves for others: models that `from_pretrained` loads, in its folder and on the hub."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from veriserum_hf.errors import TrainingError, VeriserumError
+from veriserum_hf.hub import push_model
+from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
+
+_logger = logging.getLogger(__name__)
+
+
+def save_model(model: VeriserumPoseModel, folder: Path) -> None:
+    """Write what `from_pretrained` loads; a file is there whole or not at all."""
+    partial = folder / ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    VeriserumImageProcessor(size=model.config.image_size).save_pretrained(partial)
+    # Weights first, and config.json, which says that there is a model, last.
+    for path in sorted(partial.iterdir(), key=lambda path: (path.name == "config.json", path.suffix == ".json")):
+        path.replace(folder / path.name)
+    partial.rmdir()
+
+
+def push_run(folder: Path, name: str) -> None:
+    """Upload the best checkpoint with its code and card to a private repository; see `veriserum push-model`.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be uploaded; the run is complete in its folder.
+
+    """
+    try:
+        pushed = push_model(folder, name)
+    except VeriserumError as error:
+        raise TrainingError(
+            f"{error} The run is complete in {folder}; push it with `veriserum push-model {folder} {name}`"
+        ) from error
+    _logger.info("pushed to %s", pushed.url)
