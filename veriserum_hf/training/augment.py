@@ -28,7 +28,7 @@ Picture = NDArray[Any]  # uint8 or float32; OpenCV's own types cannot say it
 
 # Implants that project no farther from the picture's middle than this stay in the picture whatever is drawn.
 KEPT_RADIUS_MM = 150.0
-_MOST = {  # of a strength; the others have no bound
+_UPPER_BOUNDS = {  # of a strength; the others have no bound
     "scale": 0.15,
     "occlusions": 20,
     "occlusion_mm": 100.0,
@@ -39,7 +39,7 @@ _MOST = {  # of a strength; the others have no bound
     "gamma": 2.0,
     "noise": 0.5,
 }
-_MOST_CORNERS = 7
+_MAX_CORNERS = 7
 _NOISE_MARGIN_PX = 256  # how far apart the first pixels of two crops of the noise may be, along each axis
 
 
@@ -85,10 +85,10 @@ class Augmentation:
     def __post_init__(self) -> None:
         for strength in fields(self):
             value = getattr(self, strength.name)
-            most = _MOST.get(strength.name, math.inf)
+            upper_bound = _UPPER_BOUNDS.get(strength.name, math.inf)
             number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not 0 <= value <= most:
-                allowed = "zero or positive" if math.isinf(most) else f"from 0 to {most:g}"
+            if not number or not math.isfinite(value) or not 0 <= value <= upper_bound:
+                allowed = "zero or positive" if math.isinf(upper_bound) else f"from 0 to {upper_bound:g}"
                 raise ValueError(f"{strength.name} must be {allowed}, got {value!r}")
         if self.occlusions != int(self.occlusions):
             raise ValueError(f"occlusions must be a whole number, got {self.occlusions!r}")
@@ -177,7 +177,7 @@ def _occlude(picture: Picture, strengths: Augmentation, rng: np.random.Generator
     absorbed = strengths.occlusion_absorption * rng.uniform(0.25, 1)
     edge_px = rng.uniform(0.3, 1.5)
     center_px = rng.uniform(0, size, 2)
-    corners = int(rng.integers(2, _MOST_CORNERS + 1))  # two stand for a disc
+    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two stand for a disc
     # All of the solid and of its edge, and what of that the picture holds.
     reach = int(np.ceil(radius_px + 4 * edge_px))
     first = np.rint(center_px).astype(int) - reach

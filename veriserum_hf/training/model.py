@@ -1,30 +1,39 @@
 """Model of a run, from its settings."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
+import trimesh
 from transformers import AutoConfig
 
+from veriserum_hf.core import Component
 from veriserum_hf.dataset import load_split
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, load_backbone
 from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, ModelSettings
 
-Anatomies = list[dict[str, Any]]  # rows of the configuration ``anatomies``
+
+class Anatomy(TypedDict):
+    """An implant; its mesh is in mm."""
+
+    anatomy_id: int
+    component: Component
+    mesh: trimesh.Trimesh
 
 
-def load_anatomies(data: DataSettings) -> Anatomies:
-    """Implants that training frames show: ``anatomy_id``, ``component`` and ``mesh`` each."""
+def load_anatomies(data: DataSettings) -> list[Anatomy]:
+    """Implants that training frames show."""
     if data.data != ON_THE_FLY:
         rows = load_split(str(data.dataset), "anatomies", "train")
-        return [{name: row[name] for name in ("anatomy_id", "component", "mesh")} for row in rows]
+        return [Anatomy(anatomy_id=row["anatomy_id"], component=row["component"], mesh=row["mesh"]) for row in rows]
     ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
-    return [{"anatomy_id": id, "component": IMPLANTS[id].component, "mesh": implant_mesh(id)} for id in ids]
+    return [Anatomy(anatomy_id=id, component=IMPLANTS[id].component, mesh=implant_mesh(id)) for id in ids]
 
 
 def make_model(
-    settings: ModelSettings, anatomies: Anatomies, image_size: int, *, gradient_checkpointing: bool = False
+    settings: ModelSettings, anatomies: Sequence[Anatomy], image_size: int, *, gradient_checkpointing: bool = False
 ) -> VeriserumPoseModel:
     """Make a model with a pretrained backbone, or with random weights.
 
@@ -45,7 +54,7 @@ def make_model(
             backbone_config=backbone_config,
             anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in anatomies],
             image_size=image_size,
-            **settings.of_model(),
+            **settings.model_configuration(),
         )
         model = VeriserumPoseModel(config, backbone)
         if gradient_checkpointing:

@@ -40,8 +40,8 @@ from veriserum_hf.training.batches import Batch, Cameras
 _MOUNTINGS = 40  # to choose from at a time: every pair in every activity
 _BATCHES_PER_MOUNTING = 32  # after so many, of all processes, the oldest one is replaced
 _FRAMES_PER_MOUNTING = 8  # of a batch, at most: they are rendered together
-_LEAST_MOUNTINGS = 4  # in a batch
-_MOST_TRIALS = 100_000  # of a simulated archive
+_MIN_MOUNTINGS = 4  # in a batch
+_MAX_TRIALS = 100_000  # of a simulated archive
 _ARCHIVE_STREAM, _BATCH_STREAM, _DISTORTION_STREAM = range(3)  # of random numbers, under the seed
 _FRAMES_PER_TRIAL = 30  # holders are mounted for the middle one, and clear each other in all
 
@@ -139,7 +139,7 @@ class SimulatedBatches:
         # An archive that is simulated with the same seed, perhaps to test on, shows other trials.
         archive_seed = np.random.SeedSequence((seed, _ARCHIVE_STREAM)).generate_state(1)[0]
         self._settings = Settings(
-            trials=_MOST_TRIALS, frames_per_trial=_FRAMES_PER_TRIAL, pairs=pairs, seed=int(archive_seed)
+            trials=_MAX_TRIALS, frames_per_trial=_FRAMES_PER_TRIAL, pairs=pairs, seed=int(archive_seed)
         )
         # Of the instance: the parts of a mounting lie on its device.
         self._implant_on_device = lru_cache(maxsize=len(IMPLANTS))(self._copy_implant)
@@ -149,24 +149,24 @@ class SimulatedBatches:
         # What is to be drawn is decided while the batch before is drawn and learned from.
         with ThreadPoolExecutor(max_workers=1) as thread:
             step = self.start
-            following = thread.submit(self._decide, step)
+            following = thread.submit(self._draw_scenes, step)
             while True:
                 groups = following.result()
-                following = thread.submit(self._decide, step + 1)
-                yield self._draw(groups, step)
+                following = thread.submit(self._draw_scenes, step + 1)
+                yield self._render(groups, step)
                 step += 1
 
-    def _decide(self, step: int) -> list[_Scenes]:
+    def _draw_scenes(self, step: int) -> list[_Scenes]:
         """Everything random about a batch but its noise."""
         number = step * self.world_size + self.rank
         rng = np.random.default_rng((self._seed, _BATCH_STREAM, number))
-        groups = min(self.batch_size, max(_LEAST_MOUNTINGS, -(-self.batch_size // _FRAMES_PER_MOUNTING)))
+        groups = min(self.batch_size, max(_MIN_MOUNTINGS, -(-self.batch_size // _FRAMES_PER_MOUNTING)))
         oldest = number // _BATCHES_PER_MOUNTING
         # Without repetition while there are enough.
         chosen = np.concatenate([rng.permutation(_MOUNTINGS) for _ in range(-(-groups // _MOUNTINGS))])[:groups]
         frames = np.diff(np.linspace(0, self.batch_size, groups + 1).astype(int))
         return [
-            self._scenes(self._mounting((oldest + int(index)) % _MOST_TRIALS), int(count), rng)
+            self._scenes(self._mounting((oldest + int(index)) % _MAX_TRIALS), int(count), rng)
             for index, count in zip(chosen, frames, strict=True)
         ]
 
@@ -213,7 +213,7 @@ class SimulatedBatches:
     def _tensor(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float64, device=self.device)
 
-    def _draw(self, groups: list[_Scenes], step: int) -> Batch:
+    def _render(self, groups: list[_Scenes], step: int) -> Batch:
         both_planes = [self._images(scenes) for scenes in groups]
         image_bs, image_fs = (torch.cat([both.chunk(2)[plane] for both in both_planes])[:, None] for plane in (0, 1))
         camera_bs, camera_fs = (_cameras(groups, plane) for plane in (0, 1))

@@ -93,7 +93,7 @@ class ModelSettings:
         if self.backbone_config is not None:
             _check_backbone(self.backbone_config)
 
-    def of_model(self) -> dict[str, Any]:
+    def model_configuration(self) -> dict[str, Any]:
         """What goes into the model's configuration as it is."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("backbone")}
 
