@@ -51,6 +51,10 @@ class DataSetError(TrainingError):
     """A data set, a configuration or a split that there is not, or that cannot be read."""
 
 
+class NothingThereError(DataSetError):
+    """A data set or an archive that has none of the configurations that were asked for."""
+
+
 class RegistrationError(VeriserumError):
     """A frame, implant or start that cannot be registered."""
 

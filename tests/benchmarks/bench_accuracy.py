@@ -24,8 +24,7 @@ import veriserum_hf.modeling  # noqa: F401 - registers the pipeline
 from tests.benchmarks.table import Row, write_table
 from veriserum_hf.core import PLANES, Table
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import load_frames
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.evaluation.metrics import pose_errors, sample_points
 from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.geometry.pose import make_transform
@@ -86,12 +85,12 @@ def mean_pose(dataset: Path) -> dict[str, Any]:
     """Errors of the mean pose of each component in the training split."""
     means = {}
     for component in COMPONENTS:
-        poses = load_frames(str(dataset), "calibrated", "train")[component]
+        poses = open_rows(str(dataset), "calibrated").labelled("train").rows[component]
         rotation = Rotation.from_quat([pose["quaternion_xyzw"] for pose in poses]).mean()
         means[component] = make_transform(
             rotation.as_matrix(), np.mean([pose["translation_mm"] for pose in poses], axis=0)
         )
-    samples = FrameSamples(load_frames(str(dataset), "calibrated", "test"))
+    samples = FrameSamples(open_rows(str(dataset), "calibrated").labelled("test").rows)
     frames = collate([samples[index] for index in range(len(samples))])
     count, implants = len(samples), len(COMPONENTS)
 
@@ -112,7 +111,7 @@ def mean_pose(dataset: Path) -> dict[str, Any]:
         },
         confidence=np.full(count * implants, np.nan),
     )
-    return summarise(pose_errors(estimates, sample_points(load_meshes(str(dataset)))))
+    return summarise(pose_errors(estimates, sample_points(open_rows(str(dataset), "anatomies").meshes)))
 
 
 def speed(run: Path, dataset: Path) -> tuple[float, float]:

@@ -195,11 +195,11 @@ def prepared(folder: Path) -> None:
         simulate(own / "archive", HELD_OUT)
         convert_archive(own / "archive", own / "dataset")
     if not (own / "network.parquet").exists():
-        from veriserum_hf.inference.frames import load_rows
+        from veriserum_hf.dataset.open import open_rows
         from veriserum_hf.inference.models import load_model
         from veriserum_hf.inference.predictions import write_predictions
 
         trained(folder, _OURS, METHODS[_OURS], data(folder))
         model = load_model(str(folder / _OURS.translate(str.maketrans(" :'`,", "_____"))))
-        rows = load_rows(model, str(own / "dataset"), "calibrated", "all")
+        rows = open_rows(str(own / "dataset"), "calibrated").joined("all")
         write_predictions(model, rows, own / "network.parquet", about={}, batch_size=16)

@@ -16,8 +16,7 @@ from tests.modeling.frames import config
 from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import load_frames
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.geometry.pose import quaternion_to_matrix
 from veriserum_hf.modeling import VeriserumPoseModel
@@ -38,12 +37,16 @@ def dataset(tiny, tmp_path_factory):
     ).output
 
 
+def rows_of(dataset, split="all"):
+    return open_rows(str(dataset), "calibrated").joined(split).rows
+
+
 @pytest.fixture(scope="module")
 def run_folder(dataset, tmp_path_factory):
-    shown = {(part, row[part]["anatomy_id"]) for row in load_frames(str(dataset), split="all") for part in PARTS}
+    shown = {(part, row[part]["anatomy_id"]) for row in rows_of(dataset) for part in PARTS}
     torch.manual_seed(0)
     model = VeriserumPoseModel(config(anatomies=[{"id": id, "component": part} for part, id in sorted(shown)]))
-    meshes = load_meshes(str(dataset))
+    meshes = open_rows(str(dataset), "anatomies").meshes
     model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in meshes.items()})
     folder = tmp_path_factory.mktemp("run")
     model.save_pretrained(folder)
@@ -100,7 +103,7 @@ def calibration_files(archive, truth, folder):
 
 def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tiny, dataset, run_folder):
     archive = VeriserumArchive(tiny.root)
-    row = next(row for row in load_frames(str(dataset), split="all") if row["measurement_id"] == 8)
+    row = next(row for row in rows_of(dataset) if row["measurement_id"] == 8)
     status, printed, _ = predict(*files_of(archive, 8), "--archive", tiny.root, "--json")
     told = json.loads(printed)
     assert status == 0 and [one["component"] for one in told] == ["femur", "tibia"]
@@ -153,7 +156,7 @@ def test_one_plane_and_unknown_implants_will_do(predict, tiny):
 def test_a_whole_data_set_goes_to_a_table_with_the_columns_of_the_truth(predict, dataset, run_folder, tmp_path, name):
     where = ("--dataset", dataset, "--config", name, "--output", tmp_path / "poses.parquet", "--batch-size", 5)
     status, printed, _ = predict(*where, "--json")
-    rows = list(load_frames(str(dataset), split="all"))
+    rows = list(rows_of(dataset))
     assert status == 0
     assert json.loads(printed)["frames"] == len(rows) and json.loads(printed)["poses"] == 2 * len(rows)
     table = pq.read_table(tmp_path / "poses.parquet")
@@ -175,7 +178,7 @@ def test_a_whole_data_set_goes_to_a_table_with_the_columns_of_the_truth(predict,
 def test_one_split_alone(predict, dataset, tmp_path):
     where = ("--dataset", dataset, "--split", "test", "-o", tmp_path / "poses.parquet")
     assert predict(*where)[0] == 0
-    wanted = {row["measurement_id"] for row in load_frames(str(dataset), split="test")}
+    wanted = {row["measurement_id"] for row in rows_of(dataset, "test")}
     assert set(pq.read_table(tmp_path / "poses.parquet")["measurement_id"].to_pylist()) == wanted
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from veriserum_hf import cli
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.viewer.outline_image import draw_outlines
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of
@@ -64,7 +64,7 @@ def rows(dataset):
 
 @pytest.fixture(scope="module")
 def meshes(dataset):
-    return load_meshes(str(dataset))
+    return open_rows(str(dataset), "anatomies").meshes
 
 
 @pytest.fixture
@@ -188,10 +188,11 @@ def test_a_trial_becomes_an_mp4_that_plays(show, rows, tmp_path):
 
 
 def test_frames_of_a_trial_are_in_their_order(converted, rows):
-    from veriserum_hf.dataset.selection import load_trial
+    from veriserum_hf.dataset.selection import rows_found
 
     trial = rows["train"][0]["trial_id"]
-    found = load_trial(str(converted["parquet"]), "calibrated", None, trial)
+    opened = open_rows(str(converted["parquet"]), "calibrated", streaming=True, where=("trial_id", trial))
+    found = rows_found(opened, None)
     expected = [row["measurement_id"] for row in rows["train"] if row["trial_id"] == trial]
     assert [row["frame_index"] for row in found] == [0, 1, 2]
     assert [row["measurement_id"] for row in found] == expected

@@ -21,8 +21,7 @@ from tests.hub.bare_environment import make_environment, run
 from tests.hub.server import TOKEN
 from tests.jobs.processes import run_here
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import load_frames
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.provenance import data_record
 from veriserum_hf.errors import HubError, TrainingError
@@ -84,10 +83,11 @@ def evaluation(run_folder, dataset, tmp_path_factory):
     """Evaluation of that run as training/evaluate.py writes it."""
     from accelerate import Accelerator
 
-    frames = load_frames(str(dataset))
+    frames = open_rows(str(dataset), "calibrated").labelled("test").rows
     loader = torch.utils.data.DataLoader(FrameSamples(frames), 4, collate_fn=collate)
     estimates = predict_labelled(load_model(str(run_folder)).eval(), loader, Accelerator(cpu=True))
-    document = summarise(pose_errors(estimates, sample_points(load_meshes(str(dataset)))), resamples=100)
+    points_mm = sample_points(open_rows(str(dataset), "anatomies").meshes)
+    document = summarise(pose_errors(estimates, points_mm), resamples=100)
     about = {"model": str(run_folder), "dataset": str(dataset), "config": "calibrated", "split": "test"}
     about["weights_sha256"] = weights_sha256(str(run_folder))
     file = tmp_path_factory.mktemp("report") / "evaluation.json"
@@ -103,7 +103,7 @@ def published(hub, name=NAME):
 
 def one_frame(dataset, folder):
     """A row of the data set as plain arrays, and the file that holds them."""
-    row = load_frames(str(dataset))[0]
+    row = open_rows(str(dataset), "calibrated").labelled("test").rows[0]
     frame = {"anatomy_id": np.array([row["femur"]["anatomy_id"], row["tibia"]["anatomy_id"]])}
     for plane in ("bs", "fs"):
         frame[f"image_{plane}"] = np.asarray(row[f"image_{plane}"])

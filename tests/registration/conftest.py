@@ -6,7 +6,7 @@ import trimesh
 
 from tests.registration.scenes import coarse, pose, smaller, transform
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import open_frames
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
@@ -63,7 +63,7 @@ def rows(knees):
         (row["measurement_id"], row["component"]): pose(row["anatomy_id"], transform(row))
         for row in pq.read_table(knees / "truth.parquet").to_pylist()
     }
-    source = open_frames(str(knees), ("target",))
+    source = open_rows(str(knees), ("target",), archive_px=512)
     found = []
     for frames in source.splits.values():
         ids = frames.table("measurement_id")["measurement_id"].to_pylist()
@@ -81,7 +81,7 @@ def small_rows(rows):
 @pytest.fixture(scope="session")
 def meshes(knees):
     """Implants by anatomy id."""
-    return open_frames(str(knees), ("target",)).meshes
+    return open_rows(str(knees), ("target",), archive_px=512).meshes
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 from tests.registration.sources import save_untrained
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import is_archive, open_frames
+from veriserum_hf.dataset.open import is_archive, open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.registration.initial_poses import StartingModel
 
@@ -31,7 +31,7 @@ def test_an_archive_is_told_by_its_tables(archive, dataset, tmp_path):
 
 def test_frames_of_an_archive_are_those_of_its_data_set(archive, dataset):
     assert is_archive(str(archive)) and not is_archive(str(dataset)) and not is_archive("a/name")
-    raw, stored = (open_frames(str(path), ("calibrated",), size=256) for path in (archive, dataset))
+    raw, stored = (open_rows(str(path), ("calibrated",), archive_px=256) for path in (archive, dataset))
     assert raw.splits.keys() == stored.splits.keys() and raw.meshes.keys() == stored.meshes.keys()
     for split, frames in raw.splits.items():
         for one, other in zip(frames.read(), stored.splits[split].read(), strict=True):
@@ -46,7 +46,8 @@ def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_l
     convert_archive(archive, tmp_path / "PNG", configs=("calibrated", "anatomies"), options=options, workers=1)
     shutil.copytree(dataset, tmp_path / "copy")
     source, moved, other = (
-        open_frames(str(path), ("calibrated",)) for path in (dataset, tmp_path / "copy", tmp_path / "PNG")
+        open_rows(str(path), ("calibrated",), archive_px=512)
+        for path in (dataset, tmp_path / "copy", tmp_path / "PNG")
     )
     digest = source.digest(source.splits)
     assert moved.digest(moved.splits) == digest
@@ -54,7 +55,10 @@ def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_l
     id = min(source.meshes)
     corrected = source.meshes[id].copy()
     corrected.invert()
-    assert replace(source, meshes=source.meshes | {id: corrected}).digest(source.splits) != digest
+    assert (
+        replace(source, open_meshes=lambda: (dict(source.meshes) | {id: corrected}, {})).digest(source.splits)
+        != digest
+    )
 
 
 def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once(tiny, tmp_path):
@@ -63,7 +67,7 @@ def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once
     dataset = convert_archive(
         tiny.root, tmp_path / "OUT", configs=("calibrated", "anatomies"), options=options, workers=1
     )
-    sources = [open_frames(str(path), ("calibrated",)) for path in (tiny.root, dataset.output)]
+    sources = [open_rows(str(path), ("calibrated",), archive_px=512) for path in (tiny.root, dataset.output)]
     save_untrained(sources[0], tmp_path / "run")
     found = []
     for number, source in enumerate(sources):
@@ -84,7 +88,7 @@ def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once
 def test_a_model_has_looked_at_all_frames_also_where_the_last_cannot_be_read(archive, tmp_path):
     damaged = tmp_path / "archive"
     shutil.copytree(archive, damaged)
-    source = open_frames(str(damaged), ("calibrated",))
+    source = open_rows(str(damaged), ("calibrated",), archive_px=512)
     save_untrained(source, tmp_path / "run")
     split, frames = next(iter(source.splits.items()))
     chosen = {split: frames.taken(range(3))}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.registration.scenes import pose, starts
-from veriserum_hf.dataset.frames import open_frames
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.registration.refine import register, register_batch
@@ -104,7 +104,7 @@ def test_without_any_start_there_is_nothing_to_refine(row, meshes):
 
 
 def test_raw_frames_are_refused(knees, meshes):
-    (raw,) = open_frames(str(knees), ("raw",)).splits["train"].taken([0]).read()
+    (raw,) = open_rows(str(knees), ("raw",), archive_px=512).splits["train"].taken([0]).read()
     said = (
         f"measurement {raw['measurement_id']} is a raw frame; expected corrected images: calibrated, manual or target"
     )

@@ -16,7 +16,7 @@ import trimesh
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
 from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.dataset.frames import open_frames
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.jobs.folder import incomplete_folder
@@ -162,7 +162,7 @@ def test_starts_that_are_missing_or_far_off_are_helped_by_their_neighbours(regis
     helped = [rows[1, "femur"], rows[2, "tibia"]]
     off_mm, off_deg = errors(helped, truth_of(archive))
     assert (off_mm < 1).all() and (off_deg < 1.5).all()
-    mesh = open_frames(str(dataset), ("calibrated",)).meshes[helped[0]["anatomy_id"]]
+    mesh = open_rows(str(dataset), ("calibrated",), archive_px=512).meshes[helped[0]["anatomy_id"]]
     (start,) = (row for row in kept if (row["measurement_id"], row["component"]) == (1, "femur"))
     far_mm = np.linalg.norm(middle_of(helped[0], mesh) - middle_of(start, mesh))
     assert helped[0]["moved_mm"] == pytest.approx(far_mm, abs=1e-6) and far_mm > 90
@@ -200,7 +200,7 @@ def test_a_frame_that_cannot_be_read_is_told_and_nothing_is_lost(register, archi
 
 def test_a_registration_from_a_model(register, short_trials, tmp_path):
     run, output = tmp_path / "run", tmp_path / "poses.parquet"
-    source = open_frames(str(short_trials), ("calibrated",))
+    source = open_rows(str(short_trials), ("calibrated",), archive_px=512)
     save_untrained(source, run)
     (asked, *_) = next(iter(source.splits.values())).table("measurement_id", "trial_id").to_pylist()
     arguments = ("--start", "model", "--model", run, "--trial", asked["trial_id"])
@@ -218,7 +218,9 @@ def test_an_implant_that_cannot_be_rendered_stops_everything_at_once(register, a
     damaged, output = tmp_path / "archive", tmp_path / "poses.parquet"
     shutil.copytree(archive, damaged)
     shown = {
-        pose["anatomy_id"] for row in rows_of(open_frames(str(archive), ("calibrated",))) for pose in row.values()
+        pose["anatomy_id"]
+        for row in rows_of(open_rows(str(archive), ("calibrated",), archive_px=512))
+        for pose in row.values()
     }
     (stl,) = damaged.rglob(f"ana_{min(shown):06d}.stl")
     whole = trimesh.load_mesh(stl)

@@ -3,13 +3,13 @@
 import numpy as np
 
 from tests.registration.sources import PARTS, truth_of
-from veriserum_hf.dataset.frames import open_frames
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.registration.trials import register_trial
 
 
 def first_frames(dataset, archive, count):
     """Frames of the first trial of a data set, starts 0.9 mm from their exact poses, meshes and measurement ids."""
-    source = open_frames(str(dataset), ("calibrated",))
+    source = open_rows(str(dataset), ("calibrated",), archive_px=512)
     frames = next(iter(source.splits.values())).taken(range(count))
     ids = frames.table("measurement_id")["measurement_id"].to_pylist()
     truth = truth_of(archive)

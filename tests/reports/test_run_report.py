@@ -25,10 +25,9 @@ from scipy.spatial.transform import Rotation
 from tests.modeling.frames import config
 from veriserum_hf.cli.report import report
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.inference.frames import load_rows
 from veriserum_hf.inference.predictions import predict_table, write_predictions
 from veriserum_hf.modeling import VeriserumPoseModel
 
@@ -302,11 +301,11 @@ def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
     torch.manual_seed(0)
     implants = sorted({(part, row[part]["anatomy_id"]) for row in rows for part in PARTS})
     model = VeriserumPoseModel(config(anatomies=[{"id": id, "component": part} for part, id in implants])).eval()
-    meshes = load_meshes(str(dataset))
+    meshes = open_rows(str(dataset), "anatomies").meshes
     model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in meshes.items()})
     model.save_pretrained(tmp_path / "run")
     written = tmp_path / "predicted.parquet"
-    shown = load_rows(model, str(dataset), "calibrated", "test")
+    shown = open_rows(str(dataset), "calibrated").joined("test")
     write_predictions(model, shown, written, about={"model": "made here"}, batch_size=5)
     assert pq.read_schema(written).metadata[b"model"] == b"made here"
     assert predict_table(model, shown, batch_size=5).equals(pq.read_table(written))
@@ -344,7 +343,7 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
         ),
         (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
         (("--poses", same), "tset", "has no split tset; there are train, .* and all"),
-        (("--poses", same, "--config", "raw"), "all", "raw has no corrected images to report on; choose cal"),
+        (("--poses", same, "--config", "raw"), "all", "raw holds no corrected images; choose calibrated, manual or"),
         (("--poses", same, "--config", "manual"), "train", "manual has no split train; there are test and all"),
         (("--poses", tmp_path / "strange.parquet"), "all", "strange on .*, split all: nothing to compare: poses of"),
         (("--poses", same, "--labels", tmp_path / "none.parquet"), "all", "there is no file .*none.parquet"),

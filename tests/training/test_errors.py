@@ -12,7 +12,7 @@ from tests.fixtures.archives import write_archive
 from tests.training.processes import ROOT
 from tests.training.runs import TINY, run, settings_file
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.load import load_split
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.settings import parse_settings
 
@@ -127,7 +127,7 @@ def test_an_empty_split(tmp_path):
     splits = json.loads((tmp_path / "out/splits.json").read_text())
     assert empty, splits
     with pytest.raises(TrainingError, match=r"validation of .* convert"):
-        load_split(str(tmp_path / "out"), "calibrated", "validation")
+        open_rows(str(tmp_path / "out"), "calibrated", split="validation")
 
 
 @pytest.mark.parametrize(

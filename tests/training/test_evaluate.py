@@ -13,8 +13,7 @@ from transformers import AutoConfig
 
 from tests.training.runs import run, run_as_users_do
 from veriserum_hf.dataset.export import convert_archive
-from veriserum_hf.dataset.frames import load_frames
-from veriserum_hf.dataset.load import load_meshes
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import POINTS, sample_points
@@ -34,17 +33,17 @@ def dataset(tiny, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def meshes(dataset):
-    return load_meshes(dataset)
+    return open_rows(dataset, "anatomies").meshes
 
 
 @pytest.fixture(scope="module")
 def frames(dataset):
-    return load_frames(dataset, split="all")
+    return open_rows(dataset, "calibrated").labelled("all")
 
 
 @pytest.fixture(scope="module")
 def anatomies(frames):
-    shown = {(part, row[part]["anatomy_id"]) for row in frames for part in ("femur", "tibia") if row[part]}
+    shown = {(part, id) for part in ("femur", "tibia") for id in frames.anatomy_ids(part)}
     return [{"id": id, "component": component} for component, id in sorted(shown)]
 
 
@@ -137,40 +136,40 @@ def test_points_are_on_the_surface_and_always_the_same(meshes):
 @pytest.mark.parametrize(
     ("config", "split", "message"),
     [
-        ("anatomies", "train", "anatomies cannot be evaluated on: it has no camera_bs, femur, image_bs, tibia"),
-        ("raw", "train", "raw holds raw frames; choose calibrated, manual or target"),
+        ("anatomies", "train", "anatomies holds no corrected images; choose calibrated, manual or target"),
+        ("raw", "train", "raw holds no corrected images; choose calibrated, manual or target"),
         ("manual", "test", "cannot load .* manual: BuilderConfig 'manual' not found. Available: "),
     ],
 )
 def test_configurations_without_corrected_images_are_refused(dataset, config, split, message):
     with pytest.raises(TrainingError, match=message):
-        load_frames(dataset, config, split)
+        open_rows(dataset, config).labelled(split)
 
 
 def test_a_split_that_is_missing_is_told_with_those_that_are_not(dataset, tmp_path):
-    train = load_frames(dataset, split="train")
+    train = open_rows(dataset, "calibrated").labelled("train").rows
     (tmp_path / "calibrated").mkdir()
     train.to_parquet(str(tmp_path / "calibrated" / "train-00000-of-00001.parquet"))
     with pytest.raises(TrainingError, match=r"default has no split test; there are train and all$"):
-        load_frames(str(tmp_path), "default", "test")
+        open_rows(str(tmp_path), "default").labelled("test")
 
 
 def test_frames_without_any_pose_are_refused(dataset, tmp_path):
-    train = load_frames(dataset, split="train")
+    train = open_rows(dataset, "calibrated").labelled("train").rows
     features = train.features
     bare = train.map(lambda row: row | {"femur": None, "tibia": None}, features=features)
     bare.to_parquet(str(tmp_path / "train.parquet"))
     with pytest.raises(
         TrainingError, match=rf"split all: none of its {len(train)} frames has a pose to compare with"
     ):
-        load_frames(str(tmp_path), "default", "all")
+        open_rows(str(tmp_path), "default").labelled("all")
 
 
 def test_what_is_no_data_set_and_no_model_is_refused(dataset, tmp_path):
     with pytest.raises(
         TrainingError, match=r"cannot load .*nowhere calibrated: .* Expected a folder that `veriserum"
     ):
-        load_frames(str(tmp_path / "nowhere"))
+        open_rows(str(tmp_path / "nowhere"), "calibrated")
     with pytest.raises(TrainingError, match=r"cannot load the model .*nowhere: .* Expected the output folder of a"):
         load_model(str(tmp_path / "nowhere"))
     with pytest.raises(TrainingError, match=r"holds no model: there is no config\.json\. Expected the output folder"):

@@ -6,6 +6,7 @@ from .frames import (
     decode_frame as decode_frame,
     read_bytes as read_bytes,
     read_frame as read_frame,
+    white_level as white_level,
 )
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import read_stl as read_stl

@@ -21,7 +21,7 @@ from veriserum_hf.archive.calibrations import (
     parse_rig,
     phantom_trials,
 )
-from veriserum_hf.archive.frames import RawFormat, read_frame
+from veriserum_hf.archive.frames import RawFormat, read_frame, white_level
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.pose_rows import PoseRows, integers
@@ -263,9 +263,8 @@ class VeriserumArchive:
         if not deep:
             answer, evidence, white = "8-bit, white is 255", f"{len(paths)} files are JPEG or hold 8 bits", 255
         else:
-            bits = max(8, max(deep).bit_length() + max(deep).bit_length() % 2)
-            white = 2**bits - 1
-            answer = f"{bits} of 16 bits, white is {white}"
+            white = white_level(deep)
+            answer = f"{white.bit_length()} of 16 bits, white is {white}"
             evidence = f"the highest of {len(deep)} sampled frames is {max(deep)}"
         self._findings.decide("grey_levels", "What is white in the raw frames?", answer, evidence)
         return white

@@ -1,12 +1,13 @@
 """Decode one raw frame, and say what is wrong where it cannot be used."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from veriserum_hf.calibration import Grey
+from veriserum_hf.core import Grey
 from veriserum_hf.errors import ArchiveError, FrameError
 
 
@@ -30,6 +31,12 @@ class RawFormat:
         if abs(width / height / self.aspect - 1) > 0.01:
             detail = f"found {width} x {height} px, expected a width of {self.aspect:.3f} heights as most frames have"
             raise FrameError("wrong shape", detail)
+
+
+def white_level(highest: Iterable[int]) -> int:
+    """White of 16-bit frames by the highest grey level of some of them: that of the even depth which they use."""
+    bits = max(highest).bit_length()
+    return int(2 ** max(8, bits + bits % 2) - 1)
 
 
 # What each format ends with; a file that was cut off decodes to a picture whose lower part is grey.

@@ -3,7 +3,6 @@ from .distortion import (
     RAW_HEIGHT_PX as RAW_HEIGHT_PX,
     RAW_WIDTH_PX as RAW_WIDTH_PX,
     Distortion as Distortion,
-    Grey as Grey,
     frame_width_px as frame_width_px,
 )
 from .markers import find_markers as find_markers

@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from veriserum_hf.calibration.beads import find_beads
-from veriserum_hf.calibration.distortion import Distortion, Grey
+from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.calibration.lattice import index_beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
-from veriserum_hf.core import BoolArray, FloatArray, IndexArray
+from veriserum_hf.core import BoolArray, FloatArray, Grey, IndexArray
 from veriserum_hf.errors import CalibrationError
 
 Powers = Sequence[tuple[int, int]]

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from scipy.special import erfc
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Grey
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM
-from veriserum_hf.core import BoolArray, FloatArray, ImageArray
+from veriserum_hf.core import BoolArray, FloatArray, Grey, ImageArray
 from veriserum_hf.errors import CalibrationError
 
 NOMINAL_MM_PER_PX = 0.2255  # of a 1664 x 1600 frame; the published calibrations have 0.222 to 0.232

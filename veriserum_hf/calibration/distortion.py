@@ -19,11 +19,10 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, Grey
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import FIELD_MM, NATIVE_SIZE, pixel_size_mm, px_to_mm
 
-Grey = NDArray[np.uint8] | NDArray[np.uint16]
 Mode = Literal["fast", "exact", "nearest"]
 
 RAW_WIDTH_PX, RAW_HEIGHT_PX = 1664, 1600

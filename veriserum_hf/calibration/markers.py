@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from scipy.special import erfc
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, Grey
+from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation
 from veriserum_hf.calibration.phantoms import cylinder_beads_mm
-from veriserum_hf.core import BoolArray, FloatArray, ImageArray, IndexArray
+from veriserum_hf.core import BoolArray, FloatArray, Grey, ImageArray, IndexArray
 from veriserum_hf.geometry import Plane
 
 # Lengths are pixels of a 1664 x 1600 frame, 0.225 mm.

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from veriserum_hf.cli.options import Archive, AsJson, Workers
 from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
 from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
+
+if TYPE_CHECKING:
+    from veriserum_hf.dataset import Counts
 
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
@@ -80,7 +83,7 @@ def convert(
     sys.exit(3 if result.rejected and not allow_rejects else 0)
 
 
-def _print_counts(counts: dict[str, dict[str, Any]]) -> None:
+def _print_counts(counts: "dict[str, Counts]") -> None:
     table = []
     for config, count in counts.items():
         rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())

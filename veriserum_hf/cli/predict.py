@@ -1,12 +1,14 @@
 """``veriserum predict``: argument parsing and exit statuses; the work is done elsewhere."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from veriserum_hf.cli.options import AsJson
 from veriserum_hf.cli.output import say, say_json, show_progress
+from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
 
 
@@ -85,7 +87,7 @@ def predict(
         return
     if output is not None:
         raise TrainingError("--output goes with --dataset; the poses of one frame are printed, see --json")
-    paths = {"bs": bs} | ({"fs": fs} if fs else {})
+    paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
     rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia))
     if as_json:
         say_json(rows)
@@ -96,12 +98,12 @@ def predict(
 
 def _predict_frame(
     name: str,
-    paths: dict[Any, Any],
+    paths: Mapping[PlaneName, Path],
     calibration: list[Path] | None,
     archive: Path | None,
     ids: tuple[int | None, int | None],
     anatomy_ids: tuple[int | None, int | None],
-) -> list[dict[str, Any]]:
+) -> "list[PoseFileRow]":
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
     from veriserum_hf.inference import load_model, predict_frames
@@ -130,7 +132,8 @@ def _predict_frame(
 def _predict_dataset(
     name: str, dataset: str, config: str, split: str, batch_size: int, output: Path | None, as_json: bool
 ) -> None:
-    from veriserum_hf.inference import load_model, load_rows, write_predictions
+    from veriserum_hf.dataset import open_rows
+    from veriserum_hf.inference import check_fit, load_model, write_predictions
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -139,21 +142,24 @@ def _predict_dataset(
     if output.is_file():
         raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
     model = load_model(name)
-    rows = load_rows(model, dataset, config, split)
+    rows = open_rows(dataset, config).checked(raw=True)
+    frames = rows.joined(split)
+    check_fit(model, frames, rows.meshes)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
     with show_progress("predicting", "frames") as progress:
-        poses = write_predictions(model, rows, output, about=about, batch_size=batch_size, progress=progress)
+        poses = write_predictions(model, frames, output, about=about, batch_size=batch_size, progress=progress)
     if as_json:
-        say_json(about | {"output": str(output), "frames": len(rows), "poses": poses})
+        say_json(about | {"output": str(output), "frames": len(frames), "poses": poses})
     else:
-        say(f"{poses} poses of {len(rows)} frames written to {output}")
+        say(f"{poses} poses of {len(frames)} frames written to {output}")
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(row: PoseFileRow) -> str:
     """One pose in one line."""
     translation = ", ".join(f"{value:.2f}" for value in row["translation_mm"])
     quaternion = ", ".join(f"{value:.5f}" for value in row["quaternion_xyzw"])
-    confidence = "none stated" if row["confidence"] is None else f"{row['confidence']:.2f}"
+    stated = row.get("confidence")
+    confidence = "none stated" if stated is None else f"{stated:.2f}"
     return (
         f"{row['component']} {row['anatomy_id']}: translation ({translation}) mm, quaternion xyzw ({quaternion}), "
         f"confidence {confidence}, {row['verdict']}"

@@ -1,17 +1,20 @@
 """``veriserum show``: argument parsing and exit statuses; the work is done elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from veriserum_hf.cli.options import Dataset
 from veriserum_hf.cli.output import say, show_progress
+from veriserum_hf.core import FrameRow, LabelRow, Poses
 from veriserum_hf.errors import VeriserumError
 
 if TYPE_CHECKING:
+    from veriserum_hf.core import ByteImage
+    from veriserum_hf.dataset import Rows, StreamedFrames
     from veriserum_hf.viewer import PoseSet
 
 
@@ -21,7 +24,7 @@ class PoseFile:
 
     path: Path
     name: str
-    frames: dict[int, dict[str, dict[str, Any]]]
+    frames: Mapping[int, Poses]
 
 
 def show(
@@ -99,37 +102,34 @@ def _show_frame(
     *,
     outline: bool,
 ) -> None:
-    from veriserum_hf.dataset import load_measurement, load_row
+    from veriserum_hf.dataset import open_rows, row_at, rows_found, with_images
     from veriserum_hf.viewer import draw_axes
 
-    found = (
-        load_row(dataset, config, split or "train", row or 0)
-        if measurement is None
-        else load_measurement(dataset, config, split, measurement)
-    )
-    _write_png(_draw_outlines(dataset, found, files) if outline or files else draw_axes(found), output)
+    where = None if measurement is None else ("measurement_id", measurement)
+    rows = open_rows(dataset, config, streaming=True, where=where)
+    (found,) = with_images([rows_found(rows, split)[0] if where else row_at(rows, split or "train", row or 0)])
+    _write_png(_draw_outlines(rows, found, files) if outline or files else draw_axes(found), output)
 
 
 def _show_trial(
     dataset: str, config: str, split: str | None, trial: int, files: list[PoseFile], output: Path
 ) -> None:
-    from veriserum_hf.dataset import load_meshes, load_trial
+    from veriserum_hf.dataset import open_rows, rows_found
     from veriserum_hf.viewer import check_output, draw_trial, write_animation
 
     check_output(output)
-    rows = load_trial(dataset, config, split, trial)
-    sets = _pose_sets(rows, files, f"trial {trial}")
-    meshes = load_meshes(dataset, streaming=True)
+    rows = open_rows(dataset, config, streaming=True, where=("trial_id", trial))
+    found = rows_found(rows, split)
+    sets = _pose_sets(found, files, f"trial {trial}")
     with show_progress("drawing", "frames") as progress:
-        write_animation(draw_trial(rows, sets, meshes, progress), output)
+        write_animation(draw_trial(found, sets, rows.meshes, progress), output)
 
 
-def _draw_outlines(dataset: str, row: dict[str, Any], files: list[PoseFile]) -> Any:
-    from veriserum_hf.dataset import load_meshes
+def _draw_outlines(rows: "Rows[StreamedFrames]", row: FrameRow, files: list[PoseFile]) -> "ByteImage":
     from veriserum_hf.viewer import draw_outlines
 
     [sets] = _pose_sets([row], files, f"measurement {row['measurement_id']}")
-    return draw_outlines(row, sets, load_meshes(dataset, streaming=True))
+    return draw_outlines(row, sets, rows.meshes)
 
 
 def _read(paths: Sequence[Path]) -> list[PoseFile]:
@@ -147,7 +147,7 @@ def _read(paths: Sequence[Path]) -> list[PoseFile]:
     ]
 
 
-def _pose_sets(rows: Sequence[dict[str, Any]], files: Sequence[PoseFile], what: str) -> "list[list[PoseSet]]":
+def _pose_sets(rows: Sequence[LabelRow], files: Sequence[PoseFile], what: str) -> "list[list[PoseSet]]":
     """Labels of rows and the poses that files have of them; VeriserumError for a file of others, or of none."""
     from veriserum_hf.poses import check_same_frame
     from veriserum_hf.viewer import PoseSet, label_of
@@ -172,12 +172,12 @@ def _check_png(output: Path) -> None:
         raise VeriserumError(f"cannot write a frame to {output}; expected a name that ends in .png{hint}")
 
 
-def _write_png(picture: Any, output: Path) -> None:
+def _write_png(image: "ByteImage", output: Path) -> None:
     import cv2
 
     from veriserum_hf.jobs import write_file
 
-    _, encoded = cv2.imencode(".png", picture)
+    _, encoded = cv2.imencode(".png", image)
     try:
         write_file(output, encoded.tobytes())
     except OSError as error:

@@ -2,6 +2,7 @@ from .arrays import (
     BoolArray as BoolArray,
     ByteImage as ByteImage,
     FloatArray as FloatArray,
+    Grey as Grey,
     ImageArray as ImageArray,
     IndexArray as IndexArray,
 )
@@ -19,6 +20,19 @@ from .domain import (
     ShardFormat as ShardFormat,
     SplitBy as SplitBy,
     Verdict as Verdict,
+)
+from .rows import (
+    CAMERA_OF as CAMERA_OF,
+    DISTORTION_OF as DISTORTION_OF,
+    IMAGE_OF as IMAGE_OF,
+    CameraRow as CameraRow,
+    FileRow as FileRow,
+    FrameRow as FrameRow,
+    ImageFile as ImageFile,
+    LabelRow as LabelRow,
+    PoseFileRow as PoseFileRow,
+    PoseRow as PoseRow,
+    Poses as Poses,
 )
 from .table import Table as Table
 from .text import listed as listed

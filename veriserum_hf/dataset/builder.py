@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -87,7 +86,9 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
             )
         return files[0]
 
-    def create_config_id(self, config_kwargs: dict[str, Any], custom_features: Any = None) -> str:
+    def create_config_id(
+        self, config_kwargs: dict[str, object], custom_features: datasets.Features | None = None
+    ) -> str:
         """Name of the cache folder: the configuration, its options, and the archive as it is now."""
         options, simulation = self.options, self.simulation
         if simulation:
@@ -111,7 +112,7 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(description=self.config.description, features=self.config.options.features)
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         simulation = self.config.simulation
         archive = self._deferred(simulation) if simulation else VeriserumArchive(self.config.archive_path)
         plan = make_plan(archive, self.config.options)
@@ -139,7 +140,7 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     def _generate_tables(
         self, shards: list[pa.Table], raw: RawFormat, simulation: Settings | None
-    ) -> Iterator[tuple[Any, pa.Table]]:
+    ) -> Iterator[tuple[tuple[int, int], pa.Table]]:
         options = self.config.options
         for shard_index, shard in enumerate(shards):
             for first in range(0, shard.num_rows, _ROWS_PER_TABLE):

@@ -1,6 +1,8 @@
-"""The one function that makes a shard: a slice of a plan in, finished rows and rejected frames out."""
+"""The one way from raw frames to images, and the one function that makes a shard's rows of a plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from veriserum_hf.archive import RawFormat, decode_frame, read_bytes, read_stl
-from veriserum_hf.calibration import Distortion, Grey
-from veriserum_hf.core import PLANES
-from veriserum_hf.dataset.plan import Options
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
+from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
 from veriserum_hf.errors import FrameError
 from veriserum_hf.jobs import one_quiet_thread
 
@@ -21,6 +23,8 @@ _PARAMETERS = {
     "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
     "raw": [cv2.IMWRITE_TIFF_COMPRESSION, 1],
 }
+# An archive has one for each plane and day of calibration.
+parsed_distortion = lru_cache(maxsize=512)(Distortion.from_string)
 
 
 @dataclass(frozen=True)
@@ -55,30 +59,73 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
 
     """
     rejected: list[Rejected] = []
-    finished: list[dict[str, Any]] = []
+    finished: list[dict[str, object]] = []
     schema = options.features.arrow_schema
     with one_quiet_thread():
         # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
         for row in plan.to_pylist():
             try:
-                finished.append(row | _row_pictures(row, options, raw))
+                finished.append(row | _files(row, options, raw))
             except FrameError as error:
                 rejected.append(Rejected(row[plan.column_names[0]], error.reason, error.detail))
     columns = [pa.array([row[field.name] for row in finished], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema), rejected
 
 
-def _row_pictures(row: dict[str, Any], options: Options, raw: RawFormat) -> dict[str, dict[str, Any]]:
-    """The binary columns of one row."""
-    if options.config == "anatomies":
-        return {"mesh": _mesh(row["path"], row["anatomy_id"])}
-    if options.config == "calibration":
-        data = read_bytes(row["path"])
-        decode_frame(data)
-        return {"image": {"bytes": data, "path": Path(row["path"]).name}}
-    pictures, errors = {}, {}
+def images_of(row: PlanRow, options: Options, raw: RawFormat) -> dict[PlaneName, Grey]:
+    """Images of a row of a plan: corrected, or of the configuration ``raw`` as the files hold them.
+
+    Parameters
+    ----------
+    row : of a configuration of frames.
+    options, raw : as of `convert`.
+
+    Raises
+    ------
+    FrameError
+        If a file cannot be used; it says what is wrong with each.
+
+    """
+    frames = {plane: frame for plane, (_, frame) in _raw_frames(row, raw).items()}
+    if options.config == "raw":
+        return frames
+    return {
+        plane: corrected(
+            frame, parsed_distortion(row[DISTORTION_OF[plane]]), options.size, raw.white_level, options.bits
+        )
+        for plane, frame in frames.items()
+    }
+
+
+def corrected(frame: Grey, distortion: Distortion, size: int, white_level: int, bits: int = 8) -> Grey:
+    """Corrected image of a raw frame, (size, size), in which white is 255, or 65535 where 16 bits are asked for.
+
+    Parameters
+    ----------
+    frame : (rows, columns) uint8 or uint16, the whole raw field.
+    distortion : of its plane.
+    size : edge of the image, px.
+    white_level : grey level that counts as white in raw frames of 16 bits.
+    bits : depth of the image, 8 or 16.
+
+    """
+    if bits == 16 and frame.dtype == np.uint8:
+        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
+        white_level = 65535
+    image = distortion.correct(frame, size)
+    white = 2**bits - 1
+    if image.dtype == np.uint16 and white_level != white:
+        scaled = np.rint(image * (white / white_level))  # what is brighter than white is white
+        image = np.minimum(scaled, white).astype(np.uint8 if bits == 8 else np.uint16)
+    return image
+
+
+def _raw_frames(row: PlanRow, raw: RawFormat) -> dict[PlaneName, tuple[bytes, Grey]]:
+    """Content of the raw files of both planes, and their grey levels."""
+    frames: dict[PlaneName, tuple[bytes, Grey]] = {}
+    errors: dict[PlaneName, FrameError] = {}
     for plane in PLANES:
-        path = row[f"path_{plane}"]
+        path = row[PATH_OF[plane]]
         try:
             data = read_bytes(path) if path else _no_file(plane)
             frame = decode_frame(data)
@@ -86,48 +133,49 @@ def _row_pictures(row: dict[str, Any], options: Options, raw: RawFormat) -> dict
         except FrameError as error:
             errors[plane] = error
             continue
-        if options.config == "raw":
-            pictures[f"image_{plane}"] = {"bytes": data, "path": Path(path).name}
-        else:
-            corrected = _corrected(frame, row[f"distortion_{plane}"], options, raw)
-            pictures[f"image_{plane}"] = _encoded(corrected, Path(path).stem, options)
+        frames[plane] = data, frame
     if errors:
         raise _both_planes(errors)
-    return pictures
+    return frames
 
 
-def _no_file(plane: str) -> bytes:
+def _no_file(plane: PlaneName) -> bytes:
     raise FrameError("missing", f"the archive has no {plane} file of this frame")
 
 
-def _both_planes(errors: dict[Any, FrameError]) -> FrameError:
+def _both_planes(errors: Mapping[PlaneName, FrameError]) -> FrameError:
     """One error for a frame, whichever of its planes failed."""
     detail = "; ".join(f"{plane} {error}" for plane, error in errors.items())
     reasons = [error.reason for error in errors.values()]
     return FrameError("one plane only" if reasons == ["missing"] else reasons[0], detail)
 
 
-def _corrected(frame: Grey, distortion: str, options: Options, raw: RawFormat) -> Grey:
-    """Corrected image in which white is 255, or 65535 where 16 bits are asked for."""
-    white_level = raw.white_level
-    if options.bits == 16 and frame.dtype == np.uint8:
-        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
-        white_level = 65535
-    corrected = Distortion.from_string(distortion).correct(frame, options.size)
-    white = 2**options.bits - 1
-    if corrected.dtype == np.uint16 and white_level != white:
-        scaled = np.rint(corrected * (white / white_level))  # what is brighter than white is white
-        corrected = np.minimum(scaled, white).astype(np.uint8 if options.bits == 8 else np.uint16)
-    return corrected
+def _files(row: Any, options: Options, raw: RawFormat) -> dict[str, ImageFile]:
+    """The binary columns of one row of any configuration."""
+    if options.config == "anatomies":
+        return {"mesh": _mesh(row["path"], row["anatomy_id"])}
+    if options.config == "calibration":
+        data = read_bytes(row["path"])
+        decode_frame(data)
+        return {"image": {"bytes": data, "path": Path(row["path"]).name}}
+    if options.config == "raw":
+        return {
+            IMAGE_OF[plane]: {"bytes": data, "path": Path(row[PATH_OF[plane]]).name}
+            for plane, (data, _) in _raw_frames(row, raw).items()
+        }
+    return {
+        IMAGE_OF[plane]: _encoded(image, Path(row[PATH_OF[plane]]).stem, options)
+        for plane, image in images_of(row, options, raw).items()
+    }
 
 
-def _encoded(image: Grey, stem: str, options: Options) -> dict[str, Any]:
+def _encoded(image: Grey, stem: str, options: Options) -> ImageFile:
     extension = _EXTENSIONS[options.encoding]
     _, data = cv2.imencode(extension, image, _PARAMETERS[options.encoding])
     return {"bytes": data.tobytes(), "path": stem + extension}
 
 
-def _mesh(path: str | None, anatomy_id: int) -> dict[str, Any]:
+def _mesh(path: str | None, anatomy_id: int) -> ImageFile:
     if path is None:
         raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
     return {"bytes": read_stl(path), "path": Path(path).name}

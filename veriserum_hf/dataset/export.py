@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import datasets
 
@@ -24,7 +24,7 @@ from veriserum_hf.core import ShardFormat, __version__
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
-from veriserum_hf.dataset.shards import DATA, ShardJob, plan_jobs
+from veriserum_hf.dataset.shards import DATA, RejectedRow, ShardJob, plan_jobs
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import (
@@ -39,6 +39,31 @@ from veriserum_hf.jobs import (
 )
 
 _RECORD = "conversion.json"
+
+
+class Counts(TypedDict):
+    """Where the rows of a configuration went."""
+
+    measurements: int
+    rows: dict[str, int]  # by split
+    rejected: dict[str, int]  # by reason
+    without_pose: int
+    filtered: int
+
+
+class _Archive(TypedDict):
+    fingerprint: str
+    tables: str
+    simulated: bool
+
+
+class _Record(TypedDict):
+    """What makes two conversions the same."""
+
+    versions: dict[str, str]
+    options: dict[str, object]
+    archive: _Archive
+    decisions: dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -56,8 +81,8 @@ class ConversionResult:
     """
 
     output: Path
-    counts: dict[str, dict[str, Any]]
-    rejected: list[dict[str, Any]]
+    counts: dict[str, Counts]
+    rejected: list[RejectedRow]
 
 
 def convert_archive(
@@ -118,8 +143,7 @@ def convert_archive(
 
 def _record(
     archive: VeriserumArchive, options: Options, configs: tuple[str, ...], format: ShardFormat, shard_size_bytes: int
-) -> dict[str, Any]:
-    """What makes two conversions the same."""
+) -> _Record:
     choices = {name: value for name, value in asdict(options).items() if name != "config"}
     source = source_hash(*SOURCES_OF_ROWS)
     versions = {"veriserum_hf": __version__, "source": source, "datasets": datasets.__version__}
@@ -135,7 +159,7 @@ def _record(
     }
 
 
-def _finished(target: Path, record: dict[str, Any]) -> ConversionResult | None:
+def _finished(target: Path, record: _Record) -> ConversionResult | None:
     """Result of the same conversion where it is there already."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
@@ -154,7 +178,7 @@ def _finished(target: Path, record: dict[str, Any]) -> ConversionResult | None:
 
 
 def _finish(
-    record: dict[str, Any],
+    record: _Record,
     plans: dict[str, Plan],
     options: dict[str, Options],
     jobs: list[ShardJob],
@@ -190,11 +214,9 @@ def _finish(
     return ConversionResult(target, counts, rejected)
 
 
-def _config_counts(
-    plan: Plan, sizes: dict[str, SplitSize], rejected: list[dict[str, Any]], config: str
-) -> dict[str, Any]:
+def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
     """Where every measurement (or implant) of the archive went; nothing is dropped silently."""
-    reasons = Counter(row["reason"] for row in rejected if row["config"] == config)
+    reasons = Counter(str(row["reason"]) for row in rejected if row["config"] == config)
     rows = {split: size.rows for split, size in sizes.items()}
     if sum(rows.values()) + reasons.total() + plan.without_pose + plan.filtered != plan.measurements:
         raise RuntimeError(f"{config}: {rows}, {reasons} and {plan} do not add up")

@@ -4,9 +4,9 @@ A plan is an Arrow table with the row's metadata, the paths of its files, and it
 travels to other processes, and `veriserum_hf.dataset.convert` turns any slice of it into finished rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from datasets import Features
 from numpy.typing import NDArray
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.core import COMPONENTS, PLANES, Encoding, SplitBy
+from veriserum_hf.core import COMPONENTS, PLANES, CameraRow, Encoding, LabelRow, PlaneName, SplitBy
 from veriserum_hf.dataset.schema import (
     CONFIGS,
     KIND_OF_CONFIG,
@@ -83,6 +83,16 @@ class Options:
     def features(self) -> Features:
         """Features of the finished rows."""
         return features_of(self.config, self.bits)
+
+
+PATH_OF: Mapping[PlaneName, Literal["path_bs", "path_fs"]] = {"bs": "path_bs", "fs": "path_fs"}
+
+
+class PlanRow(LabelRow):
+    """A row of the plan of a configuration of frames: with distortions, and the files of its images."""
+
+    path_bs: str | None
+    path_fs: str | None
 
 
 @dataclass(frozen=True)
@@ -225,7 +235,9 @@ def _frame_rows(
     source_ids = np.asarray(poses["source_calibration_id"])[any_pose]
     distortion_ids = np.asarray(poses["distortion_calibration_id"])[any_pose]
     anatomy_ids = {c: np.asarray(poses["anatomy_id"])[chosen[c]] for c in COMPONENTS}
-    columns: dict[str, Any] = {name: frames[name] for name in ("measurement_id", "trial_id", "frame_index", "task")}
+    columns: dict[str, pa.Array | pa.ChunkedArray | list[str]] = {
+        name: frames[name] for name in ("measurement_id", "trial_id", "frame_index", "task")
+    }
     columns["subject"] = frames["subject"]
     columns["implant_pair"] = [
         "-".join(str(anatomy_ids[c][row]) if chosen[c][row] >= 0 else "none" for c in COMPONENTS)
@@ -249,7 +261,7 @@ def _arrow_type(features: dict[str, object]) -> pa.DataType:
 
 
 def _looked_up(
-    values: dict[int, Any], ids: NDArray[np.int64], type: pa.DataType, dictionary: bool = False
+    values: Mapping[int, CameraRow | str], ids: NDArray[np.int64], type: pa.DataType, dictionary: bool = False
 ) -> pa.Array:
     """Value of every id, as one array; kept as a dictionary where the values are long."""
     order = {id: index for index, id in enumerate(values)}

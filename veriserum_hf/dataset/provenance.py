@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -22,25 +22,30 @@ def public_name(name: str) -> str:
     return name if is_hub_name(name) else Path(name).expanduser().resolve().name if name else ""
 
 
-def data_record(dataset: str | None) -> dict[str, Any] | None:
-    """What a run keeps of its data set; None where there is none.
+class DataRecord(TypedDict):
+    """What a run keeps of its data set.
 
-    Returns
-    -------
-    ``name``
-        on the hub, or of the folder, without where that lies.
-    ``on_hub``
-        whether it is the former.
-    ``revision``
-        commit of the hub, or fingerprint of the archive that the folder was converted from; null if unknown.
-    ``simulated``
-        whether the archive was made up; false if unknown.
+    Attributes
+    ----------
+    name : on the hub, or of the folder, without where that lies.
+    on_hub : whether it is the former.
+    revision : commit of the hub, or fingerprint of the archive that the folder was converted from; None if unknown.
+    simulated : whether the archive is simulated; False if unknown.
 
     """
+
+    name: str
+    on_hub: bool
+    revision: str | None
+    simulated: bool
+
+
+def data_record(dataset: str | None) -> DataRecord | None:
+    """What a run keeps of its data set; None where there is none."""
     if dataset is None:
         return None
     on_hub = is_hub_name(dataset)
-    record: dict[str, Any] = {
+    record: DataRecord = {
         "name": public_name(dataset),
         "on_hub": on_hub,
         "revision": None,
@@ -51,6 +56,6 @@ def data_record(dataset: str | None) -> dict[str, Any] | None:
         archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
         # A file of the hub lies in a folder that is named by its commit.
         revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
-        return record | {"revision": revision, "simulated": bool(archive["simulated"])}
+        return {**record, "revision": revision, "simulated": bool(archive["simulated"])}
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
         return record  # a data set of another origin, or no way to the hub: it is unknown

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ _MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
 # However small an archive is, there are shards enough for several workers; their number is not a matter of workers.
 _SHARDS_TO_SHARE_OUT, _FEWEST_ROWS_PER_SHARD = 16, 200
 _SAMPLED_ROWS = 8
+RejectedRow = dict[str, int | str]  # config, split, id, reason and detail
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ShardJob:
     def run(self, advance: Callable[[int], None]) -> None:
         """Write the shard, one row group after the other, so that memory does not grow with it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        rejected: list[dict[str, Any]] = []
+        rejected: list[RejectedRow] = []
         rows_written = bytes_written = 0
         with atomic_path(self.file) as partial:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
@@ -94,7 +94,7 @@ class ShardJob:
                     table, refused = convert(rows, self.options, self.raw)
                     if table.num_rows:  # readers do not expect a group without rows
                         write(table)
-                    where = {"config": self.shard.config, "split": self.shard.split}
+                    where: RejectedRow = {"config": self.shard.config, "split": self.shard.split}
                     rejected += [
                         where | {self.plan.column_names[0]: r.id, "reason": r.reason, "detail": r.detail}
                         for r in refused

@@ -10,12 +10,11 @@ Source: authors' repository and paper (arXiv 2509.05483).
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import CameraRow, FloatArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.pose import invert_transform, make_transform, transform_points
 
@@ -59,16 +58,6 @@ def project(points_world_mm: ArrayLike, intrinsics: ArrayLike, world_to_camera: 
     return px
 
 
-class Camera(TypedDict):
-    """One plane as an OpenCV camera, for one size of corrected image: a row's ``camera_bs``, ``camera_fs``."""
-
-    intrinsics: list[list[float]]
-    world_to_camera: list[list[float]]
-    pixel_size_mm: float
-    source_to_intensifier_mm: float
-    principal_point_mm: list[float]
-
-
 @dataclass(frozen=True, eq=False)
 class Plane:
     """One X-ray source and its intensifier.
@@ -92,7 +81,7 @@ class Plane:
             raise CalibrationError(f"principal point must be two finite mm, got {self.principal_point_mm}")
 
     @classmethod
-    def from_camera(cls, camera: Camera) -> "Plane":
+    def from_camera(cls, camera: CameraRow) -> "Plane":
         """Plane of a data set row's ``camera_bs`` or ``camera_fs``, whatever the size of its image.
 
         Raises
@@ -126,7 +115,7 @@ class Plane:
         column, row = mm_to_px(self.principal_point_mm, size)
         return np.array([[focal_px, 0.0, column], [0.0, focal_px, row], [0.0, 0.0, 1.0]])
 
-    def camera(self, size: int = 512) -> Camera:
+    def camera(self, size: int = 512) -> CameraRow:
         """Return the plane as the ``camera_*`` field of a data set row with ``size`` x ``size`` images."""
         return {
             "intrinsics": self.intrinsics(size).tolist(),

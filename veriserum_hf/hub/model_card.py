@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from veriserum_hf.dataset import is_hub_name
+from veriserum_hf.dataset import DataRecord, is_hub_name
 from veriserum_hf.evaluation import accuracy_table, summary_tables
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
@@ -41,7 +41,7 @@ class Run:
     settings: Mapping[str, Any]
     config: Mapping[str, Any]
     parameters: int
-    data: Mapping[str, Any] | None
+    data: DataRecord | None
     validation: Mapping[str, Any] | None
     evaluation: Mapping[str, Any] | None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from veriserum_hf.dataset import data_record, public_name
+from veriserum_hf.dataset import DataRecord, data_record, public_name
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 
@@ -161,14 +161,14 @@ def _settings(run: Path) -> dict[str, Any]:
     return kept
 
 
-def _data(run: Path, metrics: dict[str, Any]) -> dict[str, Any] | None:
+def _data(run: Path, metrics: dict[str, Any]) -> DataRecord | None:
     """What the run has kept of its data set; of a run that kept nothing, what can be told now."""
     if "data" in metrics:
-        kept: dict[str, Any] | None = metrics["data"]
+        kept: DataRecord | None = metrics["data"]
         return kept
     record = data_record(_yaml(run).get("dataset"))
     # A folder is what it was when the run was made; what the hub has now, the run may never have seen.
-    return record | {"revision": None} if record and record["on_hub"] else record
+    return {**record, "revision": None} if record and record["on_hub"] else record
 
 
 def _evaluation(run: Path, path: Path | None, repo_id: str) -> dict[str, Any] | None:

@@ -1,4 +1,3 @@
-from .frames import load_rows as load_rows
 from .labelled import predict_labelled as predict_labelled
 from .models import (
     check_fit as check_fit,

@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import datasets
 import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import PLANES, PlaneName
-from veriserum_hf.dataset import anatomy_ids, no_folder
+from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName
+from veriserum_hf.dataset import Frames, is_raw, no_folder
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM
 
@@ -88,8 +87,8 @@ def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) ->
     return tuple(asked) if asked else own
 
 
-def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]) -> None:
-    """Check that a model was made for images of this size and for these very implants.
+def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, trimesh.Trimesh]) -> None:
+    """Check that a model was made for images of this size, unless they are raw, and for these very implants.
 
     Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. But the points
     of the surface that a model keeps are vertices of the mesh that it was made from, and of no other.
@@ -101,24 +100,18 @@ def check_fit(model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mappi
 
     """
     expected = model.config.image_size
-    for plane in PLANES:
-        pixel_size_mm = pc.struct_field(frames.data[f"camera_{plane}"].combine_chunks(), "pixel_size_mm")
+    for plane in () if is_raw(frames.column_names) else PLANES:
+        cameras = frames.table(CAMERA_OF[plane])[CAMERA_OF[plane]].combine_chunks()
+        pixel_size_mm = pc.struct_field(cameras, "pixel_size_mm")
         sizes = sorted({round(FIELD_MM / edge_mm) for edge_mm in pc.unique(pixel_size_mm).to_pylist()})
         if sizes != [expected]:
             raise TrainingError(
                 f"image_{plane} of the data set is {' and '.join(map(str, sizes))} px, the model takes {expected} "
                 f"px; convert the archive with --size {expected}"
             )
-    check_implants(model, frames, meshes)
-
-
-def check_implants(
-    model: VeriserumPoseModel, frames: datasets.Dataset, meshes: Mapping[int, trimesh.Trimesh]
-) -> None:
-    """Check that a model was made for the very implants that frames have poses of, or raise TrainingError."""
     known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
     for component in COMPONENTS:
-        for id in anatomy_ids(frames, component):
+        for id in frames.anatomy_ids(component):
             if id not in meshes:
                 raise TrainingError(
                     f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"

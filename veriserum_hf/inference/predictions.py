@@ -4,14 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.core import NOT_ASSESSED, __version__
-from veriserum_hf.dataset import Frame, frame_of_row
+from veriserum_hf.core import NOT_ASSESSED, PoseFileRow, __version__
+from veriserum_hf.dataset import Frame, StoredFrames, frame_of_row, is_raw
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
 from veriserum_hf.jobs import atomic_path
@@ -25,17 +23,19 @@ try:
 except ImportError as error:
     raise ImportError('a model needs torch: pip install "veriserum-hf[train]"') from error
 
-Row = dict[str, Any]
+Tensors = torch.Tensor | Mapping[str, torch.Tensor]  # an image, or a camera
 Progress = Callable[[int, int], None]
 
 
-def predict_frames(model: VeriserumPoseModel, frames: Iterable[Frame], batch_size: int) -> Iterator[list[Row]]:
+def predict_frames(
+    model: VeriserumPoseModel, frames: Iterable[Frame], batch_size: int
+) -> Iterator[list[PoseFileRow]]:
     """Predict poses batch by batch: two rows for every frame, femoral component first, by `PREDICTED_SCHEMA`.
 
     Parameters
     ----------
     model : in evaluation mode, on the device that is to be used.
-    frames : of `veriserum_hf.dataset.raw_frames`.
+    frames : of `veriserum_hf.dataset.frame_of_row` or `veriserum_hf.dataset.frame_of_files`.
     batch_size : frames at once.
 
     Raises
@@ -60,7 +60,9 @@ def predict_frames(model: VeriserumPoseModel, frames: Iterable[Frame], batch_siz
         quaternions = matrix_to_quaternion(T[..., :3, :3])
         yield [
             {
-                **{name: frame[name] for name in ("measurement_id", "trial_id", "frame_index")},
+                "measurement_id": frame["measurement_id"],
+                "trial_id": frame["trial_id"],
+                "frame_index": frame["frame_index"],
                 "anatomy_id": int(output.anatomy_id[number, implant]),
                 "component": component,
                 "translation_mm": T[number, implant, :3, 3].tolist(),
@@ -74,10 +76,10 @@ def predict_frames(model: VeriserumPoseModel, frames: Iterable[Frame], batch_siz
         ]
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _moved(each, device) for name, each in value.items()}
-    return value.to(device)
+def _moved(value: Tensors, device: torch.device) -> Tensors:
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    return {name: each.to(device) for name, each in value.items()}
 
 
 def _or_none(confidence: float) -> float | None:
@@ -85,13 +87,14 @@ def _or_none(confidence: float) -> float | None:
 
 
 def predict_table(
-    model: VeriserumPoseModel, rows: datasets.Dataset, *, batch_size: int, progress: Progress | None = None
+    model: VeriserumPoseModel, frames: StoredFrames, *, batch_size: int, progress: Progress | None = None
 ) -> pa.Table:
-    """Predict the poses of a data set's rows; a table by `PREDICTED_SCHEMA`.
+    """Predict the poses of a data set's frames; a table by `PREDICTED_SCHEMA`.
 
     Parameters
     ----------
-    model, rows : of `load_rows`.
+    model : in evaluation mode, on the device that is to be used.
+    frames : that it fits, see `veriserum_hf.inference.check_fit`; raw ones are corrected to its size.
     batch_size : frames at once.
     progress : called with the number of frames done and of all.
 
@@ -101,23 +104,23 @@ def predict_table(
         If a frame cannot be used.
 
     """
-    return pa.concat_tables([PREDICTED_SCHEMA.empty_table(), *_tables(model, rows, batch_size, progress)])
+    return pa.concat_tables([PREDICTED_SCHEMA.empty_table(), *_tables(model, frames, batch_size, progress)])
 
 
 def write_predictions(
     model: VeriserumPoseModel,
-    rows: datasets.Dataset,
+    frames: StoredFrames,
     output: Path,
     *,
     about: Mapping[str, str],
     batch_size: int,
     progress: Progress | None = None,
 ) -> int:
-    """Write the poses of a data set's rows to a Parquet file, which appears in one step when it is whole.
+    """Write the poses of a data set's frames to a Parquet file, which appears in one step when it is whole.
 
     Parameters
     ----------
-    model, rows, batch_size, progress : see `predict_table`.
+    model, frames, batch_size, progress : see `predict_table`.
     output : the file.
     about : what was looked at by which model, for the file's metadata.
 
@@ -134,22 +137,22 @@ def write_predictions(
     schema = PREDICTED_SCHEMA.with_metadata({"veriserum_hf": __version__, **about, **PREDICTED_SCHEMA.metadata})
     count = 0
     with _writing(output), atomic_path(output) as partial, pq.ParquetWriter(partial, schema) as writer:
-        for poses in _tables(model, rows, batch_size, progress):
+        for poses in _tables(model, frames, batch_size, progress):
             writer.write_table(poses.cast(schema))
             count += len(poses)
     return count
 
 
 def _tables(
-    model: VeriserumPoseModel, rows: datasets.Dataset, batch_size: int, progress: Progress | None
+    model: VeriserumPoseModel, frames: StoredFrames, batch_size: int, progress: Progress | None
 ) -> Iterator[pa.Table]:
-    """Poses batch by batch, so that memory does not grow with the rows."""
-    frames, done = _frames(rows, model.config.image_size), 0
-    for poses in predict_frames(model, frames, batch_size):
+    """Poses batch by batch, so that memory does not grow with the data set."""
+    done = 0
+    for poses in predict_frames(model, _shown(frames, model.config.image_size), batch_size):
         yield pa.Table.from_pylist(poses, PREDICTED_SCHEMA)
         done += len(poses) // len(COMPONENTS)
         if progress:
-            progress(done, len(rows))
+            progress(done, len(frames))
 
 
 @contextmanager
@@ -160,12 +163,11 @@ def _writing(output: Path) -> Iterator[None]:
         raise TrainingError(f"cannot write {output}: {error.strerror or error}") from error
 
 
-def _frames(rows: datasets.Dataset, size: int) -> Iterator[Frame]:
-    source = iter(rows)
-    for measurement_id in rows["measurement_id"]:
-        try:
-            frame = frame_of_row(next(source), size)
-        # The kinds that Pillow raises, which decodes pictures that are not raw; pyarrow's are ValueError or OSError.
-        except (FrameError, OSError, SyntaxError, ValueError) as error:
-            raise TrainingError(f"measurement {measurement_id} cannot be used: {error}") from error
-        yield frame
+def _shown(frames: StoredFrames, size: int) -> Iterator[Frame]:
+    """Frames as the model takes them."""
+    white_level = frames.white_level if is_raw(frames.column_names) else 255
+    ids = frames.table("measurement_id")["measurement_id"].to_pylist()
+    for measurement_id, row in zip(ids, frames.read(), strict=True):
+        if isinstance(row, FrameError):
+            raise TrainingError(f"measurement {measurement_id} cannot be used: {row}") from row
+        yield frame_of_row(row, size, white_level)

@@ -2,10 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,7 +18,7 @@ def incomplete_folder(target: Path) -> Path:
 
 
 @contextmanager
-def working_for(target: Path, record: dict[str, Any], what: str, error: type[VeriserumError]) -> Iterator[Path]:
+def working_for(target: Path, record: Mapping[str, object], what: str, error: type[VeriserumError]) -> Iterator[Path]:
     """Hold the folder of unfinished work, made anew or left by the same work; say what the disk says.
 
     Parameters

@@ -80,9 +80,7 @@ def _joined(value: Any) -> Any:
     return {name: torch.cat([camera[name] for camera in value]) for name in value[0]}
 
 
-def _refined(
-    frame: Mapping[str, Any], entries: list[dict[str, Any]], meshes: Mapping[int, Any] | None
-) -> list[dict[str, Any]]:
+def _refined(frame: Any, entries: list[dict[str, Any]], meshes: Mapping[int, Any] | None) -> list[dict[str, Any]]:
     """Entries after registration."""
     if meshes is None:
         raise ValueError("refine=True needs meshes: the implants' closed meshes in mm, by anatomy id")
@@ -91,10 +89,10 @@ def _refined(
         from veriserum_hf.registration import implants_of, register
     except ImportError as error:
         raise ImportError('refine=True needs the package: pip install "veriserum-hf[train]"') from error
-    starts = {entry["component"]: entry for entry in entries}
+    starts: Any = {entry["component"]: entry for entry in entries}
     implants_of([frame], [starts], meshes)  # meshes are mended by the user, a frame that fails is not
 
-    def registered(of: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def registered(of: Any) -> dict[str, dict[str, Any]]:
         try:
             found = register(frame, meshes, of)
         except RegistrationError as error:

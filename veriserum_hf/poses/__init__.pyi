@@ -5,7 +5,6 @@ from .differences import (
 )
 from .estimates import Estimates as Estimates
 from .files import (
-    Pose as Pose,
     check_poses as check_poses,
     check_same_frame as check_same_frame,
     estimates_of as estimates_of,

@@ -3,21 +3,32 @@
 from collections.abc import Iterable, Mapping
 from math import hypot, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.core import COMPONENTS, PLANES, FloatArray, listed
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    IMAGE_OF,
+    PLANES,
+    Component,
+    FloatArray,
+    LabelRow,
+    PoseRow,
+    Poses,
+    listed,
+)
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import make_transform, quaternion_to_matrix
 from veriserum_hf.poses.estimates import Estimates
 
 REQUIRED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw")
 FrameId = int
-Pose = dict[str, Any]
+_Pair = tuple[LabelRow, Component, PoseRow, PoseRow]  # of a row and an implant, its pose and its label
 
 _UNIT_TOLERANCE = 1e-3  # of a quaternion's length
 _COVARIANCE_SIZE = 6
@@ -85,16 +96,16 @@ def check_poses(poses: pa.Table, where: str) -> None:
             raise TrainingError(f"{name}: row {first} is of the same implant in the same frame; expected one of each")
 
 
-def poses_by_frame(poses: pa.Table) -> dict[FrameId, dict[str, Pose]]:
+def poses_by_frame(poses: pa.Table) -> dict[FrameId, dict[Component, PoseRow]]:
     """Poses by measurement id and component; a pose has the table's other columns as Python values."""
-    frames: dict[FrameId, dict[str, Pose]] = {}
+    frames: dict[FrameId, dict[Component, PoseRow]] = {}
     for row in poses.to_pylist():
         pose = {name: value for name, value in row.items() if name not in _ROW_ONLY}
-        frames.setdefault(row["measurement_id"], {})[row["component"]] = pose
+        frames.setdefault(row["measurement_id"], {})[row["component"]] = cast(PoseRow, pose)
     return frames
 
 
-def check_same_frame(poses: Mapping[str, Pose], row: Mapping[str, Any], path: Path) -> None:
+def check_same_frame(poses: Poses, row: LabelRow, path: Path) -> None:
     """Refuse poses of a file that are of another data set, whose frame has the same measurement id by chance.
 
     Parameters
@@ -133,12 +144,13 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     """
     estimated = poses_by_frame(poses)
     known = None if labels is None else poses_by_frame(labels)
-    pairs: list[tuple[Mapping[str, Any], str, Pose, Pose]] = []
-    for row in rows.remove_columns([f"image_{plane}" for plane in PLANES]):
+    pairs: list[_Pair] = []
+    row: LabelRow
+    for row in rows.remove_columns(list(IMAGE_OF.values())):
         of_frame = estimated.get(row["measurement_id"], {})
-        label_of_frame = row if known is None else known.get(row["measurement_id"], {})
+        other_labels = {} if known is None else known.get(row["measurement_id"], {})
         for component in COMPONENTS:
-            pose, label = of_frame.get(component), label_of_frame.get(component)
+            pose, label = of_frame.get(component), row[component] if known is None else other_labels.get(component)
             if pose is not None and label is not None:
                 for other in (pose, label):
                     if wrong := _what_differs(row, component, other, label):
@@ -167,7 +179,7 @@ def _what_is_wrong(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _are_finite(values: Any, count: int) -> bool:
+def _are_finite(values: object, count: int) -> bool:
     """Whether this is a list of so many finite numbers."""
     return (
         isinstance(values, list)
@@ -176,7 +188,7 @@ def _are_finite(values: Any, count: int) -> bool:
     )
 
 
-def _is_covariance(values: Any) -> bool:
+def _is_covariance(values: object) -> bool:
     rows = values if isinstance(values, list) else []
     return (
         len(rows) == _COVARIANCE_SIZE
@@ -185,12 +197,14 @@ def _is_covariance(values: Any) -> bool:
     )
 
 
-def _what_differs(row: Mapping[str, Any], component: str, pose: Pose, label: Mapping[str, Any] | None) -> str | None:
+def _what_differs(row: LabelRow, component: Component, pose: PoseRow, label: PoseRow | None) -> str | None:
     """How a pose tells another trial, frame or implant than its row and label do; None where it does not."""
-    for name in ("trial_id", "frame_index"):
-        if pose.get(name) is not None and pose[name] != row[name]:
+    names: tuple[Literal["trial_id", "frame_index"], ...] = ("trial_id", "frame_index")
+    for name in names:
+        stated = pose.get(name)
+        if stated is not None and stated != row[name]:
             return (
-                f"measurement {row['measurement_id']}: {name} of the {component}'s pose is {pose[name]}, the data "
+                f"measurement {row['measurement_id']}: {name} of the {component}'s pose is {stated}, the data "
                 f"set's is {row[name]}; expected poses of this very data set"
             )
     if label is not None and pose["anatomy_id"] != label["anatomy_id"]:
@@ -217,7 +231,7 @@ def _span(ids: Iterable[FrameId]) -> str:
     return f"{ordered[0]} to {ordered[-1]} ({len(ordered)} frames)" if ordered else "none"
 
 
-def _estimates(pairs: list[tuple[Mapping[str, Any], str, Pose, Pose]]) -> Estimates:
+def _estimates(pairs: list[_Pair]) -> Estimates:
     rows, components, poses, labels = zip(*pairs, strict=True)
     confidence = [pose.get("confidence") for pose in poses]
     return Estimates(
@@ -230,8 +244,8 @@ def _estimates(pairs: list[tuple[Mapping[str, Any], str, Pose, Pose]]) -> Estima
         T_world_label=transforms(labels),
         cameras={
             plane: (
-                np.array([row[f"camera_{plane}"]["intrinsics"] for row in rows]),
-                np.array([row[f"camera_{plane}"]["world_to_camera"] for row in rows]),
+                np.array([row[CAMERA_OF[plane]]["intrinsics"] for row in rows]),
+                np.array([row[CAMERA_OF[plane]]["world_to_camera"] for row in rows]),
             )
             for plane in PLANES
         },
@@ -239,7 +253,7 @@ def _estimates(pairs: list[tuple[Mapping[str, Any], str, Pose, Pose]]) -> Estima
     )
 
 
-def transforms(poses: Iterable[Mapping[str, Any]]) -> FloatArray:
+def transforms(poses: Iterable[PoseRow]) -> FloatArray:
     """``T_world_implant`` (n, 4, 4) in mm of rows with translation_mm and quaternion_xyzw."""
     listed_poses = list(poses)
     if not listed_poses:

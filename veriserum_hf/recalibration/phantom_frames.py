@@ -9,13 +9,12 @@ from veriserum_hf.archive import read_frame
 from veriserum_hf.calibration import (
     Distortion,
     DualObservation,
-    Grey,
     GridFit,
     Observation,
     find_markers,
     fit_bead_grid,
 )
-from veriserum_hf.core import PLANES, PlaneName, listed
+from veriserum_hf.core import PLANES, Grey, PlaneName, listed
 from veriserum_hf.errors import CalibrationError, FrameError
 from veriserum_hf.geometry import DualPlaneRig
 

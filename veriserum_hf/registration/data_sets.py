@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veriserum_hf.core import CONVERGED, __version__, listed
-from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, FrameSource, open_frames
+from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, Rows, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
     cores,
@@ -51,6 +51,7 @@ except ImportError as error:
 _SOURCES = (*SOURCES_OF_ROWS, "poses", "rendering", "modeling", "inference", "registration")
 _LIBRARIES = ("manifold3d", "numba", "roma", "torch", "trimesh")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
+ARCHIVE_PX = 512  # edge of the images that an archive's frames are corrected to
 _AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
 Progress = Callable[[int, int], None]
 
@@ -122,7 +123,7 @@ class Registrations:
 
     output: Path
     poses: pa.Table
-    source: FrameSource
+    source: Rows[Frames]
     frames: int
     without_start: int
 
@@ -163,8 +164,10 @@ def register_dataset(
     RegistrationError
         If there is nothing to register, an implant cannot be rendered, or the output is there and another one, or
         cannot be written.
+    DataSetError
+        If the data set has no such frames or no implants, or cannot be loaded.
     TrainingError
-        If the data set cannot be loaded, or the file of starts or the model cannot be used, or is of another.
+        If the file of starts or the model cannot be used, or is of another data set.
     ArchiveError, ConversionError
         If the archive's structure cannot be relied on, or it has no implants.
     WorkerError
@@ -173,7 +176,7 @@ def register_dataset(
     """
     check_start(start, model)
     target = Path(output).expanduser().absolute()
-    source = open_frames(dataset, configs_for(start))
+    source = open_rows(dataset, configs_for(start), archive_px=ARCHIVE_PX)
     chosen = _chosen(source, split, trials)
     frames = sum(map(len, chosen.values()))
     versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
@@ -208,7 +211,7 @@ def register_dataset(
     return _result(target, poses, source, frames)
 
 
-def _chosen(source: FrameSource, split: str, trials: Sequence[int]) -> dict[str, Frames]:
+def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str, Frames]:
     """Frames by split, of all trials or of these."""
     every = source.of_split(split)
     if not trials:
@@ -224,7 +227,7 @@ def _chosen(source: FrameSource, split: str, trials: Sequence[int]) -> dict[str,
     return {name: every[name].taken(indices) for name, indices in rows.items() if indices}
 
 
-def _jobs(frames: Frames, starts: Starts, source: FrameSource, folder: Path, device: str) -> list[TrialJob]:
+def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, device: str) -> list[TrialJob]:
     """One job for each trial that has a start."""
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
@@ -259,6 +262,6 @@ def _finished(target: Path, record: Mapping[str, Any]) -> pa.Table | None:
     return found
 
 
-def _result(output: Path, poses: pa.Table, source: FrameSource, frames: int) -> Registrations:
+def _result(output: Path, poses: pa.Table, source: Rows[Frames], frames: int) -> Registrations:
     registered = len(set(poses["measurement_id"].to_pylist()))
     return Registrations(output, poses, source, frames, frames - registered)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.core import FloatArray, PlaneName
+from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.scene import Implant, Scene
 from veriserum_hf.rendering import path_length_window
@@ -100,7 +100,7 @@ class PlaneGradients:
         self._scattered = self.gradients(self._fields[:, 1:])  # of the first, which is even, there is no gradient
         self.observed = self.gradients(images)[:, 0].double()
 
-    def lengths(self, component: str, T_world_implant: Tensor) -> Tensor:
+    def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
         """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays."""
         implants = self._scene.implants[component]
         rays = self._scale.rays

@@ -3,21 +3,18 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.core import COMPONENTS, listed
-from veriserum_hf.dataset import Frame, Frames, FrameSource, Row, frame_of_row, is_archive, open_frames
+from veriserum_hf.core import COMPONENTS, LabelRow, PoseFileRow, Poses, listed
+from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.jobs import atomic_path
 from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.registration.scene import Implant
 
-# By measurement id and component: anatomy_id, translation_mm, quaternion_xyzw.
-Starts = Mapping[int, Mapping[str, Mapping[str, Any]]]
+Starts = Mapping[int, Poses]  # by measurement id
 MODEL = "model"
 CONFIG_OF_START = {"target": "target", "refined": "calibrated", "manual": "manual"}
 _WITH_IMAGES = ("calibrated", "target", "manual")
@@ -53,7 +50,7 @@ def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
         return {"start": "file", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def starts_of(source: FrameSource, chosen: Mapping[str, Frames], start: str) -> Starts:
+def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) -> Starts:
     """Poses to start from, of the frames that were chosen.
 
     Parameters
@@ -87,17 +84,17 @@ def starts_of(source: FrameSource, chosen: Mapping[str, Frames], start: str) -> 
     return starts
 
 
-def _rows(chosen: Mapping[str, Frames]) -> list[Row]:
+def _rows(chosen: Mapping[str, Frames]) -> list[LabelRow]:
     """Ids and own poses of frames."""
     names = ("measurement_id", "trial_id", "frame_index", *COMPONENTS)
     return [row for frames in chosen.values() for row in frames.table(*names).to_pylist()]
 
 
-def _own_poses(row: Row) -> dict[str, Row]:
-    return {component: row[component] for component in COMPONENTS if row[component]}
+def _own_poses(row: LabelRow) -> Poses:
+    return {component: pose for component in COMPONENTS if (pose := row[component])}
 
 
-def _check_implants(source: FrameSource, starts: Starts) -> None:
+def _check_implants(source: Rows[Frames], starts: Starts) -> None:
     """Raise RegistrationError for an implant that has no mesh, or one that cannot be rendered."""
     shown = {(component, pose["anatomy_id"]) for poses in starts.values() for component, pose in poses.items()}
     for component, id in sorted(shown):
@@ -127,18 +124,15 @@ class StartingModel:
 
     """
 
-    def __init__(self, name: str, source: FrameSource, chosen: Mapping[str, Frames]) -> None:
+    def __init__(self, name: str, source: Rows[Frames], chosen: Mapping[str, Frames]) -> None:
         from veriserum_hf.inference import check_fit, load_model
 
         self.model = load_model(name)
-        if is_archive(source.dataset):
-            # The model looks at pictures of its own size, the registration at larger ones.
-            own = open_frames(source.dataset, (source.config,), size=self.model.config.image_size).splits
-            chosen = {split: own[split].taken(_rows_of(own[split], frames)) for split, frames in chosen.items()}
+        # The model looks at images of its own size, the registration at larger ones.
+        chosen = {split: frames.at_size(self.model.config.image_size) for split, frames in chosen.items()}
         self.source, self.chosen = source, chosen
         for frames in chosen.values():
-            known = frames.table("camera_bs", "camera_fs", *COMPONENTS)
-            check_fit(self.model, datasets.Dataset(known), source.meshes)
+            check_fit(self.model, frames, source.meshes)
         # Not only when the model has looked at every frame.
         _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in _rows(chosen)})
 
@@ -178,7 +172,7 @@ class StartingModel:
                     if not isinstance(row, FrameError):
                         yield frame_of_row(row, self.model.config.image_size)
 
-        poses: list[dict[str, Any]] = []
+        poses: list[PoseFileRow] = []
         for batch in predict_frames(self.model, readable(), _BATCH_SIZE):
             poses += batch
             if progress:
@@ -187,14 +181,3 @@ class StartingModel:
             progress(total, total)
         with atomic_path(output) as partial:
             pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
-
-
-def _rows_of(every: Frames, frames: Frames) -> list[int]:
-    """Where frames stand among those of their split."""
-    at = {id: index for index, id in enumerate(_ids(every))}
-    return [at[id] for id in _ids(frames)]
-
-
-def _ids(frames: Frames) -> list[int]:
-    ids: list[int] = frames.table("measurement_id")["measurement_id"].to_pylist()
-    return ids

@@ -1,13 +1,25 @@
 """From rows, meshes and starts to a scene: everything that can be wrong with them is said here."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import COMPONENTS, PLANES, PlaneName
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    IMAGE_OF,
+    PLANES,
+    CameraRow,
+    Component,
+    FrameRow,
+    PlaneName,
+    PoseRow,
+    Poses,
+)
+from veriserum_hf.dataset import is_raw
 from veriserum_hf.errors import CalibrationError, RegistrationError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.registration.scene import Implant, Scene, View
@@ -18,15 +30,21 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-Row = Mapping[str, Any]
-Poses = Mapping[str, Row]
-_CAMERA = ("world_to_camera", "principal_point_mm", "source_to_intensifier_mm")
-_POSE = ("anatomy_id", "translation_mm", "quaternion_xyzw")
+_CAMERA: tuple[Literal["world_to_camera", "principal_point_mm", "source_to_intensifier_mm"], ...] = (
+    "world_to_camera",
+    "principal_point_mm",
+    "source_to_intensifier_mm",
+)
+_POSE: tuple[Literal["anatomy_id", "translation_mm", "quaternion_xyzw"], ...] = (
+    "anatomy_id",
+    "translation_mm",
+    "quaternion_xyzw",
+)
 _UNIT = 1e-3  # by which the length of a quaternion may be off
 
 
 def scene_of(
-    rows: Sequence[Row],
+    rows: Sequence[FrameRow],
     meshes: Mapping[int, trimesh.Trimesh],
     starts: Sequence[Poses] | None,
     planes: Sequence[PlaneName],
@@ -46,7 +64,8 @@ def scene_of(
         raise RegistrationError(f"expected a start for each frame, got {len(starts)} for {len(rows)}")
     if isinstance(planes, str) or not planes or not set(planes) <= set(PLANES):
         raise RegistrationError(f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)")
-    given = [_given(row, row if starts is None else start) for row, start in zip(rows, starts or rows, strict=True)]
+    own = [{component: row.get(component) for component in COMPONENTS} for row in rows]
+    given = [_given(row, start) for row, start in zip(rows, own if starts is None else starts, strict=True)]
     views = [_views(row, planes) for row in rows]
     _check_alike(rows, given, views)
     known = implants_of(rows, given, meshes)
@@ -64,13 +83,13 @@ def scene_of(
     return scene, torch.tensor(T, device=device)
 
 
-def name_of(row: Row) -> str:
+def name_of(row: FrameRow) -> str:
     """What a frame is called in messages."""
     return f"measurement {row['measurement_id']}" if row.get("measurement_id") is not None else "the frame"
 
 
-def _given(row: Row, start: Poses) -> dict[str, Row]:
-    found: dict[str, Row] = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
+def _given(row: FrameRow, start: Mapping[Component, PoseRow | None]) -> Poses:
+    found = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
     if not found:
         raise RegistrationError(f"{name_of(row)} has no pose to start from; give one of its femur, its tibia or both")
     for component, pose in found.items():
@@ -82,16 +101,17 @@ def _given(row: Row, start: Poses) -> dict[str, Row]:
     return found
 
 
-def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
+def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
     found: dict[PlaneName, View] = {}
-    for plane in planes:
-        if row.get(f"image_{plane}") is None:
+    cameras: Mapping[PlaneName, CameraRow | None] = {plane: row.get(CAMERA_OF[plane]) for plane in planes}
+    for plane, camera in cameras.items():
+        image = row.get(IMAGE_OF[plane])
+        if image is None:
             continue
-        if row.get(f"distortion_{plane}") is not None:
+        if is_raw(row.keys()):
             raise RegistrationError(
                 f"{name_of(row)} is a raw frame; expected corrected images: calibrated, manual or target"
             )
-        camera = row.get(f"camera_{plane}")
         if camera is None:
             raise RegistrationError(f"{name_of(row)} has an image_{plane} but no camera_{plane}")
         if missing := [name for name in _CAMERA if camera.get(name) is None]:
@@ -99,7 +119,7 @@ def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
                 f"{name_of(row)}: camera_{plane} has no {' and no '.join(missing)}; expected the row's own camera"
             )
         try:
-            found[plane] = View.from_image(np.asarray(row[f"image_{plane}"]), Plane.from_camera(camera))
+            found[plane] = View.from_image(np.asarray(image), Plane.from_camera(camera))
         except (RegistrationError, CalibrationError) as error:
             raise RegistrationError(f"{name_of(row)}, plane {plane}: {error}") from error
     if not found:
@@ -107,7 +127,7 @@ def _views(row: Row, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
     return found
 
 
-def _check_alike(rows: Sequence[Row], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]) -> None:
+def _check_alike(rows: Sequence[FrameRow], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]) -> None:
     """Frames of a batch share components, planes and size, and so do the planes of each."""
     shapes = []
     for row, poses, view in zip(rows, given, views, strict=True):
@@ -126,7 +146,7 @@ def _check_alike(rows: Sequence[Row], given: Sequence[Poses], views: Sequence[Ma
 
 
 def implants_of(
-    rows: Sequence[Row], poses: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]
+    rows: Sequence[FrameRow], poses: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]
 ) -> dict[int, Implant]:
     """Implants that poses of frames are of, by anatomy id.
 
@@ -147,7 +167,7 @@ def implants_of(
     return {id: Implant(id, meshes[id]) for id in ids}
 
 
-def _transform(row: Row, component: str, pose: Row) -> NDArray[np.float64]:
+def _transform(row: FrameRow, component: Component, pose: PoseRow) -> NDArray[np.float64]:
     quaternion = np.asarray(pose["quaternion_xyzw"], dtype=np.float64)
     translation_mm = np.asarray(pose["translation_mm"], dtype=np.float64)
     usable = quaternion.shape == (4,) and translation_mm.shape == (3,) and np.isfinite(translation_mm).all()

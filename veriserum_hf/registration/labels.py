@@ -28,13 +28,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
-from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, FloatArray, __version__
-from veriserum_hf.dataset import ALL, FrameSource, Row, open_frames
-from veriserum_hf.errors import ConversionError, DataSetError, RegistrationError
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, CONVERGED, PLANES, FloatArray, LabelRow, PoseFileRow, __version__
+from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
+from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.geometry import viewing_axes
 from veriserum_hf.jobs import atomic_path
 from veriserum_hf.poses import pose_differences, transforms
-from veriserum_hf.registration.data_sets import register_dataset
+from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 
 DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
@@ -67,7 +67,16 @@ SCHEMA = pa.schema(
         "row": "of the split, from 0, as `veriserum show` counts",
     },
 )
+Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 Spread = dict[str, dict[str, dict[str, float]]]
+ByComponent = dict[str, dict[str, Any]]  # number of poses, and by degree of freedom median and deviation
+
+
+class Label(LabelRow):
+    """A row of a data set without images, and where it is."""
+
+    split: str
+    row: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +99,7 @@ class LabelCheck:
     registered: Path
     rows: pa.Table
     spread: Spread
-    manual: dict[str, dict[str, dict[str, Any]]]
+    manual: dict[str, ByComponent]
     no_manual: str | None
 
     @property
@@ -157,7 +166,7 @@ def check_labels(
     return LabelCheck(output, registered, rows, spread, manual, no_manual)
 
 
-def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spread]:
+def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Spread]:
     """Differences of labels and registrations, and what is usual among them.
 
     Parameters
@@ -172,16 +181,17 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
     module's docstring.
 
     """
-    label_of = {row["measurement_id"]: row for row in labels}
+    label_of: dict[int | None, Label] = {row["measurement_id"]: row for row in labels}
+    poses: list[PoseFileRow] = registered.to_pylist()
     pairs = [
-        (label_of[pose["measurement_id"]], pose)
-        for pose in registered.to_pylist()
-        if label_of.get(pose["measurement_id"], {}).get(pose["component"])
+        (row, pose)
+        for pose in poses
+        if (row := label_of.get(pose["measurement_id"])) is not None and row[pose["component"]]
     ]
     converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
     differences = np.full((len(pairs), 6), np.nan)
     sure = [pair for pair, is_sure in zip(pairs, converged, strict=True) if is_sure]
-    stored = transforms(row[pose["component"]] for row, pose in sure)
+    stored = transforms(label for row, pose in sure if (label := row[pose["component"]]))
     differences[converged] = pose_differences(stored, transforms(pose for _, pose in sure))
     disagreement, spread = _disagreement(differences, pairs, converged)
     lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
@@ -198,7 +208,7 @@ def compare(labels: Sequence[Row], registered: pa.Table) -> tuple[pa.Table, Spre
 
 
 def _disagreement(
-    differences: FloatArray, pairs: Sequence[tuple[Row, Row]], converged: NDArray[np.bool_]
+    differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]], converged: NDArray[np.bool_]
 ) -> tuple[FloatArray, Spread]:
     """Shift and turn in standard deviations, (n, 2), NaN where not converged; and what they are made of."""
     z, spread = np.full_like(differences, np.nan), Spread()
@@ -223,17 +233,17 @@ def _disagreement(
     return np.stack([np.linalg.norm(z[:, :3], axis=1), np.linalg.norm(z[:, 3:], axis=1)], axis=1), spread
 
 
-def _depths(differences: FloatArray, pairs: Sequence[tuple[Row, Row]]) -> FloatArray:
+def _depths(differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]]) -> FloatArray:
     """Shift along the ray from each plane's source, (n, 2) mm."""
     depths = np.empty((len(pairs), len(PLANES)))
     at = np.array([pose["translation_mm"] for _, pose in pairs]).reshape(-1, 3)
     for n, plane in enumerate(PLANES):
-        world_to_camera = np.array([row[f"camera_{plane}"]["world_to_camera"] for row, _ in pairs]).reshape(-1, 4, 4)
+        world_to_camera = np.array([row[CAMERA_OF[plane]]["world_to_camera"] for row, _ in pairs]).reshape(-1, 4, 4)
         depths[:, n] = (viewing_axes(world_to_camera, at)[:, 2] * differences[:, :3]).sum(axis=1)
     return depths
 
 
-def _labels(source: FrameSource, split: str) -> list[Row]:
+def _labels(source: Rows[Frames], split: str) -> list[Label]:
     names = ("measurement_id", "trial_id", "frame_index", *(f"camera_{plane}" for plane in PLANES), *COMPONENTS)
     return [
         row | {"split": name, "row": number}
@@ -242,11 +252,11 @@ def _labels(source: FrameSource, split: str) -> list[Row]:
     ]
 
 
-def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[str, dict[str, dict[str, Any]]]:
+def _manual(dataset: str, labels: Sequence[Label], registered: pa.Table) -> dict[str, ByComponent]:
     """Labels and converged registrations beside manually matched poses, if any; DataSetError if they are damaged."""
     try:
-        splits = open_frames(dataset, ("manual",)).splits
-    except (RegistrationError, ConversionError):  # there are none
+        splits = open_rows(dataset, ("manual",), archive_px=ARCHIVE_PX).splits
+    except NothingThereError:  # there are none
         return {}
     matched = {
         (row["measurement_id"], component): row[component]
@@ -263,7 +273,7 @@ def _manual(dataset: str, labels: Sequence[Row], registered: pa.Table) -> dict[s
             if pose["verdict"] == CONVERGED
         },
     }
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, ByComponent] = {}
     for what, poses in automatic.items():
         for component in COMPONENTS:
             both = [key for key in matched if key in poses and key[1] == component]

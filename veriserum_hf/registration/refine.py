@@ -6,12 +6,11 @@ covariance does not include errors of the cameras and the meshes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import PLANES, FloatArray, PlaneName, Verdict
+from veriserum_hf.core import PLANES, Component, FloatArray, FrameRow, PlaneName, Poses, Verdict
 from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, transform_points
 from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.registration.inputs import scene_of
@@ -49,7 +48,7 @@ class RefinedPose:
 
     """
 
-    component: str
+    component: Component
     anatomy_id: int
     T_world_implant: FloatArray
     covariance: FloatArray
@@ -72,15 +71,15 @@ class RefinedPose:
 
 
 def register(
-    row: Mapping[str, Any],
+    row: FrameRow,
     meshes: Mapping[int, trimesh.Trimesh],
-    start: Mapping[str, Mapping[str, Any]] | None = None,
+    start: Poses | None = None,
     *,
     planes: Sequence[PlaneName] = PLANES,
     limit_mm: float = LIMIT_MM,
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
-) -> dict[str, RefinedPose]:
+) -> dict[Component, RefinedPose]:
     """Refine the poses of both implants in a frame, together.
 
     Parameters
@@ -118,15 +117,15 @@ def register(
 
 
 def register_batch(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[FrameRow],
     meshes: Mapping[int, trimesh.Trimesh],
-    starts: Sequence[Mapping[str, Mapping[str, Any]]] | None = None,
+    starts: Sequence[Poses] | None = None,
     *,
     planes: Sequence[PlaneName] = PLANES,
     limit_mm: float = LIMIT_MM,
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
-) -> list[dict[str, RefinedPose]]:
+) -> list[dict[Component, RefinedPose]]:
     """Refine frames together, as `register` does each; on a GPU, some dozens at once keep it busy.
 
     Raises
@@ -158,7 +157,7 @@ def register_batch(
 
 
 def _assessed(
-    component: str,
+    component: Component,
     implant: Implant,
     start: FloatArray,
     found: FloatArray,

@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import BoolArray, FloatArray, PlaneName
+from veriserum_hf.core import BoolArray, Component, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Plane, pixel_size_mm, transform_points
 from veriserum_hf.rendering import check_closed
@@ -151,7 +151,7 @@ class Scene:
     """
 
     views: Mapping[PlaneName, Sequence[View]]
-    implants: Mapping[str, Sequence[Implant]]
+    implants: Mapping[Component, Sequence[Implant]]
     device: torch.device
 
     def only(self, frames: Sequence[int]) -> "Scene":

@@ -12,13 +12,24 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, VERDICTS, FloatArray
-from veriserum_hf.dataset import Frames, Row
+from veriserum_hf.core import (
+    COMPONENTS,
+    CONVERGED,
+    IMAGE_OF,
+    PLANES,
+    VERDICTS,
+    Component,
+    FloatArray,
+    FrameRow,
+    PoseFileRow,
+    PoseRow,
+)
+from veriserum_hf.dataset import Frames
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.geometry import (
     angle_between_deg,
@@ -43,7 +54,7 @@ class _Guess:
     T_world_implant: FloatArray
     origin: Origin
 
-    def as_start(self) -> dict[str, Any]:
+    def as_start(self) -> PoseRow:
         """As a row of the data set has it."""
         return {
             "anatomy_id": self.anatomy_id,
@@ -97,7 +108,7 @@ def register_trial(
     *,
     device: str = "cpu",
     at_once: int = 1,
-) -> list[Row]:
+) -> list[PoseFileRow]:
     """Register all frames of a trial; a row for each implant that any of them has a start of.
 
     Parameters
@@ -134,19 +145,19 @@ class _Trial:
             }
             for id in self.ids
         ]
-        self.found: dict[int, dict[str, _Found]] = {index: {} for index in range(len(self.ids))}
+        self.found: dict[int, dict[Component, _Found]] = {index: {} for index in range(len(self.ids))}
         self.unreadable: dict[int, FrameError] = {}
 
     def from_given_starts(self, at_once: int, advance: Callable[[int], None]) -> None:
         """Register every frame from its own start."""
         reading = enumerate(self.frames.read())
         while part := list(islice(reading, at_once)):
-            alike: dict[tuple[str, ...], dict[int, Row]] = defaultdict(dict)
+            alike: dict[tuple[str, ...], dict[int, FrameRow]] = defaultdict(dict)
             for index, row in part:
                 if isinstance(row, FrameError):
                     self.unreadable[index] = row
                 elif self.given[index]:
-                    planes = (plane for plane in PLANES if row[f"image_{plane}"] is not None)
+                    planes = (plane for plane in PLANES if row[IMAGE_OF[plane]] is not None)
                     alike[*planes, *sorted(self.given[index])][index] = row
             for rows in alike.values():
                 starts = [self.given[index] for index in rows]
@@ -155,7 +166,7 @@ class _Trial:
 
     def from_neighbours(self, order: Sequence[int], origin: Origin) -> None:
         """Help what has not converged, each frame by the one before it in this order."""
-        neighbours: dict[str, _Neighbour] = {}
+        neighbours: dict[Component, _Neighbour] = {}
         for index in order:
             if index not in self.unreadable and self._poor(index, neighbours):
                 row = next(self.frames.taken([index]).read())
@@ -165,16 +176,18 @@ class _Trial:
                 if found.converged:
                     neighbours[name] = _Neighbour(self.given[index].get(name), found.pose)
 
-    def _poor(self, index: int, neighbours: Mapping[str, _Neighbour]) -> list[str]:
+    def _poor(self, index: int, neighbours: Mapping[Component, _Neighbour]) -> list[Component]:
         """Implants of a frame that a neighbour may help."""
         found = self.found[index]
         return [name for name in neighbours if name not in found or not found[name].converged]
 
-    def _try_again(self, index: int, row: Row, neighbours: Mapping[str, _Neighbour], origin: Origin) -> None:
+    def _try_again(
+        self, index: int, row: FrameRow, neighbours: Mapping[Component, _Neighbour], origin: Origin
+    ) -> None:
         """Start implants that have not converged from a neighbour, and keep what is better."""
         found, given = self.found[index], self.given[index]
         for with_motion in (True, False):
-            again: dict[str, _Guess] = {}
+            again: dict[Component, _Guess] = {}
             for name in self._poor(index, neighbours):
                 neighbour, own = neighbours[name], given.get(name)
                 if own is not None and own.anatomy_id != neighbour.pose.anatomy_id:
@@ -196,7 +209,9 @@ class _Trial:
                 if name in again and (name not in found or better.rank > found[name].rank):
                     found[name] = better
 
-    def _registered(self, rows: Sequence[Row], starts: Sequence[Mapping[str, _Guess]]) -> list[dict[str, _Found]]:
+    def _registered(
+        self, rows: Sequence[FrameRow], starts: Sequence[Mapping[Component, _Guess]]
+    ) -> list[dict[Component, _Found]]:
         """Frames together, each from its start; by themselves where that cannot be."""
         given = [{name: guess.as_start() for name, guess in start.items()} for start in starts]
         try:
@@ -214,11 +229,11 @@ class _Trial:
             for found, start in zip(poses, starts, strict=True)
         ]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[PoseFileRow]:
         shown = [name for name in COMPONENTS if any(name in given for given in self.given)]
         return [self._row(index, name) for index in range(len(self.ids)) for name in shown]
 
-    def _row(self, index: int, component: str) -> Row:
+    def _row(self, index: int, component: Component) -> PoseFileRow:
         given, found = self.given[index].get(component), self.found[index].get(component)
         if found is None:
             with_start = [other for other, guesses in enumerate(self.given) if component in guesses]
@@ -233,7 +248,9 @@ class _Trial:
         T = pose.T_world_implant
         told = bool(np.isfinite(pose.covariance).all())
         return {
-            **self.ids[index],
+            "measurement_id": self.ids[index]["measurement_id"],
+            "trial_id": self.ids[index]["trial_id"],
+            "frame_index": self.ids[index]["frame_index"],
             "anatomy_id": pose.anatomy_id,
             "component": component,
             "translation_mm": T[:3, 3].tolist(),
@@ -257,7 +274,7 @@ class _Trial:
         return float(np.linalg.norm(shift_mm)), float(angle_between_deg(T_start[:3, :3], T[:3, :3]))
 
 
-def _failed(component: str, at: _Guess, why: str) -> RefinedPose:
+def _failed(component: Component, at: _Guess, why: str) -> RefinedPose:
     return RefinedPose(
         component=component,
         anatomy_id=at.anatomy_id,
@@ -271,5 +288,5 @@ def _failed(component: str, at: _Guess, why: str) -> RefinedPose:
     )
 
 
-def _transform(pose: Mapping[str, Any]) -> FloatArray:
+def _transform(pose: PoseRow) -> FloatArray:
     return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])

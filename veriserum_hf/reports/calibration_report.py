@@ -11,7 +11,6 @@ from veriserum_hf.calibration import (
     RAW_HEIGHT_PX,
     RAW_WIDTH_PX,
     DualObservation,
-    Grey,
     GridFit,
     Observation,
     RigFit,
@@ -19,7 +18,7 @@ from veriserum_hf.calibration import (
     grid_beads_mm,
     grid_lines,
 )
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, Grey
 from veriserum_hf.geometry import px_to_mm
 from veriserum_hf.reports.pages import (
     BAD,

@@ -54,7 +54,7 @@ def report_page(
 
     """
     check_count(len(sources))
-    record = data_record(reference.dataset) or {}
+    record: Mapping[str, object] = data_record(reference.dataset) or {}
     sections = [
         Section("Accuracy", _accuracy_blocks(sources, summaries)),
         Section("By implant, task and axis", _detail_blocks(summaries)),
@@ -112,7 +112,7 @@ def _warnings(sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
     return found
 
 
-def _data_facts(reference: Reference, record: Mapping[str, Any]) -> dict[str, Any]:
+def _data_facts(reference: Reference, record: Mapping[str, object]) -> dict[str, object]:
     rows = reference.rows
     versions = {
         "veriserum_hf": __version__,
@@ -129,7 +129,7 @@ def _data_facts(reference: Reference, record: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _source_facts(reference: Reference, source: PoseSource) -> dict[str, Any]:
+def _source_facts(reference: Reference, source: PoseSource) -> dict[str, str]:
     compared = len(set(source.estimates.measurement_id.tolist()))
     poses = sum(len(frame) for frame in source.poses.values())
     return dict(source.about) | {
@@ -138,7 +138,7 @@ def _source_facts(reference: Reference, source: PoseSource) -> dict[str, Any]:
     }
 
 
-def _facts(facts: Mapping[str, Any]) -> Table:
+def _facts(facts: Mapping[str, object]) -> Table:
     return Table([], list(facts.items()), alignment="l")
 
 

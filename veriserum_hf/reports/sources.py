@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trimesh
 
-from veriserum_hf.core import FloatArray
-from veriserum_hf.dataset import load_meshes, load_split_or_all
+from veriserum_hf.core import Component, FloatArray, Poses
+from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import pose_errors, sample_points
-from veriserum_hf.poses import Estimates, Pose, check_poses, estimates_of, poses_by_frame, read_poses
+from veriserum_hf.poses import Estimates, check_poses, estimates_of, poses_by_frame, read_poses
 
 CONFIG = "calibrated"
 _ABOUT_LABELS = {
@@ -24,7 +24,7 @@ _ABOUT_LABELS = {
     "target": "the data set's own target poses",
 }
 _LONGEST_SHOWN = 500  # bytes of metadata: what is longer, such as what pandas writes, is not for people to read
-ImplantInFrame = tuple[int, str]  # measurement id and component
+ImplantInFrame = tuple[int, Component]  # measurement id and component
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class PoseSource:
     about: Mapping[str, str]
     estimates: Estimates
     errors: pa.Table
-    poses: Mapping[int, Mapping[str, Pose]]
+    poses: Mapping[int, Poses]
 
     def implants(self) -> list[ImplantInFrame]:
         """Measurement and component of every row."""
@@ -114,11 +114,9 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
         If there is no such data set, configuration or split, or the file cannot be used.
 
     """
-    if config not in _ABOUT_LABELS:
-        raise TrainingError(f"{config} has no corrected images to report on; choose {' or '.join(_ABOUT_LABELS)}")
-    rows = load_split_or_all(dataset, config, split)
-    meshes = load_meshes(dataset)
-    about = {"labels": _ABOUT_LABELS[config]}
+    opened = open_rows(dataset, config).checked()
+    rows, meshes = opened.joined(split).rows, opened.meshes
+    about = {"labels": _ABOUT_LABELS.get(config, "the data set's own poses")}
     given = None
     if labels is not None:
         given, about = read_poses(labels), {"labels": str(labels)} | about_file(labels)
@@ -163,11 +161,13 @@ def predicted(
         If torch is not installed; it says what to install.
 
     """
-    from veriserum_hf.inference import load_model, load_rows, predict_table, weights_sha256
+    from veriserum_hf.inference import check_fit, load_model, predict_table, weights_sha256
 
     model = load_model(name)
-    rows = load_rows(model, dataset, config, split)
-    poses = predict_table(model, rows, batch_size=16, progress=progress)
+    rows = open_rows(dataset, config).checked()
+    frames = rows.joined(split)
+    check_fit(model, frames, rows.meshes)
+    poses = predict_table(model, frames, batch_size=16, progress=progress)
     check_poses(poses, name)
     import torch  # not before the inference room, which says what to install where it is missing
 

@@ -1,13 +1,12 @@
 """Part of a report: the frames with the largest errors, with outlines of label and estimate."""
 
 from base64 import b64encode
-from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 
-from veriserum_hf.core import ByteImage, Table
+from veriserum_hf.core import ByteImage, FrameRow, Table
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.poses import poses_by_frame
 from veriserum_hf.reports.blocks import Block, heading, note, number, picture, table
@@ -74,16 +73,16 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
     return blocks
 
 
-def _decoded(reference: Reference, place: int, measurement_id: int) -> dict[str, Any]:
+def _decoded(reference: Reference, place: int, measurement_id: int) -> FrameRow:
     try:
-        row: dict[str, Any] = reference.rows[place]
+        row: FrameRow = reference.rows[place]
     # The kinds that Pillow raises where a file is damaged.
     except (OSError, SyntaxError, ValueError) as error:
         raise TrainingError(f"measurement {measurement_id} cannot be decoded: {error}") from error
     return row
 
 
-def _overlay(reference: Reference, row: Mapping[str, Any], label: PoseSet, estimate: PoseSet) -> Block:
+def _overlay(reference: Reference, row: FrameRow, label: PoseSet, estimate: PoseSet) -> Block:
     try:
         drawn = draw_outlines(row, [label, estimate], reference.meshes)
     except VeriserumError as error:

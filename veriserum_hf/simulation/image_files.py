@@ -6,8 +6,7 @@ from pathlib import Path
 
 import cv2
 
-from veriserum_hf.calibration import Grey
-from veriserum_hf.core import PLANES, PlaneName
+from veriserum_hf.core import PLANES, Grey, PlaneName
 from veriserum_hf.jobs import one_quiet_thread, write_file
 from veriserum_hf.simulation.poses import pose_ids
 from veriserum_hf.simulation.scenario import draw_frame, draw_grid, draw_marker_frame, trial

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, Grey, frame_width_px
-from veriserum_hf.core import ImageArray
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, frame_width_px
+from veriserum_hf.core import Grey, ImageArray
 from veriserum_hf.geometry import Plane, mm_to_px, pixel_size_mm, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.transmission import RAYS_PER_PIXEL, canvas_margin_px, transmission

@@ -13,12 +13,11 @@ from veriserum_hf.calibration import (
     CYLINDER_WALL_MM,
     RAW_HEIGHT_PX,
     Distortion,
-    Grey,
     Observation,
     cylinder_bead_diameters_mm,
     cylinder_beads_mm,
 )
-from veriserum_hf.core import FloatArray, ImageArray
+from veriserum_hf.core import FloatArray, Grey, ImageArray
 from veriserum_hf.geometry import Plane, make_transform, pixel_size_mm, transform_points
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.intensifier import read_out

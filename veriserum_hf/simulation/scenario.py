@@ -9,8 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from veriserum_hf.calibration import Distortion, Grey
-from veriserum_hf.core import PLANES, Component, FloatArray, PlaneName
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import PLANES, Component, FloatArray, Grey, PlaneName
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
 from veriserum_hf.simulation.calibrations import (

@@ -10,6 +10,7 @@ from datasets.distributed import split_dataset_by_node
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from veriserum_hf.core import COMPONENTS, PLANES
+from veriserum_hf.dataset import holds_images
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix
 
@@ -67,7 +68,7 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
         If the row has no corrected images, or one of another size than its camera is for.
 
     """
-    if "camera_bs" not in row or "distortion_bs" in row or "femur" not in row:
+    if not holds_images(row.keys()):
         raise TrainingError(
             f"expected rows with corrected images, cameras and poses, got the fields {', '.join(row)}; use the "
             "configuration calibrated, target or manual"

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from veriserum_hf.core import PLANES
-from veriserum_hf.dataset import load_frames, load_meshes
+from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import pose_errors, sample_points, summarise
 from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
@@ -84,12 +84,12 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> dict[st
         from veriserum_hf.reports import Report  # needs matplotlib, which nothing else here does
 
         report = Report(arguments.output_dir)
-    frames = load_frames(arguments.dataset, arguments.dataset_config_name, arguments.split)
-    meshes = load_meshes(arguments.dataset)
+    rows = open_rows(arguments.dataset, arguments.dataset_config_name)
+    frames, meshes = rows.labelled(arguments.split), rows.meshes
     model, weights = load_model(arguments.model, accelerator.device), weights_sha256(arguments.model)
     check_fit(model, frames, meshes)
     planes = planes_seen(model, arguments.planes)
-    loader = batches_of(FrameSamples(frames), arguments.batch_size, arguments.num_workers, accelerator.device)
+    loader = batches_of(FrameSamples(frames.rows), arguments.batch_size, arguments.num_workers, accelerator.device)
     batches = tqdm(
         accelerator.prepare(loader), desc="evaluating", unit="batch", disable=not accelerator.is_main_process
     )

@@ -12,7 +12,7 @@ from accelerate.data_loader import skip_first_batches
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from veriserum_hf.dataset import load_split
+from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.augment import Augmentation, augment
 from veriserum_hf.training.batches import Augment, Batch, FrameSamples, Sample, StreamedSamples, collate, sample_of
@@ -43,7 +43,11 @@ def training_batches(data: DataSettings, optimization: OptimizationSettings, acc
     """Training batches of the data set, or rendered on the fly."""
     if data.data == ON_THE_FLY:
         return RenderedBatches(data, optimization, accelerator)
-    rows = load_split(str(data.dataset), data.dataset_config_name, "train", streaming=data.streaming)
+    dataset, config = str(data.dataset), data.dataset_config_name
+    if data.streaming:
+        streamed = open_rows(dataset, config, split="train", streaming=True)
+        return StoredBatches(streamed.splits["train"].rows, data, optimization, accelerator)
+    rows = open_rows(dataset, config, split="train").splits["train"].rows
     return StoredBatches(rows, data, optimization, accelerator)
 
 
@@ -145,7 +149,8 @@ def validation_samples(data: DataSettings) -> FrameSamples | None:
     """The validation split in its order; None without a data set."""
     if data.dataset is None:
         return None
-    return FrameSamples(load_split(data.dataset, data.dataset_config_name, "validation"))
+    rows = open_rows(data.dataset, data.dataset_config_name, split="validation")
+    return FrameSamples(rows.splits["validation"].rows)
 
 
 def batches_of(

@@ -8,7 +8,7 @@ import trimesh
 from transformers import AutoConfig
 
 from veriserum_hf.core import Component
-from veriserum_hf.dataset import load_split
+from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, load_backbone
 from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
@@ -26,7 +26,7 @@ class Anatomy(TypedDict):
 def load_anatomies(data: DataSettings) -> list[Anatomy]:
     """Implants that training frames show."""
     if data.data != ON_THE_FLY:
-        rows = load_split(str(data.dataset), "anatomies", "train")
+        rows = open_rows(str(data.dataset), "anatomies", split="train").splits["train"].rows
         return [Anatomy(anatomy_id=row["anatomy_id"], component=row["component"], mesh=row["mesh"]) for row in rows]
     ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
     return [Anatomy(anatomy_id=id, component=IMPLANTS[id].component, mesh=implant_mesh(id)) for id in ids]

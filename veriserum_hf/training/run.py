@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from veriserum_hf.dataset import data_record, load_meshes
+from veriserum_hf.dataset import StoredFrames, data_record, open_rows
 from veriserum_hf.evaluation import overall, pose_errors, sample_points
 from veriserum_hf.hub import VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
@@ -84,7 +84,8 @@ class TrainingRun:
                 gradient_checkpointing=optimization.gradient_checkpointing,
             )
             if validation is not None:
-                check_fit(model, validation.rows, load_meshes(str(settings.data.dataset)))
+                meshes = open_rows(str(settings.data.dataset), "anatomies").meshes
+                check_fit(model, StoredFrames(validation.rows), meshes)
         self._validation: Iterable[Batch] | None = None
         if validation is not None:
             workers, prefetched = settings.data.num_workers, settings.data.prefetch_factor

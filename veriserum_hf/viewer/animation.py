@@ -3,15 +3,14 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import trimesh
 from PIL import Image
 
-from veriserum_hf.core import PLANES, ByteImage
-from veriserum_hf.dataset import decoded
+from veriserum_hf.core import PLANES, ByteImage, FileRow
+from veriserum_hf.dataset import with_images
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import atomic_path, write_file
 from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, trace_planes
@@ -26,7 +25,7 @@ _GROUNDS = (16, 96, 160, 224)
 
 
 def draw_trial(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[FileRow],
     sets: Sequence[Sequence[PoseSet]],
     meshes: Mapping[int, trimesh.Trimesh],
     progress: Callable[[int, int], None] | None = None,
@@ -35,7 +34,7 @@ def draw_trial(
 
     Parameters
     ----------
-    rows : of `veriserum_hf.dataset.selection.load_trial`.
+    rows : of `veriserum_hf.dataset.selection.rows_found`.
     sets : poses of each row, of the same kinds in the same order.
     meshes : of the implants by anatomy id, mm.
     progress : called with the number of frames traced and of all.
@@ -54,15 +53,16 @@ def draw_trial(
             progress(len(traces), len(rows))
     crops = choose_crops({plane: [one for each in traces for one in each[plane]] for plane in PLANES}, PLANE_PX)
     scale = f"1 mm on the intensifier is {crops['bs'].px_per_mm:.1f} px"
-    for row, of_row, traced in zip(decoded(rows), sets, traces, strict=True):
+    for frame, of_row, traced in zip(with_images(rows), sets, traces, strict=True):
         images = []
         for plane in PLANES:
-            image = crops[plane].cut(grey_of(row, plane))
+            image = crops[plane].cut(grey_of(frame, plane))
             draw_traces(image, traced[plane], crops[plane].scale, crops[plane].shift_px)
             write(image, plane, (8, 20), 0.5)
             images.append(image)
-        image = np.vstack([np.hstack(images), legend([f"{frame_name(row)}; {scale}"], of_row, 2 * PLANE_PX, 0.45)])
-        yield image[: len(image) // 2 * 2]  # an MP4's frames have even sizes
+        lines = [f"{frame_name(frame)}; {scale}"]
+        image = np.vstack([np.hstack(images), legend(lines, of_row, 2 * PLANE_PX, 0.45)])
+        yield image[: len(image) // 2 * 2]  # an MP4 frame has even sizes
 
 
 def write_animation(images: Iterator[ByteImage], output: Path) -> None:

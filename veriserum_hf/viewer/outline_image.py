@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import COMPONENTS, PLANES, ByteImage, FloatArray, PlaneName
+from veriserum_hf.core import COMPONENTS, PLANES, ByteImage, FloatArray, FrameRow, LabelRow, PlaneName, PoseRow
 from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
 from veriserum_hf.viewer.outlines import PoseSet, Trace, draw_sample, draw_traces, trace
 from veriserum_hf.viewer.overlay import grey_of, write
@@ -86,9 +85,7 @@ class Spot:
     edge_mm: float
 
 
-def draw_outlines(
-    row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
-) -> ByteImage:
+def draw_outlines(row: FrameRow, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]) -> ByteImage:
     """Both planes about their outlines, below each two close-ups an implant, and a legend: BGR, uint8.
 
     One close-up is where an outline is farthest from the label's (with one kind of pose, at its leftmost point), the
@@ -117,7 +114,7 @@ def draw_outlines(
 
 
 def trace_planes(
-    row: Mapping[str, Any], sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
+    row: LabelRow, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
 ) -> dict[PlaneName, list[Trace]]:
     """Outlines in both planes, in pixels that a `Crop` knows; parameters and errors as `draw_outlines`."""
     return {plane: trace(row, plane, sets, meshes, _FINE_PX) for plane in PLANES}
@@ -180,7 +177,7 @@ def _points(traced: Trace) -> FloatArray:
     return np.asarray(points[inside.all(axis=1)])
 
 
-def _draw_plane(row: Mapping[str, Any], plane: PlaneName, traces: Sequence[Trace], crop: Crop) -> ByteImage:
+def _draw_plane(row: FrameRow, plane: PlaneName, traces: Sequence[Trace], crop: Crop) -> ByteImage:
     """One plane and the strip of its close-ups."""
     grey = grey_of(row, plane)
     image = crop.cut(grey)
@@ -218,7 +215,7 @@ def _close_up(grey: ByteImage, traces: Sequence[Trace], spot: Spot) -> ByteImage
     return image
 
 
-def frame_name(row: Mapping[str, Any]) -> str:
+def frame_name(row: LabelRow) -> str:
     """Which frame a picture is of."""
     return (
         f"measurement {row['measurement_id']}, trial {row['trial_id']}, frame {row['frame_index']}, "
@@ -248,7 +245,7 @@ def _implants(poses: PoseSet) -> str:
     return ", ".join(named) or "no pose of this frame"
 
 
-def _assessment(pose: Mapping[str, Any]) -> str | None:
+def _assessment(pose: PoseRow) -> str | None:
     """How sure it is, in the words of its method: a network's confidence, or a registration's verdict."""
     confidence = pose.get("confidence")
     return pose.get("verdict") if confidence is None else f"(confidence {confidence:.2f})"

@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike
 
-from veriserum_hf.core import COMPONENTS, ByteImage, FloatArray, PlaneName
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, ByteImage, Component, FloatArray, LabelRow, PlaneName, Poses
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
-from veriserum_hf.poses import Pose
 from veriserum_hf.rendering import outline
 
 # Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
@@ -36,7 +34,7 @@ class PoseSet:
     """
 
     name: str
-    poses: Mapping[str, Pose]
+    poses: Poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +50,13 @@ class Trace:
     """
 
     kind: int
-    component: str
+    component: Component
     contours_px: list[FloatArray]
 
 
-def label_of(row: Mapping[str, Any]) -> PoseSet:
+def label_of(row: LabelRow) -> PoseSet:
     """Poses of a row itself; its legend tells what kind they are."""
-    poses: dict[str, Pose] = {component: row[component] for component in COMPONENTS if row[component] is not None}
+    poses = {component: pose for component in COMPONENTS if (pose := row[component]) is not None}
     kinds = sorted({pose["kind"] for pose in poses.values()})
     return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
 
@@ -72,7 +70,7 @@ def check_pose_sets(sets: int) -> None:
 
 
 def trace(
-    row: Mapping[str, Any],
+    row: LabelRow,
     plane: PlaneName,
     sets: Sequence[PoseSet],
     meshes: Mapping[int, trimesh.Trimesh],
@@ -95,7 +93,7 @@ def trace(
 
     """
     check_pose_sets(len(sets))
-    camera = Plane.from_camera(row[f"camera_{plane}"])
+    camera = Plane.from_camera(row[CAMERA_OF[plane]])
     return [
         Trace(kind, component, _contours(camera, plane, poses, component, meshes, size))
         for kind, poses in enumerate(sets)
@@ -108,7 +106,7 @@ def _contours(
     camera: Plane,
     plane: PlaneName,
     poses: PoseSet,
-    component: str,
+    component: Component,
     meshes: Mapping[int, trimesh.Trimesh],
     size: int,
 ) -> list[FloatArray]:

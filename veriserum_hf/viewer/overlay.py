@@ -1,12 +1,20 @@
 """Both planes of a row with its implants' axes, drawn with nothing but the row's own cameras."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import cv2
 import numpy as np
 
-from veriserum_hf.core import PLANES, ByteImage, FloatArray
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    IMAGE_OF,
+    PLANES,
+    ByteImage,
+    CameraRow,
+    FloatArray,
+    FrameRow,
+    PlaneName,
+    PoseRow,
+)
 from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points
 
 AXIS_LENGTH_MM = 40.0
@@ -15,13 +23,13 @@ _AXIS_COLORS = ((60, 60, 240), (60, 200, 60), (240, 140, 40))
 _IMAGE_PX = 640
 
 
-def axes_world_mm(pose: Mapping[str, Any]) -> FloatArray:
+def axes_world_mm(pose: PoseRow) -> FloatArray:
     """Origin and the ends of the x, y and z axis of a row's ``femur`` or ``tibia``, (4, 3) mm."""
     T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
     return transform_points(T_world_implant, np.vstack([np.zeros(3), AXIS_LENGTH_MM * np.eye(3)]))
 
 
-def draw_axes(row: Mapping[str, Any]) -> ByteImage:
+def draw_axes(row: FrameRow) -> ByteImage:
     """Both corrected images of a row side by side, with the axes of its implants: BGR, uint8.
 
     Parameters
@@ -34,9 +42,9 @@ def draw_axes(row: Mapping[str, Any]) -> ByteImage:
         grey = grey_of(row, plane)
         scale = _IMAGE_PX / len(grey)
         image = np.repeat(cv2.resize(grey, (_IMAGE_PX, _IMAGE_PX))[:, :, None], 3, axis=2).astype(np.uint8)
-        for component in ("femur", "tibia"):
-            if row[component] is not None:
-                _draw(image, row[f"camera_{plane}"], row[component], component, scale)
+        for component in COMPONENTS:
+            if (pose := row[component]) is not None:
+                _draw(image, row[CAMERA_OF[plane]], pose, component, scale)
         write(image, plane, (14, 34), 0.9)
         images.append(image)
     caption = np.full((44, 2 * _IMAGE_PX, 3), 20, np.uint8)
@@ -46,7 +54,7 @@ def draw_axes(row: Mapping[str, Any]) -> ByteImage:
     return np.vstack([np.hstack(images), caption])
 
 
-def _draw(image: ByteImage, camera: Mapping[str, Any], pose: Mapping[str, Any], label: str, scale: float) -> None:
+def _draw(image: ByteImage, camera: CameraRow, pose: PoseRow, label: str, scale: float) -> None:
     px = (project(axes_world_mm(pose), camera["intrinsics"], camera["world_to_camera"]) + 0.5) * scale - 0.5
     if np.isnan(px).any():  # at or behind the source
         return
@@ -57,9 +65,9 @@ def _draw(image: ByteImage, camera: Mapping[str, Any], pose: Mapping[str, Any], 
     write(image, f"{label} {pose['anatomy_id']}", (origin[0] // 16 - 80, origin[1] // 16 + 24), 0.5)
 
 
-def grey_of(row: Mapping[str, Any], plane: str) -> ByteImage:
+def grey_of(row: FrameRow, plane: PlaneName) -> ByteImage:
     """Corrected image of a row in eight bits; sixteen are shown from black to the brightest pixel."""
-    image = np.asarray(row[f"image_{plane}"])
+    image = np.asarray(row[IMAGE_OF[plane]])
     grey = image if image.dtype == np.uint8 else np.clip(image / max(image.max(), 1) * 255, 0, 255)
     return grey.astype(np.uint8)
 

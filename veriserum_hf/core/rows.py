@@ -1,0 +1,98 @@
+"""A row of a data set: one dual-plane frame with its cameras and poses; see `veriserum_hf.dataset.schema`."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+
+from veriserum_hf.core.arrays import Grey
+from veriserum_hf.core.domain import Component, PlaneName
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# The fields of a plane.
+IMAGE_OF: Mapping[PlaneName, Literal["image_bs", "image_fs"]] = {"bs": "image_bs", "fs": "image_fs"}
+CAMERA_OF: Mapping[PlaneName, Literal["camera_bs", "camera_fs"]] = {"bs": "camera_bs", "fs": "camera_fs"}
+DISTORTION_OF: Mapping[PlaneName, Literal["distortion_bs", "distortion_fs"]] = {
+    "bs": "distortion_bs",
+    "fs": "distortion_fs",
+}
+
+
+class CameraRow(TypedDict):
+    """One plane as an OpenCV camera, for one size of corrected image: a row's ``camera_bs``, ``camera_fs``."""
+
+    intrinsics: list[list[float]]  # (3, 3), px
+    world_to_camera: list[list[float]]  # (4, 4), mm
+    pixel_size_mm: float
+    source_to_intensifier_mm: float
+    principal_point_mm: list[float]
+
+
+class PoseRow(TypedDict):
+    """One implant's pose: a row's ``femur``, ``tibia``, or a row of a pose file."""
+
+    anatomy_id: int
+    translation_mm: list[float]
+    quaternion_xyzw: list[float]
+    # Of a data set.
+    pose_id: NotRequired[int]
+    kind: NotRequired[str]
+    # Of a pose file; see `veriserum_hf.poses.schema`.
+    trial_id: NotRequired[int | None]
+    frame_index: NotRequired[int | None]
+    covariance: NotRequired[list[list[float]] | None]
+    verdict: NotRequired[str | None]
+    confidence: NotRequired[float | None]
+    score: NotRequired[float | None]
+    detail: NotRequired[str | None]
+
+
+class PoseFileRow(PoseRow):
+    """A row of a pose file: one implant in one frame."""
+
+    measurement_id: int | None  # None for a frame that is in no archive
+    component: Component
+    moved_mm: NotRequired[float | None]
+    moved_deg: NotRequired[float | None]
+    start: NotRequired[str | None]
+
+
+Poses = Mapping[Component, PoseRow]  # of one frame
+
+
+class LabelRow(TypedDict):
+    """All of a row but its images."""
+
+    measurement_id: int
+    trial_id: int
+    frame_index: int
+    task: str | None
+    subject: int | None
+    implant_pair: str
+    camera_bs: CameraRow
+    camera_fs: CameraRow
+    femur: PoseRow | None
+    tibia: PoseRow | None
+    distortion_bs: NotRequired[str]  # of raw frames only
+    distortion_fs: NotRequired[str]
+
+
+class FrameRow(LabelRow):
+    """A row with its images: arrays (N, N), or as ``load_dataset`` decodes them; None of a plane without one."""
+
+    image_bs: "Grey | Image | None"
+    image_fs: "Grey | Image | None"
+
+
+class ImageFile(TypedDict):
+    """Content and name of an image's file."""
+
+    bytes: bytes
+    path: str
+
+
+class FileRow(LabelRow):
+    """A row with the files of its images, not decoded."""
+
+    image_bs: ImageFile | None
+    image_fs: ImageFile | None

@@ -1,0 +1,175 @@
+"""The one door to rows of frames: a converted folder, a data set on the hub, or an archive; without torch."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, overload
+
+import datasets
+
+from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.dataset.archive_frames import frames_of_archive, meshes_of_archive
+from veriserum_hf.dataset.frames import Frames
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.rows import Implants, Rows
+from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames
+from veriserum_hf.errors import ConversionError, DataSetError, NothingThereError
+
+_TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
+_Loaded = dict[str, datasets.Dataset] | dict[str, datasets.IterableDataset]  # by split
+
+
+@overload
+def open_rows(
+    dataset: str, config: str, *, split: str | None = None, streaming: Literal[False] = False
+) -> Rows[StoredFrames]: ...
+@overload
+def open_rows(
+    dataset: str,
+    config: str,
+    *,
+    split: str | None = None,
+    streaming: Literal[True],
+    where: tuple[str, int] | None = None,
+) -> Rows[StreamedFrames]: ...
+@overload
+def open_rows(dataset: str, config: Sequence[str], *, archive_px: int) -> Rows[Frames]: ...
+def open_rows(
+    dataset: str,
+    config: str | Sequence[str],
+    *,
+    split: str | None = None,
+    streaming: bool = False,
+    where: tuple[str, int] | None = None,
+    archive_px: int | None = None,
+) -> Rows[StoredFrames] | Rows[StreamedFrames] | Rows[Frames]:
+    """Open the rows of a configuration.
+
+    Parameters
+    ----------
+    dataset : folder that ``veriserum convert`` made, or a data set on the hub; with ``archive_px`` also an archive:
+        its folder, database or CSV.
+    config : configuration, such as ``"calibrated"``; with ``archive_px`` several, of which the first that is there
+        is opened, if there are meshes too.
+    split : the only one to open; all if not given.
+    streaming : read rows as they are asked for, and store none.
+    where : of a stream, a column and its value: only rows that have it. Of Parquet, only those groups of rows are
+        read that may hold it.
+    archive_px : edge of the images that an archive's frames are corrected to, px; a data set's have their own.
+
+    Raises
+    ------
+    DataSetError
+        If there is no such data set, configuration or split, it cannot be loaded, or ``split`` is empty; of several
+        configurations, NothingThereError if there is none.
+    ConversionError
+        If an archive has no meshes.
+    ArchiveError
+        If an archive's structure cannot be relied on.
+
+    """
+    if archive_px is not None and is_archive(dataset):
+        return _open_archive(dataset, config, archive_px)
+    name = config if isinstance(config, str) else _first_there(dataset, config)
+    loaded = _load(dataset, name, split, where, streaming)
+
+    def implants() -> Implants:
+        splits = _load(dataset, "anatomies", streaming=streaming)
+        return {row["anatomy_id"]: row["mesh"] for rows in splits.values() for row in rows}, {}
+
+    if streaming:
+        streams = {split: StreamedFrames(rows, where) for split, rows in loaded.items()}
+        return Rows(dataset, name, streams, implants, where)
+    return Rows(dataset, name, {split: StoredFrames(rows) for split, rows in loaded.items()}, implants)
+
+
+def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
+    archive = VeriserumArchive(path)
+    for config in configs:
+        try:
+            splits = frames_of_archive(archive, Options(config=config, size=size))
+        except ConversionError as error:
+            nothing = error
+        else:
+            return Rows(path, config, splits, _known(meshes_of_archive(archive)))
+    raise NothingThereError(f"{path}: {nothing}") from nothing
+
+
+def _known(meshes: Implants) -> Callable[[], Implants]:
+    return lambda: meshes
+
+
+def _first_there(dataset: str, configs: Sequence[str]) -> str:
+    """The first of these configurations that a data set with meshes has."""
+    try:
+        there = datasets.get_dataset_config_names(dataset)
+    except (ValueError, OSError) as error:
+        raise NothingThereError(
+            f"cannot load {dataset}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
+            "convert` made, a data set on the hub, or an archive"
+        ) from error
+    config = next((config for config in configs if config in there), None)
+    if config is None or "anatomies" not in there:
+        missing = " or ".join(configs) if config is None else "anatomies (the implants' meshes)"
+        raise NothingThereError(
+            f"{dataset} has no configuration {missing}, only {', '.join(there)}. Give the archive instead, or "
+            f"convert it with --config {configs[0]} --config anatomies"
+        )
+    return config
+
+
+def is_archive(dataset: str) -> bool:
+    """Whether a path is that of an archive: its database or CSV, or a folder with them, or with a folder with them.
+
+    Poses in a Parquet file beside the tables do not make it a data set; nor do tables further down make a data set an
+    archive, whose shards lie in a folder for each configuration.
+    """
+    path = Path(dataset).expanduser()
+    if not path.is_dir():
+        return path.is_file() and path.suffix not in (".parquet", ".arrow")
+    if _has_tables(path):
+        return True
+    shards = (shard for ending in ("parquet", "arrow") for shard in path.glob(f"*/*.{ending}"))
+    return next(shards, None) is None and any(_has_tables(folder) for folder in path.rglob("*/"))
+
+
+def _has_tables(folder: Path) -> bool:
+    tables = (file for pattern in _TABLES for file in folder.glob(pattern))
+    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among pictures
+
+
+def no_folder(name: str) -> str:
+    """How a message about a data set or model that cannot be loaded goes on where its name is that of no folder."""
+    return "" if Path(name).exists() else "there is no such folder, and on the hub: "
+
+
+def _load(
+    dataset: str,
+    config: str,
+    split: str | None = None,
+    where: tuple[str, int] | None = None,
+    streaming: bool = False,
+) -> _Loaded:
+    """Rows of ``load_dataset`` by split."""
+    if is_archive(dataset):
+        raise DataSetError(
+            f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then give OUT"
+        )
+    options: dict[str, object] = {"streaming": streaming}
+    try:
+        # Of Parquet, only those groups of rows are read that may hold the value; of Arrow, all.
+        if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
+            options["filters"] = [(where[0], "==", where[1])]
+        loaded = datasets.load_dataset(dataset, config, split=split, **options)
+    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        what = f"{dataset} {config}" if split is None else f"the split {split} of {dataset} {config}"
+        raise DataSetError(
+            f"cannot load {what}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
+            "convert` made, or a data set on the hub; its README.md tells its splits and configurations"
+        ) from error
+    if split is None:
+        return dict(loaded)
+    if next(iter(loaded.take(1)), None) is None:
+        raise DataSetError(
+            f"the split {split} of {dataset} ({config}) is empty: convert more trials, or choose another"
+        )
+    return {split: loaded}

@@ -1,0 +1,94 @@
+"""Rows that were opened: by split or one after another, and the implants that they may show."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, TypeVar
+
+import trimesh
+
+from veriserum_hf.core import COMPONENTS
+from veriserum_hf.dataset.frames import Frames, check_frames
+from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames, one_after_another
+from veriserum_hf.errors import DataSetError, TrainingError
+
+ALL = "all"  # of its splits
+Meshes = Mapping[int, trimesh.Trimesh]
+Implants = tuple[Meshes, Mapping[int, str]]  # by anatomy id, and why others cannot be used
+F = TypeVar("F", bound=Frames | StreamedFrames)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Generic[F]):
+    """Rows of one configuration, and the implants that they may show.
+
+    Attributes
+    ----------
+    dataset : what was given: a folder, a name on the hub, or an archive.
+    config : configuration, such as ``"calibrated"``.
+    splits : rows by split.
+    open_meshes : reads implants by anatomy id, mm, and why others cannot be used.
+    where : a column and its value that all rows of a stream have, if one was asked for.
+
+    """
+
+    dataset: str
+    config: str
+    splits: Mapping[str, F]
+    open_meshes: Callable[[], Implants]
+    where: tuple[str, int] | None = None
+
+    @property
+    def name(self) -> str:
+        """What they are called in messages."""
+        return f"{self.dataset} {self.config}"
+
+    @cached_property
+    def _meshes(self) -> Implants:
+        return self.open_meshes()
+
+    @property
+    def meshes(self) -> Meshes:
+        """Implants by anatomy id, mm, read when they are first asked for; DataSetError where there are none."""
+        return self._meshes[0]
+
+    @property
+    def without_mesh(self) -> Mapping[int, str]:
+        """Why there is none, by anatomy id, of implants of an archive whose STL file cannot be used."""
+        return self._meshes[1]
+
+    def checked(self, *, raw: bool = False) -> "Rows[F]":
+        """Return the rows, if they hold corrected images, or raw frames where these will do; see `check_frames`."""
+        for frames in self.splits.values():
+            check_frames(frames.column_names, self.name, raw=raw)
+        return self
+
+    def of_split(self, split: str) -> dict[str, F]:
+        """Rows of one split by its name, or of all; DataSetError if there is no such split."""
+        if split != ALL and split not in self.splits:
+            raise DataSetError(
+                f"{self.name} has no split {split}; there are {', '.join(self.splits) or 'no rows'} and {ALL}"
+            )
+        return {name: frames for name, frames in self.splits.items() if split in (ALL, name)}
+
+    def joined(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
+        """Rows of one split, or of all one after another; DataSetError if there is no such split."""
+        return one_after_another(list(self.of_split(split).values()))
+
+    def labelled(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
+        """Corrected images of one split, or of all; TrainingError where none has a pose to compare with."""
+        frames = self.checked().joined(split)
+        if not any(frames.anatomy_ids(component) for component in COMPONENTS):
+            raise TrainingError(
+                f"{self.name}, split {split}: none of its {len(frames)} frames has a pose to compare with"
+            )
+        return frames
+
+    def digest(self: "Rows[Frames]", chosen: Mapping[str, Frames]) -> str:
+        """Hash of all that a registration of the chosen frames sees, implants included; not of where it lies."""
+        digest = hashlib.sha256(json.dumps([(split, each.digest()) for split, each in chosen.items()]).encode())
+        for id, mesh in sorted(self.meshes.items()):
+            digest.update(b"%d|" % id + mesh.vertices.tobytes() + mesh.faces.tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""Frames of a converted data set, on this machine or the hub: all at hand, or one after another as they are read."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import datasets
+import numpy as np
+import pyarrow as pa
+
+from veriserum_hf.archive import decode_frame, white_level
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FileRow, FrameRow, Grey, ImageFile
+from veriserum_hf.dataset.frames import IDS, Frames, is_raw
+from veriserum_hf.errors import FrameError
+
+_AT_ONCE = 64  # rows whose images are held to be hashed
+_METADATA = (*IDS, "task", *CAMERA_OF.values(), *COMPONENTS)
+_SAMPLED_ROWS = 16
+_Opened = TypeVar("_Opened", datasets.Dataset, datasets.IterableDataset)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredFrames(Frames):
+    """Frames with random access.
+
+    Attributes
+    ----------
+    rows : of ``load_dataset``.
+
+    """
+
+    rows: datasets.Dataset
+
+    @property
+    def column_names(self) -> list[str]:
+        """Fields of a row."""
+        names: list[str] = self.rows.column_names
+        return names
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.rows)
+
+    def table(self, *names: str) -> pa.Table:
+        """Return some columns of every row; images stay where they are."""
+        return self.rows.select_columns(list(names)).with_format("arrow")[:]
+
+    def taken(self, indices: Sequence[int]) -> "StoredFrames":
+        """Return these rows in this order."""
+        return StoredFrames(self.rows.select(indices))
+
+    def at_size(self, size: int) -> "StoredFrames":
+        """Return the frames as they are: their images have the size that they were converted to."""
+        return self
+
+    def read(self) -> Iterator[FrameRow | FrameError]:
+        """Every row with its images as arrays, or why they cannot be had."""
+        rows = _files_of(self.rows)
+        for index in range(len(rows)):
+            try:
+                row: FileRow = rows[index]
+                found: FrameRow | FrameError = decoded(row)
+            except FrameError as error:
+                found = error
+            except (OSError, ValueError) as error:  # pyarrow's are one of these
+                found = FrameError("unreadable", str(error))
+            yield found
+
+    def digest(self) -> str:
+        """Hash of what is registered: ids, cameras, poses and the images' files."""
+        digest = hashlib.sha256(json.dumps(self.table(*_METADATA).to_pylist()).encode())
+        images = self.rows.select_columns(list(IMAGE_OF.values())).with_format("arrow")
+        for batch in images.iter(_AT_ONCE):
+            for name in IMAGE_OF.values():
+                for image in batch[name].to_pylist():
+                    content = b"" if image is None else image["bytes"]
+                    digest.update(b"%d|" % len(content) + content)
+        return digest.hexdigest()
+
+    @cached_property
+    def white_level(self) -> int:
+        """What is white in raw frames of 16 bits: judged by some of them, as it is of an archive's files."""
+        sample = range(0, len(self), max(1, len(self) // _SAMPLED_ROWS))
+        deep = []
+        for row in _files_of(self.rows.select(sample)):
+            for plane in PLANES:
+                file: ImageFile | None = row[IMAGE_OF[plane]]
+                if file is None or file["path"].lower().endswith((".jpg", ".jpeg")):
+                    continue
+                try:
+                    frame = decode_frame(file["bytes"])
+                except FrameError:  # said where the row is read
+                    continue
+                if frame.dtype == np.uint16:
+                    deep.append(int(frame.max()))
+        return white_level(deep) if deep else 255
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedFrames:
+    """Frames that are read as they are asked for, and never stored.
+
+    Attributes
+    ----------
+    rows : of ``load_dataset(..., streaming=True)``.
+    where : a column and its value: other rows are left out; None for all rows.
+
+    """
+
+    rows: datasets.IterableDataset
+    where: tuple[str, int] | None = None
+
+    @property
+    def column_names(self) -> list[str]:
+        """Fields of a row."""
+        names: list[str] = self.rows.column_names
+        return names
+
+    def files(self) -> Iterator[FileRow]:
+        """Every row with the files of its images, for `decoded`."""
+        rows = _files_of(self.rows)
+        if self.where is not None:
+            column, value = self.where
+            rows = rows.filter(lambda row: row[column] == value)
+        yield from rows
+
+
+def decoded(row: FileRow) -> FrameRow:
+    """The same row with its images decoded; FrameError where one cannot be."""
+    decode = _decoded_raw if is_raw(row.keys()) else _decoded_image
+    bs, fs = (decode(file) if (file := row[IMAGE_OF[plane]]) else None for plane in PLANES)
+    found: FrameRow = row | {"image_bs": bs, "image_fs": fs}  # type: ignore[assignment]
+    return found
+
+
+def _decoded_raw(file: ImageFile) -> Grey:
+    return decode_frame(file["bytes"])
+
+
+def _decoded_image(file: ImageFile) -> Grey:
+    try:
+        image: Grey = np.asarray(datasets.Image().decode_example(file))
+    # The kinds that Pillow raises where a file is damaged.
+    except (OSError, SyntaxError, ValueError) as error:
+        raise FrameError("unreadable", str(error)) from error
+    return image
+
+
+def one_after_another(parts: Sequence[StoredFrames]) -> StoredFrames:
+    """Frames of several splits together."""
+    return StoredFrames(datasets.concatenate_datasets([part.rows for part in parts]))
+
+
+def _files_of(rows: _Opened) -> _Opened:
+    """The same rows with the files of their images instead of the images."""
+    for name in IMAGE_OF.values():
+        rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
