@@ -5,7 +5,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 BENCH_DATA := bench-data
 
-.PHONY: test lint types demo bench bench-accuracy bench-registration clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+docs: $(INSTALLED)  ## the documentation, into site/
+	$(BIN)/mkdocs build --quiet
 
 demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, train, register, push, download, evaluate
 	rm -rf $(DEMO)
@@ -51,4 +54,4 @@ bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives s
 	$(BIN)/python -m tests.benchmarks.bench_registration $(BENCH_DATA)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(BENCH_DATA)
+	rm -rf $(VENV) $(DEMO) $(BENCH_DATA) site

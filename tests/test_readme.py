@@ -1,4 +1,4 @@
-"""Everything that the README tells users to type in Python runs."""
+"""Everything that the README and the pages of the documentation show runs, and their tables are those measured."""
 
 import json
 import re
@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.hub.loopback import Loopback
-from veriserum_hf.dataset.export import convert_archive
 
-README = Path(__file__).parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = (README, *sorted((ROOT / "docs").rglob("*.md")))
+# A block that several pages show runs once.
+BLOCKS = dict.fromkeys(
+    block
+    for page in PAGES
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+)
 # Each in a process of its own that finds the large libraries loaded, but nothing of this package.
 _RUN_ALL = """
 import gc, json, os, runpy, sys
@@ -44,25 +50,30 @@ def hub(tmp_path):
 
 
 def test_every_python_block_runs(tiny, hub, tmp_path):
-    """With what a training of one step leaves for RUN, and both OUT and RUN pushed to a hub of this machine."""
-    assert len(BLOCKS) > 5
+    """After the README's own commands, with a training of one step, and a push of OUT and RUN to a local hub."""
+    assert len(BLOCKS) > 10
     out, run = tmp_path / "OUT", tmp_path / "RUN"
-    convert_archive(tiny.root, out, workers=1)
+    names = {"PATH": str(tiny.root), "OUT": str(out), "RUN": str(run)}
     options = {"backbone_config": _BACKBONE, "max_train_steps": 1, "batch_size": 2, "crop_size": 64}
     options |= {"dataset": out, "output_dir": run, "num_workers": 0}
     train = [
-        README.parent / "training" / "train.py",
+        ROOT / "training" / "train.py",
         *(part for name in options for part in (f"--{name}", options[name])),
     ]
     veriserum = Path(sys.executable).with_name("veriserum")
+    convert, predict = (
+        [veriserum, *(names.get(part, part) for part in line.split())]
+        for line in re.findall(r"^veriserum (.*)$", README.read_text(), re.MULTILINE)
+    )
     commands = [
+        convert,
         train,
+        predict,
         [veriserum, "push-dataset", out, "my-lab/veriserum"],
         [veriserum, "push-model", run, "my-lab/veriserum-pose"],
     ]
     for number, block in enumerate(BLOCKS):
-        script = block.replace('"PATH', f'"{tiny.root}').replace('"OUT"', f'"{out}"').replace('"RUN"', f'"{run}"')
-        script = script.replace('"ORG/', '"my-lab/')
+        script = re.sub(r'"(PATH|OUT|RUN)\b', lambda name: f'"{names[name[1]]}', block).replace('"ORG/', '"my-lab/')
         file = tmp_path / f"block_{number}.py"
         file.write_text('if __name__ == "__main__":\n' + "".join(f"    {line}\n" for line in script.splitlines()))
         commands.append([file])
@@ -75,12 +86,17 @@ def test_every_python_block_runs(tiny, hub, tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "predicted.parquet").exists()
 
 
-def test_the_readme_and_the_card_draw_the_same_rig():
-    card = (README.parent / "veriserum_hf" / "dataset" / "card_template.md").read_text()
+def test_the_documentation_and_the_card_draw_the_same_rig():
+    card = (ROOT / "veriserum_hf" / "dataset" / "card_template.md").read_text()
     drawing = re.compile(r"```text\n.*?```", re.DOTALL)
-    assert drawing.search(card)[0] == drawing.search(README.read_text())[0]
+    assert drawing.search(card)[0] == drawing.search((ROOT / "docs" / "conventions.md").read_text())[0]
+
+
+def tables_of(text):
+    return re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -94,8 +110,22 @@ def test_the_readme_and_the_card_draw_the_same_rig():
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):
-    text = (README.parent / "tests" / "benchmarks" / results).read_text()
-    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    """Tables and the sentence about the machine."""
+    text = (ROOT / "tests" / "benchmarks" / results).read_text()
+    benchmarks = (ROOT / "docs" / "benchmarks.md").read_text()
+    tables = tables_of(text)
     assert tables and max(table.count("\n") for table in tables) > 5
     for table in tables:
-        assert table in README.read_text()
+        assert table in benchmarks
+    measured = text.rstrip().splitlines()[-1]
+    assert measured.startswith("Measured") and measured in " ".join(benchmarks.split())
+
+
+def test_the_readme_shows_the_committed_benchmark_of_registration():
+    text = (ROOT / "tests" / "benchmarks" / "RESULTS_REGISTRATION.md").read_text()
+    assert [table for table in tables_of(README.read_text()) if table in tables_of(text)]
+    assert text.rstrip().splitlines()[-1] in " ".join(README.read_text().split())
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150

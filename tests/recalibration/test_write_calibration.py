@@ -18,6 +18,7 @@ from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.calibration.bead_grid import fit_bead_grid
 from veriserum_hf.core.domain import PLANES
+from veriserum_hf.core.version import __version__
 from veriserum_hf.errors import ArchiveError, CalibrationError
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig
@@ -101,7 +102,7 @@ def test_a_distortion_gets_a_row_under_a_new_id(download, fits):
     stamp = download.rows(
         "SELECT obsolete, method, git_hash, update_timestamp FROM distortion_calibration WHERE id = 9"
     )[0]
-    assert stamp[:3] == (0, "veriserum_hf", "veriserum_hf 0.1.0")
+    assert stamp[:3] == (0, "veriserum_hf", f"veriserum_hf {__version__}")
     assert len(stamp[3]) == len("2023-04-14 14:41:57")
     unknown = download.rows("SELECT operator, git_repo, pixel_size_h_bs FROM distortion_calibration WHERE id = 9")
     assert unknown == [(None, None, None)]
