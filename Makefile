@@ -24,7 +24,7 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 docs: $(INSTALLED)  ## the documentation, into site/
-	$(BIN)/mkdocs build --quiet
+	$(BIN)/mkdocs build --strict
 
 demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, train, register, push, download, evaluate
 	rm -rf $(DEMO)
