@@ -31,7 +31,8 @@ class Started:
         if processes > 1:
             self._store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
             store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port)}
-            store |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "WORLD_SIZE": str(processes)}
+            store |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+            store |= {"WORLD_SIZE": str(processes)}
             environments = [
                 environment | store | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
                 for rank, environment in enumerate(environments)
