@@ -84,21 +84,7 @@ def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]
     from veriserum_hf.dataset import is_archive
 
     say("\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees")
-    header = (
-        "measurement",
-        "trial",
-        "frame",
-        "implant",
-        "SD",
-        "x",
-        "y",
-        "z",
-        "depth bs",
-        "fs",
-        "rotation x",
-        "y",
-        "z",
-    )
+    header = ("measurement", "trial", "frame", "implant", "SD", *"xyz", "depth bs", "fs", "rotation x", "y", "z")
     rows = []
     for row in flagged[:_SHOWN]:
         ids = [row[name] for name in ("measurement_id", "trial_id", "frame_index")]
