@@ -343,7 +343,7 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
         ),
         (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
         (("--poses", same), "tset", "has no split tset; there are train, .* and all"),
-        (("--poses", same, "--config", "raw"), "all", "raw holds no corrected images; choose calibrated, manual or"),
+        (("--poses", same, "--config", "raw"), "all", "raw has no corrected images to report on; choose cal"),
         (("--poses", same, "--config", "manual"), "train", "manual has no split train; there are test and all"),
         (("--poses", tmp_path / "strange.parquet"), "all", "strange on .*, split all: nothing to compare: poses of"),
         (("--poses", same, "--labels", tmp_path / "none.parquet"), "all", "there is no file .*none.parquet"),

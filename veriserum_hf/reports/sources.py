@@ -114,9 +114,11 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
         If there is no such data set, configuration or split, or the file cannot be used.
 
     """
+    if config not in _ABOUT_LABELS:
+        raise TrainingError(f"{config} has no corrected images to report on; choose {' or '.join(_ABOUT_LABELS)}")
     opened = open_rows(dataset, config).checked()
     rows, meshes = opened.joined(split).rows, opened.meshes
-    about = {"labels": _ABOUT_LABELS.get(config, "the data set's own poses")}
+    about = {"labels": _ABOUT_LABELS[config]}
     given = None
     if labels is not None:
         given, about = read_poses(labels), {"labels": str(labels)} | about_file(labels)
