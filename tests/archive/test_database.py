@@ -1,6 +1,7 @@
 """Opening the database: what cannot be read, what is being written to, and leaving no trace."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -70,32 +71,31 @@ def test_another_process_holds_the_database(download):
     assert download.read().problems == []
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("WAL", "-wal"), ("DELETE", "-journal")])
-def test_changes_that_are_not_in_the_database_yet(download, mode, suffix):
+@pytest.fixture(params=[("WAL", "-wal"), ("DELETE", "-journal")], ids=["WAL", "DELETE"])
+def journal(request, download):
+    """Name of the file that holds the changes of a program which has the database open."""
+    mode, suffix = request.param
     with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
         writer.execute(f"PRAGMA journal_mode = {mode}")
         writer.execute("BEGIN")
         writer.execute("UPDATE poses SET tx = tx + 1")
         if mode == "WAL":
             writer.execute("COMMIT")
-        before = download.listing()
-        with pytest.raises(
-            ArchiveError, match=rf"another program is writing .*refined\.db{suffix} holds changes.*Close that program"
-        ):
-            download.read()
-        assert download.listing() == before
+        yield f"{download.database.name}{suffix}"
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [("WAL", "-wal"), ("DELETE", "-journal")])
-def test_changes_that_a_crashed_program_left_beside_the_database(download, tmp_path, mode, suffix):
-    with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
-        writer.execute(f"PRAGMA journal_mode = {mode}")
-        writer.execute("BEGIN")
-        writer.execute("UPDATE poses SET tx = tx + 1")
-        if mode == "WAL":
-            writer.execute("COMMIT")
-        shutil.copytree(download.root, tmp_path / "copy")
-    with pytest.raises(ArchiveError, match=rf"refined\.db{suffix} holds changes that are not in it yet"):
+def test_changes_that_are_not_in_the_database_yet(download, journal):
+    before = download.listing()
+    with pytest.raises(
+        ArchiveError, match=rf"another program is writing .*{re.escape(journal)} holds changes.*Close that program"
+    ):
+        download.read()
+    assert download.listing() == before
+
+
+def test_changes_that_a_crashed_program_left_beside_the_database(download, tmp_path, journal):
+    shutil.copytree(download.root, tmp_path / "copy")
+    with pytest.raises(ArchiveError, match=rf"{re.escape(journal)} holds changes that are not in it yet"):
         VeriserumArchive(tmp_path / "copy")
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PureWindowsPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,7 @@ from veriserum_hf.archive.measurements import read_calibration_frames, read_fram
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
-from veriserum_hf.archive.tables import read_tables
+from veriserum_hf.archive.tables import Row, read_tables
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
 from veriserum_hf.core import COMPONENTS, PLANES, PlaneName, listed
 from veriserum_hf.errors import CalibrationError, FrameError
@@ -159,7 +159,7 @@ class VeriserumArchive:
                         structural=True,
                     )
 
-    def _calibrations(self, name: str, parse: Callable[[dict[str, Any]], T]) -> dict[int, T]:
+    def _calibrations(self, name: str, parse: Callable[[Row], T]) -> dict[int, T]:
         """Calibrations by id; an unusable row is structural where a current pose needs it."""
         poses = self._tables["poses"]
         current = poses.filter(pc.equal(pc.fill_null(poses["obsolete"], 0), 0))

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow.compute as pc
 
@@ -15,6 +14,8 @@ from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError, FrameError
+
+Counts = dict[str, int | dict[str, int]]
 
 
 @dataclass
@@ -32,7 +33,7 @@ class AuditReport:
 
     path: str
     findings: Findings
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
     archive: VeriserumArchive | None = None
 
     @property
@@ -42,11 +43,11 @@ class AuditReport:
             return 2
         return 1 if self.findings.problems else 0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the report as plain dictionaries and lists."""
         status = ("clean", "problems", "unusable")[self.exit_status]
         by_kind = dict(Counter(problem.kind for problem in self.findings.problems))
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "archive": self.path,
             "status": status,
             "counts": self.counts,
@@ -82,7 +83,7 @@ def audit_archive(
     return report
 
 
-def _counts(archive: VeriserumArchive) -> dict[str, Any]:
+def _counts(archive: VeriserumArchive) -> Counts:
     frames, poses = archive.frames, archive.poses
     current = poses.filter(pc.invert(poses["obsolete"]))
     return {

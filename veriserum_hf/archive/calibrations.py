@@ -7,19 +7,18 @@ calibrations that it names; all others keep the nominal pose.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive.tables import Row
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, quaternion_to_matrix
 
-Row = dict[str, Any]
 Tables = Mapping[str, pa.Table]
 
 INTER_PLANE = "inter_plane_calibration"

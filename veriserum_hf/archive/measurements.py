@@ -1,15 +1,15 @@
 """Frames and phantom frames as tables: measurement, trial, and the files of both planes."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.layout import Layout, name_frames
+from veriserum_hf.archive.frame_names import name_frames
+from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.pose_rows import integers
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive.tables import Row
 from veriserum_hf.core import PLANES
 
 FRAME_SCHEMA = pa.schema(
@@ -51,7 +51,7 @@ def read_frames_table(tables: Tables, poses: pa.Table, layout: Layout, findings:
     trials = tables.get("trials")
     by_trial = {row["id"]: row for row in trials.to_pylist()} if trials else {}
     seen: dict[int, int] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for measurement, trial in zip(measurement_ids.tolist(), trial_ids.tolist(), strict=True):
         details, number = by_trial.get(trial, {}), numbers_of.get(measurement, -1)
         files = {plane: layout.frames[plane].get(number) for plane in PLANES}
@@ -122,7 +122,7 @@ def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.in
     return ids, trial_ids
 
 
-def _check_files(layout: Layout, poses: pa.Table, findings: Findings, rows: list[dict[str, Any]]) -> None:
+def _check_files(layout: Layout, poses: pa.Table, findings: Findings, rows: list[Row]) -> None:
     """Note frames that are missing, empty or of one plane only."""
     with_pose = set(poses["measurement_id"].to_pylist())
     empty = {file.path for file in layout.every_file() if file.size_bytes == 0}

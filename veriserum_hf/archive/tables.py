@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +15,7 @@ from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import listed
 
 Value = int | float | str | bytes | None  # of a column, as sqlite3 and csv read it
+Row = dict[str, Any]  # values by column, each of the type of its column in an Arrow table
 
 INTEGER, NUMBER, TEXT = pa.int64(), pa.float64(), pa.string()
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
-from veriserum_hf.core.arrays import Grey
 from veriserum_hf.core.domain import Component, PlaneName
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from veriserum_hf.core.arrays import Grey
 
 # The fields of a plane.
 IMAGE_OF: Mapping[PlaneName, Literal["image_bs", "image_fs"]] = {"bs": "image_bs", "fs": "image_fs"}

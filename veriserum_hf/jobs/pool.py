@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 from veriserum_hf.errors import WorkerError
 
-_worker_state: Any = None  # in a worker process: units done by all workers, and whether to stop
+# In a worker process: units done by all workers, and whether to stop.
+_worker_state: "tuple[Synchronized[int], Event]"
 
 
 class Job(Protocol):
@@ -107,9 +110,9 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(*state: Any) -> None:
+def _start_worker(counter: "Synchronized[int]", stop: Event) -> None:
     global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
-    _worker_state = state
+    _worker_state = counter, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

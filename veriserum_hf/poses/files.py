@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from math import hypot, isfinite
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, TypeGuard, cast
 
 import datasets
 import numpy as np
@@ -161,7 +161,7 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     return _estimates(pairs)
 
 
-def _what_is_wrong(row: Mapping[str, Any]) -> str | None:
+def _what_is_wrong(row: Mapping[str, object]) -> str | None:
     """What keeps a row from being used, what was found and expected; None where nothing does."""
     for name in ("measurement_id", "anatomy_id"):
         if not isinstance(row[name], int):
@@ -179,7 +179,7 @@ def _what_is_wrong(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _are_finite(values: object, count: int) -> bool:
+def _are_finite(values: object, count: int) -> TypeGuard[list[float]]:
     """Whether this is a list of so many finite numbers."""
     return (
         isinstance(values, list)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from veriserum_hf.archive import AuditReport, audit_archive
 from veriserum_hf.recalibration.refit import Refit, refit_calibrations
@@ -23,7 +22,7 @@ class CalibrationAudit(AuditReport):
 
     calibration: list[Refit] | None = None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the report as plain dictionaries and lists."""
         document = super().as_json()
         if self.calibration is not None:

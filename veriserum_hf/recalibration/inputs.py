@@ -1,6 +1,8 @@
 """What ``veriserum calibrate source`` and ``rig`` work on: frames, their distortion, and the rig to start from."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.calibration import Distortion
@@ -9,6 +11,7 @@ from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
 
+T = TypeVar("T")
 _ROUGH_SID_MM = 1860.0  # what the laboratory sets up
 
 
@@ -31,8 +34,7 @@ def chosen_frames(
         raise CalibrationError("give either frames of the marker phantom, or --archive PATH --calibration-trial N")
     if trial is None:
         return [PhantomFrame.from_path(path, plane) for path in paths or []]
-    if archive is None:
-        raise CalibrationError(f"--calibration-trial {trial} needs the archive that it is of: --archive PATH")
+    archive = _needed(archive, f"--calibration-trial {trial}")
     rows = archive.calibration_frames.to_pylist()
     chosen = [
         PhantomFrame(Path(row["path"]), row["plane"], row["calibration_measurement_id"])
@@ -58,14 +60,8 @@ def starting_rig(archive: VeriserumArchive | None, source_id: int | None) -> Dua
             principal_point_fs_mm=(0, 0),
             sid_fs_mm=_ROUGH_SID_MM,
         )
-    if archive is None:
-        raise CalibrationError(f"--source-id {source_id} needs the archive that it is of: --archive PATH")
-    if source_id not in archive.source_calibrations:
-        raise CalibrationError(
-            f"{archive.layout.root} has no usable source calibration {source_id}; there are "
-            f"{listed(archive.source_calibrations, 20)}"
-        )
-    return archive.source_calibrations[source_id]
+    archive = _needed(archive, f"--source-id {source_id}")
+    return _stored(archive, "source", archive.source_calibrations, source_id)
 
 
 def distortions_of(
@@ -102,11 +98,21 @@ def distortions_of(
                     "frame, so its mm are not those of the intensifier; give a frame that hangs upright"
                 )
         return {plane: fit.distortion for plane, fit in fits.items()}
+    archive = _needed(archive, f"--distortion-id {distortion_id}")
+    return _stored(archive, "distortion", archive.distortions, distortion_id)
+
+
+def _needed(archive: VeriserumArchive | None, option: str) -> VeriserumArchive:
+    """Return the archive that the id of an option is of."""
     if archive is None:
-        raise CalibrationError(f"--distortion-id {distortion_id} needs the archive that it is of: --archive PATH")
-    if distortion_id not in archive.distortions:
+        raise CalibrationError(f"{option} needs the archive that it is of: --archive PATH")
+    return archive
+
+
+def _stored(archive: VeriserumArchive, kind: str, calibrations: Mapping[int, T], id: int | None) -> T:
+    """Return a stored calibration by its id."""
+    if id is None or id not in calibrations:
         raise CalibrationError(
-            f"{archive.layout.root} has no usable distortion calibration {distortion_id}; there are "
-            f"{listed(archive.distortions, 20)}"
+            f"{archive.layout.root} has no usable {kind} calibration {id}; there are {listed(calibrations, 20)}"
         )
-    return archive.distortions[distortion_id]
+    return calibrations[id]

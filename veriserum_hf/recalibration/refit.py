@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from scipy.spatial import Delaunay
@@ -24,20 +24,25 @@ from veriserum_hf.calibration import (
     SourceFit,
     fit_rig,
     fit_source,
-    translation_and_rotation,
 )
-from veriserum_hf.core import PLANES, BoolArray, FloatArray, PlaneName
+from veriserum_hf.core import PLANES, PlaneName
 from veriserum_hf.errors import CalibrationError
+from veriserum_hf.recalibration.differences import (
+    CERTAIN,
+    MOST_ROTATION_DEG,
+    MOST_SOURCE_MM,
+    Difference,
+    pose_differences,
+    source_difference,
+)
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, Seen, find_in_frames, fit_grid
 
+Numbers = dict[str, float | list[float]]
 Outcome = Literal["agrees", "differs", "not fitted", "no frames"]
 
 GRID, MARKERS = "sipla_grid", "sipla_cylinder"
 MOST_MAPPED_MM = 0.34  # the resolution that the data set states
-_MOST_SOURCE_MM, _MOST_ROTATION_DEG = 1.0, 0.15  # 0.15 degrees are 1 mm where the central rays cross
-_CERTAIN = 4.0  # standard deviations
 _STEP_PX = 16
-_SOURCE_NAMES = ("principal point h", "principal point v", "SID")
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,9 @@ class Refit:
     outcome: Outcome
     frames: list[str] = field(default_factory=list)
     detail: str = ""
-    numbers: dict[str, Any] = field(default_factory=dict)
+    numbers: Numbers = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return it as one flat dictionary."""
         return {name: value for name, value in asdict(self).items() if name != "numbers"} | self.numbers
 
@@ -240,19 +245,16 @@ class _Refitting:
         refits = []
         for number, plane in enumerate(planes):
             source = slice(3 * number, 3 * number + 3)
-            found, kept = fitted[plane], stored[plane]
-            off_mm = np.append(found.principal_point_mm - kept.principal_point_mm, found.sid_mm - kept.sid_mm)
-            off = _Off(_SOURCE_NAMES, off_mm, fit.standard_deviations[source], "mm", _MOST_SOURCE_MM)
-            all_off = {"source": off}
+            all_off = {"source": source_difference(fitted[plane], stored[plane], fit.standard_deviations[source])}
             if isinstance(fit, RigFit) and plane == "fs":
-                all_off |= _pose_off(fit, stored["fs"].T_world_intensifier)
+                all_off |= pose_differences(fit, stored["fs"].T_world_intensifier)
             refits.append(self._source_refit(id, plane, all_off, fit, seen))
         return refits
 
     def _source_refit(
-        self, id: int, plane: PlaneName, all_off: dict[str, "_Off"], fit: SourceFit | RigFit, seen: Seen
+        self, id: int, plane: PlaneName, all_off: dict[str, Difference], fit: SourceFit | RigFit, seen: Seen
     ) -> Refit:
-        numbers: dict[str, Any] = {"distortion_id": self.archive.distortions_of_sources[id]}
+        numbers: Numbers = {"distortion_id": self.archive.distortions_of_sources[id]}
         numbers |= {name: getattr(fit, name) for name in ("residual_mm_rms", "markers_used", "markers_seen")}
         for name, off in all_off.items():
             numbers |= {f"{name}_off_{off.unit}": off.values.tolist(), f"{name}_std_{off.unit}": off.std.tolist()}
@@ -262,47 +264,9 @@ class _Refitting:
             plane,
             "differs" if any(off.certain.any() for off in all_off.values()) else "agrees",
             [self._relative(frame) for frame in seen.observations if frame.plane == plane],
-            "; ".join(off.said(np.ones(3, dtype=bool)) for off in all_off.values()),
+            "; ".join(off.stated(np.ones(3, dtype=bool)) for off in all_off.values()),
             numbers,
         )
-        differs = "; ".join(off.said(off.certain) for off in all_off.values() if off.certain.any())
-        most = (
-            f"{_MOST_SOURCE_MM:g} mm ({_MOST_ROTATION_DEG:g} degrees), or {_CERTAIN:g} standard deviations if larger"
-        )
+        differs = "; ".join(off.stated(off.certain) for off in all_off.values() if off.certain.any())
+        most = f"{MOST_SOURCE_MM:g} mm ({MOST_ROTATION_DEG:g} degrees), or {CERTAIN:g} standard deviations if larger"
         return self._judged(refit, differs, f"no more than {most}")
-
-
-@dataclass(frozen=True)
-class _Off:
-    """Three refitted numbers minus the stored ones, and their standard deviations."""
-
-    names: tuple[str, str, str]
-    values: FloatArray
-    std: FloatArray
-    unit: Literal["mm", "deg"]
-    most: float
-
-    @property
-    def certain(self) -> BoolArray:
-        """Which of them differ by more than chance and by enough to matter."""
-        return np.asarray(np.abs(self.values) > np.maximum(_CERTAIN * self.std, self.most))
-
-    def said(self, which: BoolArray) -> str:
-        """Return some of them in words."""
-        off = zip(self.names, self.values, self.std, which, strict=True)
-        unit = "mm" if self.unit == "mm" else "degrees"
-        return ", ".join(f"{name} {value:+.3f} +- {std:.3f}" for name, value, std, said in off if said) + f" {unit}"
-
-
-def _pose_off(fit: RigFit, stored: FloatArray) -> dict[str, _Off]:
-    """Shift and turn of the refitted ``fs`` intensifier from the stored pose, along and about the world's axes."""
-    translation_mm, rotation_deg = translation_and_rotation(fit.T_world_fs, stored)
-    std = fit.standard_deviations
-    return {
-        "fs_shift": _Off(
-            ("fs centre x", "fs centre y", "fs centre z"), translation_mm, std[6:9], "mm", _MOST_SOURCE_MM
-        ),
-        "fs_turn": _Off(
-            ("fs turn about x", "about y", "about z"), rotation_deg, std[9:12], "deg", _MOST_ROTATION_DEG
-        ),
-    }

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,7 @@ from veriserum_hf.core import PLANES, PlaneName, __version__, listed
 from veriserum_hf.errors import ArchiveError, CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, matrix_to_quaternion
 
-Row = dict[str, Any]
+Row = dict[str, float | str | None]
 PathsByPlane = Mapping[PlaneName, Sequence[str | os.PathLike[str]]]
 
 METHOD = "veriserum_hf"
@@ -169,7 +168,7 @@ def _check_columns(where: str, present: Iterable[str], row: Row) -> dict[str, st
     return columns
 
 
-def _next_id(ids: Iterable[Any]) -> int:
+def _next_id(ids: Iterable[float | str | None]) -> int:
     return 1 + max((int(id) for id in ids if id is not None), default=0)
 
 
@@ -194,7 +193,7 @@ def _add_to_database(path: Path, table: str, row: Row, pose: Row | None, named: 
     return _next_id(ids)
 
 
-def _ids(connection: sqlite3.Connection, table: str, column: str) -> list[Any]:
+def _ids(connection: sqlite3.Connection, table: str, column: str) -> list[float | str | None]:
     return [id for (id,) in connection.execute(f"SELECT {column} FROM {table}")]  # noqa: S608 - our own names
 
 

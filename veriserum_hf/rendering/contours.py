@@ -17,10 +17,7 @@ def outline(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, siz
 
     Parameters
     ----------
-    mesh : closed mesh in mm, normals outwards.
-    T_world_implant : (4, 4) pose of the mesh in the world.
-    plane : source and intensifier.
-    size : edge of the corrected image, px.
+    mesh, T_world_implant, plane, size : see `veriserum_hf.rendering.rasteriser.path_length`.
 
     Returns
     -------
@@ -30,7 +27,7 @@ def outline(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, siz
     Raises
     ------
     ValueError
-        As `veriserum_hf.rendering.rasteriser.path_length`.
+        As `path_length`.
 
     """
     window = path_length_window(mesh, T_world_implant, plane, _FINENESS * size)
