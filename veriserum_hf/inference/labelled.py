@@ -1,9 +1,10 @@
 """Poses by a model beside the labels of a data set, in one process or many: what an evaluation compares."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veriserum_hf.core import PLANES, PlaneName
 from veriserum_hf.errors import TrainingError
@@ -17,11 +18,19 @@ try:
 except ImportError as error:
     raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
 
-Batch = Mapping[str, Any]
+Batch = Mapping[str, Any]  # of `veriserum_hf.training.batches.collate`
+Arrays = dict[str, NDArray[Any]]  # by name, each of its own type
+
+
+class Predicted(Protocol):
+    """What a model returns for B frames: poses (B, 2, 4, 4) and their confidence (B, 2)."""
+
+    T_world_implant: torch.Tensor
+    confidence: torch.Tensor
 
 
 def predict_labelled(
-    model: Callable[..., Any],
+    model: Callable[..., Predicted],
     loader: Iterable[Batch],
     accelerator: Accelerator,
     *,
@@ -52,7 +61,7 @@ def predict_labelled(
     training = getattr(model, "training", False)
     if training:
         model.eval()  # type: ignore[attr-defined]
-    gathered: list[dict[str, Any]] = []
+    gathered: list[Arrays] = []
     with torch.inference_mode():
         for batch in loader:
             gathered.append(_gather(batch, _predict(model, batch, accelerator, planes), accelerator))
@@ -64,7 +73,7 @@ def predict_labelled(
 
 
 def _predict(
-    model: Callable[..., Any], batch: Batch, accelerator: Accelerator, planes: Sequence[PlaneName]
+    model: Callable[..., Predicted], batch: Batch, accelerator: Accelerator, planes: Sequence[PlaneName]
 ) -> dict[str, torch.Tensor]:
     views = {
         f"{what}_{plane}": batch[f"{what}_{plane}"] if plane in planes else None
@@ -79,18 +88,18 @@ def _predict(
     return {"T_world_implant": output.T_world_implant, "confidence": output.confidence.double()}
 
 
-def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accelerator) -> dict[str, Any]:
+def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accelerator) -> Arrays:
     """One batch of every process, as arrays, without the frames that fill the last one up."""
     names = ("measurement_id", "trial_id", "anatomy_id", "labels", "camera_bs", "camera_fs")
     tensors = {name: batch[name] for name in names} | predicted
-    arrays: dict[str, Any] = {}
+    arrays: Arrays = {}
     for name, value in accelerator.gather_for_metrics(tensors).items():
         parts = value if isinstance(value, Mapping) else {"": value}
         arrays |= {f"{name} {part}".strip(): tensor.cpu().numpy() for part, tensor in parts.items()}
     return arrays | {"task": np.array(accelerator.gather_for_metrics(batch["task"]))}
 
 
-def _estimates(gathered: Sequence[dict[str, Any]]) -> Estimates:
+def _estimates(gathered: Sequence[Arrays]) -> Estimates:
     """A row for every implant with a label, from a row for every frame."""
     frames = {name: np.concatenate([batch[name] for batch in gathered]) for name in gathered[0]}
     labelled = np.isfinite(frames["labels"]).all(axis=(2, 3))

@@ -1,12 +1,19 @@
 """Configuration of the dual-plane pose model."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from transformers import AutoConfig, PreTrainedConfig
 
 COMPONENTS = ("femur", "tibia")  # the order of implants in every tensor
 PLANES = ("bs", "fs")
 HEADS = ("spatial", "pooled")
+
+
+class Anatomy(TypedDict):
+    """An implant that a model knows."""
+
+    id: int
+    component: str  # one of COMPONENTS
 
 
 class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -47,7 +54,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         backbone_config: PreTrainedConfig | dict[str, Any] | None = None,
         head: str = "spatial",
         planes: list[str] | None = None,
-        anatomies: list[dict[str, Any]] | None = None,
+        anatomies: list[Anatomy] | None = None,
         image_size: int = 512,
         crop_size: int = 160,
         locator_size: int = 128,

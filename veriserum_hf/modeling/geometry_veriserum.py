@@ -56,6 +56,28 @@ def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tens
     return middle
 
 
+def place_centers(center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor) -> Tensor:
+    """Points (B, K, 3) in the world: of both planes' rays where both are shown, else along one ray at its depth, mm.
+
+    Parameters
+    ----------
+    center_px : (B, planes, K, 2) where the points are seen, (column, row).
+    depth_mm : (B, planes, K) from the source along the camera's axis.
+    cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4).
+    shown : (B, planes) whether the plane is used, at least one of each frame.
+
+    """
+    intrinsics, world_to_camera = (camera[:, :, None] for camera in cameras)
+    alone = at_depth(center_px, depth_mm, intrinsics, world_to_camera)
+    one = (alone * shown[:, :, None, None]).sum(1) / shown.sum(1)[:, None, None]
+    # Where no frame shows both, the other camera may be the same one, and rays that coincide have no gradient.
+    if center_px.shape[1] == 1 or not shown.all(1).any():
+        return one
+    intrinsics, world_to_camera = (camera[:, None].expand(-1, center_px.shape[2], -1, -1, -1) for camera in cameras)
+    both = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
+    return torch.where(shown.all(1)[:, None, None], both, one)
+
+
 def rotation_from_6d(columns: Tensor) -> Tensor:
     """Rotations (..., 3, 3) from six numbers (..., 6): their first two columns, straightened (Zhou et al. 2019)."""
     rotation: Tensor = roma.special_gramschmidt(columns.unflatten(-1, (2, 3)).mT)
@@ -66,6 +88,16 @@ def transform(R: Tensor, translation_mm: Tensor) -> Tensor:
     """Rigid transforms (..., 4, 4) of rotations (..., 3, 3) and translations (..., 3)."""
     T: Tensor = roma.Rigid(R, translation_mm).to_homogeneous()
     return T
+
+
+def farthest_first(points: Tensor, count: int) -> list[int]:
+    """Indices of points (n, 3) spread over all of them, each the farthest from those before it."""
+    chosen = [int(points.sum(1).argmax())]
+    distance = (points - points[chosen[0]]).norm(dim=1)
+    while len(chosen) < count:
+        chosen.append(int(distance.argmax()))
+        distance = torch.minimum(distance, (points - points[chosen[-1]]).norm(dim=1))
+    return chosen
 
 
 def crop(images: Tensor, center_px: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from transformers.image_processing_utils import BaseImageProcessor  # without Pi
 from .configuration_veriserum import COMPONENTS, PLANES
 
 FIELD_MM = 360.0  # edge of every corrected image
+Frame = Mapping[str, Any]  # a row of the data set, or what has the same images and cameras
 
 
 class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -30,7 +31,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         super().__init__(**kwargs)
         self.size = size
 
-    def preprocess(self, images: Mapping[str, Any] | Sequence[Mapping[str, Any]], **_: Any) -> BatchFeature:
+    def preprocess(self, images: Frame | Sequence[Frame], **_: object) -> BatchFeature:
         """Turn frames into a batch.
 
         Parameters
@@ -54,7 +55,9 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         if not frames:
             raise ValueError("no frame to look at: expected at least one")
         planes = [plane for plane in PLANES if frames[0].get(f"image_{plane}") is not None]
-        data: dict[str, Any] = {"anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])}
+        data: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
+            "anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])
+        }
         for number, frame in enumerate(frames):
             if planes != [plane for plane in PLANES if frame.get(f"image_{plane}") is not None] or not planes:
                 raise ValueError(
@@ -70,7 +73,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
             }
         return BatchFeature(data)
 
-    def _image(self, frame: Mapping[str, Any], plane: str, number: int) -> np.ndarray:
+    def _image(self, frame: Frame, plane: str, number: int) -> np.ndarray:
         image, camera = np.asarray(frame[f"image_{plane}"]), frame.get(f"camera_{plane}")
         if camera is None:
             raise ValueError(f"frame {number}: image_{plane} has no camera_{plane}; a row's own camera is needed")
@@ -90,7 +93,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         return image.astype(np.float32) if image.dtype == np.uint16 else image
 
 
-def _anatomy_id(frame: Mapping[str, Any]) -> list[int]:
+def _anatomy_id(frame: Frame) -> list[int]:
     if frame.get("anatomy_id") is not None:
         return [int(id) for id in frame["anatomy_id"]]
     poses = [frame.get(component) for component in COMPONENTS]

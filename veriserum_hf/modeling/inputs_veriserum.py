@@ -1,6 +1,7 @@
 """What the pose model is given, checked and stacked."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,9 +11,25 @@ from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
 Camera = Mapping[str, Tensor]
 
 
+class Views(NamedTuple):
+    """The planes that a model looks at, in B frames.
+
+    Attributes
+    ----------
+    images : (B, planes, N, N); the place of one that is missing is filled with the other.
+    cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4), float64.
+    shown : (B, planes) whether the model may look at it.
+
+    """
+
+    images: Tensor
+    cameras: tuple[Tensor, Tensor]
+    shown: Tensor
+
+
 def stack_views(
     config: VeriserumPoseConfig, given: Mapping[str, tuple[Tensor | None, Camera | None]], *, training: bool
-) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+) -> Views:
     """Stack the planes that a model looks at.
 
     Parameters
@@ -20,12 +37,6 @@ def stack_views(
     config : of the model.
     given : image (B, 1, N, N) and camera of each plane, or None.
     training : hides planes at random, see ``plane_dropout``.
-
-    Returns
-    -------
-    images : (B, planes, N, N); the place of one that is missing is filled with the other.
-    cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4), float64.
-    shown : (B, planes) whether the model may look at it.
 
     Raises
     ------
@@ -66,7 +77,7 @@ def stack_views(
         hidden = torch.randint(0, 2, (len(images), 1), device=images.device)
         dropped = torch.rand(len(images), 1, device=images.device) < config.plane_dropout
         shown = shown & ~(dropped & (torch.arange(2, device=images.device) == hidden))
-    return images, (intrinsics, world_to_camera), shown
+    return Views(images, (intrinsics, world_to_camera), shown)
 
 
 def anatomy_indices(

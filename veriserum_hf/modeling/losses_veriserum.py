@@ -1,13 +1,14 @@
 """What the pose model is trained to: rotation, place in each picture, points of the implant, and its own doubts."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import roma
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .configuration_veriserum import VeriserumPoseConfig
 from .geometry_veriserum import project
 
 CONFIDENT_MM, CONFIDENT_DEG = 2.0, 2.0  # what a confidence is the probability of
@@ -44,7 +45,17 @@ class Prediction:
     locator_logits: Tensor | None = None
 
 
-def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: Any) -> dict[str, Tensor]:
+class Implants(Protocol):
+    """What the losses use of a model: its configuration and its implants' shapes."""
+
+    config: VeriserumPoseConfig
+    points_implant_mm: Tensor
+
+    def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
+        """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4)."""
+
+
+def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: Implants) -> dict[str, Tensor]:
     """Losses of a batch, each the mean over implants with a label; ``loss`` is what is minimised.
 
     Parameters
@@ -65,10 +76,6 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
     labels = torch.where(present[..., None, None], labels, torch.eye(4, dtype=labels.dtype, device=labels.device))
     true_center_mm = model.true_center_mm(labels, anatomy)
     true_px = project(true_center_mm[:, None], *prediction.cameras)
-
-    def mean(values: Tensor, weight: Tensor) -> Tensor:
-        return (torch.where(weight, values, 0.0)).sum() / weight.sum().clamp(min=1)
-
     R, true_R = prediction.T_world_implant[..., :3, :3], labels[..., :3, :3]
     rotation_deg = torch.rad2deg(roma.rotmat_geodesic_distance(R, true_R))
     points = model.points_implant_mm[anatomy.clamp(max=len(model.points_implant_mm) - 1)].to(R.dtype)
@@ -77,33 +84,27 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
     visible = prediction.shown[:, :, None] & present[:, None]
     whole = prediction.shown.all(1)[:, None] & present  # a hidden plane leaves the depth open; it has its own loss
     losses = {
-        "rotation_deg": mean(rotation_deg, present),
-        "point_mm": mean(point_mm, whole),
-        "reprojection_px": mean(off_px, visible),
+        "rotation_deg": _mean(rotation_deg, present),
+        "point_mm": _mean(point_mm, whole),
+        "reprojection_px": _mean(off_px, visible),
     }
     off_mm = prediction.T_world_implant[..., :3, 3] - labels[..., :3, 3]
     if prediction.locator_logits is None or prediction.anatomy_logits is None:
         # The authors' own loss.
         smooth = functional.smooth_l1_loss(off_mm, torch.zeros_like(off_mm), reduction="none").mean(-1)
-        losses["loss"] = mean(smooth, present) + losses["rotation_deg"]
+        losses["loss"] = _mean(smooth, present) + losses["rotation_deg"]
         return losses
     # A degree moves an implant's points by about half a millimetre, a pixel by a bit more.
     losses["loss"] = losses["rotation_deg"] / 2 + losses["point_mm"] / 2 + losses["reprojection_px"]
     center_camera = _apply(prediction.cameras[1], true_center_mm[:, None].expand(-1, off_px.shape[1], -1, -1))
     depth_mm = _apply(prediction.cameras[1], prediction.center_mm[:, None].expand_as(center_camera))[..., 2]
     alone = visible & ~prediction.shown.all(1)[:, None, None] if off_px.shape[1] == 2 else visible
-    losses["depth_mm"] = mean((depth_mm - center_camera[..., 2]).abs(), alone)
-    losses["locator"] = mean(_locator_loss(prediction.locator_logits, true_px, model.config.image_size), visible)
-    identity = functional.cross_entropy(
-        prediction.anatomy_logits.flatten(0, 1),
-        torch.where(anatomy < prediction.anatomy_logits.shape[-1], anatomy, -100).flatten(),
-        reduction="none",
-        ignore_index=-100,
-    ).view_as(rotation_deg)
-    losses["identity"] = mean(identity.double(), present)
+    losses["depth_mm"] = _mean((depth_mm - center_camera[..., 2]).abs(), alone)
+    losses["locator"] = _mean(_locator_loss(prediction.locator_logits, true_px, model.config.image_size), visible)
+    losses["identity"] = _mean(_identity_loss(prediction.anatomy_logits, anatomy), present)
     good = (off_mm.norm(dim=-1) < CONFIDENT_MM) & (rotation_deg < CONFIDENT_DEG)
     doubt = functional.binary_cross_entropy_with_logits(prediction.confidence, good.float(), reduction="none")
-    losses["confidence"] = mean(doubt.double(), present)
+    losses["confidence"] = _mean(doubt.double(), present)
     losses["loss"] = (
         losses["loss"]
         + _DEPTH_WEIGHT * losses["depth_mm"]
@@ -112,6 +113,18 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
         + 0.1 * losses["confidence"]
     )
     return losses
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of the values where the weight is True; 0 where it is nowhere."""
+    return torch.where(weight, values, 0.0).sum() / weight.sum().clamp(min=1)
+
+
+def _identity_loss(logits: Tensor, anatomy: Tensor) -> Tensor:
+    """Cross entropy (B, 2) of the implants' identities; 0 where an implant is unknown."""
+    known = torch.where(anatomy < logits.shape[-1], anatomy, -100)
+    losses = functional.cross_entropy(logits.flatten(0, 1), known.flatten(), reduction="none", ignore_index=-100)
+    return losses.view_as(anatomy).double()
 
 
 def _apply(T: Tensor, points: Tensor) -> Tensor:

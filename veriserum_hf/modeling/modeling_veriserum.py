@@ -1,6 +1,6 @@
 """The dual-plane pose model: two corrected images and their cameras in, poses of both implants out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
-from .geometry_veriserum import at_depth, crop, project, rotation_from_6d, slopes, transform, triangulate
+from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
 from .heads_veriserum import ImplantHead, Locator, standardised
-from .inputs_veriserum import Camera, anatomy_indices, possible_anatomies, stack_views
+from .inputs_veriserum import Camera, Views, anatomy_indices, possible_anatomies, stack_views
 from .losses_veriserum import Prediction, pose_losses
 
 POINTS = 64  # of an implant's surface, for the loss
@@ -95,12 +95,12 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             )
         self.post_init()  # type: ignore[no-untyped-call]
 
-    def _init_weights(self, module: Any) -> None:
+    def _init_weights(self, module: nn.Module) -> None:
         """Initialise as torch does; the backbone has its own ways."""
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if reset := getattr(module, "reset_parameters", None):
+            reset()
 
-    def gradient_checkpointing_enable(self, *arguments: Any, **options: Any) -> None:
+    def gradient_checkpointing_enable(self, *arguments: object, **options: object) -> None:
         """Compute the backbone's activations again instead of keeping them; ValueError where it cannot."""
         try:
             super().gradient_checkpointing_enable(*arguments, **options)  # type: ignore[no-untyped-call]
@@ -149,7 +149,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             low, high = vertices.amin(0), vertices.amax(0)
             inside = bool(((low <= 0) & (high >= 0)).all())
             self.center_implant_mm[index] = torch.zeros(3) if inside else (low + high) / 2
-            self.points_implant_mm[index] = vertices[_farthest_first(vertices, POINTS)]
+            self.points_implant_mm[index] = vertices[farthest_first(vertices, POINTS)]
 
     def forward(
         self,
@@ -159,7 +159,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         camera_fs: Camera | None = None,
         anatomy_id: Tensor | None = None,
         labels: Tensor | None = None,
-        **_: Any,
+        **_: object,
     ) -> VeriserumPoseOutput:
         """Tell the poses of both implants.
 
@@ -179,18 +179,19 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
 
         """
         given = {"bs": (image_bs, camera_bs), "fs": (image_fs, camera_fs)}
-        images, cameras, shown = stack_views(self.config, given, training=self.training)
-        anatomy = anatomy_indices(self.config, anatomy_id, len(images), images.device)
+        views = stack_views(self.config, given, training=self.training)
+        device = views.images.device
+        anatomy = anatomy_indices(self.config, anatomy_id, len(views.images), device)
         if labels is not None and (labels.isfinite().all(-1).all(-1) & (anatomy == len(self.config.anatomies))).any():
             raise ValueError(
                 "a pose can only be learned of an implant that is known: give anatomy_id with the labels"
             )
-        predict = self._pooled if self.config.head == "pooled" else self._spatial
-        prediction = predict(images, cameras, shown, anatomy, labels)
-        losses = None
-        if labels is not None:
-            losses = pose_losses(prediction, labels.double(), anatomy, self)
-        known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=images.device)
+        if self.config.head == "pooled":
+            prediction = self._pooled(views, anatomy)
+        else:
+            prediction = self._spatial(views, anatomy, labels)
+        losses = None if labels is None else pose_losses(prediction, labels.double(), anatomy, self)
+        known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=device)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
             losses=losses,
@@ -204,14 +205,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             anatomy_id=known[prediction.anatomy],
         )
 
-    def _pooled(
-        self,
-        images: Tensor,
-        cameras: tuple[Tensor, Tensor],
-        shown: Tensor,
-        anatomy: Tensor,
-        labels: Tensor | None,
-    ) -> Prediction:
+    def _pooled(self, views: Views, anatomy: Tensor) -> Prediction:
+        images, cameras, shown = views
         size = self.config.pooled_size
         pictures = functional.interpolate(images.float(), (size, size), mode="area")
         features = self.backbone(standardised(pictures)).mean((-2, -1))
@@ -230,14 +225,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             anatomy=anatomy,
         )
 
-    def _spatial(
-        self,
-        images: Tensor,
-        cameras: tuple[Tensor, Tensor],
-        shown: Tensor,
-        anatomy: Tensor,
-        labels: Tensor | None,
-    ) -> Prediction:
+    def _spatial(self, views: Views, anatomy: Tensor, labels: Tensor | None) -> Prediction:
+        images, cameras, shown = views
         frames, planes, implants = *images.shape[:2], len(COMPONENTS)
         logits, located_px = self._locate(images)
         given = anatomy
@@ -263,7 +252,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         R = rotation_from_6d(answer["rotation"].double())
         center_px = middle_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
         depth_mm = _MIDDLE_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
-        center_mm = self._place(center_px, depth_mm, cameras, shown)
+        center_mm = place_centers(center_px, depth_mm, cameras, shown)
         recognised = (
             answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
         )
@@ -288,18 +277,6 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         px = (cells + 0.5) * (size / logits.shape[-1]) - 0.5
         return logits.unflatten(0, (frames, planes)), px.unflatten(0, (frames, planes))
 
-    def _place(self, center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor) -> Tensor:
-        """Centres (B, 2, 3) in the world: of both planes' rays where both are shown, else along one at its depth."""
-        intrinsics, world_to_camera = (camera[:, :, None] for camera in cameras)
-        alone = at_depth(center_px, depth_mm, intrinsics, world_to_camera)
-        one = (alone * shown[:, :, None, None]).sum(1) / shown.sum(1)[:, None, None]
-        # Where no frame shows both, the other camera may be the same one, and rays that coincide have no gradient.
-        if center_px.shape[1] == 1 or not shown.all(1).any():
-            return one
-        intrinsics, world_to_camera = (camera[:, None].expand(-1, len(COMPONENTS), -1, -1, -1) for camera in cameras)
-        both = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
-        return torch.where(shown.all(1)[:, None, None], both, one)
-
     def _turned(self, R: Tensor, anatomy: Tensor) -> Tensor:
         """Vector (B, 2, 3) in the world from an implant's origin to its centre; of an unknown one, the last one's."""
         index = anatomy.clamp(max=len(self.config.anatomies) - 1)
@@ -308,13 +285,3 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
         """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4), NaN where there is none."""
         return self._turned(labels[..., :3, :3].double(), anatomy) + labels[..., :3, 3].double()
-
-
-def _farthest_first(vertices: Tensor, count: int) -> Sequence[int]:
-    """Indices of vertices spread over the surface, each the farthest from all before it."""
-    chosen = [int(vertices.sum(1).argmax())]
-    distance = (vertices - vertices[chosen[0]]).norm(dim=1)
-    while len(chosen) < count:
-        chosen.append(int(distance.argmax()))
-        distance = torch.minimum(distance, (vertices - vertices[chosen[-1]]).norm(dim=1))
-    return chosen

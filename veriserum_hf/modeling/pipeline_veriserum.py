@@ -1,15 +1,45 @@
 """``pipeline("dual-plane-pose-estimation")``: a frame in, poses in mm out."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import roma
 import torch
 from transformers import BatchFeature, Pipeline
 
 from .configuration_veriserum import COMPONENTS
+from .image_processing_veriserum import Frame
 
 TASK = "dual-plane-pose-estimation"
+Meshes = Mapping[int, Any]  # of trimesh, which a checkpoint does without
+
+
+class Registered(TypedDict, total=False):
+    """What a registration changes in an entry and adds to it."""
+
+    translation_mm: list[float]
+    quaternion_xyzw: list[float]
+    covariance: list[list[float]] | None
+    verdict: str
+    score: float
+    detail: str
+
+
+class Entry(Registered):
+    """One implant of a frame."""
+
+    component: str
+    anatomy_id: int
+    confidence: float | None
+
+
+class Outputs(TypedDict):
+    """What the model found in one frame; to refine, the frame too."""
+
+    T_world_implant: torch.Tensor
+    anatomy_id: torch.Tensor
+    confidence: torch.Tensor
+    frame: NotRequired[Frame]
 
 
 class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -32,31 +62,37 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     _load_tokenizer = False  # type: ignore[assignment]
 
     def _sanitize_parameters(
-        self, refine: bool | None = None, meshes: Mapping[int, Any] | None = None, **_: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        given = {"refine": refine, "meshes": meshes}
+        self, refine: bool | None = None, meshes: Meshes | None = None, **_: object
+    ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
+        given: dict[str, object] = {"refine": refine, "meshes": meshes}
         told = {name: value for name, value in given.items() if value is not None}
         return {} if refine is None else {"refine": refine}, {}, told
 
-    def preprocess(self, frame: Mapping[str, Any], refine: bool = False) -> dict[str, Any]:  # type: ignore[override]
+    def preprocess(self, frame: Frame, refine: bool = False) -> dict[str, object]:  # type: ignore[override]
         """Batch of one frame; to refine, the frame itself too."""
         processor: Any = self.image_processor
         batch: BatchFeature = processor(frame)
         return dict(batch) | ({"frame": frame} if refine else {})
 
-    def _forward(self, inputs: Mapping[str, Any]) -> dict[str, Any]:  # type: ignore[override]
+    def _forward(self, inputs: Mapping[str, Any]) -> Outputs:  # type: ignore[override]
         output = self.model(**{name: _joined(value) for name, value in inputs.items() if name != "frame"})
-        found = {name: output[name] for name in ("T_world_implant", "anatomy_id", "confidence")}
-        return found | ({"frame": inputs["frame"]} if "frame" in inputs else {})
+        found: Outputs = {
+            "T_world_implant": output["T_world_implant"],
+            "anatomy_id": output["anatomy_id"],
+            "confidence": output["confidence"],
+        }
+        if "frame" in inputs:
+            found["frame"] = inputs["frame"]
+        return found
 
     def postprocess(  # type: ignore[override]
-        self, outputs: Mapping[str, Any], refine: bool = False, meshes: Mapping[int, Any] | None = None
-    ) -> list[dict[str, Any]]:
+        self, outputs: Outputs, refine: bool = False, meshes: Meshes | None = None
+    ) -> list[Entry]:
         """Entries of one frame."""
         entries = self._entries(outputs)
         return _refined(outputs["frame"], entries, meshes) if refine else entries
 
-    def _entries(self, outputs: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    def _entries(self, outputs: Outputs) -> list[Entry]:
         T = outputs["T_world_implant"][0].double()
         quaternions = roma.rotmat_to_unitquat(T[:, :3, :3])
         quaternions = quaternions * torch.where(quaternions[:, 3:] < 0, -1.0, 1.0)
@@ -73,14 +109,14 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         ]
 
 
-def _joined(value: Any) -> Any:
+def _joined(value: object) -> object:
     """A camera of several frames: with ``batch_size``, transformers joins tensors but not what holds tensors."""
     if not isinstance(value, list):
         return value
     return {name: torch.cat([camera[name] for camera in value]) for name in value[0]}
 
 
-def _refined(frame: Any, entries: list[dict[str, Any]], meshes: Mapping[int, Any] | None) -> list[dict[str, Any]]:
+def _refined(frame: Any, entries: list[Entry], meshes: Meshes | None) -> list[Entry]:
     """Entries after registration."""
     if meshes is None:
         raise ValueError("refine=True needs meshes: the implants' closed meshes in mm, by anatomy id")
@@ -92,21 +128,21 @@ def _refined(frame: Any, entries: list[dict[str, Any]], meshes: Mapping[int, Any
     starts: Any = {entry["component"]: entry for entry in entries}
     implants_of([frame], [starts], meshes)  # meshes are mended by the user, a frame that fails is not
 
-    def registered(of: Any) -> dict[str, dict[str, Any]]:
+    def registered(of: Any) -> dict[str, Registered]:
         try:
             found = register(frame, meshes, of)
         except RegistrationError as error:
             if len(of) > 1:  # the other implant can have a better start
                 return {name: pose for each in of for name, pose in registered({each: of[each]}).items()}
-            nothing = {"covariance": None, "verdict": "failed", "score": 0.0, "detail": str(error)}
+            nothing: Registered = {"covariance": None, "verdict": "failed", "score": 0.0, "detail": str(error)}
             return dict.fromkeys(of, nothing)
         return {name: _told(refined) for name, refined in found.items()}
 
     found = registered(starts)
-    return [entry | found[entry["component"]] for entry in entries]
+    return [{**entry, **found[entry["component"]]} for entry in entries]
 
 
-def _told(refined: Any) -> dict[str, Any]:
+def _told(refined: Any) -> Registered:
     """What an entry says of a registered pose."""
     return {
         "translation_mm": refined.translation_mm.tolist(),

@@ -8,13 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.geometry import matrix_to_euler_zxy, matrix_to_quaternion
 
-Row = dict[str, Any]
+Row = dict[str, object]
 Tables = dict[str, list[Row]]
 
 DATABASE_NAME = "veriserumSqlite3_refined.db"
@@ -109,7 +109,7 @@ def session_tables(
     return rows
 
 
-def _exposure(**changed: float) -> Row:
+def _exposure(**changed: float) -> dict[str, float]:
     """Setting of both tubes: tube current mA, tube voltage kV, exposure time ms, frames a second."""
     setting = {"mA": 80.0, "kV": 80.0, "exposure_time": 8.0, "sampling_freq": 30.0} | changed
     return {f"{name}_{plane}": value for name, value in setting.items() for plane in ("fs", "bs")}

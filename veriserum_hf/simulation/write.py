@@ -14,7 +14,6 @@ from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -149,7 +148,7 @@ def write_all_but_images(archive: Path, settings: Settings) -> None:
     trials: list[TrialRow] = []
     poses: list[Row] = []
     truth: list[Row] = []
-    imaging: dict[int, dict[PlaneName, Any]] = {}
+    imaging: dict[int, dict[PlaneName, dict[str, object]]] = {}
     for index, ids in groupby(pose_ids(settings), key=itemgetter(0)):
         shown = trial(settings, index)
         measurements = range(settings.measurement_id(index, 0), settings.measurement_id(index + 1, 0))
@@ -167,7 +166,7 @@ def write_all_but_images(archive: Path, settings: Settings) -> None:
     write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | drawn, indent=1))
 
 
-def _record(settings: Settings) -> dict[str, Any]:
+def _record(settings: Settings) -> dict[str, object]:
     """What makes two simulations the same."""
     versions = {"veriserum_hf": __version__, "source": source_hash(*SOURCES_OF_FRAMES, libraries=LIBRARIES_OF_FRAMES)}
     return {"versions": versions | library_versions(*LIBRARIES_OF_FRAMES), "settings": asdict(settings)}
@@ -187,7 +186,7 @@ def _calibrations(settings: Settings) -> CalibrationTables:
     )
 
 
-def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, Any]]]:
+def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
     """Both planes as they truly stand, by source-intensifier calibration."""
     days = [session(settings, index) for index in range(SESSIONS)]
     return {

@@ -13,18 +13,14 @@ last bit; the picture follows it to what OpenCV's interpolation keeps, 1/64 px.
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from veriserum_hf.core import PLANES, FloatArray
+from veriserum_hf.core import PLANES, FloatArray, ImageArray
 from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
 from veriserum_hf.training.batches import Sample
-
-Picture = NDArray[Any]  # uint8 or float32; OpenCV's own types cannot say it
 
 # Implants that project no farther from the picture's middle than this stay in the picture whatever is drawn.
 KEPT_RADIUS_MM = 150.0
@@ -140,7 +136,7 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
     return changed
 
 
-def _change(picture: Picture, strengths: Augmentation, rng: np.random.Generator) -> tuple[Picture, FloatArray]:
+def _change(picture: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> tuple[ImageArray, FloatArray]:
     """A changed picture (N, N), and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
     size = len(picture)
     A = _shift_and_scale(strengths, size, rng)
@@ -170,7 +166,7 @@ def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generato
     return A
 
 
-def _occlude(picture: Picture, strengths: Augmentation, rng: np.random.Generator) -> None:
+def _occlude(picture: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> None:
     """Put one solid into the beam, in place: light is multiplied by what comes through."""
     size = len(picture)
     radius_px = strengths.occlusion_mm / pixel_size_mm(size) * rng.uniform(0.25, 1)
@@ -181,7 +177,7 @@ def _occlude(picture: Picture, strengths: Augmentation, rng: np.random.Generator
     # All of the solid and of its edge, and what of that the picture holds.
     reach = int(np.ceil(radius_px + 4 * edge_px))
     first = np.rint(center_px).astype(int) - reach
-    solid: Picture = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    solid: ImageArray = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
     within_px = center_px - first
     if corners == 2:
         cv2.circle(solid, tuple(np.rint(within_px).astype(int).tolist()), round(radius_px), 255, cv2.FILLED)
@@ -199,18 +195,18 @@ def _occlude(picture: Picture, strengths: Augmentation, rng: np.random.Generator
     picture[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
 
 
-def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> Picture:
+def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray:
     """New grey level, (256,) uint8, of each old one: exponent, contrast about the middle grey, gain."""
     exponent = np.exp(rng.uniform(-strengths.gamma, strengths.gamma))
     contrast = 1 + rng.uniform(-strengths.contrast, strengths.contrast)
     gain = 1 + rng.uniform(-strengths.gain, strengths.gain)
     level = (np.arange(256) / 255) ** exponent
     level = gain * (0.5 + contrast * (level - 0.5))
-    curve: Picture = np.rint(255 * level.clip(0, 1)).astype(np.uint8)
+    curve: ImageArray = np.rint(255 * level.clip(0, 1)).astype(np.uint8)
     return curve
 
 
-def _with_noise(picture: Picture, at_white: float, rng: np.random.Generator) -> Picture:
+def _with_noise(picture: ImageArray, at_white: float, rng: np.random.Generator) -> ImageArray:
     """A picture with noise whose variance grows with the grey level."""
     size = len(picture)
     row, column = rng.integers(_NOISE_MARGIN_PX, size=2)
@@ -218,14 +214,14 @@ def _with_noise(picture: Picture, at_white: float, rng: np.random.Generator) -> 
     turned, mirrored = int(rng.integers(4)), int(rng.integers(2))
     noise = np.ascontiguousarray(np.rot90(noise.T if mirrored else noise, turned))
     deviation = cv2.LUT(picture, (255 * at_white * np.sqrt(np.arange(256) / 255)).astype(np.float32))
-    noisy: Picture = cv2.add(picture, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
+    noisy: ImageArray = cv2.add(picture, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
     return noisy
 
 
 @lru_cache(maxsize=2)
-def _white_noise(size: int) -> Picture:
+def _white_noise(size: int) -> ImageArray:
     """Normal numbers to cut a picture's noise from: drawing them anew would take longer than all the rest."""
     edge = size + _NOISE_MARGIN_PX
-    noise: Picture = np.random.default_rng(0).standard_normal((edge, edge), dtype=np.float32)
+    noise: ImageArray = np.random.default_rng(0).standard_normal((edge, edge), dtype=np.float32)
     noise.setflags(write=False)
     return noise

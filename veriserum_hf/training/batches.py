@@ -1,6 +1,6 @@
 """Rows of the data set as tensors, map-style and streaming."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import datasets
@@ -9,7 +9,7 @@ import torch
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from veriserum_hf.core import COMPONENTS, PLANES
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FrameRow, PlaneName, PoseRow
 from veriserum_hf.dataset import holds_images
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix
@@ -51,7 +51,7 @@ class Batch(TypedDict):
 Augment = Callable[[Sample, np.random.Generator], Sample]
 
 
-def sample_of(row: Mapping[str, Any]) -> Sample:
+def sample_of(row: FrameRow) -> Sample:
     """Turn a row of the configurations with corrected images into tensors.
 
     Returns
@@ -75,22 +75,23 @@ def sample_of(row: Mapping[str, Any]) -> Sample:
         )
     sample: Sample = {}
     for plane in PLANES:
-        camera = row[f"camera_{plane}"]
-        sample[f"image_{plane}"] = _grey(row, plane, round(FIELD_MM / camera["pixel_size_mm"]))
-        sample[f"camera_{plane}"] = {
-            name: torch.tensor(camera[name], dtype=torch.float64) for name in ("intrinsics", "world_to_camera")
-        }
+        camera = row[CAMERA_OF[plane]]
+        sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / camera["pixel_size_mm"]))
+        sample[CAMERA_OF[plane]] = Cameras(
+            intrinsics=torch.tensor(camera["intrinsics"], dtype=torch.float64),
+            world_to_camera=torch.tensor(camera["world_to_camera"], dtype=torch.float64),
+        )
     poses = [row[component] for component in COMPONENTS]
     sample["anatomy_id"] = torch.tensor([-1 if pose is None else pose["anatomy_id"] for pose in poses])
     sample["labels"] = torch.stack([_transform(pose) for pose in poses])
-    for name in ("measurement_id", "trial_id"):
-        sample[name] = torch.tensor(row[name])
+    sample["measurement_id"] = torch.tensor(row["measurement_id"])
+    sample["trial_id"] = torch.tensor(row["trial_id"])
     sample["task"] = row["task"] or "unknown"
     return sample
 
 
-def _grey(row: Mapping[str, Any], plane: str, size: int) -> torch.Tensor:
-    image = np.asarray(row[f"image_{plane}"])
+def _grey(row: FrameRow, plane: PlaneName, size: int) -> torch.Tensor:
+    image = np.asarray(row[IMAGE_OF[plane]])
     if image.shape != (size, size):
         raise TrainingError(
             f"measurement {row['measurement_id']}: image_{plane} is {' x '.join(map(str, image.shape))} px, but its "
@@ -99,7 +100,7 @@ def _grey(row: Mapping[str, Any], plane: str, size: int) -> torch.Tensor:
     return torch.from_numpy((image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.copy())[None]
 
 
-def _transform(pose: Mapping[str, Any] | None) -> torch.Tensor:
+def _transform(pose: PoseRow | None) -> torch.Tensor:
     if pose is None:
         return torch.full((4, 4), torch.nan, dtype=torch.float64)
     return torch.from_numpy(make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"]))
@@ -111,7 +112,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return batch
 
 
-def model_inputs(batch: Batch) -> dict[str, Any]:
+def model_inputs(batch: Batch) -> dict[str, torch.Tensor | Cameras]:
     """What of a batch a model's forward takes, labels included."""
     return {
         "image_bs": batch["image_bs"],
@@ -193,7 +194,7 @@ class StreamedSamples(IterableDataset[Sample]):
             yield _augmented(row, self.augment, self.seed, int(self._epoch))
 
 
-def _augmented(row: Mapping[str, Any], augment: Augment | None, seed: int, epoch: int) -> Sample:
+def _augmented(row: FrameRow, augment: Augment | None, seed: int, epoch: int) -> Sample:
     sample = sample_of(row)
     if augment is None:
         return sample

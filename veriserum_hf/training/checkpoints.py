@@ -39,8 +39,8 @@ class RunState(TypedDict):
     step: int
     positions: list[tuple[int, int]]
     best: dict[str, Any] | None
-    settings: dict[str, Any]
-    scaler: dict[str, Any] | None
+    settings: dict[str, object]
+    scaler: dict[str, object] | None
 
 
 def seed_step(seed: int, step: int, process: int) -> None:
@@ -81,7 +81,11 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, average: AveragedModel | None, optimizer: Optimizer, expected: Mapping[str, Any]
+    folder: Path,
+    model: nn.Module,
+    average: AveragedModel | None,
+    optimizer: Optimizer,
+    expected: Mapping[str, object],
 ) -> RunState:
     """Go back to a checkpoint; returns its state.
 
@@ -150,7 +154,7 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     )
 
 
-def _check_settings(folder: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def _check_settings(folder: Path, found: Mapping[str, object], expected: Mapping[str, object]) -> None:
     """Raise TrainingError where a run with these settings would not be the one that was interrupted."""
     other = [
         f"{name} was {found.get(name)!r} and is {value!r} now"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import datasets
 import numpy as np
@@ -17,7 +17,7 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.augment import Augmentation, augment
 from veriserum_hf.training.batches import Augment, Batch, FrameSamples, Sample, StreamedSamples, collate, sample_of
 from veriserum_hf.training.on_the_fly import SimulatedBatches
-from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, OptimizationSettings
+from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
 
 
 class Batches(Protocol):
@@ -195,7 +195,7 @@ def _check_size(frames: int, batch_size: int, processes: int) -> None:
         )
 
 
-def _augment_with(strengths: dict[str, Any] | str | None) -> Augment | None:
+def _augment_with(strengths: Json | str | None) -> Augment | None:
     if not isinstance(strengths, dict):  # None: the settings have read what was JSON
         return None
     try:

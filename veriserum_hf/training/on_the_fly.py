@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from veriserum_hf.core import PLANES, FloatArray
@@ -210,7 +210,7 @@ class SimulatedBatches:
             int(rng.integers(2**62)),
         )
 
-    def _tensor(self, values: Any) -> Tensor:
+    def _tensor(self, values: ArrayLike) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float64, device=self.device)
 
     def _render(self, groups: list[_Scenes], step: int) -> Batch:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 # Such as encoder.stages.1.layers.0, or encoder.layer.5.
 _LAYER = re.compile(r"^.*?\.\d+(?:\.(?:layers|blocks)\.\d+)?")
@@ -13,7 +14,7 @@ _LAYER = re.compile(r"^.*?\.\d+(?:\.(?:layers|blocks)\.\d+)?")
 
 def parameter_groups(
     model: nn.Module, learning_rate: float, weight_decay: float, layer_decay: float
-) -> list[dict[str, Any]]:
+) -> list[dict[str, float | list[Tensor]]]:
     """Parameters by learning rate and weight decay.
 
     The head learns at ``learning_rate``. Each layer of ``model.backbone`` learns at ``layer_decay`` times the rate of
@@ -51,7 +52,7 @@ def averaged(model: nn.Module, decay: float) -> AveragedModel:
     soon forgotten.
     """
 
-    def average(ones: Any, others: Any, updates: Any) -> None:
+    def average(ones: Tensors, others: Tensors, updates: Tensor | int) -> None:
         n = float(updates)
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(ones, others, updates)
 

@@ -250,7 +250,7 @@ class TrainingRun:
         at_interval = bool(interval and self.steps_done % interval == 0)
         return at_interval or (at_end and self.steps_done == self.total_steps)
 
-    def _resume_invariants(self) -> dict[str, Any]:
+    def _resume_invariants(self) -> dict[str, object]:
         return self.settings.resume_invariants() | {
             "steps": self.total_steps,
             "processes": self.accelerator.num_processes,

@@ -17,6 +17,7 @@ from veriserum_hf.geometry import NATIVE_SIZE
 from veriserum_hf.simulation import PAIRS
 
 ON_THE_FLY = "simulated:on-the-fly"
+Json = dict[str, Any]  # arguments by name, which are checked where they are used
 
 
 def _option(default: Any, help: str) -> Any:
@@ -36,7 +37,7 @@ class DataSettings:
     shuffle_buffer: int = _option(512, "Frames of a stream among which the next one is drawn.")
     num_workers: int = _option(1, "Processes a training process decodes and augments frames with.")
     prefetch_factor: int = _option(2, "Batches that each of these processes has ready in advance.")
-    augmentation: dict[str, Any] | str | None = field(
+    augmentation: Json | str | None = field(
         default=None,
         metadata={"help": "Strengths by name, as JSON, see veriserum_hf/training/augment.py; none if not given."},
     )
@@ -67,7 +68,7 @@ class ModelSettings:
     """What learns; see `VeriserumPoseConfig`."""
 
     backbone: str | None = _option(None, "Pretrained vision backbone: an id on the hub, or a folder.")
-    backbone_config: dict[str, Any] | str | None = field(
+    backbone_config: Json | str | None = field(
         default=None,
         metadata={"help": "A backbone with random weights instead: its configuration with its model_type, as JSON."},
     )
@@ -93,7 +94,7 @@ class ModelSettings:
         if self.backbone_config is not None:
             _check_backbone(self.backbone_config)
 
-    def model_configuration(self) -> dict[str, Any]:
+    def model_configuration(self) -> Json:
         """What goes into the model's configuration as it is."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("backbone")}
 
@@ -165,7 +166,7 @@ class TrainingSettings:
     optimization: OptimizationSettings
     run: RunSettings
 
-    def as_flat(self) -> dict[str, Any]:
+    def as_flat(self) -> dict[str, object]:
         """Every setting by its name, as in a YAML file."""
         return {name: value for group in asdict(self).values() for name, value in group.items()}
 
@@ -173,7 +174,7 @@ class TrainingSettings:
         """Write the YAML file that repeats the run from its beginning: what it was resumed from may be gone."""
         path.write_text(yaml.safe_dump(self.as_flat() | {"resume_from_checkpoint": None}, sort_keys=False))
 
-    def resume_invariants(self) -> dict[str, Any]:
+    def resume_invariants(self) -> dict[str, object]:
         """Settings without which a resumed run would not be the one that was interrupted."""
         free = {f.name for f in fields(RunSettings)}
         free |= {"max_train_steps", "num_train_epochs", "dataset", "prefetch_factor"}
@@ -244,14 +245,14 @@ def _from_file(path: Path) -> list[str]:
     return options
 
 
-def _check_range(settings: Any, **least: int) -> None:
+def _check_range(settings: object, **least: int) -> None:
     for name, lowest in least.items():
         value = getattr(settings, name)
         if value is not None and not value >= lowest:
             raise TrainingError(f"{name} must be at least {lowest}, got {value}")
 
 
-def _check_backbone(fields: dict[str, Any]) -> None:
+def _check_backbone(fields: Json) -> None:
     """Check the names in a backbone's configuration: transformers takes any, and ignores what it does not know."""
     model_type = str(fields.get("model_type"))
     if model_type not in CONFIG_MAPPING:
@@ -267,7 +268,7 @@ def _check_backbone(fields: dict[str, Any]) -> None:
         )
 
 
-def _mapping(name: str, value: dict[str, Any] | str | None) -> dict[str, Any] | None:
+def _mapping(name: str, value: Json | str | None) -> Json | None:
     if not isinstance(value, str):
         return value
     try:
