@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.cli.commands import outcome
 from tests.modeling.frames import config
-from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
@@ -54,17 +54,9 @@ def run_folder(dataset, tmp_path_factory):
 
 
 @pytest.fixture
-def predict(run_folder, monkeypatch, capsys):
+def predict(run_folder):
     """Exit status, standard output and standard error of the command."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["veriserum", "predict", str(run_folder), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, " ".join(printed.err.split())
-
-    return call
+    return partial(outcome, "predict", run_folder)
 
 
 def expected_poses(run_folder, rows):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from veriserum_hf import cli
+from tests.cli.commands import WITHOUT_TORCH, outcome
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
@@ -21,16 +21,7 @@ from veriserum_hf.viewer.outline_image import draw_outlines
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of
 from veriserum_hf.viewer.overlay import draw_axes
 
-WITHOUT_TORCH = """
-import sys
-
-class Finder:
-    def find_spec(name, path, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Finder)
-
+SHOW_WITHOUT_TORCH = f"""{WITHOUT_TORCH}
 from veriserum_hf.cli import main
 
 main()
@@ -68,18 +59,11 @@ def meshes(dataset):
 
 
 @pytest.fixture
-def show(dataset, monkeypatch, capsys, tmp_path):
+def show(dataset, monkeypatch, tmp_path):
     """Exit status, standard output and standard error of the command, run in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments, of=dataset):
-        monkeypatch.setattr(sys, "argv", ["veriserum", "show", str(of), *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, " ".join(printed.err.split())
-
-    return call
+    return lambda *arguments, of=dataset: outcome("show", of, *arguments)
 
 
 def poses_of(rows, by_mm=0.0, **more):
@@ -203,7 +187,7 @@ def test_it_works_without_torch(dataset, rows, tmp_path):
     pq.write_table(poses_of(rows["train"]), tmp_path / "poses.parquet")
     arguments = [dataset, "--measurement", row["measurement_id"], "--poses", "poses.parquet"]
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, "show", *map(str, arguments)],
+        [sys.executable, "-c", SHOW_WITHOUT_TORCH, "show", *map(str, arguments)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -10,21 +10,13 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from tests.cli.commands import WITHOUT_TORCH
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import DataSetError
 
-_WITHOUT_TORCH = """
-import sys
-
-class Finder:
-    def find_spec(name, path, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Finder)
-
+_OPEN_WITHOUT_TORCH = f"""{WITHOUT_TORCH}
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.evaluation.metrics import sample_points
 from veriserum_hf.reports import sources
@@ -72,7 +64,7 @@ def test_what_is_not_there_is_said(dataset, tmp_path, streaming):
 
 
 def test_data_sets_are_loaded_where_torch_is_not_installed(dataset):
-    command = [sys.executable, "-c", _WITHOUT_TORCH, dataset]
+    command = [sys.executable, "-c", _OPEN_WITHOUT_TORCH, dataset]
     # Where torch is installed, datasets looks for it; this tells it not to.
     environment = os.environ | {"USE_TORCH": "0"}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout

@@ -3,8 +3,8 @@
 import json
 import shutil
 import sqlite3
-import sys
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf import cli
+from tests.cli.commands import outcome
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
@@ -145,17 +145,9 @@ def mislabelled(archive, tmp_path_factory):
 
 
 @pytest.fixture
-def check(monkeypatch, capsys):
+def check():
     """Exit status, standard output and standard error of the command."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["veriserum", "check-labels", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, " ".join(printed.err.split())
-
-    return call
+    return partial(outcome, "check-labels")
 
 
 def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, mislabelled, tmp_path):

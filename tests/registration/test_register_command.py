@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import trimesh
 
+from tests.cli.commands import outcome
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
-from veriserum_hf import cli
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.errors import RegistrationError
@@ -47,17 +48,9 @@ def interrupted(dataset, tmp_path):
 
 
 @pytest.fixture
-def register(monkeypatch, capsys):
+def register():
     """Exit status, standard output and standard error of the command."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["veriserum", "register", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, " ".join(printed.err.split())
-
-    return call
+    return partial(outcome, "register")
 
 
 def errors(rows, truth):

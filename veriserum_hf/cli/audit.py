@@ -2,7 +2,7 @@
 
 import sys
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,7 +66,7 @@ def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None
     _print_problems(report)
 
 
-def _count(count: Any) -> str:
+def _count(count: object) -> str:
     return ", ".join(f"{key} {value}" for key, value in count.items()) if isinstance(count, dict) else str(count)
 
 
@@ -84,10 +84,10 @@ def _print_refits(refits: "list[Refit]") -> None:
 
 
 def _print_problems(report: "AuditReport") -> None:
-    by_kind: dict[tuple[bool, str], list[Any]] = {}
+    by_kind: dict[tuple[bool, str], list[object]] = {}
     for problem in report.findings.problems:
         by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
     for (usable, kind), problems in sorted(by_kind.items()):
         out().print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
-        for problem in problems:
-            say(f"  {problem}")
+        for each in problems:
+            say(f"  {each}")

@@ -2,8 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
 from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from veriserum_hf.registration import LabelCheck
 
 _SHOWN = 20  # of a list on the console
+_Rows = Sequence[Mapping[str, object]]  # of a check's table
 
 
 def check_labels(
@@ -60,9 +62,7 @@ def check_labels(
     sys.exit(1 if flagged else 0)
 
 
-def _print_check(
-    dataset: str, found: "LabelCheck", flagged: list[dict[str, Any]], not_assessed: list[dict[str, Any]]
-) -> None:
+def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
     say(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
     _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     for what, by_component in found.manual.items():
@@ -80,7 +80,7 @@ def _print_check(
     say(f"\nwritten to {found.output}, registrations to {found.registered}")
 
 
-def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]) -> None:
+def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
     from veriserum_hf.dataset import is_archive
 
     say("\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees")
@@ -105,12 +105,12 @@ def _print_flagged(dataset: str, registered: Path, flagged: list[dict[str, Any]]
         say(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
 
 
-def _say_more(rows: list[dict[str, Any]]) -> None:
+def _say_more(rows: _Rows) -> None:
     if len(rows) > _SHOWN:
         say(f"  ... and {len(rows) - _SHOWN} more")
 
 
-def _print_degrees_of_freedom(title: str, by_component: dict[str, Any], width: str) -> None:
+def _print_degrees_of_freedom(title: str, by_component: Mapping[str, Mapping[str, object]], width: str) -> None:
     say(f"\n{title}")
     header = ("component", "x mm", "y mm", "z mm", "rotation x deg", "y deg", "z deg")
     rows = [

@@ -11,7 +11,7 @@ from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
 from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
 
 if TYPE_CHECKING:
-    from veriserum_hf.dataset import Counts
+    from veriserum_hf.dataset import ConversionResult, Counts
 
 _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
@@ -73,6 +73,11 @@ def convert(
             workers=workers,
             progress=progress,
         )
+    _print_result(result, as_json)
+    sys.exit(3 if result.rejected and not allow_rejects else 0)
+
+
+def _print_result(result: "ConversionResult", as_json: bool) -> None:
     if as_json:
         say_json({"output": str(result.output), "counts": result.counts, "rejected": result.rejected})
     else:
@@ -80,7 +85,6 @@ def convert(
         say(f"written to {result.output}")
     if result.rejected:
         warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why")
-    sys.exit(3 if result.rejected and not allow_rejects else 0)
 
 
 def _print_counts(counts: "dict[str, Counts]") -> None:

@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from veriserum_hf.hub import Pushed
-
 KEPT = "; what is finished is kept, the same command goes on from there"
-UPLOADS_KEPT = "; what is uploaded is kept, the same command goes on from there"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -39,7 +36,7 @@ def say(text: str) -> None:
     out().print(text, markup=False)
 
 
-def say_json(document: Any) -> None:
+def say_json(document: object) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(document, indent=1))
 
@@ -54,21 +51,6 @@ def say_error(text: str) -> None:
     from rich.markup import escape
 
     err().print(f"[red]error:[/red] {escape(text)}")
-
-
-def say_pushed(pushed: "Pushed", version: str, *, dry_run: bool, as_json: bool) -> None:
-    """Print what a push did, or would do."""
-    from dataclasses import asdict
-
-    if as_json:
-        say_json(asdict(pushed) | {"version": version, "dry_run": dry_run})
-        return
-    if dry_run:
-        for path in pushed.uploaded:
-            say(path)
-    done = "would be uploaded" if dry_run else "uploaded"
-    counts = f"{len(pushed.uploaded)} files {done}, {len(pushed.already_there)} were there"
-    say(f"{counts}: {pushed.url}, version {version}")
 
 
 class _OnStandardError(logging.Handler):

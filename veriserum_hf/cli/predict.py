@@ -1,6 +1,6 @@
 """``veriserum predict``: argument parsing and exit statuses; the work is done elsewhere."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,46 +11,48 @@ from veriserum_hf.cli.output import say, say_json, show_progress
 from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
 
+_Model = Annotated[str, typer.Argument(help="Output folder of a training, or a hub name.", show_default=False)]
+_FrameBs = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="BS", help="Raw frame of plane bs; with --archive, its name is enough.", show_default=False
+    ),
+]
+_FrameFs = Annotated[Path | None, typer.Argument(metavar="FS", help="Raw frame of plane fs.", show_default=False)]
+_Calibration = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="JSON", help="What `calibrate rig --json` and `calibrate distortion --json` print; repeatable."
+    ),
+]
+_Femur = Annotated[
+    int | None, typer.Option(help="Id of the femoral component, -1 if unknown; by the archive if not given.")
+]
+_Tibia = Annotated[
+    int | None, typer.Option(help="Id of the tibial component, -1 if unknown; by the archive if not given.")
+]
+_Dataset = Annotated[str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")]
+_Config = Annotated[str, typer.Option(help="With --dataset: its configuration; frames of raw are corrected.")]
+_Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="With --dataset: file to write.")
+]
+
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Output folder of a training, or a hub name.", show_default=False)],
-    bs: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="BS", help="Raw frame of plane bs; with --archive, its name is enough.", show_default=False
-        ),
-    ] = None,
-    fs: Annotated[
-        Path | None, typer.Argument(metavar="FS", help="Raw frame of plane fs.", show_default=False)
-    ] = None,
-    calibration: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="JSON", help="What `calibrate rig --json` and `calibrate distortion --json` print; repeatable."
-        ),
-    ] = None,
+    model: _Model,
+    bs: _FrameBs = None,
+    fs: _FrameFs = None,
+    calibration: _Calibration = None,
     archive: Annotated[Path | None, typer.Option(help="Archive that holds the frames, or the ids below.")] = None,
     source_id: Annotated[int | None, typer.Option(help="Source calibration of frames not in the archive.")] = None,
     distortion_id: Annotated[int | None, typer.Option(help="Distortion of frames not in the archive.")] = None,
-    femur: Annotated[
-        int | None,
-        typer.Option(help="Id of the femoral component, -1 if unknown; by the archive if not given."),
-    ] = None,
-    tibia: Annotated[
-        int | None,
-        typer.Option(help="Id of the tibial component, -1 if unknown; by the archive if not given."),
-    ] = None,
-    dataset: Annotated[
-        str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")
-    ] = None,
-    config: Annotated[str, typer.Option(help="With --dataset: its configuration; frames of raw are corrected.")] = (
-        "calibrated"
-    ),
+    femur: _Femur = None,
+    tibia: _Tibia = None,
+    dataset: _Dataset = None,
+    config: _Config = "calibrated",
     split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
     batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames at once.")] = 16,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="With --dataset: file to write.")
-    ] = None,
+    output: _Output = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Tell the poses of both implants in one raw frame, or in every frame of a data set.
@@ -67,7 +69,7 @@ def predict(
     veriserum predict RUN bs.tif fs.tif --calibration rig.json \
         --calibration bs_grid.json --calibration fs_grid.json
     """
-    single = {
+    of_one_frame = {
         "BS": bs,
         "--calibration": calibration,
         "--archive": archive,
@@ -76,12 +78,7 @@ def predict(
         "--femur": femur,
         "--tibia": tibia,
     }
-    given = [name for name, value in single.items() if value is not None]
-    if (dataset is None) == (bs is None) or (dataset is not None and given):
-        raise TrainingError(
-            "give either the raw frames BS and FS with --archive or --calibration, or --dataset with --output; got "
-            f"{', '.join(given + ['--dataset'] * (dataset is not None)) or 'neither'}"
-        )
+    _check_one_of([name for name, value in of_one_frame.items() if value is not None], dataset)
     if dataset is not None:
         _predict_dataset(model, dataset, config, split, batch_size, output, as_json)
         return
@@ -94,6 +91,15 @@ def predict(
     else:
         for row in rows:
             say(_line(row))
+
+
+def _check_one_of(given: Sequence[str], dataset: str | None) -> None:
+    """Refuse options of one frame together with a data set, or neither."""
+    if (dataset is None) == ("BS" not in given) or (dataset is not None and given):
+        raise TrainingError(
+            "give either the raw frames BS and FS with --archive or --calibration, or --dataset with --output; got "
+            f"{', '.join([*given, *(['--dataset'] if dataset is not None else [])]) or 'neither'}"
+        )
 
 
 def _predict_frame(

@@ -1,12 +1,14 @@
 """``veriserum push-dataset``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from veriserum_hf.cli.options import AsJson, DryRun, Public, Repository
-from veriserum_hf.cli.output import UPLOADS_KEPT, say_pushed, show_progress, warn
+from veriserum_hf.cli.output import warn
+from veriserum_hf.cli.push import push_with_progress
 
 
 def push_dataset(
@@ -42,14 +44,5 @@ def push_dataset(
 
     if stays := what_stays(ConvertedFolder.open(folder)):
         warn(stays)
-    with show_progress("uploading", "files", when_interrupted=UPLOADS_KEPT) as progress:
-        pushed = push(
-            folder,
-            repository,
-            version=version or VERSION,
-            public=public,
-            accept_data_licence=accept_data_licence,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    say_pushed(pushed, version or VERSION, dry_run=dry_run, as_json=as_json)
+    do = partial(push, folder, repository, public=public, accept_data_licence=accept_data_licence)
+    push_with_progress(do, version or VERSION, dry_run=dry_run, as_json=as_json)

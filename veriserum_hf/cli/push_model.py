@@ -1,12 +1,13 @@
 """``veriserum push-model``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from veriserum_hf.cli.options import AsJson, DryRun, Public, Repository
-from veriserum_hf.cli.output import UPLOADS_KEPT, say_pushed, show_progress
+from veriserum_hf.cli.push import push_with_progress
 
 
 def push_model(
@@ -42,15 +43,5 @@ def push_model(
     """
     from veriserum_hf.hub import VERSION, push_model as push
 
-    with show_progress("uploading", "files", when_interrupted=UPLOADS_KEPT) as progress:
-        pushed = push(
-            run,
-            repository,
-            evaluation=evaluation,
-            version=version or VERSION,
-            public=public,
-            accept_data_licence=accept_data_licence,
-            dry_run=dry_run,
-            progress=progress,
-        )
-    say_pushed(pushed, version or VERSION, dry_run=dry_run, as_json=as_json)
+    do = partial(push, run, repository, evaluation=evaluation, public=public, accept_data_licence=accept_data_licence)
+    push_with_progress(do, version or VERSION, dry_run=dry_run, as_json=as_json)

@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from veriserum_hf.core import CONVERGED, VERDICTS, Table
 
 if TYPE_CHECKING:
     from veriserum_hf.registration import Registrations
+
+_Summary = dict[str, dict[str, int | float | None]]  # by component
 
 
 def register(
@@ -68,6 +70,11 @@ def register(
             progress=progress,
             model_progress=model_progress,
         )
+    _print_found(found, as_json)
+    sys.exit(3 if found.not_converged else 0)
+
+
+def _print_found(found: "Registrations", as_json: bool) -> None:
     summary = _summary(found)
     if as_json:
         counts = {"frames": found.frames, "frames_without_start": found.without_start}
@@ -79,12 +86,11 @@ def register(
         warn(f"{found.without_start} of {found.frames} frames are of trials without any start: left out")
     if found.not_converged:
         warn(f"{found.not_converged} of {len(found.poses)} poses have not converged; their detail says why")
-    sys.exit(3 if found.not_converged else 0)
 
 
-def _summary(found: "Registrations") -> dict[str, dict[str, Any]]:
+def _summary(found: "Registrations") -> _Summary:
     """Verdicts by component, and how far the poses that converged have moved."""
-    summary: dict[str, dict[str, Any]] = {}
+    summary: _Summary = {}
     rows = found.poses.to_pylist()
     for component in dict.fromkeys(row["component"] for row in rows):
         own = [row for row in rows if row["component"] == component]
@@ -97,7 +103,7 @@ def _summary(found: "Registrations") -> dict[str, dict[str, Any]]:
     return summary
 
 
-def _print_summary(summary: dict[str, dict[str, Any]]) -> None:
+def _print_summary(summary: _Summary) -> None:
     header = ("component", "converged", "ambiguous", "failed", "from a neighbour", "median moved mm", "deg")
     rows = [
         (component, *(value if isinstance(value, int) else _number(value) for value in found.values()))

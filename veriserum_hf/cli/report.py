@@ -1,13 +1,19 @@
 """``veriserum report``: argument parsing and exit statuses; the work is done elsewhere."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from veriserum_hf.cli.options import AsJson, Dataset, Split
 from veriserum_hf.cli.output import say, say_json, show_progress
 from veriserum_hf.errors import TrainingError
+
+if TYPE_CHECKING:
+    from veriserum_hf.reports import PoseSource, Reference
+
+_METRICS = ("rotation_deg", "translation_mm", "mtre_mm")
 
 
 def report(
@@ -48,23 +54,40 @@ def report(
     """
     if not poses and not model:
         raise TrainingError("no poses to compare: give --poses FILE, --model RUN, or several of them")
+    _check_output(output)
+    from veriserum_hf.evaluation import summarise
+    from veriserum_hf.reports import report_page, save_report
+
+    reference, sources = _compared(dataset, config, split, labels, poses or [], model)
+    summaries = {source.name: summarise(source.errors) for source in sources}
+    save_report(report_page(reference, sources, summaries), output)
+    overall = {name: summary["overall"] for name, summary in summaries.items()}
+    if as_json:
+        given = {"dataset": dataset, "config": config, "split": split, "labels": str(labels) if labels else None}
+        found = []
+        for name, group in overall.items():
+            medians = {metric: group[metric]["median"] for metric in _METRICS}
+            found.append({"name": name, "frames": group["frames"], "poses": group["count"], "median": medians})
+        say_json({"output": str(output), **given, "sources": found})
+    else:
+        compared = (f"{name} in {group['frames']}" for name, group in overall.items())
+        say(f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}")
+
+
+def _check_output(output: Path) -> None:
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise TrainingError(f"--output needs a file in a folder that exists; got {output}")
     if output.suffix.lower() not in (".html", ".htm"):
         raise TrainingError(f"--output is an HTML page, such as report.html; got {output}")
-    from veriserum_hf.evaluation import summarise
-    from veriserum_hf.poses import read_poses
-    from veriserum_hf.reports import (
-        about_file,
-        check_count,
-        open_reference,
-        predicted,
-        report_page,
-        save_report,
-        source_names,
-    )
 
-    files = poses or []
+
+def _compared(
+    dataset: str, config: str, split: str, labels: Path | None, files: Sequence[Path], model: str | None
+) -> "tuple[Reference, list[PoseSource]]":
+    """Labels, and the poses of the model and of each file compared with them."""
+    from veriserum_hf.poses import read_poses
+    from veriserum_hf.reports import about_file, check_count, open_reference, predicted, source_names
+
     names = source_names([*([model] if model else []), *map(str, files)])
     check_count(len(names))
     tables = [(read_poses(path), {"poses": str(path)} | about_file(path)) for path in files]
@@ -72,28 +95,6 @@ def report(
     if model:
         with show_progress("predicting", "frames") as progress:
             tables.insert(0, predicted(model, dataset, split, progress, config=config))
-    sources = [reference.compare(name, table, about) for name, (table, about) in zip(names, tables, strict=True)]
-    summaries = {source.name: summarise(source.errors) for source in sources}
-    save_report(report_page(reference, sources, summaries), output)
-    medians = ("rotation_deg", "translation_mm", "mtre_mm")
-    document = {
-        "output": str(output),
-        "dataset": dataset,
-        "config": config,
-        "split": split,
-        "labels": str(labels) if labels else None,
-        "sources": [
-            {
-                "name": source.name,
-                "frames": summaries[source.name]["overall"]["frames"],
-                "poses": summaries[source.name]["overall"]["count"],
-                "median": {metric: summaries[source.name]["overall"][metric]["median"] for metric in medians},
-            }
-            for source in sources
-        ],
-    }
-    if as_json:
-        say_json(document)
-    else:
-        compared = (f"{name} in {summaries[name]['overall']['frames']}" for name in names)
-        say(f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}")
+    return reference, [
+        reference.compare(name, table, about) for name, (table, about) in zip(names, tables, strict=True)
+    ]

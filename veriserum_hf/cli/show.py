@@ -17,6 +17,23 @@ if TYPE_CHECKING:
     from veriserum_hf.dataset import Rows, StreamedFrames
     from veriserum_hf.viewer import PoseSet
 
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="PNG to write, frame.png if not given; with --trial, GIF or MP4, trial.gif if not given.",
+        show_default=False,
+    ),
+]
+_PoseFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PARQUET",
+        help="Draw outlines at the poses of this file too (of predict, register, or truth.parquet); repeatable.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class PoseFile:
@@ -29,15 +46,7 @@ class PoseFile:
 
 def show(
     dataset: Dataset,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="PNG to write, frame.png if not given; with --trial, GIF or MP4, trial.gif if not given.",
-            show_default=False,
-        ),
-    ] = None,
+    output: _Output = None,
     config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
     split: Annotated[
         str | None,
@@ -58,13 +67,7 @@ def show(
     outline: Annotated[
         bool, typer.Option("--outline", help="Draw the implants' outlines at the row's poses instead of axes.")
     ] = False,
-    poses: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PARQUET",
-            help="Draw outlines at the poses of this file too (of predict, register, or truth.parquet); repeatable.",
-        ),
-    ] = None,
+    poses: _PoseFiles = None,
 ) -> None:
     """Draw both planes of one frame, or of all frames of a trial, by the row's own cameras.
 

@@ -1,6 +1,11 @@
 from .builder import VERSION as VERSION
 from .card import NAME_TO_FILL_IN as NAME_TO_FILL_IN
-from .export import Counts as Counts, convert_archive as convert_archive, parse_size as parse_size
+from .export import (
+    ConversionResult as ConversionResult,
+    Counts as Counts,
+    convert_archive as convert_archive,
+    parse_size as parse_size,
+)
 from .frame_calibration import (
     calibration_of_archive as calibration_of_archive,
     calibration_of_files as calibration_of_files,

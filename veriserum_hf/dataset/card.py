@@ -1,5 +1,6 @@
 """The data set card: YAML that the hub and `datasets` read, and what a researcher asks first."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,10 +90,30 @@ def write_card(
         that was converted again with other poses would be loaded from the cache, old poses and all.
 
     """
-    words = _SIMULATED if simulated else _DOWNLOADED
+    data = _metadata(options, sizes, format, simulated=simulated, identity=identity)
+    first = next(iter(options))
+    body = TEMPLATE.read_text(encoding="utf-8").format(
+        table=_table(sizes, options),
+        images=_images(options),
+        splits=_SPLITS[options[first].split_by],
+        config=first,
+        name=NAME_TO_FILL_IN,
+        **(_SIMULATED if simulated else _DOWNLOADED),
+    )
+    path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
+
+
+def _metadata(
+    options: dict[str, Options],
+    sizes: dict[str, dict[str, SplitSize]],
+    format: str,
+    *,
+    simulated: bool,
+    identity: str,
+) -> DatasetCardData:
     rows = sum(size.rows for config, splits in sizes.items() if config != "anatomies" for size in splits.values())
     data = DatasetCardData(
-        pretty_name=words["title"],
+        pretty_name=(_SIMULATED if simulated else _DOWNLOADED)["title"],
         license="mit" if simulated else "other",
         license_name=None if simulated else "in-copyright-non-commercial-use-permitted",
         license_link=None if simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
@@ -118,22 +139,17 @@ def write_card(
     DatasetInfosDict(
         {config: _info(config, each, sizes[config]) for config, each in options.items()}
     ).to_dataset_card_data(data)
-    table = "\n".join(
+    return data
+
+
+def _table(sizes: dict[str, dict[str, SplitSize]], configs: Iterable[str]) -> str:
+    """Rows of each configuration by split."""
+    return "\n".join(
         f"| `{config}` | {CONFIGS[config]} | "
         + " | ".join(str(sizes[config][split].rows) if split in sizes[config] else "" for split in SPLITS)
         + " |"
-        for config in options
+        for config in configs
     )
-    any_options = options[first]
-    body = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table,
-        images=_images(options),
-        splits=_SPLITS[any_options.split_by],
-        config=first,
-        name=NAME_TO_FILL_IN,
-        **words,
-    )
-    path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
 
 
 def _images(options: dict[str, Options]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow.compute as pc
 
@@ -81,7 +81,7 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
             found = json.loads(path.read_text(encoding="utf-8"))
             entries = found if isinstance(found, list) else [found[plane] | {"plane": plane} for plane in PLANES]
             grids = [(entry["plane"], entry["distortion"]) for entry in entries if "distortion" in entry]
-            if isinstance(found, dict):
+            if not isinstance(found, list):
                 rig = _rig(found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
@@ -99,7 +99,18 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
     return FrameCalibration({plane: Distortion.from_string(text) for plane, text in texts.items()}, rig)
 
 
-def _rig(document: Mapping[str, Any]) -> DualPlaneRig:
+class _PlaneDocument(TypedDict):
+    principal_point_mm: list[float]
+    sid_mm: float
+
+
+class _RigDocument(TypedDict):
+    bs: _PlaneDocument
+    fs: _PlaneDocument
+    T_world_fs: NotRequired[list[list[float]]]
+
+
+def _rig(document: _RigDocument) -> DualPlaneRig:
     bs, fs = document["bs"], document["fs"]
     return DualPlaneRig.from_calibration(
         principal_point_bs_mm=bs["principal_point_mm"],

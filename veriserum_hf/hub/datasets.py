@@ -82,13 +82,10 @@ def push_dataset(
     Parameters
     ----------
     folder : that `veriserum convert` made.
-    repo_id : ``ORG/NAME``; made, private, if it is not there.
+    repo_id, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
     version : becomes a tag, which ``load_dataset(..., revision=version)`` takes.
-    public : make it public when all is there.
     accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, but for
         simulated frames, which are under no such terms.
-    dry_run : only look.
-    progress : called with the number of files that are there and of all.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """The model card: filled from what a run has left behind, and from nothing else."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from veriserum_hf.dataset import DataRecord, is_hub_name
 from veriserum_hf.evaluation import accuracy_table, summary_tables
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
+Document = dict[str, Any]  # of a YAML or JSON file
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
 _METRICS = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
 _QUANTILES = {"median": "Median", "p95": "95 % quantile of"}
@@ -38,12 +39,12 @@ class Run:
 
     """
 
-    settings: Mapping[str, Any]
-    config: Mapping[str, Any]
+    settings: Document
+    config: Document
     parameters: int
     data: DataRecord | None
-    validation: Mapping[str, Any] | None
-    evaluation: Mapping[str, Any] | None
+    validation: Document | None
+    evaluation: Document | None
 
     @property
     def simulated(self) -> bool:
@@ -87,7 +88,7 @@ def model_card(run: Run, repo_id: str) -> str:
         base_model=f"[{base_model}](https://huggingface.co/{base_model})" if base_model else _backbone(run),
         data=_data(run),
         parameters=f"{run.parameters:,}",
-        settings=yaml.safe_dump(dict(run.settings), sort_keys=False).strip(),
+        settings=yaml.safe_dump(run.settings, sort_keys=False).strip(),
         data_limit="\n- It was trained on made-up images: on measured ones it is less accurate than the table says."
         if run.simulated or run.on_the_fly
         else "",

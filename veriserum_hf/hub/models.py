@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from veriserum_hf.dataset import DataRecord, data_record, public_name
 from veriserum_hf.errors import HubError
@@ -15,7 +14,7 @@ try:
     import yaml
     from safetensors import SafetensorError, safe_open
 
-    from veriserum_hf.hub.model_card import Run, model_card
+    from veriserum_hf.hub.model_card import Document, Run, model_card
     from veriserum_hf.inference import load_model, weights_sha256
     from veriserum_hf.modeling import TASK, VeriserumImageProcessor
 except ImportError as error:
@@ -53,14 +52,10 @@ def push_model(
     Parameters
     ----------
     run : output folder of a training.
-    repo_id : ``ORG/NAME``.
+    repo_id, version, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
     evaluation : evaluation.json for the card, or the folder of a report that holds one; that of the run's own folder
         if not given and there.
-    version : becomes a tag.
-    public : make the repository public.
     accept_data_licence : whether the terms of the images that it was trained on are acknowledged.
-    dry_run : only look; nothing is made or changed on the hub.
-    progress : called with the number of files that are there and of all.
 
     Raises
     ------
@@ -99,7 +94,7 @@ def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = 
     _check_weights(run)
     model = load_model(str(run), "cpu")
     settings = _settings(run)
-    metrics = _read_json(run / "metrics.json", {})
+    metrics = _read_json(run / "metrics.json") or {}
     found = _evaluation(run, evaluation, repo_id)
     known = Run(
         settings=settings,
@@ -109,7 +104,7 @@ def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = 
         validation=metrics.get("validation"),
         evaluation=found,
     )
-    config = _read_json(run / "config.json", {})
+    config = _read_json(run / "config.json") or {}
     backbone = config["backbone_config"]
     backbone["_name_or_path"] = public_name(backbone.get("_name_or_path") or "")
     _write_json(folder / "config.json", config | {"auto_map": _MODEL_CODE, "custom_pipelines": _PIPELINE_CODE})
@@ -141,7 +136,7 @@ def _check_weights(run: Path) -> None:
         raise HubError(f"{run / WEIGHTS} holds no weights in safetensors: {error}. Nothing was pushed") from error
 
 
-def _yaml(run: Path) -> dict[str, Any]:
+def _yaml(run: Path) -> Document:
     try:
         found = yaml.safe_load((run / "training.yaml").read_text(encoding="utf-8"))
     except (UnicodeDecodeError, yaml.YAMLError) as error:
@@ -151,7 +146,7 @@ def _yaml(run: Path) -> dict[str, Any]:
     return found
 
 
-def _settings(run: Path) -> dict[str, Any]:
+def _settings(run: Path) -> Document:
     """What the run was trained with, without what names places on the machine that trained it."""
     found = _yaml(run)
     kept = {name: value for name, value in found.items() if value is not None and name not in _PRIVATE_SETTINGS}
@@ -161,7 +156,7 @@ def _settings(run: Path) -> dict[str, Any]:
     return kept
 
 
-def _data(run: Path, metrics: dict[str, Any]) -> DataRecord | None:
+def _data(run: Path, metrics: Document) -> DataRecord | None:
     """What the run has kept of its data set; of a run that kept nothing, what can be told now."""
     if "data" in metrics:
         kept: DataRecord | None = metrics["data"]
@@ -171,13 +166,13 @@ def _data(run: Path, metrics: dict[str, Any]) -> DataRecord | None:
     return {**record, "revision": None} if record and record["on_hub"] else record
 
 
-def _evaluation(run: Path, path: Path | None, repo_id: str) -> dict[str, Any] | None:
+def _evaluation(run: Path, path: Path | None, repo_id: str) -> Document | None:
     """An evaluation of this run, with names in it that mean something elsewhere."""
     if path is None and not (run / EVALUATION).is_file():
         return None
     file = path or run
     file = file / EVALUATION if file.is_dir() else file
-    found = _read_json(file, None)
+    found = _read_json(file)
     if not isinstance(found, dict) or not {"overall", "by_implant", "evaluated"} <= found.keys():
         raise HubError(
             f"{file} is no evaluation: expected the {EVALUATION} that training/evaluate.py --output_dir writes"
@@ -196,15 +191,16 @@ def _evaluation(run: Path, path: Path | None, repo_id: str) -> dict[str, Any] | 
     return found | {"evaluated": about | {"model": repo_id, "dataset": public_name(about["dataset"])}}
 
 
-def _read_json(path: Path, default: Any) -> Any:
-    """Content of a JSON file, or the default where there is none."""
+def _read_json(path: Path) -> Document | None:
+    """Content of a JSON file; None where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: Document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return default
+        return None
     except (OSError, ValueError) as error:
         raise HubError(f"cannot read {path}: {error}") from error
+    return content
 
 
-def _write_json(path: Path, content: Any) -> None:
+def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

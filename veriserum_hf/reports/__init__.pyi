@@ -8,6 +8,8 @@ from .evaluation_text import evaluation_markdown as evaluation_markdown
 from .run_figures import check_count as check_count
 from .run_report import report_page as report_page, save_report as save_report
 from .sources import (
+    PoseSource as PoseSource,
+    Reference as Reference,
     about_file as about_file,
     open_reference as open_reference,
     predicted as predicted,

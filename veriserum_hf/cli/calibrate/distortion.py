@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,7 +47,7 @@ def distortion(
     fits, documents, errors = {}, [], []
     with show_progress("fitting", "frames") as progress:
         for done, path in enumerate(frames, start=1):
-            document: dict[str, Any] = {"frame": str(path)}
+            document: dict[str, object] = {"frame": str(path)}
             try:
                 frame = PhantomFrame.from_path(path, plane)
                 document["plane"] = frame.plane

@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from veriserum_hf.cli.output import say, say_json, warn
 from veriserum_hf.core import PLANES
@@ -26,7 +26,7 @@ def check_report(report: Path | None) -> None:
 
 def finish(
     title: str,
-    document: dict[str, Any],
+    document: dict[str, object],
     fit: "SourceFit | RigFit",
     seen: "Seen",
     as_json: bool,

@@ -1,7 +1,8 @@
 """``veriserum calibrate source``: argument parsing; the work is done elsewhere."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,9 @@ from veriserum_hf.cli.options import AsJson
 from veriserum_hf.cli.output import show_progress
 from veriserum_hf.core import PlaneName
 from veriserum_hf.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from veriserum_hf.recalibration import PhantomFrame
 
 
 def source(
@@ -57,14 +61,9 @@ def source(
         )
     opened = open_archive(archive, write)
     chosen = chosen_frames(opened, frames, calibration_trial, plane)
-    planes = {frame.plane for frame in chosen}
-    if len(planes) > 1:
-        raise CalibrationError(
-            "the frames are of both planes: choose one (--plane with a trial), or use `veriserum calibrate rig`"
-        )
-    (name,) = planes
+    name = _only_plane(chosen)
     start = starting_rig(opened, source_id)
-    distortions = distortions_of(planes, opened, distortion_id, [grid] if grid else [], distortion)
+    distortions = distortions_of({name}, opened, distortion_id, [grid] if grid else [], distortion)
     with show_progress("finding markers", "frames") as progress:
         seen = find_in_frames(chosen, distortions, start, progress)
     observations = seen.of(name)
@@ -75,3 +74,13 @@ def source(
         draw_source_report(fit, observations, report, title=f"{name} source")
     rig = DualPlaneRig(**{**start, name: fit.plane})
     finish(f"{name} source", {"plane": name}, fit, seen, as_json, write, rig, source_id)
+
+
+def _only_plane(frames: "Iterable[PhantomFrame]") -> PlaneName:
+    planes = {frame.plane for frame in frames}
+    if len(planes) > 1:
+        raise CalibrationError(
+            "the frames are of both planes: choose one (--plane with a trial), or use `veriserum calibrate rig`"
+        )
+    (plane,) = planes
+    return plane

@@ -1,0 +1,37 @@
+"""What the two commands that push to the hub share."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from veriserum_hf.cli.output import say, say_json, show_progress
+
+if TYPE_CHECKING:
+    from veriserum_hf.hub import Pushed
+
+_KEPT = "; what is uploaded is kept, the same command goes on from there"
+
+
+def push_with_progress(push: Callable[..., "Pushed"], version: str, *, dry_run: bool, as_json: bool) -> None:
+    """Push, and print what was done, or would be.
+
+    Parameters
+    ----------
+    push : takes ``version``, ``dry_run`` and ``progress``.
+    version : the tag.
+    dry_run : only look.
+    as_json : print one JSON document.
+
+    """
+    from dataclasses import asdict
+
+    with show_progress("uploading", "files", when_interrupted=_KEPT) as progress:
+        pushed = push(version=version, dry_run=dry_run, progress=progress)
+    if as_json:
+        say_json(asdict(pushed) | {"version": version, "dry_run": dry_run})
+        return
+    if dry_run:
+        for path in pushed.uploaded:
+            say(path)
+    done = "would be uploaded" if dry_run else "uploaded"
+    counts = f"{len(pushed.uploaded)} files {done}, {len(pushed.already_there)} were there"
+    say(f"{counts}: {pushed.url}, version {version}")
