@@ -12,7 +12,8 @@ from veriserum_hf.registration.gradients import PlaneGradients
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import SCALES
-from veriserum_hf.registration.solver import Solver, initial_state
+from veriserum_hf.registration.solver import Solver
+from veriserum_hf.registration.state import initial_state
 from veriserum_hf.registration.uncertainty import _of_origin
 
 

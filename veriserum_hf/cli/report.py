@@ -11,9 +11,10 @@ from veriserum_hf.cli.output import say, say_json, show_progress
 from veriserum_hf.errors import TrainingError
 
 if TYPE_CHECKING:
+    from veriserum_hf.evaluation import Metric
     from veriserum_hf.reports import PoseSource, Reference
 
-_METRICS = ("rotation_deg", "translation_mm", "mtre_mm")
+_METRICS: "tuple[Metric, ...]" = ("rotation_deg", "translation_mm", "mtre_mm")
 
 
 def report(

@@ -5,5 +5,15 @@ from .metrics import (
     sample_points as sample_points,
 )
 from .stated import by_verdict as by_verdict, coverage as coverage
-from .summary import SUCCESS as SUCCESS, overall as overall, summarise as summarise
+from .summary import (
+    SUCCESS as SUCCESS,
+    Evaluated as Evaluated,
+    Evaluation as Evaluation,
+    Group as Group,
+    Limits as Limits,
+    Metric as Metric,
+    Summary as Summary,
+    overall as overall,
+    summarise as summarise,
+)
 from .tables import accuracy_table as accuracy_table, summary_tables as summary_tables

@@ -5,21 +5,31 @@ vector about the same axes (deg) that turns the label into the estimate.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.evaluation.summary import overall
+from veriserum_hf.evaluation.summary import Group, overall
 from veriserum_hf.poses import DEGREES_OF_FREEDOM, DEVIATIONS_95
 
 _SHARE_OF_ONE_DEVIATION = 100 * float(norm.cdf(1) - norm.cdf(-1))  # percent
 
 
-def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[str, Any]]:
+class Coverage(TypedDict):
+    """Stated standard deviations and errors of one degree of freedom; see `coverage`."""
+
+    name: str
+    count: int
+    within_95: float
+    stated_sd: float
+    error_68: float
+
+
+def coverage(differences: FloatArray, covariances: Sequence[ArrayLike | None]) -> list[Coverage]:
     """Compare stated standard deviations with what the errors are.
 
     Parameters
@@ -36,10 +46,15 @@ def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[s
     errors, and with exact labels, the last two are alike and ``within_95`` is 0.95.
 
     """
-    stated = [number for number, each in enumerate(covariances) if each is not None and np.diagonal(each).min() > 0]
+    variances = {
+        number: np.asarray(each, dtype=np.float64).diagonal()
+        for number, each in enumerate(covariances)
+        if each is not None
+    }
+    stated = [number for number, each in variances.items() if each.min() > 0]
     if not stated:
         return []
-    deviations = np.sqrt([np.diagonal(covariances[number]) for number in stated])
+    deviations = np.sqrt([variances[number] for number in stated])
     off = np.abs(differences[stated])
     within = (off <= DEVIATIONS_95 * deviations).mean(axis=0)
     error_68 = np.percentile(off, _SHARE_OF_ONE_DEVIATION, axis=0)
@@ -55,7 +70,7 @@ def coverage(differences: FloatArray, covariances: Sequence[Any]) -> list[dict[s
     ]
 
 
-def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, dict[str, Any]]:
+def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, Group]:
     """Summary of the errors of each verdict, the most frequent first; see `veriserum_hf.evaluation.summarise`.
 
     Parameters
@@ -64,7 +79,7 @@ def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, di
     verdicts : n of them; rows with None are in no group.
 
     """
-    of_row: NDArray[Any] = np.array(["" if verdict is None else verdict for verdict in verdicts], dtype=str)
+    of_row = np.array(["" if verdict is None else verdict for verdict in verdicts], dtype=str)
     names, counts = np.unique(of_row[of_row != ""], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     return {str(name): overall(errors.filter(pa.array(of_row == name))) for name in names[order]}

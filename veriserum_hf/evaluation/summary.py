@@ -8,22 +8,98 @@ distributed among and within trials, the interval of a median held the true one 
 and in 87 % with 5.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from veriserum_hf.core import PLANES, FloatArray
+from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.evaluation.metrics import PLANE_AXES, SCALAR_METRICS, WORLD_AXES
+from veriserum_hf.evaluation.metrics import PLANE_AXES, WORLD_AXES
 
-Columns = dict[str, NDArray[Any]]
-SUCCESS = {"success_1mm_1deg": (1.0, 1.0), "success_2mm_2deg": (2.0, 2.0)}  # mm, deg
+Columns = Mapping[str, NDArray[Any]]
+Metric = Literal["rotation_deg", "translation_mm", "mtre_mm", "add_s_mm"]
+Limits = Literal["success_1mm_1deg", "success_2mm_2deg"]
+SUCCESS: Mapping[Limits, tuple[float, float]] = {  # mm, deg
+    "success_1mm_1deg": (1.0, 1.0),
+    "success_2mm_2deg": (2.0, 2.0),
+}
 _INTERVAL = (2.5, 97.5)  # percentiles
+_REPROJECTION: Mapping[PlaneName, Literal["reprojection_bs_px", "reprojection_fs_px"]] = {
+    "bs": "reprojection_bs_px",
+    "fs": "reprojection_fs_px",
+}
 
 
-def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+class Quantiles(TypedDict):
+    """Quantiles of an error; None where one is infinite. No interval with one trial."""
+
+    median: float | None
+    median_interval_95: list[float | None] | None
+    p90: float | None
+    p95: float | None
+    count: int
+
+
+class AxisQuantiles(Quantiles):
+    """Quantiles of the absolute error along an axis, mm, and the mean of the signed one."""
+
+    bias: float
+
+
+class Success(TypedDict):
+    """Share of poses within limits, 0 to 1; see `SUCCESS`."""
+
+    share: float
+    share_interval_95: list[float] | None
+    count: int
+
+
+class Group(TypedDict):
+    """Errors of a group of poses: mm, degrees, px."""
+
+    count: int
+    frames: int
+    trials: int
+    rotation_deg: Quantiles
+    translation_mm: Quantiles
+    mtre_mm: Quantiles
+    add_s_mm: Quantiles
+    success_1mm_1deg: Success
+    success_2mm_2deg: Success
+    reprojection_bs_px: NotRequired[Quantiles]  # of planes with a camera
+    reprojection_fs_px: NotRequired[Quantiles]
+
+
+class Summary(TypedDict):
+    """Result of `summarise`."""
+
+    overall: Group
+    by_implant: dict[str, Group]
+    by_task: dict[str, Group]
+    by_plane_axis: dict[str, dict[str, AxisQuantiles]]
+
+
+class Evaluated(TypedDict):
+    """What was evaluated on what."""
+
+    model: str
+    dataset: str
+    config: str
+    split: str
+    planes: list[PlaneName]
+    weights_sha256: NotRequired[str]
+
+
+class Evaluation(Summary):
+    """An evaluation.json."""
+
+    evaluated: Evaluated
+
+
+def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summary:
     """Summarise errors; plain JSON, the same for any order of the rows.
 
     Parameters
@@ -57,7 +133,7 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict
     columns = _columns(errors, resamples)
     implants = np.char.add(np.char.add(columns["component"].astype(str), " "), columns["anatomy_id"].astype(str))
 
-    def groups(*labels: NDArray[Any]) -> dict[str, Any]:
+    def groups(*labels: NDArray[np.str_]) -> dict[str, Group]:
         return {
             str(name): _group({key: values[label == name] for key, values in columns.items()}, resamples, seed)
             for label in labels
@@ -72,7 +148,7 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict
     }
 
 
-def overall(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def overall(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Group:
     """Group ``overall`` of `summary` alone, in a fraction of its time."""
     return _group(_columns(errors, resamples), resamples, seed)
 
@@ -105,49 +181,58 @@ class _Trials:
             last = np.cumsum(drawn[trial])
             middle = np.searchsorted(last, ((last[-1] - 1) // 2, last[-1] // 2), side="right")
             medians[n] = ascending[middle].mean()
-        return _percentiles(medians, _INTERVAL)
+        return _finite(_percentiles(medians, _INTERVAL))
 
-    def share_interval(self, within: NDArray[np.bool_]) -> list[float | None] | None:
+    def share_interval(self, within: NDArray[np.bool_]) -> list[float] | None:
         if len(self.rows) < 2 or within.all() or not within.any():
             return None
         successes = np.bincount(self.of_row, weights=within)
         return _percentiles(self.drawn @ successes / (self.drawn @ self.rows), _INTERVAL)
 
 
-def _group(columns: Columns, resamples: int, seed: int) -> dict[str, Any]:
+def _group(columns: Columns, resamples: int, seed: int) -> Group:
     trials = _Trials(columns["trial_id"], resamples, seed)
-    group: dict[str, Any] = {
+    group: Group = {
         "count": len(columns["trial_id"]),
         "frames": len(np.unique(columns["measurement_id"])),
         "trials": len(trials.rows),
+        "rotation_deg": _quantiles(columns["rotation_deg"], trials),
+        "translation_mm": _quantiles(columns["translation_mm"], trials),
+        "mtre_mm": _quantiles(columns["mtre_mm"], trials),
+        "add_s_mm": _quantiles(columns["add_s_mm"], trials),
+        "success_1mm_1deg": _success(columns, trials, *SUCCESS["success_1mm_1deg"]),
+        "success_2mm_2deg": _success(columns, trials, *SUCCESS["success_2mm_2deg"]),
     }
-    metrics = [*SCALAR_METRICS, *(name for plane in PLANES if (name := f"reprojection_{plane}_px") in columns)]
-    group |= {name: _quantiles(columns[name], trials) for name in metrics}
-    for name, (limit_mm, limit_deg) in SUCCESS.items():
-        within = (columns["translation_mm"] <= limit_mm) & (columns["rotation_deg"] <= limit_deg)
-        group[name] = {
-            "share": float(within.mean()),
-            "share_interval_95": trials.share_interval(within),
-            "count": len(within),
-        }
+    for name in _REPROJECTION.values():
+        if name in columns:
+            group[name] = _quantiles(columns[name], trials)
     return group
 
 
-def _axes(columns: Columns, resamples: int, seed: int) -> dict[str, dict[str, Any]]:
+def _success(columns: Columns, trials: _Trials, limit_mm: float, limit_deg: float) -> Success:
+    within = (columns["translation_mm"] <= limit_mm) & (columns["rotation_deg"] <= limit_deg)
+    return {
+        "share": float(within.mean()),
+        "share_interval_95": trials.share_interval(within),
+        "count": len(within),
+    }
+
+
+def _axes(columns: Columns, resamples: int, seed: int) -> dict[str, dict[str, AxisQuantiles]]:
     trials = _Trials(columns["trial_id"], resamples, seed)
-    axes: dict[str, dict[str, Any]] = {}
+    axes: dict[str, dict[str, AxisQuantiles]] = {}
     for frame, names in (("world", WORLD_AXES), *((plane, PLANE_AXES) for plane in PLANES)):
         for axis in names:
             signed = columns.get(f"{frame}_{axis}_mm")
             if signed is not None:
                 # Sorted, so that the sum does not depend on the order of the rows.
-                bias = {"bias": float(np.sort(signed).mean())}
-                axes.setdefault(frame, {})[axis] = _quantiles(np.abs(signed), trials) | bias
+                bias = float(np.sort(signed).mean())
+                axes.setdefault(frame, {})[axis] = {**_quantiles(np.abs(signed), trials), "bias": bias}
     return axes
 
 
-def _quantiles(values: FloatArray, trials: _Trials) -> dict[str, Any]:
-    median, p90, p95 = _percentiles(values, (50, 90, 95))
+def _quantiles(values: FloatArray, trials: _Trials) -> Quantiles:
+    median, p90, p95 = _finite(_percentiles(values, (50, 90, 95)))
     return {
         "median": median,
         "median_interval_95": trials.median_interval(values),
@@ -157,12 +242,16 @@ def _quantiles(values: FloatArray, trials: _Trials) -> dict[str, Any]:
     }
 
 
-def _percentiles(values: FloatArray, percents: tuple[float, ...]) -> list[float | None]:
-    """Percentiles as numpy has them, None where one is infinite; numpy's are NaN beside an infinite value too."""
+def _percentiles(values: FloatArray, percents: tuple[float, ...]) -> list[float]:
+    """Percentiles as numpy has them; but numpy's are NaN beside an infinite value."""
     at = (len(values) - 1) * np.array(percents) / 100
     ascending = np.sort(values)
     low, high = ascending[np.floor(at).astype(int)], ascending[np.ceil(at).astype(int)]
     with np.errstate(invalid="ignore"):
         between = low + (high - low) * (at % 1)
-    found = np.where(low == high, low, between)
-    return [float(value) if np.isfinite(value) else None for value in found]
+    return [float(value) for value in np.where(low == high, low, between)]
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """Values, None where one is infinite."""
+    return [value if np.isfinite(value) else None for value in values]

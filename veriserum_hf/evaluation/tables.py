@@ -1,12 +1,19 @@
 """Summaries of errors as tables."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from veriserum_hf.core import Table
+from veriserum_hf.evaluation.summary import Group, Limits, Metric, Quantiles, Success, Summary
 
-_UNITS = {"rotation_deg": "rotation, deg", "translation_mm": "translation, mm", "mtre_mm": "mTRE, mm"}
-_SUCCESS = {"success_1mm_1deg": "within 1 mm, 1 deg", "success_2mm_2deg": "within 2 mm, 2 deg"}
+_UNITS: Mapping[Metric, str] = {
+    "rotation_deg": "rotation, deg",
+    "translation_mm": "translation, mm",
+    "mtre_mm": "mTRE, mm",
+}
+_SUCCESS: Mapping[Limits, str] = {
+    "success_1mm_1deg": "within 1 mm, 1 deg",
+    "success_2mm_2deg": "within 2 mm, 2 deg",
+}
 _QUANTILES = "median [95 % interval], p90, p95"
 _ACCURACY_NOTE = (
     f"Errors: {_QUANTILES}. mTRE: mean distance between the same surface point of the implant at both poses. "
@@ -18,7 +25,7 @@ _AXES_NOTE = (
 )
 
 
-def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
+def summary_tables(summary: Summary) -> list[Table]:
     """Tables of a summary: all implants, each implant, each task; then the errors along each axis.
 
     Parameters
@@ -38,33 +45,31 @@ def summary_tables(summary: Mapping[str, Any]) -> list[Table]:
     ]
 
 
-def accuracy_table(groups: Mapping[str, Mapping[str, Any]]) -> Table:
+def accuracy_table(groups: Mapping[str, Group]) -> Table:
     """One row for each of several groups of a summary, by their names."""
     return Table(
         ["", "frames", "trials", *_UNITS.values(), *_SUCCESS.values()],
         [
-            [name, group["frames"], group["trials"], *map(_quantiles, _figures(group)), *map(_share, _shares(group))]
+            [
+                name,
+                group["frames"],
+                group["trials"],
+                *(_quantiles(group[error]) for error in _UNITS),
+                *(_share(group[limits]) for limits in _SUCCESS),
+            ]
             for name, group in groups.items()
         ],
         note=_ACCURACY_NOTE,
     )
 
 
-def _figures(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [group[name] for name in _UNITS]
-
-
-def _shares(group: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [group[name] for name in _SUCCESS]
-
-
-def _quantiles(figures: Mapping[str, Any]) -> str:
+def _quantiles(figures: Quantiles) -> str:
     interval = figures["median_interval_95"]
     spread = f" [{_number(interval[0])}, {_number(interval[1])}]" if interval else ""
     return f"{_number(figures['median'])}{spread}, {_number(figures['p90'])}, {_number(figures['p95'])}"
 
 
-def _share(success: Mapping[str, Any]) -> str:
+def _share(success: Success) -> str:
     interval = success["share_interval_95"]
     spread = f" [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else ""
     return f"{100 * success['share']:.1f} %{spread}"

@@ -1,23 +1,30 @@
 """The model card: filled from what a run has left behind, and from nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from veriserum_hf.dataset import DataRecord, is_hub_name
-from veriserum_hf.evaluation import accuracy_table, summary_tables
+from veriserum_hf.evaluation import Evaluation, Group, Limits, Metric, accuracy_table, summary_tables
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 Document = dict[str, Any]  # of a YAML or JSON file
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
-_METRICS = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
-_QUANTILES = {"median": "Median", "p95": "95 % quantile of"}
-_SHARES = {"success_1mm_1deg": "Share within 1 mm and 1 deg", "success_2mm_2deg": "Share within 2 mm and 2 deg"}
+_METRICS: Mapping[Metric, str] = {
+    "rotation_deg": "rotation error, deg",
+    "translation_mm": "translation error, mm",
+    "mtre_mm": "mTRE, mm",
+}
+_QUANTILES: Mapping[Literal["median", "p95"], str] = {"median": "Median", "p95": "95 % quantile of"}
+_SHARES: Mapping[Limits, str] = {
+    "success_1mm_1deg": "Share within 1 mm and 1 deg",
+    "success_2mm_2deg": "Share within 2 mm and 2 deg",
+}
 _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
 (ETH Zurich), and they hold points of the implants' surfaces: they are given under the same terms. The code in this
 repository is under the MIT licence."""
@@ -43,8 +50,8 @@ class Run:
     config: Document
     parameters: int
     data: DataRecord | None
-    validation: Document | None
-    evaluation: Document | None
+    validation: Group | None
+    evaluation: Evaluation | None
 
     @property
     def simulated(self) -> bool:

@@ -5,9 +5,11 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from veriserum_hf.dataset import DataRecord, data_record, public_name
 from veriserum_hf.errors import HubError
+from veriserum_hf.evaluation import Evaluation
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 
 try:
@@ -166,13 +168,13 @@ def _data(run: Path, metrics: Document) -> DataRecord | None:
     return {**record, "revision": None} if record and record["on_hub"] else record
 
 
-def _evaluation(run: Path, path: Path | None, repo_id: str) -> Document | None:
+def _evaluation(run: Path, path: Path | None, repo_id: str) -> Evaluation | None:
     """An evaluation of this run, with names in it that mean something elsewhere."""
     if path is None and not (run / EVALUATION).is_file():
         return None
     file = path or run
     file = file / EVALUATION if file.is_dir() else file
-    found = _read_json(file)
+    found: Evaluation | None = _read_json(file)
     if not isinstance(found, dict) or not {"overall", "by_implant", "evaluated"} <= found.keys():
         raise HubError(
             f"{file} is no evaluation: expected the {EVALUATION} that training/evaluate.py --output_dir writes"
@@ -188,18 +190,17 @@ def _evaluation(run: Path, path: Path | None, repo_id: str) -> Document | None:
             f"{file} is the evaluation of other weights than {run / WEIGHTS} holds now: evaluate this run again with "
             "training/evaluate.py"
         )
-    return found | {"evaluated": about | {"model": repo_id, "dataset": public_name(about["dataset"])}}
+    return {**found, "evaluated": {**about, "model": repo_id, "dataset": public_name(about["dataset"])}}
 
 
-def _read_json(path: Path) -> Document | None:
+def _read_json(path: Path) -> Any:
     """Content of a JSON file; None where there is none."""
     try:
-        content: Document = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise HubError(f"cannot read {path}: {error}") from error
-    return content
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -179,36 +178,56 @@ def register_dataset(
     source = open_rows(dataset, configs_for(start), archive_px=ARCHIVE_PX)
     chosen = _chosen(source, split, trials)
     frames = sum(map(len, chosen.values()))
-    versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
-    record: dict[str, Any] = {
-        "versions": versions | library_versions(*_LIBRARIES),
-        "dataset": {"config": source.config, "identity": source.digest(chosen)},
-        "options": {"split": split, "trials": sorted(trials)},
-        "start": identity_of_start(start, model),
-    }
+    record = _record(source, chosen, split, trials, identity_of_start(start, model))
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
     # Before a folder is made that the next attempt, with another start, would find in its way.
     asked = StartingModel(model, source, chosen) if model is not None else None
     starts = starts_of(source, chosen, start) if model is None else {}
+    about = {"veriserum_hf": __version__, "dataset": dataset, "start": start} | ({"model": model} if model else {})
     with working_for(target, record, "registration", RegistrationError) as incomplete:
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
-        folder = incomplete / _TRIALS
-        folder.mkdir(exist_ok=True)
         if asked is not None:
             starts = asked.starts(incomplete / _MODEL_STARTS, model_progress)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
-        run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
-        about = {"veriserum_hf": __version__, "dataset": dataset, "start": start}
-        metadata = (
-            REGISTERED_SCHEMA.metadata | about | ({"model": model} if model else {}) | {"record": json.dumps(record)}
-        )
-        poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
+        poses = _registered(source, chosen, starts, incomplete / _TRIALS, workers, progress)
+        metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         pq.write_table(poses.replace_schema_metadata(metadata), incomplete / _MERGED)
         put_in_place(incomplete / _MERGED, target)
     return _result(target, poses, source, frames)
+
+
+def _record(
+    source: Rows[Frames],
+    chosen: Mapping[str, Frames],
+    split: str,
+    trials: Sequence[int],
+    start: Mapping[str, str | None],
+) -> dict[str, object]:
+    """What makes two registrations the same, as JSON."""
+    versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
+    return {
+        "versions": versions | library_versions(*_LIBRARIES),
+        "dataset": {"config": source.config, "identity": source.digest(chosen)},
+        "options": {"split": split, "trials": sorted(trials)},
+        "start": start,
+    }
+
+
+def _registered(
+    source: Rows[Frames],
+    chosen: Mapping[str, Frames],
+    starts: Starts,
+    folder: Path,
+    workers: int | None,
+    progress: Progress | None,
+) -> pa.Table:
+    """Poses of all trials, each of which is registered unless its file is in the folder already."""
+    folder.mkdir(exist_ok=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
+    run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
+    return pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
 
 
 def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str, Frames]:
@@ -243,7 +262,7 @@ def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, de
     return jobs
 
 
-def _finished(target: Path, record: Mapping[str, Any]) -> pa.Table | None:
+def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:
     """Poses of the same registration where they are there already."""
     if not target.exists():
         return None

@@ -69,7 +69,8 @@ SCHEMA = pa.schema(
 )
 Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 Spread = dict[str, dict[str, dict[str, float]]]
-ByComponent = dict[str, dict[str, Any]]  # number of poses, and by degree of freedom median and deviation
+# Number of poses, and by degree of freedom median and deviation.
+ByComponent = dict[str, dict[str, int | dict[str, float]]]
 
 
 class Label(LabelRow):
@@ -281,7 +282,8 @@ def _manual(dataset: str, labels: Sequence[Label], registered: pa.Table) -> dict
                 off = pose_differences(*(transforms([each[key] for key in both]) for each in (poses, matched)))
                 median = np.median(off, axis=0)
                 mad = np.median(np.abs(off - median), axis=0)
-                found.setdefault(what, {})[component] = {"poses": len(both)} | {
+                figures = {
                     name: {"median": float(median[n]), "mad": float(mad[n])} for n, name in enumerate(DIFFERENCES)
                 }
+                found.setdefault(what, {})[component] = {"poses": len(both), **figures}
     return found

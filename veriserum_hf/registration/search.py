@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from veriserum_hf.registration.gradients import Scale
 from veriserum_hf.registration.scene import DOF, Scene
-from veriserum_hf.registration.solver import Solver, State, initial_state, with_frame
+from veriserum_hf.registration.solver import Solver
+from veriserum_hf.registration.state import State, initial_state, with_frame
 from veriserum_hf.registration.uncertainty import agreement, covariances
 
 try:

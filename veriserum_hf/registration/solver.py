@@ -15,13 +15,13 @@ not.
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from veriserum_hf.core import PlaneName
 from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.gradients import PlaneGradients, Scale
 from veriserum_hf.registration.scene import DOF, Scene
+from veriserum_hf.registration.state import State, where
 
 try:
     import torch
@@ -29,7 +29,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_INITIAL_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrome
 _PER_MM_RANGE = (0.02, 2.0)  # within which attenuations stay
 _LOG_STIFFNESS = 1.0  # of the logarithm of an attenuation: where the image does not tell it, it stays
 _MAX_LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
@@ -40,39 +39,6 @@ _INITIAL_DAMPING = 1e-3
 _DIFFERENCE_PX = 0.8  # of renderings, in pixels of the scale
 _MAX_STEP_PX = 5.0  # in pixels of the scale
 _CONVERGED_STEP_PX = 0.004  # an implant with a smaller step has converged; in pixels of the scale
-
-
-@dataclass(frozen=True)
-class State:
-    """Where the optimisation is.
-
-    Attributes
-    ----------
-    T_world_implant : (F, K, 4, 4) float64 poses, mm.
-    log_per_mm : by plane, (F, K) logarithms of attenuations.
-
-    """
-
-    T_world_implant: Tensor
-    log_per_mm: Mapping[PlaneName, Tensor]
-
-    def only(self, frame: int) -> "State":
-        """State of a single frame."""
-        log_per_mm = {plane: each[frame, None] for plane, each in self.log_per_mm.items()}
-        return State(self.T_world_implant[frame, None], log_per_mm)
-
-    def replaced(self, frame: int, other: "State") -> "State":
-        """State with that of a single frame in the place of one of its own."""
-        log_per_mm = {
-            plane: with_frame(each, frame, other.log_per_mm[plane]) for plane, each in self.log_per_mm.items()
-        }
-        return State(with_frame(self.T_world_implant, frame, other.T_world_implant), log_per_mm)
-
-
-def initial_state(scene: Scene, T_world_implant: Tensor) -> State:
-    """State at initial poses, (F, K, 4, 4)."""
-    log_per_mm = torch.full(T_world_implant.shape[:2], math.log(_INITIAL_PER_MM)).to(T_world_implant)
-    return State(T_world_implant, dict.fromkeys(scene.views, log_per_mm))
 
 
 @dataclass(frozen=True)
@@ -100,6 +66,19 @@ class Fit:
     weight: Tensor
     scale: Tensor
     cost: Tensor
+
+    def where(self, first: Tensor, other: "Fit") -> "Fit":
+        """Fit of the frames where ``first``, (F,) bool, is set, and of the others that of ``other``."""
+        return Fit(
+            tuple(where(first, *each) for each in zip(self.lengths, other.lengths, strict=True)),
+            where(first, self.exponent, other.exponent),
+            where(first, self.regressors, other.regressors),
+            where(first, self.coefficients, other.coefficients),
+            where(first, self.residual, other.residual),
+            where(first, self.weight, other.weight),
+            where(first, self.scale, other.scale),
+            where(first, self.cost, other.cost),
+        )
 
 
 @dataclass(frozen=True)
@@ -156,10 +135,11 @@ class Solver:
             for _ in range(_MAX_ATTEMPTS):
                 tried, steps_mm = self._step(equations, damping)
                 possible = self.scene.in_front(tried.T_world_implant)
-                tried = _where(possible, tried, self.state)
+                tried = tried.where(possible, self.state)
                 tried_fits = self._fits(tried, self.fits, 1)
                 better = moving & possible & (_cost(tried_fits) < _cost(self.fits))
-                state, fits = _where(better, tried, state), _where(better, tried_fits, fits)
+                state = tried.where(better, state)
+                fits = {plane: each.where(better, fits[plane]) for plane, each in tried_fits.items()}
                 length_mm = torch.where(better[:, None], steps_mm.abs().amax(dim=2), length_mm)
                 moving = moving & ~better
                 damping = torch.where(better, (damping / 5).clamp(min=1e-6), damping)
@@ -279,13 +259,6 @@ def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:
     return torch.as_tensor(matrix), torch.as_tensor(right)
 
 
-def with_frame(batch: Tensor, frame: int, single: Tensor) -> Tensor:
-    """Batch (F, ...) with the only frame of another, (1, ...), in the place of one of its own."""
-    changed = batch.clone()
-    changed[frame] = single[0]
-    return changed
-
-
 def _residual_scale(squared: Tensor, used: Tensor) -> Tensor:
     """Scale of the residuals, (F,), from their median: the standard deviation of a component of normal ones."""
     median = torch.where(used > 0, squared, torch.nan).nanmedian(dim=1).values
@@ -294,14 +267,3 @@ def _residual_scale(squared: Tensor, used: Tensor) -> Tensor:
 
 def _cost(fits: Mapping[PlaneName, Fit]) -> Tensor:
     return torch.stack([fit.cost for fit in fits.values()]).sum(0)
-
-
-def _where(first: Tensor, a: Any, b: Any) -> Any:
-    """Of two states or fits, ``a`` for the frames where ``first`` is set, ``b`` for the others."""
-    if isinstance(a, Tensor):
-        return torch.where(first.view(-1, *[1] * (a.ndim - 1)), a, b)
-    if isinstance(a, Mapping):
-        return {name: _where(first, a[name], b[name]) for name in a}
-    if isinstance(a, tuple):
-        return tuple(_where(first, *each) for each in zip(a, b, strict=True))
-    return type(a)(*(_where(first, getattr(a, field.name), getattr(b, field.name)) for field in fields(a)))

@@ -1,14 +1,13 @@
 """An evaluation as files: numbers, table, every single error, and pictures."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation import Evaluation
 from veriserum_hf.reports.evaluation_text import evaluation_markdown
 from veriserum_hf.reports.plots import save_plots
 
@@ -34,7 +33,7 @@ class Report:
         except OSError as error:
             raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
 
-    def write(self, errors: pa.Table, document: Mapping[str, Any]) -> None:
+    def write(self, errors: pa.Table, document: Evaluation) -> None:
         """Write evaluation.json, evaluation.md, errors.parquet and the pictures, over those of an older report.
 
         Parameters

@@ -1,12 +1,9 @@
 """An evaluation as Markdown."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from veriserum_hf.evaluation import summary_tables
+from veriserum_hf.evaluation import Evaluation, summary_tables
 
 
-def evaluation_markdown(document: Mapping[str, Any]) -> str:
+def evaluation_markdown(document: Evaluation) -> str:
     """What was evaluated on what (``evaluated`` of an evaluation.json), and the tables; ends with a line break."""
     about = document["evaluated"]
     title = (

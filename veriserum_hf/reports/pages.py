@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from textwrap import wrap
-from typing import Any
 
 import numpy as np
 
@@ -68,11 +68,11 @@ def draw_vectors(ax: Axes, at_mm: FloatArray, vectors_mm: FloatArray, shown_mm: 
     A vector as long as their root mean square is drawn up to ``shown_mm`` long.
     """
     factor = magnification(float(np.sqrt((vectors_mm**2).sum(axis=1).mean())), shown_mm)
-    arrows: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1 / factor, "minlength": 0.1}
-    ax.quiver(*at_mm.T, *vectors_mm.T, color=GOOD, width=0.002, **arrows)
+    arrows = partial(ax.quiver, angles="xy", scale_units="xy", scale=1 / factor, minlength=0.1)
+    arrows(*at_mm.T, *vectors_mm.T, color=GOOD, width=0.002)
     scale_mm = magnification(factor, 0.15 * REACH_MM)
     corner = (-0.96 * REACH_MM, -0.94 * REACH_MM)
-    ax.quiver(*corner, scale_mm, 0.0, color="black", width=0.004, **arrows)
+    arrows(*corner, scale_mm, 0.0, color="black", width=0.004)
     ax.annotate(f"{scale_mm:g} mm", corner, (0, 5), textcoords="offset points", size=10, bbox=ON_WHITE)
     frame_mm(ax)
     return factor
@@ -108,5 +108,5 @@ def draw_text(ax: Axes, lines: Sequence[str], *, columns: int, warnings: Sequenc
     ax.axis("off")
     for number, (row, color) in enumerate(rows):
         below = (0, -_LINE_POINTS * number)
-        how: dict[str, Any] = {"family": "monospace", "size": 10.5, "color": color, "va": "top"}
-        ax.annotate(row, (0, 1), below, xycoords="axes fraction", textcoords="offset points", **how)
+        at = ax.annotate(row, (0, 1), below, xycoords="axes fraction", textcoords="offset points")
+        at.set(family="monospace", size=10.5, color=color, va="top")

@@ -1,19 +1,17 @@
 """Pictures of errors: distributions, axes and planes, and what a stated confidence is worth."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import PLANE_AXES, SUCCESS, WORLD_AXES
 
 try:
+    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ImportError as error:
@@ -21,7 +19,9 @@ except ImportError as error:
 
 # Of Okabe and Ito, told apart by everybody.
 _COLORS = {"femur": "#0072B2", "tibia": "#D55E00"}
-_STYLES = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))  # of the implants of a component, in turn
+LineStyle = str | tuple[int, tuple[int, ...]]
+# Of the implants of a component, in turn.
+_STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 _CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm"}
 _SHOWN_PERCENTILE = 99  # of the errors: the last hundredth would squeeze all others to the left
 _BINS = 10
@@ -123,24 +123,24 @@ def reliability(errors: pa.Table) -> Figure:
     return figure
 
 
-def _figure(count: int, width: float = 9.0, height: float = 3.8) -> tuple[Figure, Sequence[Any]]:
+def _figure(count: int, width: float = 9.0, height: float = 3.8) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, np.atleast_1d(figure.subplots(1, count)).tolist()
 
 
-def _curve(ax: Any, values: NDArray[np.float64], color: str, label: str, style: Any) -> None:
+def _curve(ax: Axes, values: FloatArray, color: str, label: str, style: LineStyle) -> None:
     ascending = np.sort(values)
     share = np.arange(1, len(values) + 1) / len(values)
     ax.step([0, *ascending], [0, *share], ls=style, where="post", color=color, lw=1.3, label=label)
 
 
-def _box(ax: Any, values: NDArray[np.float64], at: float, color: str) -> None:
+def _box(ax: Axes, values: FloatArray, at: float, color: str) -> None:
     box = ax.boxplot([values], positions=[at], widths=0.3, whis=(5, 95), showfliers=False, patch_artist=True)
     box["boxes"][0].set(facecolor=color, alpha=0.6, edgecolor=color)
     box["medians"][0].set(color="black", lw=1.2)
 
 
-def _upper(values: NDArray[np.float64]) -> float:
+def _upper(values: FloatArray) -> float:
     """Right end of the axis: beyond it are the last errors, and nothing where all errors are zero."""
     return 1.05 * float(np.percentile(values, _SHOWN_PERCENTILE)) or 1.0

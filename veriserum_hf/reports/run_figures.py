@@ -4,7 +4,6 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 
@@ -73,7 +72,7 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
             component = source.errors["component"].to_numpy(zero_copy_only=False)
             for name, style in _STYLES.items():
                 if (component == name).any():
-                    _curve(ax, values[component == name], color=colors[source.name], ls=style)
+                    _curve(ax, values[component == name], colors[source.name], style)
         for limit in (1, 2):
             ax.axvline(limit, color="0.8", lw=0.8, zorder=0)
         ax.set(xscale="log", xlabel=label, ylim=(0, 1.02))
@@ -116,10 +115,10 @@ def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _curve(ax: Axes, values: FloatArray, **how: Any) -> None:
+def _curve(ax: Axes, values: FloatArray, color: str, style: str) -> None:
     """Cumulative share of values; of many, only so many quantiles as are seen."""
     share = np.linspace(0, 1, min(len(values), _CURVE_POINTS) + 1)
-    ax.step(np.quantile(values, share, method="inverted_cdf"), share, where="post", lw=1.4, **how)
+    ax.step(np.quantile(values, share, method="inverted_cdf"), share, where="post", lw=1.4, color=color, ls=style)
 
 
 def _legend_above(figure: Figure, ax: Axes) -> None:

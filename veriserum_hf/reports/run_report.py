@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import datasets
 import jinja2
@@ -12,7 +11,7 @@ import jinja2
 from veriserum_hf.core import Table, __version__
 from veriserum_hf.dataset import data_record
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation import accuracy_table, overall, summary_tables
+from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
 from veriserum_hf.jobs import library_versions, write_file
 from veriserum_hf.reports.blocks import Block, heading, note, picture, table
 from veriserum_hf.reports.knee_section import knee_blocks
@@ -36,9 +35,7 @@ class Section:
     blocks: Sequence[Block]
 
 
-def report_page(
-    reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Mapping[str, Any]]
-) -> str:
+def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> str:
     """The page as HTML: the same input, versions included, gives the same text.
 
     Parameters
@@ -142,7 +139,7 @@ def _facts(facts: Mapping[str, object]) -> Table:
     return Table([], list(facts.items()), alignment="l")
 
 
-def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> list[Block]:
     blocks = [table(accuracy_table({name: each["overall"] for name, each in summaries.items()}))]
     common = common_implants(sources)
     if common:
@@ -156,5 +153,5 @@ def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Mapp
     return [*blocks, picture(cumulative_errors(sources), "cumulative errors"), note(_CURVES_NOTE)]
 
 
-def _detail_blocks(summaries: Mapping[str, Mapping[str, Any]]) -> list[Block]:
+def _detail_blocks(summaries: Mapping[str, Summary]) -> list[Block]:
     return [block for name, each in summaries.items() for block in (heading(name), *map(table, summary_tables(each)))]

@@ -1,7 +1,6 @@
 """Part of a report: verdicts and stated uncertainties of the poses, against their errors."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from veriserum_hf.core import NOT_ASSESSED, Table
 from veriserum_hf.evaluation import accuracy_table, by_verdict, coverage
@@ -41,7 +40,7 @@ def _coverage_table(source: PoseSource, verdicts: Sequence[str | None]) -> Table
     if not found:
         return None
     header = ["degree of freedom", "poses", "within 95 %", "stated SD", "68.3 % of errors below"]
-    rows: list[list[Any]] = [
+    rows: list[list[object]] = [
         [
             each["name"],
             each["count"],

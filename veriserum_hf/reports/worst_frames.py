@@ -1,7 +1,6 @@
 """Part of a report: the frames with the largest errors, with outlines of label and estimate."""
 
 from base64 import b64encode
-from typing import Any
 
 import cv2
 import numpy as np
@@ -95,7 +94,7 @@ def _jpeg(drawn: ByteImage) -> str:
     return f"data:image/jpeg;base64,{b64encode(np.asarray(data).tobytes()).decode()}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     return number(value) if isinstance(value, float) else str(value)

@@ -14,7 +14,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from veriserum_hf.core import PLANES
 from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.evaluation import pose_errors, sample_points, summarise
+from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
 from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
 from veriserum_hf.reports import evaluation_markdown
 from veriserum_hf.training.batches import FrameSamples
@@ -61,7 +60,7 @@ def _at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> dict[str, Any] | None:
+def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluation | None:
     """Load, check and estimate in every process; report from the main one.
 
     Parameters
@@ -97,11 +96,16 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> dict[st
     if not accelerator.is_main_process:
         return None
     errors = pose_errors(estimates, sample_points(meshes))
-    evaluated = {name: getattr(arguments, name) for name in ("model", "dataset", "split")}
-    evaluated |= {"config": arguments.dataset_config_name, "planes": list(planes)}
+    evaluated: Evaluated = {
+        "model": arguments.model,
+        "dataset": arguments.dataset,
+        "split": arguments.split,
+        "config": arguments.dataset_config_name,
+        "planes": list(planes),
+    }
     if weights:
         evaluated["weights_sha256"] = weights
-    document = summarise(errors) | {"evaluated": evaluated}
+    document: Evaluation = {**summarise(errors), "evaluated": evaluated}
     if report:
         report.write(errors, document)
     return document

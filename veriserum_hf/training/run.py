@@ -15,7 +15,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from veriserum_hf.dataset import StoredFrames, data_record, open_rows
-from veriserum_hf.evaluation import overall, pose_errors, sample_points
+from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
 from veriserum_hf.modeling import VeriserumPoseModel
@@ -37,8 +37,8 @@ from veriserum_hf.training.publishing import push_run, save_model
 from veriserum_hf.training.settings import TrainingSettings
 
 _LOG_STEPS = 10
-_LOGGED_ERRORS = ("rotation_deg", "translation_mm", "mtre_mm")
-_SELECTION_ERROR = "mtre_mm"  # the best checkpoint has the lowest median of it on the validation split
+_LOGGED_ERRORS: tuple[Metric, ...] = ("rotation_deg", "translation_mm", "mtre_mm")
+_SELECTION_ERROR: Metric = "mtre_mm"  # the best checkpoint has the lowest median of it on the validation split
 
 _logger = logging.getLogger(__name__)
 
