@@ -52,7 +52,7 @@ def test_every_command_line_names_a_command_and_its_options():
 
 def test_every_line_of_training_and_evaluation_names_its_options():
     settings = {f"--{field.name}" for part in fields(TrainingSettings) for field in fields(part.type)} | {"--config"}
-    evaluate = (ROOT / "training" / "evaluate.py").read_text()
+    evaluate = (ROOT / "veriserum_hf" / "training" / "evaluate.py").read_text()
     lines = [line for _, line in shell_lines() if "training/" in line]
     assert len(lines) > 3
     for line in lines:

@@ -6,6 +6,7 @@ where a figure is missed. Times of one image are processor time; ratios are what
 
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -150,6 +151,35 @@ def start_of_loading(base: Path, folder: Path) -> Row:
     return Row("`load_dataset` on 20,000 frame files until it generates", text, "at most 5 s", met)
 
 
+def starting() -> Iterator[Row]:
+    """What a process costs before it does anything, against the libraries that it cannot do without."""
+    command = str(Path(sys.executable).with_name("veriserum"))
+    compared = (
+        ("`veriserum --help` / importing typer and rich", (command, "--help"), "import typer, rich", 3.0),
+        (
+            "`import veriserum_hf, datasets` / `import datasets`",
+            (sys.executable, "-c", "import veriserum_hf, datasets"),
+            "import datasets",
+            1.1,
+        ),
+    )
+    for what, ours, libraries, most in compared:
+        ours_s, libraries_s = _process_cpu_s(*ours), _process_cpu_s(sys.executable, "-c", libraries)
+        text = f"{ours_s / libraries_s:.2f} times ({1000 * ours_s:.0f} ms / {1000 * libraries_s:.0f} ms)"
+        yield Row(f"{what}, CPU of a process", text, f"at most {most:g} times", ours_s <= most * libraries_s)
+
+
+def _process_cpu_s(*command: str) -> float:
+    """Processor time of a process, the median of nine."""
+    times = []
+    for _ in range(9):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return median(times)
+
+
 def every_row(base: Path, folder: Path) -> Iterator[Row]:
     """The table, row by row as it is measured."""
     rows = pa.concat_tables(make_plan(VeriserumArchive(base), Options()).splits.values())
@@ -158,6 +188,7 @@ def every_row(base: Path, folder: Path) -> Iterator[Row]:
     yield from workers_and_memory(base, folder / "workers")
     yield audit(base, folder / "audit")
     yield start_of_loading(base, folder / "loading")
+    yield from starting()
 
 
 def main() -> None:
