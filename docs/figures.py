@@ -1,4 +1,4 @@
-"""Draw the README's pictures: ``python -m docs.figures``."""
+"""Draw the README's images: ``python -m docs.figures``."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ CROP_PX = 800  # raw pixels
 
 
 def around_implants(index, plane):
-    """Part of a trial's raw frame with both implants in its middle."""
+    """Crop of a trial's raw frame, centred on both implants."""
     shown = trial(SETTINGS, index)
     origins_mm = [shown.pose(component, FRAME)[:3, 3] for component in shown.anatomy_ids]
     mm = px_to_mm(shown.session.rig[plane].project(np.mean(origins_mm, axis=0), 512), 512)
@@ -58,20 +58,20 @@ def draw_pairs():
 
 
 def draw_realism():
-    """A frame, its histogram, and how the field falls towards its rim."""
+    """A frame, its histogram, and the fall-off of the open field towards its rim."""
     shown = trial(SETTINGS, 1)
     how = shown.session.rig["bs"], shown.session.distortions["bs"], Imaging()
     frame = expose(scene(SETTINGS, 1, FRAME), *how, np.random.default_rng(0))
     empty = expose([], *how, np.random.default_rng(0))
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(15, 4.8), dpi=100, layout="constrained")
+    figure, (left, centre, right) = plt.subplots(1, 3, figsize=(15, 4.8), dpi=100, layout="constrained")
     left.imshow(frame, cmap="gray", vmin=0, vmax=255)
     left.set(xlabel="column, px", ylabel="row, px", title="simulated raw frame")
 
     share = np.bincount(frame.ravel(), minlength=256) / frame.size * 100
-    middle.fill_between(np.arange(256), share, step="mid", color="0.45")
-    middle.set(xlabel="grey level", ylabel="pixels, %", title="its grey levels", xlim=(0, 255))
-    middle.set(yscale="log", ylim=(0.01, 10), yticks=(0.01, 0.1, 1, 10), yticklabels=("0.01", "0.1", "1", "10"))
+    centre.fill_between(np.arange(256), share, step="mid", color="0.45")
+    centre.set(xlabel="grey level", ylabel="pixels, %", title="its grey levels", xlim=(0, 255))
+    centre.set(yscale="log", ylim=(0.01, 10), yticks=(0.01, 0.1, 1, 10), yticklabels=("0.01", "0.1", "1", "10"))
 
     for (direction, published), color in zip(PUBLISHED.items(), ("tab:blue", "tab:red"), strict=True):
         distance_mm = (np.arange(len(published)) + 0.5) * RING_MM
@@ -80,7 +80,7 @@ def draw_realism():
     right.set(xlim=(0, 195), ylim=(0, 260), xlabel="distance from the field's centre, mm", ylabel="grey level")
     right.set_title("open field")
     right.legend(frameon=False)
-    for ax in (middle, right):
+    for ax in (centre, right):
         ax.spines[["top", "right"]].set_visible(False)
     save(figure, "realism.png", grey=False)
 
@@ -95,8 +95,8 @@ def draw_calibration():
 def save(figure, name, *, grey):
     """Write a figure as a PNG of few colours."""
     figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("L" if grey else "RGB")
-    picture.quantize(64 if grey else 128, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
+    image = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("L" if grey else "RGB")
+    image.quantize(64 if grey else 128, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
     plt.close(figure)
 
 

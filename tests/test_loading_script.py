@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# What loading_script/README.md tells users to install, on the versions everything else is tested with.
+# The requirements in loading_script/README.md, on the versions that everything else is tested with.
 REQUIREMENTS = (
     "datasets==3.6.0 filelock jinja2 lazy_loader numpy opencv-python-headless pillow pyarrow rich scipy trimesh "
     "typer wrapt"

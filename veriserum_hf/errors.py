@@ -1,4 +1,4 @@
-"""The few kinds of error that this package raises for what a user can mend."""
+"""Errors that this package raises for what a user can correct."""
 
 
 class VeriserumError(Exception):
@@ -32,31 +32,31 @@ class FrameError(VeriserumError):
 
 
 class ConversionError(VeriserumError):
-    """A conversion that cannot start or go on: output folder, options, disk."""
+    """A conversion that cannot start or continue: output folder, options, disk."""
 
 
 class SimulationError(VeriserumError):
-    """A simulation that cannot start or go on: output folder, options, disk."""
+    """A simulation that cannot start or continue: output folder, options, disk."""
 
 
 class WorkerError(VeriserumError):
-    """A worker process that has ended before its work."""
+    """A worker process that ended before its work was done."""
 
 
 class TrainingError(VeriserumError):
-    """Something that cannot be trained on or evaluated, or a run that cannot go on."""
+    """Data that cannot be trained on or evaluated, or a run that cannot continue."""
 
 
 class DataSetError(TrainingError):
-    """A data set, a configuration or a split that there is not, or that cannot be read."""
+    """A data set, a configuration or a split that does not exist or cannot be read."""
 
 
 class NothingThereError(DataSetError):
-    """A data set or an archive that has none of the configurations that were asked for."""
+    """A data set or an archive without any of the requested configurations."""
 
 
 class RegistrationError(VeriserumError):
-    """A frame, implant or start that cannot be registered."""
+    """A frame, implant or initial pose that cannot be registered."""
 
 
 class HubError(VeriserumError):

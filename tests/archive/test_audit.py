@@ -91,13 +91,13 @@ def in_colour(path):
     assert cv2.imwrite(str(path), np.dstack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED)] * 3))
 
 
-def no_picture(path):
+def no_image(path):
     path.write_bytes(b"<html>404 Not Found</html>")
 
 
 @pytest.mark.parametrize(
     ("damage", "reason"),
-    [(cut_off, "truncated"), (black, "all black"), (in_colour, "wrong channel count"), (no_picture, "unreadable")],
+    [(cut_off, "truncated"), (black, "all black"), (in_colour, "wrong channel count"), (no_image, "unreadable")],
 )
 def test_only_a_deep_audit_finds_what_is_wrong_inside_a_frame(download, damage, reason):
     damage(download.frame("bs_000004"))
@@ -194,4 +194,4 @@ def test_an_id_in_two_rows_makes_the_archive_unusable(download, table):
     download.sql(f"DROP TABLE {table}")
     download.sql(f"ALTER TABLE copy RENAME TO {table}")
     first = download.rows(f"SELECT id FROM {table} LIMIT 1")[0][0]
-    assert f"table {table}, id {first}: this id stands in 2 rows" in str(audit(download.root).findings.unusable())
+    assert f"table {table}, id {first}: this id occurs in 2 rows" in str(audit(download.root).findings.unusable())

@@ -93,14 +93,14 @@ def test_changes_that_are_not_in_the_database_yet(download, journal):
     assert download.listing() == before
 
 
-def test_changes_that_a_crashed_program_left_beside_the_database(download, tmp_path, journal):
+def test_changes_that_a_crashed_program_left_next_to_the_database(download, tmp_path, journal):
     shutil.copytree(download.root, tmp_path / "copy")
     with pytest.raises(ArchiveError, match=rf"{re.escape(journal)} holds changes that are not in it yet"):
         VeriserumArchive(tmp_path / "copy")
 
 
 def test_a_commit_that_deletes_the_journal_while_it_is_looked_at(download, monkeypatch):
-    """Whoever asks whether it is there, and then how large it is, finds none the second time."""
+    """A program that checks whether it exists, and then its size, finds none the second time."""
     journal = download.database.with_name(f"{download.database.name}-journal")
     journal.write_bytes(b"changes")
     stat = os.stat
@@ -129,7 +129,7 @@ def test_reading_leaves_no_trace_in_the_folder(download, mode):
 
 @pytest.fixture
 def read_only(download):
-    """The archive in folders and files that nobody may write to."""
+    """The archive in folders and files that are read-only."""
     paths = [download.root, *download.root.rglob("*")]
     yield lambda: [path.chmod(0o555 if path.is_dir() else 0o444) for path in paths]
     for path in paths:
@@ -148,7 +148,7 @@ def test_a_read_only_folder_will_do(download, read_only, mode):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_copy_beside_an_open_original_is_read(download, tmp_path):
+def test_a_copy_next_to_an_open_original_is_read(download, tmp_path):
     with closing(sqlite3.connect(download.database, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         shutil.copytree(download.root, tmp_path / "copy")

@@ -164,17 +164,17 @@ def test_frame_names_that_are_both_ids_of_the_same_frame_are_no_question(downloa
     assert_every_frame_is_found(download.read())
 
 
-def test_a_third_of_the_frames_cannot_tell_which_id_names_them(download):
+def test_a_third_of_the_frames_does_not_determine_which_id_names_them(download):
     for number in range(5, 13):
         for plane in ("bs", "fs"):
             download.frame(f"{plane}_{number:06d}").unlink()
     with pytest.raises(
-        ArchiveError, match=r"cannot be told, both .*reach 4 of 12 measurements.*Complete the download"
+        ArchiveError, match=r"cannot be determined, both .*reach 4 of 12 measurements.*Complete the download"
     ):
         download.read()
 
 
-def test_a_file_with_a_number_that_no_id_can_have_is_in_nobodys_way(download):
+def test_a_file_with_a_number_that_no_id_can_have_is_ignored(download):
     odd = download.root / FRAMES_FOLDER / "bs_99999999999999999999.jpg"
     odd.write_bytes(download.frame("bs_000001").read_bytes())
     assert_every_frame_is_found(download.read())
@@ -228,7 +228,7 @@ def test_frames_of_another_shape_are_pointed_out(download):
     assert "frames of 400 x 400 px, another shape than 1664 x 1600" in problem.what
 
 
-def test_a_missing_pose_does_not_cut_a_trial_in_two_where_no_table_tells_trials(tmp_path):
+def test_a_missing_pose_does_not_cut_a_trial_in_two_where_no_table_states_trials(tmp_path):
     archive = write_archive(tmp_path / "csv", trials=3, frames_per_trial=4, frame_size=SIZE, csv=True)
     before = VeriserumArchive(archive.root).frames["trial_id"].to_pylist()
     lines = archive.database.read_text().splitlines(keepends=True)

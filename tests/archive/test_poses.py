@@ -70,7 +70,7 @@ def test_rows_may_have_a_quaternion_or_euler_angles(png_download):
     assert archive.problems == []
 
 
-def test_kinds_are_told_by_the_method(pristine):
+def test_kinds_follow_the_method(pristine):
     archive = pristine.read()
     kinds = {(row["pose_id"], row["kind"]) for row in archive.poses.to_pylist()}
     assert {(1, "refined"), (3, "target"), (23, "manual"), (24, "manual")} <= kinds
@@ -167,7 +167,7 @@ def test_the_same_fault_in_an_obsolete_pose_leaves_it_out(download, change, mess
     assert_true_poses(archive, download.frames)
     (problem,) = archive.problems
     assert problem.where == "veriserumSqlite3_refined.db, table poses, id 5"
-    assert "marked obsolete and left out" in problem.remedy
+    assert "marked obsolete and excluded" in problem.remedy
     assert not problem.structural and audit(download.root).exit_status == 1
 
 
@@ -229,11 +229,11 @@ def test_quaternions_stored_scalar_first_are_recognised_by_the_euler_angles(png_
         (
             "CREATE TABLE p AS SELECT * FROM poses; DROP TABLE poses; ALTER TABLE p RENAME TO poses;"
             "UPDATE poses SET id = 7 WHERE id = 8",
-            r"id 7: the id is NULL or stands in more than one row\. Give every pose an id of its own",
+            r"id 7: the id is NULL or occurs in more than one row\. Give every pose its own id",
         ),
         (
             "UPDATE poses SET tx = tx * 1000, ty = ty * 1000, tz = tz * 1000",
-            r"the frame of the poses cannot be told: 0 of \d+ \w+ poses.*check the unit",
+            r"the frame of the poses cannot be determined: 0 of \d+ \w+ poses.*check the unit",
         ),
     ],
 )
@@ -265,7 +265,7 @@ def test_csv_implants_that_are_not_always_above_or_below_stop(csv_download):
     for row in rows[::4]:
         row[header.index("ty")] = str(-float(row[header.index("ty")]) - 60)
     path.write_text("\n".join(map(",".join, [header, *rows])) + "\n")
-    with pytest.raises(ArchiveError, match=r"whether it is femoral or tibial cannot be told\. Put an anatomies\.csv"):
+    with pytest.raises(ArchiveError, match=r"femoral or tibial cannot be determined\. Put an anatomies\.csv"):
         csv_download.read()
 
 
@@ -283,7 +283,7 @@ CALIBRATION_FAULTS = {
     "no number": (
         "distortion",
         "distortion_result_bs = 'x' || distortion_result_bs",
-        "distortion_result_bs: .*the coefficients holds something that is no number",
+        "distortion_result_bs: .*the coefficients holds something that is not a number",
     ),
     "one number too many": (
         "distortion",
@@ -332,7 +332,7 @@ def test_a_calibration_id_in_two_rows_stops(download):
         "CREATE TABLE s AS SELECT * FROM source_int_calibration; DROP TABLE source_int_calibration;"
         "ALTER TABLE s RENAME TO source_int_calibration; UPDATE source_int_calibration SET id = 2"
     )
-    with pytest.raises(ArchiveError, match=r"table source_int_calibration, id 2: this id stands in two rows"):
+    with pytest.raises(ArchiveError, match=r"table source_int_calibration, id 2: this id occurs in two rows"):
         download.read()
 
 
@@ -345,7 +345,7 @@ def test_a_measurement_of_a_trial_that_is_not_there_stops(download):
 
 
 def test_a_dangling_trial_of_obsolete_poses_only_does_not_stop(download):
-    """As the way out in the message says."""
+    """The way out that the message states."""
     download.sql(
         "UPDATE measurements SET trials_id = 99 WHERE id = 2; UPDATE poses SET obsolete = 1 WHERE measurement_id = 2"
     )
@@ -387,7 +387,7 @@ def test_the_rig_is_that_of_the_calibration_row(pristine, plane):
         assert rigs[id][plane].sid_mm == sid_mm
 
 
-def test_an_error_says_how_many_more_there_are(download):
+def test_an_error_states_how_many_more_there_are(download):
     download.sql("UPDATE poses SET tx = NULL WHERE id IN (7, 8, 11)")
     with pytest.raises(ArchiveError, match=r"id 7: .*\n2 more .*`veriserum audit` lists them all"):
         download.read()

@@ -111,7 +111,7 @@ def test_a_table_without_rotations(download):
     names = [name for name in column_names(download, "poses") if name not in ("r0", "r1", "r2", "r3")]
     rebuilt(download, "poses", ", ".join(names))
     with pytest.raises(
-        ArchiveError, match=rf"{DATABASE}, table poses: there is neither a whole quaternion \(r0, .* Euler"
+        ArchiveError, match=rf"{DATABASE}, table poses: there is no complete quaternion \(r0, .* Euler"
     ):
         download.read()
 
@@ -152,12 +152,12 @@ def set_value(row, column, value):
 
 
 def test_csv_columns_are_read_by_name_in_any_order_and_case(csv_download, pristine_csv):
-    def turn(rows):
+    def rotate(rows):
         for row in rows:
             row.reverse()
         rows[0] = [name.upper() for name in rows[0]]
 
-    edit_csv(csv_download, POSE_CSV, turn)
+    edit_csv(csv_download, POSE_CSV, rotate)
     path = csv_download.root / POSE_CSV
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Excel writes it
     assert_same_content(csv_download.read(), pristine_csv.read())
@@ -180,7 +180,7 @@ def test_csv_tables_of_measurements_trials_and_anatomies_are_used_where_they_are
 @pytest.mark.parametrize("name", ["distortion_calibration_reloaded.csv", "source_int_calibration_reloaded.csv"])
 def test_a_missing_csv_file_is_named(csv_download, name):
     (csv_download.root / name).unlink()
-    with pytest.raises(ArchiveError, match=rf"/tables: there is no {name} beside the pose table\. Copy it here"):
+    with pytest.raises(ArchiveError, match=rf"/tables: there is no {name} next to the pose table\. Copy it here"):
         csv_download.read()
 
 
@@ -203,7 +203,7 @@ def test_a_fault_in_a_csv_file_is_named_by_file_and_row(csv_download, edit, mess
 
 def test_a_csv_file_that_is_no_text(csv_download):
     (csv_download.root / POSE_CSV).write_bytes(b"PK\x03\x04\xff\xfe\x00" * 50)
-    with pytest.raises(ArchiveError, match=rf"{POSE_CSV}: this is no CSV text .*Download the file again"):
+    with pytest.raises(ArchiveError, match=rf"{POSE_CSV}: this is not CSV text .*Download the file again"):
         csv_download.read()
 
 

@@ -1,4 +1,4 @@
-"""The authors' fit of a distortion to a bead grid, beside ours: ``python -m tests.benchmarks.authors_calibration``.
+"""The authors' fit of a distortion, compared with ours: ``python -m tests.benchmarks.authors_calibration``.
 
 Written from a description of their recipe, for comparison only. Bead centres come from OpenCV's Hough circles on
 Canny edges, to whole pixels; which bead is which is given here, where they register point sets; Powell's method
@@ -35,8 +35,8 @@ def fit(frame: NDArray[np.uint8], beads_px: FloatArray, beads_mm: FloatArray) ->
     off_px, nearest = KDTree(found_px).query(beads_px)
     xy_px, xy_mm = found_px[nearest[off_px < 4]] * (1, -1), beads_mm[off_px < 4]
     slope, offset = np.polyfit(xy_px @ (1, 1j), xy_mm @ (1, 1j), 1)
-    scale, turn = abs(slope), slope / abs(slope)
-    rotation = np.array([[turn.real, -turn.imag], [turn.imag, turn.real]])
+    scale, phase = abs(slope), slope / abs(slope)
+    rotation = np.array([[phase.real, -phase.imag], [phase.imag, phase.real]])
     u, v = (scale * xy_px @ rotation.T + (offset.real, offset.imag)).T / _UNIT_MM
 
     def residuals_mm(coefficients: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 JPEG / 255, bilinear resize to 1664 x 1600, division by the frame's maximum, scattered nearest-neighbour
 interpolation from the mm positions of all raw pixels to the 1600 x 1600 grid, bilinear resize to 512, 8 bits, JPEG.
-As there, every image computes the positions and builds the interpolator anew; the polynomial is ours.
+As there, every image computes the positions and builds a new interpolator; the polynomial is ours.
 """
 
 import cv2

@@ -61,7 +61,7 @@ def trained(folder: Path, name: str, options: list[str], dataset: Path) -> tuple
     run = folder / name.translate(str.maketrans(" :'`,", "_____"))
     config, *rest = options[1:]
     arguments = ["--config", str(ROOT / "training/configs" / config), "--dataset", str(dataset), *rest]
-    if not (run / "metrics.json").exists():  # a benchmark that was interrupted goes on with the next row
+    if not (run / "metrics.json").exists():  # an interrupted benchmark resumes with the next row
         shutil.rmtree(run, ignore_errors=True)
         _script("train.py", *arguments, "--output_dir", str(run))
     minutes = json.loads((run / "metrics.json").read_text())["speed"]["minutes"]
@@ -69,7 +69,7 @@ def trained(folder: Path, name: str, options: list[str], dataset: Path) -> tuple
 
 
 def evaluated(run: Path, dataset: Path, *options: str) -> dict[str, Any]:
-    """What the evaluation script says of the test split."""
+    """Result of the evaluation script on the test split."""
     document: dict[str, Any] = json.loads(
         _script("evaluate.py", "--model", str(run), "--dataset", str(dataset), "--json", *options)
     )
@@ -160,7 +160,7 @@ def methods_table(found: dict[str, tuple[dict[str, Any], float | None]]) -> str:
 
 
 def on_a_gpu(folder: Path, dataset: Path) -> str:
-    """Figures of the training that is meant for a GPU, which renders its frames; where there is none, that."""
+    """Figures of the training on frames rendered on a GPU; a row that states its absence without one."""
     if not torch.cuda.is_available():
         return "not measured"
     document, minutes = trained(folder, _ON_A_GPU, ["--config", _ON_A_GPU], dataset)
@@ -175,7 +175,7 @@ def on_a_gpu(folder: Path, dataset: Path) -> str:
 def requirements(
     found: dict[str, tuple[dict[str, Any], float | None]], pair_ms: float, pairs_per_s: float, gpu: str
 ) -> Iterator[Row]:
-    """The figures that are asked for."""
+    """The required figures."""
     ours, baseline, alone = (found[name][0] for name in (_OURS, _BASELINE, _ONE_PLANE))
     for what, (unit, most) in MEASURES.items():
         name, value = what.split("_")[0], ours["overall"][what]["median"]

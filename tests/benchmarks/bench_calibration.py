@@ -1,6 +1,6 @@
 """Fits of distortions, sources and rigs against what is required: ``python -m tests.benchmarks.bench_calibration``.
 
-Everything is simulated, so that the truth is known; how many frames each figure takes is said beside it.
+Everything is simulated, so that the truth is known; the number of frames is stated with each figure.
 """
 
 from collections.abc import Iterator
@@ -79,15 +79,15 @@ def _graded(grid: RandomGrid) -> _Grid | None:
 
 
 def grids(count: int = _GRIDS) -> Iterator[Row]:
-    """Random distortions, any turn, up to 5 % of the beads missing; half of the frames at either noise."""
+    """Random distortions, any rotation, up to 5 % of the beads missing; half of the frames at either noise."""
     drawn = [RandomGrid.drawn(seed) for seed in range(count)]
     graded = [_graded(grid) for grid in drawn]
     fits = [grade for grade in graded if grade]
-    refused = [grid.tells_its_turn for grid, grade in zip(drawn, graded, strict=True) if grade is None]
+    refused = [grid.shows_its_rotation for grid, grade in zip(drawn, graded, strict=True) if grade is None]
     wrong = sum(grade.wrong for grade in fits)
-    what = f"{count} random bead-grid frames, any turn, 0-5 % of beads missing"
+    what = f"{count} random bead-grid frames, any rotation, 0-5 % of beads missing"
     outcome = (
-        f"{wrong} wrong, {len(refused)} refused; of these {len(refused) - sum(refused)} do not show how they turn"
+        f"{wrong} wrong, {len(refused)} refused; the rotation of {len(refused) - sum(refused)} of these is ambiguous"
     )
     yield Row(f"{what}: wrongly indexed", outcome, "0 wrong, others not refused", wrong == 0 and not any(refused))
     least = min(grade.found for grade in fits)
@@ -150,9 +150,9 @@ def rigs(count: int = _RIGS, frames: int = _RIG_FRAMES) -> Iterator[Row]:
         errors.append(np.concatenate([*both, fs_errors(fit, T_world_fs)]))
         deviations.append(fit.standard_deviations)
     every = np.array(errors)
-    shift_mm, turn_deg = (np.linalg.norm(every[:, columns], axis=1) for columns in (slice(6, 9), slice(9, 12)))
+    shift_mm, rotation_deg = (np.linalg.norm(every[:, columns], axis=1) for columns in (slice(6, 9), slice(9, 12)))
     what = f"Rig, {count} runs of {frames} dual-plane frames, noise 0.1 px"
-    for name, values, limit, unit in (("shift", shift_mm, 0.2, "mm"), ("turn", turn_deg, 0.05, "degrees")):
+    for name, values, limit, unit in (("shift", shift_mm, 0.2, "mm"), ("rotation", rotation_deg, 0.05, "degrees")):
         measured = f"{np.median(values):.4f} {unit}, {values.max():.4f} at most"
         label = f"{what}: error of the fs intensifier's {name}"
         yield Row(label, measured, f"at most {limit:g} {unit}", bool(values.max() <= limit))
@@ -162,8 +162,8 @@ def rigs(count: int = _RIGS, frames: int = _RIG_FRAMES) -> Iterator[Row]:
 def triangulation(frames: int = 40) -> Iterator[Row]:
     """Points of the common field by the nominal rig, and by the one that was fitted."""
     rng = np.random.default_rng(4)
-    shift, turn = (direction / np.linalg.norm(direction) for direction in rng.normal(size=(2, 3)))
-    truth = drawn_rig(rng, moved_fs(_WRONG_MM * shift, _WRONG_DEG * turn))
+    shift, axis = (direction / np.linalg.norm(direction) for direction in rng.normal(size=(2, 3)))
+    truth = drawn_rig(rng, moved_fs(_WRONG_MM * shift, _WRONG_DEG * axis))
     nominal = DualPlaneRig(truth["bs"], replace(truth["fs"], T_world_intensifier=NOMINAL_T_WORLD_FS))
     seen = observed(truth, phantom_poses(frames, rng), rng, noise_mm=_PHANTOM_NOISE_MM)
     fit = fit_rig(pair_frames(seen["bs"], seen["fs"]), nominal)

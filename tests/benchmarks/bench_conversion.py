@@ -1,6 +1,6 @@
 """Speed and memory against the required figures: ``python -m tests.benchmarks.bench_conversion``.
 
-Prints one table, writes it to ``RESULTS.md`` beside this file with a sentence on the hardware, and exits with 1
+Prints one table, writes it to ``RESULTS.md`` in this folder with a sentence on the hardware, and exits with 1
 where a figure is missed. Times of one image are processor time; ratios are what counts.
 """
 
@@ -49,7 +49,7 @@ def _one_image(path: str, distortion: Distortion) -> tuple[tuple[float, float], 
     distortion.correct(frame)  # builds the maps that every frame of a calibration shares
     difference = np.abs(authors_method.correct(frame, distortion) - nearest)[distortion.valid()]
     if np.quantile(difference, 0.9) > 2:
-        raise RuntimeError("the authors' method, as written here, makes another picture than ours")
+        raise RuntimeError("the authors' method, as written here, makes another image than ours")
 
     def convert_ours() -> None:
         corrected = distortion.correct(decode_frame(jpeg))

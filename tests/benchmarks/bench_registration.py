@@ -1,4 +1,4 @@
-"""How near registration comes, how sure it says it is, and how long it takes: ``... bench_registration FOLDER``.
+"""Accuracy, stated confidence and time of registration: ``... bench_registration FOLDER``.
 
 FOLDER is that of the accuracy benchmark, whose trained network gives one row its starts. Frames are of an archive of
 their own, with another seed than that which the network was trained on.
@@ -28,7 +28,7 @@ STARTS = {  # name in the table: frames, start, how many frames
     "5 mm and 5 deg off; no holders": ("bare", "near", 60),
     "5 mm and 5 deg off; independent renderer, attenuation +-35 %": ("independent", "near", 100),
     "25 mm and 40 deg off": ("cluttered", "lost", 40),
-    "tibia turned by 180 deg about its stem": ("cluttered", "flipped", 40),
+    "tibia rotated by 180 deg about its stem": ("cluttered", "flipped", 40),
 }
 _NEAR, _FAR, _NETWORK, _BARE_START, _INDEPENDENT, *_HOPELESS = STARTS
 
@@ -49,12 +49,12 @@ def accuracy_table(found: Mapping[str, list[Found]]) -> str:
     rows = []
     for name, implants in found.items():
         off = np.array([each.off for each in implants])
-        middle, last = np.median(off, axis=0), np.percentile(off, 95, axis=0)
+        median, last = np.median(off, axis=0), np.percentile(off, 95, axis=0)
         verdicts = [sum(each.verdict == word for each in implants) for word in ("converged", "ambiguous", "failed")]
         cells = [
             name,
             str(len(implants) // 2),
-            *(f"{middle[axis]:.3f} ({last[axis]:.3f})" for axis in (1, 0)),
+            *(f"{median[axis]:.3f} ({last[axis]:.3f})" for axis in (1, 0)),
             *(f"{100 * (off <= limit).all(axis=1).mean():.1f} %" for limit in (0.3, 1.0)),
             " / ".join(map(str, verdicts)),
             _share(coverage(implants)),
@@ -80,7 +80,7 @@ def _within(implants: list[Found], mm: float, deg: float) -> float:
 
 
 def requirements(found: Mapping[str, list[Found]], folder: Path) -> Iterator[Row]:
-    """The figures that are asked for."""
+    """The required figures."""
 
     def median_of(name: str) -> tuple[float, float]:
         return tuple(np.median([each.off for each in found[name]], axis=0))  # type: ignore[return-value]
@@ -106,7 +106,7 @@ def requirements(found: Mapping[str, list[Found]], folder: Path) -> Iterator[Row
     yield Row(
         "No holders: Cramer-Rao bound of each frame, median",
         f"{bounds[1]:.4f} deg, {bounds[0]:.4f} mm",
-        "beside it",
+        "for comparison",
         True,
     )
     ratio = [error / least for error, least in zip(off, bounds, strict=True)]
@@ -136,16 +136,16 @@ def requirements(found: Mapping[str, list[Found]], folder: Path) -> Iterator[Row
         min(by_axis) >= 0.85 and max(by_axis) <= 0.99,
     )
     wrong = [each for implants in found.values() for each in implants if max(each.off) > 1]
-    told = sum(each.verdict != "converged" for each in wrong)
+    reported = sum(each.verdict != "converged" for each in wrong)
     yield Row(
         "Off by more than 1 mm or 1 deg, from all starts: ambiguous or failed",
-        f"{told} of {len(wrong)} ({_share(told / max(len(wrong), 1))})",
+        f"{reported} of {len(wrong)} ({_share(reported / max(len(wrong), 1))})",
         "at least 95 %",
-        told >= 0.95 * len(wrong),
+        reported >= 0.95 * len(wrong),
     )
     right = [each for each in hopeful if max(each.off) <= 1]
     kept = sum(each.verdict == "converged" for each in right)
-    yield Row("Within 1 mm and 1 deg: converged", f"{_share(kept / len(right))}", "beside it", True)
+    yield Row("Within 1 mm and 1 deg: converged", f"{_share(kept / len(right))}", "for comparison", True)
     seconds = [each.seconds for each in found[_NEAR]]
     yield Row(
         "A frame: both implants, both planes, 512 px, one core",
@@ -189,9 +189,9 @@ def main(folder: Path) -> None:
         "Registration",
         requirements(found, folder),
         f"torch {torch.__version__}. Simulated frames of {HELD_OUT.trials} trials and all ten implant pairs, with "
-        "holders unless said, which the network never saw; on a sixth of them it was decided that blur and a varying "
+        "holders unless stated, not used in training; for a sixth of them blur and a varying "
         "field are fitted. Attenuation, scatter, blur and open field are unknown to the registration, cameras and "
-        "meshes exact. Each implant counts on its own",
+        "meshes exact. Each implant is counted separately",
         ROOT / "tests/benchmarks/RESULTS_REGISTRATION.md",
         before=accuracy_table(found),
     )

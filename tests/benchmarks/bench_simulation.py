@@ -46,7 +46,7 @@ def _traced(mesh: trimesh.Trimesh, plane: Plane) -> None:
 
 
 def path_lengths(plane: Plane) -> Iterator[Row]:
-    """The renderer on one core, and beside the ray tracer."""
+    """The renderer on one core, and compared with the ray tracer."""
     mesh, rng, times = implant_mesh(_FEMUR_ID), np.random.default_rng(0), []
     path_length(mesh, make_transform(np.eye(3), (0, 20, 381)), plane, _SIZE)  # compiles
     for _ in range(_POSES):

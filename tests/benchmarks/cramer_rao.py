@@ -70,7 +70,7 @@ def _step(index: int) -> float:
 
 
 def _moved(parts: Sequence[Part], index: int, sign: int) -> list[Part]:
-    """Parts, one of them shifted along, or turned about its origin about, an axis of the world."""
+    """Parts, one of them shifted along an axis of the world, or rotated about one through its origin."""
     moved, (number, axis) = list(parts), divmod(index, 6)
     part, vector = moved[number], sign * _step(axis) * np.eye(3)[axis % 3]
     R, t = part.T_world_part[:3, :3], part.T_world_part[:3, 3]

@@ -58,7 +58,7 @@ def _add(exponent: NDArray[np.float64], part: Part, plane: Plane, per_mm: float)
     leaves = np.sign((posed.face_normals[triangle] * directions[ray]).sum(axis=1))
     depth_mm = ((hits - source) * directions[ray]).sum(axis=1)
     length_mm, unpaired = (np.bincount(ray, weights, len(directions)) for weights in (leaves * depth_mm, leaves))
-    # A ray along an edge may lose one of its hits; it is given what the rays beside it have.
+    # A ray along an edge may miss one of its hits; it gets the value of the adjacent rays.
     length_mm = np.where(unpaired == 0, length_mm, np.nan).reshape(len(rows), len(columns))
     lost = np.isnan(length_mm)
     if lost.any() and not lost.all():

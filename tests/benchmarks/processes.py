@@ -31,7 +31,7 @@ class Watched(NamedTuple):
 def run_watched(*command: str, cache: Path) -> Watched:
     """Run a command from the repository's root, with ``cache`` for datasets, and watch it and its workers.
 
-    Linux hands the peak in ``ru_maxrss`` down from parent to child; ``VmHWM`` starts anew with each program.
+    Linux hands the peak in ``ru_maxrss`` down from parent to child; ``VmHWM`` is reset with each program.
     """
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",

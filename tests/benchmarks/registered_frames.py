@@ -23,7 +23,7 @@ from tests.benchmarks.table import CORES
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion, quaternion_to_matrix
-from veriserum_hf.jobs.threads import one_quiet_thread
+from veriserum_hf.jobs.threads import single_threaded_opencv
 from veriserum_hf.poses.files import poses_by_frame, read_poses
 from veriserum_hf.registration.refine import register
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
@@ -47,7 +47,7 @@ class Found:
     ----------
     error : (6,) shift of the origin in mm, rotation vector in deg: registration less truth.
     sigma : (6,) as stated; NaN where it has failed.
-    bound : (2,) of shift and turn by Cramer and Rao, mm and deg; NaN where it was not worked out.
+    bound : (2,) Cramer-Rao bound of shift and rotation, mm and deg; NaN where it was not computed.
     verdict : as stated.
     seconds : of processor time, for its whole frame.
 
@@ -121,22 +121,22 @@ def _row(number: int, frame: int) -> dict[str, Any]:
 
 
 def moved(T: NDArray[np.float64], anatomy_id: int, rng: np.random.Generator, mm: float, deg: float) -> Any:
-    """Pose that is so far off, in random directions, its turn about the middle of the implant."""
+    """Pose with these errors in random directions; the rotation is about the centre of the implant."""
     shift, axis = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 3)))
-    turn = Rotation.from_rotvec(deg * axis, degrees=True).as_matrix()
-    middle = implant_mesh(anatomy_id).bounds.mean(axis=0)
-    at = T[:3, :3] @ middle + T[:3, 3] + mm * shift
-    return make_transform(turn @ T[:3, :3], at - turn @ T[:3, :3] @ middle)
+    rotation = Rotation.from_rotvec(deg * axis, degrees=True).as_matrix()
+    centre_mm = implant_mesh(anatomy_id).bounds.mean(axis=0)
+    at = T[:3, :3] @ centre_mm + T[:3, 3] + mm * shift
+    return make_transform(rotation @ T[:3, :3], at - rotation @ T[:3, :3] @ centre_mm)
 
 
 def flipped(T: NDArray[np.float64], anatomy_id: int, rng: np.random.Generator) -> Any:
-    """Tibial component turned by half about its stem, which it looks much the same after, and 3 mm and deg off."""
+    """Tibial component rotated by 180 deg about its stem, where it looks similar, and off by 3 mm and 3 deg."""
     half = np.diag([-1.0, 1.0, -1.0, 1.0]) if IMPLANTS[anatomy_id].component == "tibia" else np.eye(4)
     return moved(T @ half, anatomy_id, rng, 3, 3)
 
 
 def registered(folder: Path, frames: str, start: str, index: int) -> list[Found]:
-    """Register one frame; the names say which of the functions above make it and its start."""
+    """Register one frame; the names are those of the functions above that make it and its initial pose."""
     row, truth = {"cluttered": cluttered, "bare": bare, "independent": independent}[frames](folder, index)
     rng = np.random.default_rng([7, index])
     starts, ids = {}, {component: row[component]["anatomy_id"] for component in truth}
@@ -162,8 +162,8 @@ def registered(folder: Path, frames: str, start: str, index: int) -> list[Found]
         bounds = np.sqrt([[np.trace(each[part, part]) for part in (np.s_[:3], np.s_[3:])] for each in least])
     found = []
     for pose, T, least_sd in zip(poses.values(), truth.values(), bounds, strict=True):
-        turn = Rotation.from_matrix(pose.T_world_implant[:3, :3] @ T[:3, :3].T).as_rotvec(degrees=True)
-        error = np.concatenate([pose.translation_mm - T[:3, 3], turn])
+        rotvec_deg = Rotation.from_matrix(pose.T_world_implant[:3, :3] @ T[:3, :3].T).as_rotvec(degrees=True)
+        error = np.concatenate([pose.translation_mm - T[:3, 3], rotvec_deg])
         found.append(Found(error, np.sqrt(np.diag(pose.covariance)), least_sd, pose.verdict, seconds))
     return found
 
@@ -174,7 +174,7 @@ def _network(folder: Path) -> dict[int, dict[str, dict[str, Any]]]:
 
 
 def _in_a_process(folder: Path, frames: str, start: str, index: int) -> list[Found]:
-    with one_quiet_thread():
+    with single_threaded_opencv():
         torch.set_num_threads(1)
         return registered(folder, frames, start, index)
 

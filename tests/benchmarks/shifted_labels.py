@@ -26,8 +26,8 @@ def check_shifted_labels(folder: Path) -> tuple[int, int, int, int]:
     wrong = _shift(folder / "archive")
     veriserum = Path(sys.executable).with_name("veriserum")
     command = [str(veriserum), "check-labels", str(folder / "archive"), "--output", str(folder / "labels.parquet")]
-    said = subprocess.run([*command, "--json"], check=False, stdout=subprocess.PIPE, text=True).stdout
-    document = json.loads(said)
+    printed = subprocess.run([*command, "--json"], check=False, stdout=subprocess.PIPE, text=True).stdout
+    document = json.loads(printed)
     flagged = {(label["measurement_id"], label["component"]) for label in document["flagged"]}
     return len(flagged & wrong), len(wrong), len(flagged - wrong), document["labels"]
 

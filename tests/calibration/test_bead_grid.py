@@ -14,7 +14,7 @@ from tests.fixtures.calibrations import (
     farthest_from_its_index_mm,
     in_hull,
     map_error_mm,
-    turned,
+    rotated,
 )
 from veriserum_hf.calibration.bead_grid import fit_bead_grid
 from veriserum_hf.calibration.distortion import Distortion
@@ -54,7 +54,7 @@ def test_noise_is_what_it_is_called():
 def test_fits_to_thousandths_of_a_millimetre(noise, degrees, bit_depth, residual_mm, error_mm):
     distortion = drawn_distortion(noise + degrees + 200)
     imaging = IMAGING[noise]
-    frame = draw_grid_frame(distortion, imaging, beads_mm=turned(grid_beads_mm(), degrees), bit_depth=bit_depth)
+    frame = draw_grid_frame(distortion, imaging, beads_mm=rotated(grid_beads_mm(), degrees), bit_depth=bit_depth)
     fit = fit_bead_grid(frame)
     assert fit.beads_found >= 0.99 * fit.beads_expected
     assert fit.beads_expected >= 1750
@@ -90,7 +90,7 @@ def test_frames_of_other_sizes_count_in_pixels_of_the_largest(height_px):
 
 
 def test_claimed_deviations_are_those_that_are_seen():
-    """The map of 6 frames is off by as much as it says, all over the hull."""
+    """The map of 6 frames is off by as much as it states, all over the hull."""
     imaging = IMAGING[12]
     ratios = []
     for seed in range(6):
@@ -104,8 +104,8 @@ def test_claimed_deviations_are_those_that_are_seen():
 
 def test_a_place_far_from_the_beads_is_less_certain(good):
     fit = good[2]
-    middle, rim, corner = fit.mapped_std_mm([[832, 800], [832, 60], [5, 5]])
-    assert middle < rim < corner
+    center, rim, corner = fit.mapped_std_mm([[832, 800], [832, 60], [5, 5]])
+    assert center < rim < corner
 
 
 def fitted_or_refused(seed):
@@ -115,7 +115,7 @@ def fitted_or_refused(seed):
         fit = fit_bead_grid(grid.frame(height_px=800))
     except CalibrationError as error:
         assert "orientation bead" in str(error)
-        assert not grid.tells_its_turn
+        assert not grid.shows_its_rotation
         return False
     assert farthest_from_its_index_mm(fit, grid.distortion, grid.degrees) < 0.5
     assert len(np.unique(fit.beads_index, axis=0)) == fit.beads_found
@@ -131,7 +131,7 @@ def test_random_frames_are_indexed_right():
 
 
 @pytest.mark.parametrize("radius_px", [700, 740])
-def test_beads_cut_off_by_the_field_are_left_out(radius_px):
+def test_beads_cut_off_by_the_field_are_skipped(radius_px):
     distortion = drawn_distortion(3)
     imaging = replace(IMAGING[6], field_radius_px=radius_px, field_center_x_px=790, field_center_y_px=770)
     fit = fit_bead_grid(draw_grid_frame(distortion, imaging))
@@ -147,17 +147,17 @@ def test_beads_cut_off_by_the_field_are_left_out(radius_px):
 
 def test_doubled_beads_do_not_bend_the_fit():
     rng, distortion, beads_mm = np.random.default_rng(5), drawn_distortion(5), grid_beads_mm()
-    beside = rng.normal(0, 1, (40, 2))
-    beside *= rng.uniform(0.5, 3.4, (40, 1)) / np.hypot(*beside.T)[:, None]
+    nearby = rng.normal(0, 1, (40, 2))
+    nearby *= rng.uniform(0.5, 3.4, (40, 1)) / np.hypot(*nearby.T)[:, None]
     doubled = rng.choice(len(beads_mm) - 1, 40, replace=False)
-    fit = fit_bead_grid(draw_grid_frame(distortion, beads_mm=np.vstack([beads_mm, beads_mm[doubled] + beside])))
+    fit = fit_bead_grid(draw_grid_frame(distortion, beads_mm=np.vstack([beads_mm, beads_mm[doubled] + nearby])))
     assert farthest_from_its_index_mm(fit, distortion) < 0.5
     assert fit.outliers > 0
     assert map_error_mm(fit, distortion) <= 0.005
 
 
 def test_a_phantom_of_rough_making_is_fitted():
-    """Beads that stand off by more than noise shifts them are no outliers, and the map is told to be less certain."""
+    """Beads that are off by more than the noise are not outliers, and the map is reported as less certain."""
     rng, distortion, beads_mm = np.random.default_rng(6), drawn_distortion(6), grid_beads_mm()
     exact = fit_bead_grid(draw_grid_frame(distortion))
     rough = fit_bead_grid(draw_grid_frame(distortion, beads_mm=beads_mm + rng.normal(0, 0.05, beads_mm.shape)))
@@ -167,18 +167,18 @@ def test_a_phantom_of_rough_making_is_fitted():
 
 
 @pytest.mark.parametrize(("flipped", "degrees"), [((1,), -90), ((0,), 90)])
-def test_a_mirrored_frame_shows_as_a_turned_phantom(good, flipped, degrees):
+def test_a_mirrored_frame_appears_as_a_rotated_phantom(good, flipped, degrees):
     frame, distortion, fit = good
     mirrored = fit_bead_grid(np.flip(frame, flipped))
     assert fit.upright
     assert not mirrored.upright
     assert mirrored.rotation_deg == pytest.approx(degrees, abs=3)
-    # It is still the map of that frame: right up to the turn, which mm in the phantom's own frame hold.
+    # It is still the map of that frame: right up to the rotation, which mm in the phantom's own frame hold.
     size_px = np.array([1663.0, 1599.0])
     xy_px = in_hull(mirrored)
     origin_px = np.where(flipped[0] == np.array([1, 0]), size_px - xy_px, xy_px)
     true_mm = distortion.to_mm(origin_px) * np.where(flipped[0] == np.array([1, 0]), -1, 1)
-    off_mm = mirrored.distortion.to_mm(xy_px) - turned(true_mm, -degrees)
+    off_mm = mirrored.distortion.to_mm(xy_px) - rotated(true_mm, -degrees)
     assert np.sqrt((off_mm**2).sum(axis=1).mean()) <= 0.005
 
 
@@ -189,7 +189,7 @@ def test_the_stored_form_is_recommended_where_it_holds_the_truth(good):
 
 
 def test_degree_5_is_recommended_where_the_stored_form_cannot_hold_the_truth():
-    """Powers up to 3 along axes halfway between the grid's own are none along the grid's."""
+    """Powers up to 3 along axes halfway between the grid's own are not such powers along the grid's."""
     truth = drawn_distortion(1)
     c, s = np.cos(np.pi / 4), np.sin(np.pi / 4)
     askew = replace(
@@ -197,7 +197,7 @@ def test_degree_5_is_recommended_where_the_stored_form_cannot_hold_the_truth():
         rotation=tuple((np.array([[c, -s], [s, c]]) @ np.reshape(truth.rotation, (2, 2))).ravel()),
         translation=tuple(np.array([[c, -s], [s, c]]) @ truth.translation),
     )
-    fit = fit_bead_grid(draw_grid_frame(askew, beads_mm=turned(grid_beads_mm(), 45)))
+    fit = fit_bead_grid(draw_grid_frame(askew, beads_mm=rotated(grid_beads_mm(), 45)))
     assert abs(fit.rotation_deg) < 3
     assert fit.recommendation == "degree 5"
     assert fit.degree5_cv_mm_rms < fit.cv_mm_rms
@@ -235,7 +235,7 @@ def test_half_a_grid_is_refused(good):
     for rows, columns in [(slice(None), slice(0, 840)), (slice(820, None), slice(None))]:
         assert re.fullmatch(
             r"only part of the grid: \d+ of the phantom's 1761 places lie in the field, at least 75% are needed; "
-            "give a frame of the whole grid phantom, in the middle of the field",
+            "give a frame of the whole grid phantom, in the centre of the field",
             refusal(covered(frame, rows, columns)),
         )
     beads_mm = grid_beads_mm()
@@ -247,8 +247,8 @@ def test_a_field_too_small_to_show_the_edges_is_refused():
     imaging = replace(IMAGING[6], field_radius_px=665, field_center_x_px=832, field_center_y_px=800)
     still = replace(drawn_distortion(0), translation=(-188.0, 181.0))
     assert re.fullmatch(
-        r"it cannot be told where the grid lies: \d+ beads fit the phantom's outline nearly as well a row further; "
-        "give a frame that shows the phantom's edges, in the middle of the field",
+        r"the position of the grid is ambiguous: \d+ beads fit the phantom's outline nearly as well a row further; "
+        "give a frame that shows the phantom's edges, in the centre of the field",
         refusal(draw_grid_frame(still, imaging)),
     )
 
@@ -284,8 +284,8 @@ def test_other_phantoms_are_refused():
 def test_a_grid_without_its_orientation_bead_is_refused():
     beads_mm = grid_beads_mm()
     message = (
-        "it cannot be told how the grid is turned: expected the orientation bead at one of its four places, seen at "
-        "{}, and 0 of them lie out of the field; give a frame that shows it"
+        "the orientation of the grid cannot be determined: expected the orientation bead at one of its four places, "
+        "seen at {}, and 0 of them lie out of the field; give a frame that shows it"
     )
     without = draw_grid_frame(drawn_distortion(0), beads_mm=beads_mm[:-1], height_px=800)
     assert refusal(without) == message.format(0)

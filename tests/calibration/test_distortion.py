@@ -67,7 +67,7 @@ def test_corrected_pixels_show_what_the_raw_frame_shows_there(size, shape):
         assert np.abs(corrected[rows, columns] - expected).max() < 1.6
 
 
-def test_outside_the_raw_frame_is_black_and_the_mask_says_so():
+def test_outside_the_raw_frame_is_black_and_masked():
     distortion = drawn_distortion(4)
     white = np.full((1600, 1664), 255, np.uint8)
     for size in (256, 512):
@@ -127,7 +127,7 @@ GOOD = drawn_distortion(8).to_string()
     [
         ("", "expected four parts between semicolons .* found 1"),
         (GOOD.rsplit(";", 1)[0], "expected four parts .* found 3"),
-        (GOOD.replace(",", ",,", 1), "the coefficients holds something that is no number"),
+        (GOOD.replace(",", ",,", 1), "the coefficients holds something that is not a number"),
         (GOOD.split(",", 1)[1], "expected 32 numbers for the coefficients, found 31"),
         ("nan," + GOOD.split(",", 1)[1], "the coefficients holds a number that is not finite"),
         (GOOD + ",1", "expected 4 numbers for the rotation, found 5"),

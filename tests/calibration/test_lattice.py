@@ -1,11 +1,11 @@
-"""Which bead is which, by their centres alone: told rightly, or refused; never wrongly."""
+"""Beads are identified by their centres alone: correctly, or refused; never wrongly."""
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.fixtures.calibrations import drawn_distortion, turned
+from tests.fixtures.calibrations import drawn_distortion, rotated
 from veriserum_hf.calibration.beads import NOMINAL_MM_PER_PX, Beads
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.lattice import index_beads
@@ -26,7 +26,7 @@ def straight(mm):
 
 
 def seen(center_px, lit=lambda x, y: np.hypot(x, y) < 175, order=None):
-    """Beads as found in a frame that is lit where ``lit`` says, mm, in any order; and which of those given."""
+    """Beads as found in a frame that is lit where ``lit`` is true, mm, in any order; and which of those given."""
     rows, columns = np.indices((RAW_HEIGHT_PX // SMALL, RAW_WIDTH_PX // SMALL))
     px = np.stack([columns, rows], axis=-1) * SMALL + (SMALL - 1) / 2
     field = lit(*((px - CENTER_PX) * (1, -1) * NOMINAL_MM_PER_PX).transpose(2, 0, 1))
@@ -44,7 +44,7 @@ def indexed(beads, which):
     return which[found.bead], found.phantom_index
 
 
-def test_every_bead_of_an_upright_phantom_is_told():
+def test_every_bead_of_an_upright_phantom_is_identified():
     number, index = indexed(*seen(straight(PHANTOM_MM)))
     assert len(number) == len(PHANTOM_MM)
     np.testing.assert_array_equal(index, INDEX[number])
@@ -59,14 +59,14 @@ def test_every_bead_of_an_upright_phantom_is_told():
     seed=st.integers(0, 2**16),
 )
 @settings(max_examples=60)
-def test_a_phantom_is_told_however_it_hangs(distortion, degrees, shift_mm, missing, noise_px, seed):
-    """Turned, shifted, distorted, with beads that are missing or found a little beside, in any order."""
+def test_a_phantom_is_identified_in_any_pose(distortion, degrees, shift_mm, missing, noise_px, seed):
+    """Rotated, shifted, distorted, with beads that are missing or found a little off, in any order."""
     rng = np.random.default_rng(seed)
-    center_px = distortion.to_px(turned(PHANTOM_MM, degrees) + shift_mm) + rng.normal(0, noise_px, PHANTOM_MM.shape)
+    center_px = distortion.to_px(rotated(PHANTOM_MM, degrees) + shift_mm) + rng.normal(0, noise_px, PHANTOM_MM.shape)
     there = np.flatnonzero((rng.random(len(PHANTOM_MM)) >= missing) | (np.arange(len(PHANTOM_MM)) == ORIENTATION))
     beads, which = seen(center_px, order=rng.permutation(there))
     if ORIENTATION not in which:
-        with pytest.raises(CalibrationError, match="it cannot be told how the grid is turned"):
+        with pytest.raises(CalibrationError, match="the orientation of the grid cannot be determined"):
             index_beads(beads)
         return
     number, index = indexed(beads, which)
@@ -76,9 +76,9 @@ def test_a_phantom_is_told_however_it_hangs(distortion, degrees, shift_mm, missi
 
 @given(quarters=st.integers(0, 3), degrees=st.floats(-40, 40))
 @settings(max_examples=12)
-def test_a_mirrored_phantom_is_numbered_as_one_that_is_turned(quarters, degrees):
-    """It looks the same: the mirror stands along the diagonal through the orientation bead."""
-    mirrored_mm = turned(PHANTOM_MM * (-1, 1), 90 * quarters + degrees)
+def test_a_mirrored_phantom_is_numbered_as_one_that_is_rotated(quarters, degrees):
+    """It looks the same: the mirror is along the diagonal through the orientation bead."""
+    mirrored_mm = rotated(PHANTOM_MM * (-1, 1), 90 * quarters + degrees)
     number, index = indexed(*seen(straight(mirrored_mm)))
     np.testing.assert_array_equal(index, 44 - INDEX[number][:, ::-1])
 
@@ -87,14 +87,14 @@ def test_a_mirrored_phantom_is_numbered_as_one_that_is_turned(quarters, degrees)
 @settings(max_examples=12)
 def test_spots_that_are_no_beads_of_the_phantom_get_no_number(seed):
     rng = np.random.default_rng(seed)
-    others_mm = turned(np.stack([rng.uniform(110, 160, 8), rng.uniform(-3, 3, 8)], axis=1), rng.uniform(0, 360))
+    others_mm = rotated(np.stack([rng.uniform(110, 160, 8), rng.uniform(-3, 3, 8)], axis=1), rng.uniform(0, 360))
     beyond_mm = others_mm * (165 / np.hypot(*others_mm.T))[:, None]
     number, index = indexed(*seen(straight(np.vstack([PHANTOM_MM, beyond_mm]))))
     assert number.max() < len(PHANTOM_MM)
     np.testing.assert_array_equal(index, INDEX[number])
 
 
-def test_a_hole_or_a_row_that_is_missing_does_not_shift_the_rest():
+def test_a_hole_or_a_row_that_is_missing_does_not_shift_the_others():
     hole = np.hypot(*(PHANTOM_MM - (20, -30)).T) < 30
     row = np.abs(PHANTOM_MM[:, 1] - 21) < 1
     for without in (hole, row):
@@ -157,9 +157,12 @@ def in_a_field_that_hides_the_upper_and_lower_edge():
     [
         (
             without_the_orientation_bead,
-            "how the grid is turned: expected the orientation bead .* seen at 0, and 0",
+            "orientation of the grid cannot be determined: expected the orientation bead .* seen at 0, and 0",
         ),
-        (with_two_orientation_beads, "how the grid is turned: expected the orientation bead .* seen at 2, and 0"),
+        (
+            with_two_orientation_beads,
+            "orientation of the grid cannot be determined: expected the orientation bead .* seen at 2, and 0",
+        ),
         (a_few, "no grid in the frame: 90 spots look like beads, the phantom has 1762"),
         (of_a_finer_grid, r"frame of another phantom: 1762 beads about 5\.6 mm apart, expected 7 mm"),
         (of_a_hexagonal_grid, r"frame of another phantom: none of \d+ beads has four neighbours at right angles"),
@@ -167,10 +170,10 @@ def in_a_field_that_hides_the_upper_and_lower_edge():
         (of_a_larger_grid, r"frame of another phantom, or only part of the grid: .*\d+ of \d+ beads lie outside"),
         (of_half_the_phantom, r"only part of the grid: .* and \d+ of its \d+ places in the field are empty"),
         (in_a_narrow_field, r"only part of the grid: \d+ of the phantom's 1761 places .* at least 75% are needed"),
-        (in_a_field_that_hides_the_upper_and_lower_edge, "it cannot be told where the grid lies: 1373 beads fit"),
+        (in_a_field_that_hides_the_upper_and_lower_edge, "the position of the grid is ambiguous: 1373 beads fit"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_what_cannot_be_told_for_certain_is_refused(beads, message):
+def test_what_is_ambiguous_is_refused(beads, message):
     with pytest.raises(CalibrationError, match=message):
         index_beads(beads())

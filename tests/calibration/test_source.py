@@ -40,13 +40,13 @@ def test_derivatives_are_those_of_the_projection():
     for axis in range(3):
         offset = step * np.eye(3)[axis]
         shifted = make_transform(T[:, :3, :3], T[:, :3, 3] + offset)
-        turned = make_transform(Rotation.from_rotvec(offset / 100).as_matrix() @ T[:, :3, :3], T[:, :3, 3])
+        rotated = make_transform(Rotation.from_rotvec(offset / 100).as_matrix() @ T[:, :3, :3], T[:, :3, 3])
         source = replace(
             plane, principal_point_mm=plane.principal_point_mm + offset[:2], sid_mm=plane.sid_mm + offset[2]
         )
         for derivative, moved_mm, by in [
             (at.by_pose[..., 3 + axis], plane.project_mm(transform_points(shifted, beads_mm)), step),
-            (at.by_pose[..., axis], plane.project_mm(transform_points(turned, beads_mm)), step / 100),
+            (at.by_pose[..., axis], plane.project_mm(transform_points(rotated, beads_mm)), step / 100),
             (at.by_plane[..., axis], source.project_mm(transform_points(T, beads_mm)), step),
         ]:
             np.testing.assert_allclose((moved_mm - at.detector_mm) / by, derivative, rtol=1e-4, atol=1e-3)
@@ -161,7 +161,7 @@ def spots_of(plane, T_world_phantom, rng, missing=0.1, false=3):
 
 
 def test_beads_are_named_rightly_or_not_at_all():
-    """Any turn about the axis, tilts up to 40 degrees and any other pose, all over the field, a tenth missing."""
+    """Any rotation about the axis, tilts up to 40 degrees and any other pose, all over the field, a tenth missing."""
     refused = 0
     for case in range(100):
         rng = np.random.default_rng(case)
@@ -183,7 +183,7 @@ def test_beads_are_named_rightly_or_not_at_all():
     assert refused <= 3
 
 
-def test_a_mirrored_picture_is_refused():
+def test_a_mirrored_image_is_refused():
     rng = np.random.default_rng(5)
     for T in phantom_poses(2, rng):
         spots_mm, radii_mm, _ = spots_of(START["bs"], T, rng)
@@ -267,20 +267,23 @@ def only(observation, kept):
         ([good_frames()[0], only(good_frames()[1], slice(5))], "frame 1 has 5 markers, at least 6 are needed"),
         (
             [Observation(good_frames()[0].marker_mm * (1, 1, 0), good_frames()[0].detector_mm)],
-            r"frame 0: its \d+ markers lie in one plane, which tells no source from another",
+            r"frame 0: its \d+ markers lie in one plane, which does not determine the source",
         ),
         (
             [Observation(good_frames()[0].marker_mm * (0, 1, 0), good_frames()[0].detector_mm)],
             r"frame 0: its \d+ markers lie on one line",
         ),
-        ([Observation(np.ones((8, 3)), np.ones((8, 3)))], r"expected markers \(n, 3\) and their pictures \(n, 2\)"),
+        (
+            [Observation(np.ones((8, 3)), np.ones((8, 3)))],
+            r"expected markers \(n, 3\) and their projections",
+        ),
         (
             [Observation(good_frames()[0].marker_mm, good_frames()[0].detector_mm * np.nan)],
             "frame 0: some of its markers are not finite mm",
         ),
         (
             [only(good_frames(noise_mm=0.5)[0], slice(None, None, 6))],
-            r"\d+ markers in 1 frames leave the source open: its distance is known to [\d.e+]+ mm",
+            r"\d+ markers in 1 frames do not determine the source: its distance is known to [\d.e+]+ mm",
         ),
         (
             [Observation(f.marker_mm, f.detector_mm * (-1, 1)) for f in good_frames()],
@@ -289,19 +292,19 @@ def only(observation, kept):
     ],
     ids=["none", "few markers", "plane", "line", "shapes", "nan", "little", "mirrored"],
 )
-def test_what_tells_no_source_is_refused(frames, message):
+def test_what_does_not_determine_a_source_is_refused(frames, message):
     with pytest.raises(CalibrationError, match=message):
         fit_source(frames, START["bs"])
 
 
 def test_markers_behind_the_source_are_refused():
-    with pytest.raises(CalibrationError, match=r"a marker comes to lie \d+ mm behind the source, which is 100 mm"):
+    with pytest.raises(CalibrationError, match=r"a marker lies \d+ mm behind the source, which is 100 mm"):
         fit_source(good_frames(), replace(START["bs"], sid_mm=100.0))
 
 
 def test_planes_with_different_numbers_of_frames_are_refused():
     frames = good_frames()
-    with pytest.raises(CalibrationError, match=r"^bs has 6 frames and fs has 5: every pose .* leave out the frames"):
+    with pytest.raises(CalibrationError, match=r"^bs has 6 frames and fs has 5: every pose .* exclude the frames"):
         pair_frames(frames, frames[:5])
 
 
@@ -315,7 +318,7 @@ def test_planes_whose_frames_are_not_of_the_same_poses_are_refused():
 
 
 def test_the_phantom_has_no_symmetry():
-    """No half turn and no turn or shift along the axis brings many beads near others."""
+    """No rotation by 180 degrees and no rotation or shift along the axis brings many beads near others."""
     beads_mm = cylinder_beads_mm()
     for flip in (1, -1):
         for turn_deg in range(0, 360, 2):

@@ -65,7 +65,7 @@ def test_a_shell_completes_commands():
     assert run(**words).stdout.split() == ["register", "report"]
 
 
-def test_errors_say_where_they_arose_only_where_this_is_asked_for():
+def test_errors_have_a_traceback_only_on_request():
     command = ("report", "OUT", "--output", "report.html")  # of no poses
     quiet, loud, loudest = (run_here(*more, *command) for more in ((), ("-v",), ("-vv",)))
     assert [done.returncode for done in (quiet, loud, loudest)] == [2] * 3

@@ -23,14 +23,14 @@ RIM_PX = np.array([[831.5, 799.5], [300, 300], [1300, 400], [800, 1400]])
 
 @pytest.fixture
 def refusal():
-    """What the command says on standard error where it refuses, with status 2 and nothing on standard output."""
+    """Standard error of a command that is refused, with status 2 and nothing on standard output."""
 
-    def said(*arguments):
+    def errors(*arguments):
         done = calibrate(*arguments)
         assert (done.returncode, done.stdout) == (2, "")
         return " ".join(done.stderr.split())
 
-    return said
+    return errors
 
 
 def frames_of(root, phantom):
@@ -73,14 +73,14 @@ def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory,
     assert done.returncode == 0, done.stderr
     for plane in PLANES:
         assert f"{plane} {grids[plane]}\n" in done.stdout
-    for said in [
+    for line in [
         r"beads +\d{4} fitted of \d{4} in the field, 0 outliers",
         r"residual +0\.\d{4} mm RMS",
-        r"prediction +0\.\d{4} mm RMS from a bead left out by the stored form, 0\.\d{4} mm by degree 5: the stored",
-        r"map +known to 0\.00\d\d mm in the middle, 0\.0\d{3} mm at the rim of the beads \(one standard deviation\)",
-        r"phantom +turned by -?\d\.\d\d degrees, upright",
+        r"prediction +0\.\d{4} mm RMS for a held-out bead by the stored form, 0\.\d{4} mm by degree 5: the stored",
+        r"map +known to 0\.00\d\d mm at the centre, 0\.0\d{3} mm at the rim of the beads \(one standard deviation\)",
+        r"phantom +rotated by -?\d\.\d\d degrees, upright",
     ]:
-        assert len(re.findall(said, done.stdout)) == 2, said
+        assert len(re.findall(line, done.stdout)) == 2, line
     texts = re.findall(r"distortion +(\S+;\S+)\n", done.stdout)
     stored = VeriserumArchive(pristine_laboratory).distortions[2]
     for plane, text in zip(PLANES, texts, strict=True):
@@ -127,25 +127,28 @@ def unnamed(folder):
     ("make", "message"),
     [
         (blank, r"bs_000001\.png: the frame is blank"),
-        (broken, r"cal_fs_000001\.tif: truncated: its 1004 bytes are no whole JPEG, PNG or TIFF"),
-        (unnamed, r"grid\.png: its name does not tell the plane, expected one like cal_bs_000159\.tif .* --plane bs"),
+        (broken, r"cal_fs_000001\.tif: truncated: its 1004 bytes are not a complete JPEG, PNG or TIFF"),
+        (
+            unnamed,
+            r"grid\.png: its name does not state the plane, expected one like cal_bs_0.* --plane bs",
+        ),
         (lambda folder: folder / "bs_000009.tif", r"bs_000009\.tif: there is no such file"),
         (lambda folder: folder, r": this is a folder; give the frames that are in it"),
     ],
 )
 def test_a_frame_that_cannot_be_fitted_is_named(tmp_path, make, message, refusal):
-    said = refusal("distortion", make(tmp_path))
-    assert re.search(message, said), said
+    stderr = refusal("distortion", make(tmp_path))
+    assert re.search(message, stderr), stderr
 
 
-def test_a_plane_is_given_where_the_name_does_not_tell_it(grids, tmp_path):
+def test_a_plane_is_given_where_the_name_does_not_state_it(grids, tmp_path):
     path = tmp_path / "monday.tif"
     path.write_bytes(grids["fs"].read_bytes())
     done = calibrate("distortion", path, "--plane", "fs", "--json")
     assert [document["plane"] for document in json.loads(done.stdout)] == ["fs"]
     done = calibrate("distortion", grids["fs"], "--plane", "bs")
     assert done.returncode == 2
-    assert "its name says fs, but bs was asked for" in done.stderr
+    assert "its name states fs, but bs was requested" in done.stderr
 
 
 def test_a_mirrored_grid_is_fitted_but_not_written(laboratory, grids, tmp_path):
@@ -156,7 +159,7 @@ def test_a_mirrored_grid_is_fitted_but_not_written(laboratory, grids, tmp_path):
     before = database.read_bytes()
     done = calibrate("distortion", grids["bs"], mirrored, "--write", laboratory)
     assert done.returncode == 2
-    assert "error: fs: the phantom is turned by" in done.stderr and "Nothing was written" in done.stderr
+    assert "error: fs: the phantom is rotated by" in done.stderr and "Nothing was written" in done.stderr
     assert database.read_bytes() == before
 
 
@@ -189,13 +192,13 @@ def test_a_rig_is_found_written_and_used_under_the_new_id(laboratory, true_fs, t
     done = calibrate("rig", "--calibration-trial", trial, "--distortion-id", 2, "--write", laboratory)
     assert done.returncode == 0, done.stderr
     assert "written to" in done.stdout and "source_int_calibration id 6 (its fs pose: inter_plane_cal" in done.stdout
-    for said in (
+    for line in (
         "bs principal point   h ",
         "fs source distance   SID ",
         "fs centre            x ",
         "(nominal 360, 0,",
     ):
-        assert said in done.stdout
+        assert line in done.stdout
     after = VeriserumArchive(laboratory)
     rig, stored = after.source_calibrations[6], before.source_calibrations[1]
     assert np.linalg.norm((rig["fs"].T_world_intensifier - true_fs)[:3, 3]) < 0.4
@@ -229,7 +232,7 @@ def test_a_rig_from_files_alone(grids, markers, true_fs):
         }
 
 
-def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(grids, markers, pristine_laboratory):
+def test_frames_that_have_no_partner_or_show_no_phantom_are_skipped(grids, markers, pristine_laboratory):
     arguments = [*markers["bs"], *markers["fs"][1:], grids["fs"]]
     done = calibrate("rig", *arguments, "--archive", pristine_laboratory, "--distortion-id", 2, "--json")
     assert done.returncode == 3
@@ -239,7 +242,7 @@ def test_frames_that_have_no_partner_or_show_no_phantom_are_left_out(grids, mark
     assert left_out.keys() == {str(markers["bs"][0]), str(grids["fs"])}
     assert "no usable frame of the other plane" in left_out[str(markers["bs"][0])]
     assert "spots are in the frame" in left_out[str(grids["fs"])]
-    assert done.stderr.count("left out: ") == 2
+    assert done.stderr.count("skipped: ") == 2
 
 
 def test_a_source_is_found_with_a_distortion_from_a_file(markers, pristine_laboratory, tmp_path):
@@ -258,7 +261,7 @@ def test_a_source_is_found_with_a_distortion_from_a_file(markers, pristine_labor
     assert 0 < document["markers_used"] <= document["markers_seen"]
 
 
-def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial):
+def test_a_source_is_written_with_a_copy_of_the_other_plane(laboratory, trial):
     options = ["--calibration-trial", trial, "--plane", "bs", "--distortion-id", 2, "--write", laboratory]
     done = calibrate("source", *options)
     assert done.returncode == 2
@@ -280,7 +283,7 @@ def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial)
     ("arguments", "message"),
     [
         (["source", "{grid}", "--archive", "{root}", "--distortion-id", "2"], "no frame can be used, of 1 in all:"),
-        (["source", "{bs}"], "say in one way which distortion the frames have"),
+        (["source", "{bs}"], "give the distortion of the frames in one way"),
         (["source", "{bs}", "{fs}", "--grid", "{grid}"], "the frames are of both planes"),
         (["source", "{bs}", "--distortion-id", "2"], "--distortion-id 2 needs the archive that it is of"),
         (["source", "--archive", "{root}", "--distortion-id", "2"], "give either frames of the marker phantom, or"),
@@ -289,7 +292,7 @@ def test_a_source_is_written_beside_a_copy_of_the_other_plane(laboratory, trial)
         (["rig", "{bs}", "{bs}", "--archive", "{root}", "--distortion-id", "2"], "2 frames of bs have the number"),
         (
             ["rig", "{bs}", "{fs}", "--grid", "{grid}"],
-            "of each plane is needed, bs and fs, each after a --grid of its own; found {grid} (bs)",
+            "of each plane is needed, bs and fs, each after its own --grid; found {grid} (bs)",
         ),
         (["rig", "{bs}", "{fs}", "--archive", "{root}", "--distortion-id", "3"], "calibration 3; there are 2, 5, 8"),
         (
@@ -318,7 +321,7 @@ def test_what_cannot_be_done_is_one_message(pristine_laboratory, grids, markers,
 def test_a_refusal_is_a_message_and_no_traceback(grids):
     done = run("calibrate", "source", grids["bs"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("error: say in one way which distortion the frames have")
+    assert done.stderr.startswith("error: give the distortion of the frames in one way")
     assert "Traceback" not in done.stderr
 
 
@@ -328,11 +331,11 @@ def test_too_few_markers_are_refused(grids, markers, tmp_path, refusal):
     bright = int(np.median(frame[300:500, 300:500]))
     frame[:330], frame[470:] = bright, bright
     assert cv2.imwrite(str(path), frame)
-    said = refusal("source", path, "--grid", grids["bs"])
-    assert re.search(r"\d+ (round, dark )?spots are in the frame", said), said
+    stderr = refusal("source", path, "--grid", grids["bs"])
+    assert re.search(r"\d+ (round, dark )?spots are in the frame", stderr), stderr
 
 
-def test_pages_are_drawn_beside_the_numbers(grids, markers, tmp_path):
+def test_pages_are_drawn_in_addition_to_the_numbers(grids, markers, tmp_path):
     done = calibrate("distortion", *grids.values(), "--report", tmp_path / "page.png")
     assert done.returncode == 0, done.stderr
     done = calibrate(
@@ -349,14 +352,14 @@ def test_no_page_takes_the_place_of_another(grids, tmp_path, refusal):
     again = tmp_path / grids["bs"].name
     again.write_bytes(grids["bs"].read_bytes())
     page = tmp_path / f"page_{again.stem}.png"
-    said = refusal("distortion", grids["bs"], again, "--report", tmp_path / "page.png")
-    assert f"the page of {again} would replace that of {grids['bs']}, both {page}" in said
+    stderr = refusal("distortion", grids["bs"], again, "--report", tmp_path / "page.png")
+    assert f"the page of {again} would replace that of {grids['bs']}, both {page}" in stderr
     assert not page.exists()
 
 
 def test_help_states_the_exit_status_and_what_is_written(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     done = calibrate("rig", "--help")
-    said = " ".join(done.stdout.split())
-    assert "Exit status: 0 done, 2 not done, 3 done but frames were left out." in said
-    assert "inter_plane_calibration, made if absent. It holds for the new id only" in said
+    help_text = " ".join(done.stdout.split())
+    assert "Exit status: 0 done, 2 not done, 3 done but frames were skipped." in help_text
+    assert "inter_plane_calibration, created if absent. The pose applies to the new id only" in help_text

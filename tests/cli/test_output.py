@@ -1,4 +1,4 @@
-"""What progress says of speed."""
+"""The rate that progress shows."""
 
 import pytest
 from rich.progress import Progress
@@ -7,7 +7,7 @@ from veriserum_hf.cli.progress import Rate
 
 
 @pytest.mark.parametrize(
-    ("frames", "seconds", "said"),
+    ("frames", "seconds", "shown"),
     [
         (0, 10, "- frames/s"),
         (4, 10, "0.4 frames/s"),
@@ -17,7 +17,7 @@ from veriserum_hf.cli.progress import Rate
         (1234, 10, "123 frames/s"),
     ],
 )
-def test_slow_work_has_a_rate_too(frames, seconds, said):
+def test_slow_work_has_a_rate_too(frames, seconds, shown):
     now = 0.0
     rate = Rate("frames")
     progress = Progress(rate, get_time=lambda: now)
@@ -25,4 +25,4 @@ def test_slow_work_has_a_rate_too(frames, seconds, said):
     progress.update(task, completed=1)
     now = float(seconds)
     progress.update(task, completed=1 + frames)
-    assert rate.render(progress.tasks[0]).plain == said
+    assert rate.render(progress.tasks[0]).plain == shown

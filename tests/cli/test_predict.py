@@ -60,7 +60,7 @@ def predict(run_folder):
 
 
 def expected_poses(run_folder, rows):
-    """What the model itself says of rows, (rows, 2, 4, 4)."""
+    """Poses by the model itself, (rows, 2, 4, 4)."""
     model = VeriserumPoseModel.from_pretrained(run_folder).eval()
     batch = collate([sample_of(row) for row in rows])
     names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id")
@@ -97,10 +97,10 @@ def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tin
     archive = VeriserumArchive(tiny.root)
     row = next(row for row in rows_of(dataset) if row["measurement_id"] == 8)
     status, printed, _ = predict(*files_of(archive, 8), "--archive", tiny.root, "--json")
-    told = json.loads(printed)
-    assert status == 0 and [one["component"] for one in told] == ["femur", "tibia"]
-    np.testing.assert_allclose(transforms(told), expected_poses(run_folder, [row])[0], atol=1e-9)
-    for one, part in zip(told, PARTS, strict=True):
+    predicted = json.loads(printed)
+    assert status == 0 and [one["component"] for one in predicted] == ["femur", "tibia"]
+    np.testing.assert_allclose(transforms(predicted), expected_poses(run_folder, [row])[0], atol=1e-9)
+    for one, part in zip(predicted, PARTS, strict=True):
         assert one["anatomy_id"] == row[part]["anatomy_id"]
         for name in ("measurement_id", "trial_id", "frame_index"):
             assert one[name] == row[name]
@@ -110,21 +110,21 @@ def test_a_raw_frame_of_an_archive_gets_the_poses_that_its_row_gets(predict, tin
     assert status == 0 and printed.startswith(f"femur {row['femur']['anatomy_id']}: translation (")
 
 
-def test_the_name_of_a_raw_frame_is_enough_beside_its_archive(predict, tiny, tmp_path, monkeypatch):
+def test_the_name_of_a_raw_frame_is_enough_with_its_archive(predict, tiny, tmp_path, monkeypatch):
     paths = files_of(VeriserumArchive(tiny.root), 8)
     monkeypatch.chdir(tmp_path)
-    _, printed, said = predict(*(path.name for path in paths), "--archive", tiny.root, "--json")
-    assert printed and printed == predict(*paths, "--archive", tiny.root, "--json")[1], said
+    _, printed, stderr = predict(*(path.name for path in paths), "--archive", tiny.root, "--json")
+    assert printed and printed == predict(*paths, "--archive", tiny.root, "--json")[1], stderr
 
 
-def test_calibration_files_and_the_ids_of_an_archive_tell_the_same(predict, tiny, tmp_path):
+def test_calibration_files_and_the_ids_of_an_archive_are_equivalent(predict, tiny, tmp_path):
     archive = VeriserumArchive(tiny.root)
     paths, truth = files_of(archive, 8), tiny.frames[8]
     files = calibration_files(archive, truth, tmp_path)
     known = ("--femur", truth.femur_id, "--tibia", truth.tibia_id)
     status, printed, _ = predict(*paths, *files, *known, "--json")
-    told = json.loads(printed)
-    assert status == 0 and {one["measurement_id"] for one in told} == {None}
+    predicted = json.loads(printed)
+    assert status == 0 and {one["measurement_id"] for one in predicted} == {None}
 
     elsewhere = [tmp_path / f"new_{plane}.jpg" for plane in ("bs", "fs")]
     for path, copy in zip(paths, elsewhere, strict=True):
@@ -132,7 +132,7 @@ def test_calibration_files_and_the_ids_of_an_archive_tell_the_same(predict, tiny
     ids = ("--source-id", truth.source_id, "--distortion-id", truth.distortion_id)
     for more in ((*paths, "--archive", tiny.root), (*elsewhere, "--archive", tiny.root, *ids, *known)):
         _, printed, _ = predict(*more, "--json")
-        np.testing.assert_array_equal(transforms(json.loads(printed)), transforms(told))
+        np.testing.assert_array_equal(transforms(json.loads(printed)), transforms(predicted))
 
 
 def test_one_plane_and_unknown_implants_will_do(predict, tiny):
@@ -140,8 +140,8 @@ def test_one_plane_and_unknown_implants_will_do(predict, tiny):
     truth = tiny.frames[8]
     ids = ("--source-id", truth.source_id, "--distortion-id", truth.distortion_id)
     status, printed, _ = predict(files_of(archive, 8)[0], "--archive", tiny.root, *ids, "--femur", -1, "--json")
-    told = json.loads(printed)
-    assert status == 0 and told[0]["anatomy_id"] in {1, 2} and told[1]["anatomy_id"] == truth.tibia_id
+    predicted = json.loads(printed)
+    assert status == 0 and predicted[0]["anatomy_id"] in {1, 2} and predicted[1]["anatomy_id"] == truth.tibia_id
 
 
 @pytest.mark.parametrize("name", ["calibrated", "raw"])
@@ -162,8 +162,8 @@ def test_a_whole_data_set_goes_to_a_table_with_the_columns_of_the_truth(predict,
     assert table["anatomy_id"].to_pylist() == [row[part]["anatomy_id"] for row in rows for part in PARTS]
     assert table["component"].to_pylist() == list(PARTS) * len(rows)
     assert table["covariance"].null_count == len(table) and set(table["verdict"].to_pylist()) == {"not assessed"}
-    told = transforms(table.to_pylist()).reshape(-1, 2, 4, 4)
-    np.testing.assert_allclose(told, expected_poses(run_folder, rows), atol=1e-4)
+    predicted = transforms(table.to_pylist()).reshape(-1, 2, 4, 4)
+    np.testing.assert_allclose(predicted, expected_poses(run_folder, rows), atol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["poses.parquet"]
 
 
@@ -174,7 +174,7 @@ def test_one_split_alone(predict, dataset, tmp_path):
     assert set(pq.read_table(tmp_path / "poses.parquet")["measurement_id"].to_pylist()) == wanted
 
 
-def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_path):
+def test_what_cannot_be_done_is_reported_in_one_message(predict, tiny, dataset, tmp_path):
     archive = VeriserumArchive(tiny.root)
     (bs, fs), (_, other) = files_of(archive, 8), files_of(archive, 9)
     stray = tmp_path / "stray.jpg"
@@ -187,15 +187,20 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
     own = ("--source-id", tiny.frames[8].source_id, "--distortion-id", tiny.frames[8].distortion_id)
     refused = {
         (): "give either the raw frames BS and FS with --archive or --calibration, or --dataset with --output; got",
-        (bs, fs): "say in one way how the frames were taken: --archive PATH, or --calibration FILE",
+        (bs, fs): "give the calibration of the frames in one way: --archive PATH, or --calibration FILE",
         (bs, other, "--archive", tiny.root): "the files are not of one measurement of",
-        (stray, "--archive", tiny.root): "does not hold these files; give --archive PATH, and --source-id N",
+        (stray, "--archive", tiny.root): "does not contain these files; give --archive PATH, and --source-id N",
         (stray, "--archive", tiny.root, *ids): "has no usable source calibration 99; there are",
-        (bs, fs, "--calibration", tmp_path / "no.json"): "no.json is no calibration (KeyError: 'bs'); expected what",
+        (
+            bs,
+            fs,
+            "--calibration",
+            tmp_path / "no.json",
+        ): "no.json is not a calibration (KeyError: 'bs'); expected the",
         (bs, fs, "--archive", tiny.root, "--femur", 77): "the model refuses measurement 8: this model knows femur 1,",
         (tmp_path / "short.jpg", "--archive", tiny.root, *own): "short.jpg: the JPEG breaks off after 1000 bytes",
         (tmp_path / "none.jpg", "--archive", tiny.root, *own): "none.jpg",
-        (bs, fs, "--archive", tiny.root, "--output", "a.parquet"): "--output goes with --dataset",
+        (bs, fs, "--archive", tiny.root, "--output", "a.parquet"): "--output needs --dataset",
         ("--dataset", dataset): "--dataset needs --output, the Parquet file to write",
         ("--dataset", dataset, "-o", tmp_path / "no" / "a.parquet"): f"there is no folder {tmp_path / 'no'}",
         ("--dataset", dataset, "-o", stray): "stray.jpg exists and was not changed; choose another output, or remove",
@@ -203,23 +208,36 @@ def test_what_cannot_be_done_is_said_in_one_message(predict, tiny, dataset, tmp_
         ("--dataset", tmp_path / "none", *output): "there is no such folder, and on the hub: ",
         ("--dataset", dataset, "--archive", tiny.root): "got --archive, --dataset",
         ("--dataset", dataset, *ids, *output): "got --source-id, --distortion-id, --dataset",
-        (fs, bs, "--archive", tiny.root): "its name says fs, but it was given as the frame of bs; expected the frame",
-        (fs, bs, *both): "its name says fs, but it was given as the frame of bs; expected the frame of bs, then that",
-        (bs, bs, *both): "its name says bs, but it was given as the frame of fs; expected the frame of bs, then that",
+        (
+            fs,
+            bs,
+            "--archive",
+            tiny.root,
+        ): "its name states fs, but it was given as the frame of bs; expected the frame",
+        (
+            fs,
+            bs,
+            *both,
+        ): "its name states fs, but it was given as the frame of bs; expected the frame of bs, then that",
+        (
+            bs,
+            bs,
+            *both,
+        ): "its name states bs, but it was given as the frame of fs; expected the frame of bs, then that",
         (bs, fs, *both, "--calibration", again): f"rig.json and {again} both give the sources; give it once",
         (bs, fs, *both, *both[2:]): "grids.json both give a distortion of bs; give it once",
         ("--dataset", dataset, "--config", "anatomies", *output): "choose calibrated, raw, manual",
         ("--dataset", dataset, "--split", "tset", *output): "has no split tset; there are train,",
     }
     for arguments, message in refused.items():
-        status, printed, said = predict(*arguments)
-        assert status == 2 and printed == "", (arguments, said)
-        assert message in said and "Traceback" not in said, said
+        status, printed, stderr = predict(*arguments)
+        assert status == 2 and printed == "", (arguments, stderr)
+        assert message in stderr and "Traceback" not in stderr, stderr
     assert not list(tmp_path.glob("*.parquet"))
 
 
 @pytest.mark.parametrize("name", ["calibrated", "raw"])
-@pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: b"no picture"])
+@pytest.mark.parametrize("damage", [lambda content: content[:-1000], lambda content: b"no image"])
 def test_a_row_that_cannot_be_decoded_is_named_and_not_the_output(
     predict, dataset, tmp_path, monkeypatch, name, damage
 ):
@@ -234,14 +252,14 @@ def test_a_row_that_cannot_be_decoded_is_named_and_not_the_output(
     images[1]["bytes"] = damage(images[1]["bytes"])
     column = table.schema.get_field_index("image_bs")
     pq.write_table(table.set_column(column, table.field(column), pa.array(images, table.field(column).type)), shard)
-    status, _, said = predict("--dataset", folder, "--config", name, "--split", "test", "-o", output)
-    assert status == 2 and f"measurement {row['measurement_id']} cannot be used: " in said, said
-    assert "cannot write" not in said and {path.name for path in tmp_path.iterdir()} == {"OUT", "cache"}
+    status, _, stderr = predict("--dataset", folder, "--config", name, "--split", "test", "-o", output)
+    assert status == 2 and f"measurement {row['measurement_id']} cannot be used: " in stderr, stderr
+    assert "cannot write" not in stderr and {path.name for path in tmp_path.iterdir()} == {"OUT", "cache"}
 
 
 def test_an_output_that_cannot_be_written_is_named(predict, dataset, tmp_path):
     output = tmp_path / "poses.parquet"
     output.mkdir()
-    status, _, said = predict("--dataset", dataset, "--split", "test", "-o", output)
-    assert status == 2 and f"cannot write {output}: Is a directory" in said, said
+    status, _, stderr = predict("--dataset", dataset, "--split", "test", "-o", output)
+    assert status == 2 and f"cannot write {output}: Is a directory" in stderr, stderr
     assert list(output.iterdir()) == [] and [path.name for path in tmp_path.iterdir()] == ["poses.parquet"]

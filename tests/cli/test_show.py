@@ -89,8 +89,8 @@ def set_of(name, table, measurement_id):
     return PoseSet(name, poses)
 
 
-def assert_shows(path, picture):
-    np.testing.assert_array_equal(cv2.imread(str(path)), picture)
+def assert_shows(path, image):
+    np.testing.assert_array_equal(cv2.imread(str(path)), image)
 
 
 def test_without_more_the_first_frame_of_train_is_drawn_with_axes(show, rows, tmp_path):
@@ -147,18 +147,18 @@ def test_files_of_one_name_are_called_by_their_paths(show, rows, meshes, tmp_pat
 def test_a_trial_becomes_a_gif_of_its_frames(show, converted, rows, tmp_path, format):
     of_trial = [row for row in rows["test"] if row["trial_id"] == rows["test"][0]["trial_id"]]
     pq.write_table(poses_of(of_trial[1:], 0.5), "few.parquet")
-    status, printed, said = show("--trial", of_trial[0]["trial_id"], "--poses", "few.parquet", of=converted[format])
-    assert status == 0 and printed == "written to trial.gif\n" and "3/3" in said
+    status, printed, stderr = show("--trial", of_trial[0]["trial_id"], "--poses", "few.parquet", of=converted[format])
+    assert status == 0 and printed == "written to trial.gif\n" and "3/3" in stderr
     with Image.open(tmp_path / "trial.gif") as film:
         assert film.n_frames == len(of_trial) == 3
-        pictures, durations_ms = [], []
+        images, durations_ms = [], []
         for number in range(film.n_frames):
             film.seek(number)
             durations_ms.append(film.info["duration"])
-            pictures.append(np.asarray(film.convert("RGB"))[:480].astype(int))
+            images.append(np.asarray(film.convert("RGB"))[:480].astype(int))
     assert sum(durations_ms) == 200  # 15 a second
-    for number, picture in enumerate(pictures):
-        seen = [(np.abs(picture - COLORS[kind][::-1]).max(axis=2) < 40).sum() > 50 for kind in (0, 1)]
+    for number, image in enumerate(images):
+        seen = [(np.abs(image - COLORS[kind][::-1]).max(axis=2) < 40).sum() > 50 for kind in (0, 1)]
         assert seen == [True, number > 0]
 
 
@@ -166,8 +166,8 @@ def test_a_trial_becomes_an_mp4_that_plays(show, rows, tmp_path):
     assert show("--trial", rows["train"][0]["trial_id"], "-o", "trial.MP4")[0] == 0
     film = cv2.VideoCapture(str(tmp_path / "trial.MP4"))
     assert (film.get(cv2.CAP_PROP_FRAME_COUNT), film.get(cv2.CAP_PROP_FPS)) == (3, 15)
-    read, picture = film.read()
-    assert read and picture.shape[1] == 960 and picture[:480].std() > 10
+    read, image = film.read()
+    assert read and image.shape[1] == 960 and image[:480].std() > 10
     assert [path.name for path in tmp_path.iterdir()] == ["trial.MP4"]
 
 
@@ -198,7 +198,7 @@ def test_it_works_without_torch(dataset, rows, tmp_path):
     assert (tmp_path / "frame.png").is_file()
 
 
-def test_what_cannot_be_done_is_said_in_one_message(show, tiny, dataset, converted, rows, tmp_path):
+def test_what_cannot_be_done_is_reported_in_one_message(show, tiny, dataset, converted, rows, tmp_path):
     row, elsewhere = rows["train"][0], rows["test"]
     id, trial = row["measurement_id"], row["trial_id"]
     pq.write_table(poses_of(elsewhere), "other.parquet")
@@ -250,8 +250,8 @@ def test_what_cannot_be_done_is_said_in_one_message(show, tiny, dataset, convert
     }
     there = sorted(tmp_path.iterdir())
     for arguments, message in refused.items():
-        status, printed, said = show(*arguments)
-        assert status == 2 and printed == "" and message in said and "Traceback" not in said, (arguments, said)
+        status, printed, stderr = show(*arguments)
+        assert status == 2 and printed == "" and message in stderr and "Traceback" not in stderr, (arguments, stderr)
     assert sorted(tmp_path.iterdir()) == there
     assert "is an archive, not a data set: `veriserum convert" in show(of=tiny.root)[2]
     assert "cannot load" in show(of=tmp_path / "none")[2]
@@ -261,8 +261,8 @@ def test_outlines_need_the_implants(show, tiny, tmp_path):
     output = tmp_path / "OUT"
     convert_archive(tiny.root, output, configs=("calibrated",), options=Options(size=64), workers=1)
     assert show(of=output)[0] == 0
-    status, _, said = show("--outline", of=output)
-    assert status == 2 and f"cannot load {output} anatomies: " in said, said
+    status, _, stderr = show("--outline", of=output)
+    assert status == 2 and f"cannot load {output} anatomies: " in stderr, stderr
 
 
 def test_a_frame_that_cannot_be_decoded_is_named(show, tiny, tmp_path):
@@ -274,5 +274,5 @@ def test_a_frame_that_cannot_be_decoded_is_named(show, tiny, tmp_path):
     images[0]["bytes"] = images[0]["bytes"][:-300]
     column = table.schema.get_field_index("image_bs")
     pq.write_table(table.set_column(column, table.field(column), pa.array(images, table.field(column).type)), shard)
-    status, _, said = show(of=output)
-    assert status == 2 and f"measurement {table['measurement_id'][0].as_py()} cannot be decoded: " in said, said
+    status, _, stderr = show(of=output)
+    assert status == 2 and f"measurement {table['measurement_id'][0].as_py()} cannot be decoded: " in stderr, stderr

@@ -12,7 +12,7 @@ SMALL = ("--trials", "2", "--frames-per-trial", "3", "--pairs", "2", "--size", "
 MARKERS = ("--marker-frames", "2")
 
 
-def test_it_says_where_the_archive_is(tmp_path):
+def test_it_prints_where_the_archive_is(tmp_path):
     ran = veriserum("simulate", tmp_path / "out", *SMALL, *MARKERS)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"written to {tmp_path / 'out'}\n"
@@ -43,11 +43,11 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     ran = run_here("simulate", tmp_path, *SMALL)
     assert ran.returncode == 2
-    assert f"error: {tmp_path} is there already and not an empty folder. Nothing was changed." in ran.stderr
+    assert f"error: {tmp_path} exists already and is not an empty folder. Nothing was changed." in ran.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_an_interrupt_is_a_message_and_the_same_command_goes_on(tmp_path):
+def test_an_interrupt_is_a_message_and_the_same_command_resumes(tmp_path):
     out, options = tmp_path / "out", ("--trials", 4, "--frames-per-trial", 8, "--size", 200, "--marker-frames", 1)
     incomplete, frames = tmp_path / "out.incomplete" / "archive", "veriserum_collection_compressed/*.jpg"
     command = (VERISERUM, "simulate", out, *options, "--workers", 2)
@@ -55,7 +55,7 @@ def test_an_interrupt_is_a_message_and_the_same_command_goes_on(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         error = process.communicate(timeout=300)[1]
     assert process.returncode == 130
-    assert "what is finished is kept, the same command goes on from there" in error
+    assert "finished work is kept; run the same command again to resume" in error
     assert "Traceback" not in error
     assert not out.exists()
     before = written(incomplete, frames)

@@ -114,7 +114,7 @@ def test_options_shape_the_rows(load, tiny):
     assert len(load("manual", split_by="implant")["test"]) == 1
 
 
-def test_obsolete_poses_only_come_when_asked_for(damaged, tmp_path):
+def test_obsolete_poses_are_included_only_on_request(damaged, tmp_path):
     with sqlite3.connect(damaged / "veriserumSqlite3_refined.db") as database:
         database.execute("UPDATE poses SET obsolete = 1 WHERE measurement_id = 5")
 
@@ -176,7 +176,7 @@ def test_workers_of_a_torch_loader_read_the_stream(tiny, tmp_path):
     assert json.loads(ran.stdout) == expected["measurement_id"]
 
 
-def test_bad_frames_are_left_out_and_said(damaged, tmp_path, caplog):
+def test_bad_frames_are_excluded_and_reported(damaged, tmp_path, caplog):
     frames = damaged / "veriserum_collection_compressed"
     (frames / "bs_000004.jpg").write_bytes(b"")
     dataset = load_dataset("veriserum", data_dir=str(damaged), cache_dir=str(tmp_path / "cache"))
@@ -199,7 +199,7 @@ def test_impossible_options_are_refused(load, options, message):
         load(**options)
 
 
-def test_an_archive_without_target_poses_says_what_it_has(tmp_path):
+def test_an_archive_without_target_poses_reports_what_it_has(tmp_path):
     archive = write_archive(tmp_path / "archive", trials=1, csv=True, frame_size=(104, 100))
     with pytest.raises(
         ConversionError, match=r"no target pose in use; it has .*refined.*Choose another configuration"

@@ -1,4 +1,4 @@
-"""The promise of the data set: the row's own cameras project the world onto the stored pictures."""
+"""The cameras of a row project the world onto its stored images."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ BEAD_RADIUS_MM = 1.9  # on the intensifier, magnified
 
 
 def projected(camera, points_world_mm):
-    """Written out here as the documentation tells users to, and not taken from the package."""
+    """Written as in the documentation, independently of the package."""
     homogeneous = np.c_[points_world_mm, np.ones(len(points_world_mm))]
     x, y, w = np.array(camera["intrinsics"]) @ (np.array(camera["world_to_camera"]) @ homogeneous.T)[:3]
     return np.stack([x / w, y / w], axis=1)
@@ -93,7 +93,7 @@ def test_every_form_of_the_download_gives_the_same_world(archives, tmp_path, kin
 
 
 def test_both_planes_triangulate_the_beads(archives, tmp_path):
-    """Depth comes out of two stored pictures and nothing else."""
+    """Depth follows from two stored images alone."""
     archive = archives((1664, 1600))
     convert_archive(archive.root, tmp_path / "out", configs=("calibrated",), workers=1)
     for rows in load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache")).values():

@@ -53,7 +53,7 @@ def test_it_loads_by_path_by_name_and_as_a_stream_with_the_builders_features(con
     assert anatomies[0]["mesh"].is_volume or len(anatomies[0]["mesh"].faces) > 100
 
 
-def test_the_card_is_valid_and_says_what_is_asked_first(converted):
+def test_the_card_is_valid_and_describes_the_data(converted):
     card = DatasetCard.load(converted / "README.md")
     head = yaml.safe_load((converted / "README.md").read_text().split("---")[1])
     assert card.data.license == "other"
@@ -107,16 +107,16 @@ def test_the_same_command_again_changes_nothing(converted, tiny):
 
 def break_frames(frames):
     """One frame of each kind of bad input; returns measurement id to the reason expected."""
-    picture = cv2.imread(str(frames / "bs_000002.jpg"), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(str(frames / "bs_000002.jpg"), cv2.IMREAD_UNCHANGED)
     (frames / "bs_000002.jpg").unlink()
     (frames / "bs_000003.jpg").unlink()
     (frames / "fs_000003.jpg").unlink()
     whole = (frames / "fs_000005.jpg").read_bytes()
     (frames / "fs_000005.jpg").write_bytes(whole[: len(whole) // 2])
     (frames / "bs_000007.jpg").write_bytes(b"")
-    cv2.imwrite(str(frames / "bs_000011.jpg"), np.dstack([picture] * 3))
-    cv2.imwrite(str(frames / "fs_000013.jpg"), np.zeros_like(picture))
-    (frames / "fs_000017.jpg").write_bytes(b"no picture at all")
+    cv2.imwrite(str(frames / "bs_000011.jpg"), np.dstack([image] * 3))
+    cv2.imwrite(str(frames / "fs_000013.jpg"), np.zeros_like(image))
+    (frames / "fs_000017.jpg").write_bytes(b"no image at all")
     return {
         2: "one plane only",
         3: "missing",
@@ -128,7 +128,7 @@ def break_frames(frames):
     }
 
 
-def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_path):
+def test_bad_frames_are_written_down_and_the_rest_is_converted(damaged, tiny, tmp_path):
     """To the same bytes, whatever the number of workers."""
     expected = break_frames(damaged / "veriserum_collection_compressed")
     ran = veriserum("convert", damaged, tmp_path / "out", "--shard-size", SHARD_BYTES, "--workers", 2)
@@ -147,7 +147,7 @@ def test_bad_frames_are_written_down_and_the_rest_goes_on(damaged, tiny, tmp_pat
     assert content(tmp_path / "out") == content(one)
 
 
-def test_rejects_can_be_allowed_and_the_finished_folder_still_says_so(damaged, tmp_path):
+def test_rejects_can_be_allowed_and_the_finished_folder_still_reports_them(damaged, tmp_path):
     break_frames(damaged / "veriserum_collection_compressed")
     assert run_here("convert", damaged, tmp_path / "out", "--workers", 1, "--allow-rejects").returncode == 0
     again = run_here("convert", damaged, tmp_path / "out", "--workers", 1, "--json")
@@ -276,7 +276,7 @@ def test_an_empty_folder_is_taken(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("output", ["/proc/veriserum", "/dev/null/out"])
-def test_where_nothing_can_be_written_it_says_so_before_reading_frames(tiny, output):
+def test_where_nothing_can_be_written_it_fails_before_reading_frames(tiny, output):
     ran = run_here("convert", tiny.root, output)
     assert ran.returncode == 2
     assert f"Cannot write below {output}.incomplete" in ran.stderr

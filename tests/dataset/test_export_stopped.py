@@ -1,4 +1,4 @@
-"""``veriserum convert``, killed, interrupted or out of room: what is finished is kept, and the rest is done later."""
+"""``veriserum convert``, killed, interrupted or without disk space: finished work is kept, the rest is done later."""
 
 import os
 import signal
@@ -65,10 +65,10 @@ def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, c
     out = tmp_path / "out"
     with at_work(VERISERUM, *command, "--workers", 2, until=partial(finished, out)) as process:
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too
-        _, said = process.communicate(timeout=300)
+        _, stderr = process.communicate(timeout=300)
     assert process.returncode == 130
-    assert "interrupted; what is finished is kept" in said
-    assert "Traceback" not in said
+    assert "interrupted; finished work is kept" in stderr
+    assert "Traceback" not in stderr
     assert not out.exists()
     kept = finished(out)
     assert kept

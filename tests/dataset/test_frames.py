@@ -127,14 +127,14 @@ def test_a_network_sees_the_same_of_raw_frames_as_of_corrected_ones(archive, dat
 
 def test_rows_of_other_kinds_are_refused_with_one_message(dataset):
     for config in ("raw", "anatomies"):
-        said = f"{dataset} {config} holds no corrected images; choose calibrated, manual or target"
+        message = f"{dataset} {config} holds no corrected images; choose calibrated, manual or target"
         for streaming in (False, True):
             with pytest.raises(DataSetError) as caught:
                 open_rows(dataset, config, streaming=streaming).checked()
-            assert str(caught.value) == said
+            assert str(caught.value) == message
         with pytest.raises(DataSetError) as caught:
             row_at(open_rows(dataset, config, streaming=True), "train", 0)
-        assert str(caught.value) == said
+        assert str(caught.value) == message
     open_rows(dataset, "raw").checked(raw=True)
     with pytest.raises(DataSetError, match=r" anatomies holds no frames; choose calibrated, raw, manual or target$"):
         open_rows(dataset, "anatomies").checked(raw=True)

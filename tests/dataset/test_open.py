@@ -1,4 +1,4 @@
-"""Data sets are loaded where torch is not installed, and what is not there is said."""
+"""Data sets are loaded without torch, and errors name what is missing."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ def dataset(tiny, tmp_path_factory):
     return str(convert_archive(tiny.root, folder, options=Options(size=64), workers=1).output)
 
 
-def test_all_is_every_split_one_after_another(dataset):
+def test_all_is_every_split_concatenated(dataset):
     rows = open_rows(dataset, "calibrated")
     assert ids(rows.joined("all")) == [id for frames in rows.splits.values() for id in ids(frames)]
     for name, frames in rows.splits.items():
@@ -56,16 +56,16 @@ def test_streamed_rows_are_the_same(dataset):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_what_is_not_there_is_said(dataset, tmp_path, streaming):
+def test_what_is_missing_is_reported(dataset, tmp_path, streaming):
     with pytest.raises(DataSetError, match=r"^cannot load the split tset of .* Expected a folder that"):
         open_rows(dataset, "calibrated", split="tset", streaming=streaming)
-    with pytest.raises(DataSetError, match=r"^cannot load .*none anatomies: .* its README\.md tells its splits and"):
+    with pytest.raises(DataSetError, match=r"^cannot load .*none anatomies: .* its README\.md lists its splits and"):
         open_rows(str(tmp_path / "none"), "anatomies", streaming=streaming)
 
 
 def test_data_sets_are_loaded_where_torch_is_not_installed(dataset):
     command = [sys.executable, "-c", _OPEN_WITHOUT_TORCH, dataset]
-    # Where torch is installed, datasets looks for it; this tells it not to.
+    # Where torch is installed, datasets looks for it; this prevents it.
     environment = os.environ | {"USE_TORCH": "0"}
     printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     frames, implants = map(int, printed.split())

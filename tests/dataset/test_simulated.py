@@ -95,9 +95,9 @@ def test_other_configurations_can_be_simulated_too(load):
 
 
 def test_what_does_not_go_together_is_refused(load, tiny):
-    with pytest.raises(SimulationError, match=r"'simulated': with this, .* makes its own archive"):
+    with pytest.raises(SimulationError, match=r"'simulated': with this, .* simulates an archive"):
         load(data_files=str(tiny.database))
-    with pytest.raises(SimulationError, match=r"trials, seed: with this, .* takes none\. Leave it out"):
+    with pytest.raises(SimulationError, match=r"trials, seed: with this, .* takes none\. Remove it"):
         load("calibrated", data_files=str(tiny.database), trials=3, seed=1)
     with pytest.raises(SimulationError, match="trials must be a whole number from 1 to 100000, got 0"):
         load(trials=0)

@@ -1,4 +1,4 @@
-"""Errors mean what their names say, in the units and along the axes that they say."""
+"""Errors are what their names state, in the stated units and along the stated axes."""
 
 import numpy as np
 import pytest
@@ -40,13 +40,13 @@ def test_the_label_itself_has_no_error(seed):
 
 @few
 @given(SEEDS, st.floats(0.0, 180.0))
-def test_a_turn_about_the_implants_origin_is_that_rotation_and_no_translation(seed, angle_deg):
+def test_a_rotation_about_the_implants_origin_has_no_translation_error(seed, angle_deg):
     rng = np.random.default_rng(seed)
     labels = poses(4, rng)
     axes = rng.normal(size=(4, 3))
     axes *= np.radians(angle_deg) / np.linalg.norm(axes, axis=1, keepdims=True)
-    turned = labels @ make_transform(Rotation.from_rotvec(axes).as_matrix(), np.zeros(3))
-    errors = errors_of(estimates_of(turned, labels))
+    rotated = labels @ make_transform(Rotation.from_rotvec(axes).as_matrix(), np.zeros(3))
+    errors = errors_of(estimates_of(rotated, labels))
     np.testing.assert_allclose(errors["rotation_deg"], angle_deg, atol=1e-6)
     np.testing.assert_allclose(errors["translation_mm"], 0.0, atol=1e-9)
     np.testing.assert_allclose(errors["bs_depth_mm"], 0.0, atol=1e-9)
@@ -67,7 +67,7 @@ def test_a_shift_along_one_axis_of_a_plane_shows_there_alone_and_with_its_sign(s
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_axes_of_a_plane_are_right_up_and_away_in_its_picture(plane):
+def test_axes_of_a_plane_are_right_up_and_away_in_its_image(plane):
     labels = poses(8, np.random.default_rng(5))
     origins_mm = labels[:, :3, 3]
     directions = viewing_axes(np.broadcast_to(RIG[plane].world_to_camera, (8, 4, 4)), origins_mm)
@@ -108,7 +108,7 @@ def test_registration_and_reprojection_errors_are_mean_distances_of_points():
             assert errors[f"reprojection_{plane}_px"][row] == pytest.approx(np.linalg.norm(px, axis=1).mean())
 
 
-def test_a_cylinder_turned_about_its_axis_has_no_error_of_nearest_points():
+def test_a_cylinder_rotated_about_its_axis_has_no_error_of_nearest_points():
     angle = np.radians(np.arange(0, 360, 5))
     circle = np.stack([20 * np.cos(angle), 20 * np.sin(angle), 0 * angle], axis=1)
     labels = poses(2, np.random.default_rng(0))
@@ -118,7 +118,7 @@ def test_a_cylinder_turned_about_its_axis_has_no_error_of_nearest_points():
     np.testing.assert_allclose(errors["mtre_mm"], 20 * 2**0.5)
 
 
-def test_a_pose_behind_the_source_is_infinitely_far_off_in_the_picture():
+def test_a_pose_behind_the_source_is_infinitely_far_off_in_the_image():
     labels = poses(2, np.random.default_rng(0))
     errors = errors_of(estimates_of(moved_by(labels, (0, 0, 2000)), labels))
     assert np.isinf(errors["reprojection_bs_px"]).all() and np.isfinite(errors["reprojection_fs_px"]).all()

@@ -67,7 +67,7 @@ def test_json_round_trip(errors):
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
-def test_infinite_figures_are_null_and_finite_ones_beside_them_are_not():
+def test_infinite_figures_are_null_and_finite_ones_next_to_them_are_not():
     labels = poses(6, np.random.default_rng(0))
     estimated = labels.copy()
     estimated[3:, 2, 3] += 2000  # behind the source of bs
@@ -107,7 +107,7 @@ def test_an_interval_contains_the_figure(seed, trials, frames_per_trial):
 
 
 def test_trials_are_resampled_and_not_frames(errors):
-    """Frames that say the same again add nothing to what a trial says."""
+    """Repeated frames add no information to a trial."""
     table = replaced(errors, rotation_deg=errors["trial_id"].to_numpy().astype(float))
     found = summarise(table)["overall"]["rotation_deg"]
     again = summarise(pa.concat_tables([table] * 5))["overall"]["rotation_deg"]
@@ -132,7 +132,7 @@ def test_intervals_hold_the_true_median_and_those_of_single_frames_would_not():
             found = summarise(replaced(table, rotation_deg=values, trial_id=ids), resamples=100)["overall"]
             low, high = found["rotation_deg"]["median_interval_95"]
             held[unit] += low <= 10 <= high
-    assert held["trials"] >= 85  # 93 in the long run; fewer than 85 come about once in 300 times
+    assert held["trials"] >= 85  # 93 in the long run; fewer than 85 in about one of 300 runs
     assert held["frames"] <= 70
 
 

@@ -1,8 +1,8 @@
 """The end of ``make demo``: publish a data set and a model on a hub of this machine, and use both from there.
 
 ``python -m tests.hub.demo FOLDER`` takes ``FOLDER/dataset`` and ``FOLDER/run`` with its evaluation.json. What was
-downloaded is evaluated by a process of its own, with an empty cache, in an empty folder, when everything that was
-pushed is out of the way; it must tell the same as before the push.
+downloaded is evaluated by a process of its own, with an empty cache, in an empty folder, while the
+pushed files are moved away; the result must be the same as before the push.
 """
 
 import json
@@ -50,13 +50,13 @@ def main(folder: Path) -> None:
     for document in (before, after):
         del document["evaluated"]  # names of folders before, of repositories after
     if before != after:
-        sys.exit("the downloaded model tells other poses of the downloaded data set than before the push")
-    print(f"{MODEL} on {DATASET}, both downloaded: every figure is what it was before the push")
+        sys.exit("the downloaded model predicts other poses for the downloaded data set than before the push")
+    print(f"{MODEL} on {DATASET}, both downloaded: every figure is the same as before the push")
 
 
 @contextmanager
 def _out_of_the_way(folder: Path) -> Iterator[None]:
-    """Hide what was pushed from whoever looks for it where it was."""
+    """Move the pushed folders away for the while."""
     hidden = folder / "hidden"
     hidden.mkdir()
     for name in PUSHED:

@@ -1,4 +1,4 @@
-"""The switch to fail: which requests are dropped in the middle, answered with an error, or done without an answer."""
+"""The switch to fail: which requests are dropped halfway, answered with an error, or done without an answer."""
 
 import json
 from collections import Counter
@@ -27,8 +27,8 @@ class Fault:
     ----------
     step : one of ``STEPS``.
     every : of so many requests of the step, the last one fails.
-    how : ``drop`` (the connection, in the middle of the request), ``429``, ``500``, or ``lost`` (it is done, but the
-        connection drops before the answer); they take turns.
+    how : ``drop`` (the connection, halfway through the request), ``429``, ``500``, or ``lost`` (it is done, but the
+        connection drops before the answer); they alternate.
     times : so often at most.
 
     """
@@ -40,7 +40,7 @@ class Fault:
 
 
 class Faults:
-    """Middleware around the hub: fails what it is told to, and writes down every request without its headers."""
+    """Middleware around the hub: fails requests by its rules, and records every request without its headers."""
 
     def __init__(self, app: ASGIApp, log: Path) -> None:
         self.app, self.log = app, log
@@ -75,7 +75,7 @@ class Faults:
             self._write_down(scope, None, fault)
             transport.abort()
         elif fault in ("429", "500"):
-            await PlainTextResponse("told to fail", int(fault))(scope, receive, answer)
+            await PlainTextResponse("injected fault", int(fault))(scope, receive, answer)
         else:
             await self.app(scope, receive, answer)
             if fault == "lost":

@@ -49,7 +49,7 @@ class Loopback:
         return kept | own | ({"HF_TOKEN": token} if token else {})
 
     def settle(self) -> None:
-        """Wait until nothing is asked any more, and what was asked is done."""
+        """Wait until every request is answered."""
         seen = -1
         while seen != (seen := len(self.requests())):
             time.sleep(0.5)

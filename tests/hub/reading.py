@@ -20,10 +20,10 @@ class Reading(Access):
         return JSONResponse({"type": "user", "name": USER, "orgs": [{"name": ORGANISATION}], "auth": auth})
 
     async def validate_yaml(self, request: Request) -> Response:
-        asked = await request.json()
-        errors, warnings = check_card(asked["content"], asked["repoType"])
-        said = {name: [{"message": m} for m in m_s] for name, m_s in (("errors", errors), ("warnings", warnings))}
-        return JSONResponse(said, 400 if errors else 200)
+        body = await request.json()
+        errors, warnings = check_card(body["content"], body["repoType"])
+        answer = {name: [{"message": m} for m in m_s] for name, m_s in (("errors", errors), ("warnings", warnings))}
+        return JSONResponse(answer, 400 if errors else 200)
 
     async def info(self, request: Request) -> Response:
         repository = self._repository(request)

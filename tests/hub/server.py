@@ -72,9 +72,9 @@ def application(folder: Path, token: str = TOKEN) -> Faults:
     hub = Hub(folder, token)
 
     async def set_faults(request: Request) -> Response:
-        asked = await request.json()
-        faults.set([Fault(**rule) for rule in asked["rules"]])
-        hub.token = secrets.token_hex(8) if asked.get("refuse_token") else token
+        body = await request.json()
+        faults.set([Fault(**rule) for rule in body["rules"]])
+        hub.token = secrets.token_hex(8) if body.get("refuse_token") else token
         return JSONResponse({})
 
     routes = [Route("/_faults", set_faults, methods=["POST"]), *hub.routes()]

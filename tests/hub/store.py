@@ -51,8 +51,8 @@ class Repository:
         return next((c for c in self.commits if len(id) >= 7 and c.id.startswith(id)), None)
 
     def add_commit(self, title: str, files: dict[str, Entry]) -> Commit:
-        said = json.dumps([self.id, title, len(self.commits), {p: e.sha256 for p, e in files.items()}])
-        id = hashlib.sha1(said.encode()).hexdigest()
+        content = json.dumps([self.id, title, len(self.commits), {p: e.sha256 for p, e in files.items()}])
+        id = hashlib.sha1(content.encode()).hexdigest()
         self.commits.append(Commit(id, title, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z"), files))
         return self.head
 

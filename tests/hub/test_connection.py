@@ -1,4 +1,4 @@
-"""A connection that outlasts what passes, gives up on what does not, and says which without giving a secret away."""
+"""A connection retries transient failures, reports others, and no message holds a secret."""
 
 import httpx2
 import pytest
@@ -13,7 +13,7 @@ NAME = "my-lab/things"
 
 
 class Failing:
-    """A call that fails with each of some errors in turn, then answers, or goes on with the last error."""
+    """A call that fails with each of some errors in sequence, then answers, or repeats the last error."""
 
     def __init__(self, *errors, answers=True):
         self.errors, self.answers, self.calls = list(errors), answers, 0
@@ -47,7 +47,7 @@ def connection(online):
 
 
 def uploading(connection, call):
-    return connection.patiently(call, "uploading to")
+    return connection.with_retries(call, "uploading to")
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,21 @@ def test_what_does_not_pass_is_not_tried_again(connection, waits_s, status):
     assert call.calls == 1 and waits_s == []
 
 
-def test_a_hub_that_goes_on_failing_is_given_up(connection, waits_s):
+def test_a_hub_that_keeps_failing_is_given_up(connection, waits_s):
     call = Failing(answered(503), answers=False)
-    with pytest.raises(HubError, match=r"answered 503 \(busy\)\. What is uploaded is kept: the same command goes on"):
+    with pytest.raises(
+        HubError, match=r"answered 503 \(busy\)\. Uploaded files are kept; run the same command again"
+    ):
         uploading(connection, call)
     assert call.calls == 1 + len(_WAITS_S) and waits_s == list(_WAITS_S)
 
 
 @pytest.mark.parametrize(
-    ("asked", "waited_s"),
+    ("requested", "waited_s"),
     [("7", 7.0), ("0", 1.0), ("86400", 300.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 1.0), ("-5", 1.0)],
 )
-def test_the_wait_that_the_hub_asks_for_is_kept_within_reason(connection, waits_s, asked, waited_s):
-    assert uploading(connection, Failing(answered(429, **{"Retry-After": asked}))) == "done"
+def test_the_wait_that_the_hub_requests_is_limited(connection, waits_s, requested, waited_s):
+    assert uploading(connection, Failing(answered(429, **{"Retry-After": requested}))) == "done"
     assert waits_s == [waited_s]
 
 
@@ -104,8 +106,14 @@ def test_the_cause_of_an_upload_that_failed_in_a_thread_counts(connection, waits
 
 
 def test_neither_the_token_nor_a_signed_address_is_in_a_message(connection, waits_s):
-    said = f"{TOKEN} may not PUT https://hub.example/_lfs/7?X-Amz-Signature=0a1b2c&partNumber=1 today"
-    for error in (answered(400, said), answered(403, said), ValueError(said), OSError(said), httpx2.ReadError(said)):
+    message = f"{TOKEN} may not PUT https://hub.example/_lfs/7?X-Amz-Signature=0a1b2c&partNumber=1 today"
+    for error in (
+        answered(400, message),
+        answered(403, message),
+        ValueError(message),
+        OSError(message),
+        httpx2.ReadError(message),
+    ):
         with pytest.raises(HubError) as raised:
             uploading(connection, Failing(error, answers=False))
         assert "*** may not PUT https://hub.example/_lfs/7?... today" in str(raised.value)
@@ -126,8 +134,8 @@ def test_a_mistake_of_the_program_is_not_hidden(connection, waits_s):
         uploading(connection, Failing(ZeroDivisionError()))
 
 
-def test_offline_is_said_to_be_chosen(connection, waits_s):
-    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set, so http.* is not asked\. Unset it"):
+def test_offline_mode_is_reported(connection, waits_s):
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set, so http.* is not contacted\. Unset it"):
         uploading(connection, Failing(OfflineModeIsEnabled("offline")))
     assert waits_s == []
 
@@ -140,14 +148,16 @@ def test_a_hub_that_was_never_there_is_not_waited_for(online, waits_s, monkeypat
 
 
 @pytest.mark.parametrize("name", ["things", "a/b/c", "my-lab/", "my lab/things", "my-lab/things?", ""])
-def test_a_name_that_is_none_is_refused_before_the_hub_is_asked(online, name):
+def test_an_invalid_name_is_refused_before_any_request(online, name):
     before = len(online.requests())
-    with pytest.raises(HubError, match="is no name of a repository; expected a user or an organisation, a slash and"):
+    with pytest.raises(
+        HubError, match="is not a valid repository name; expected a user or an organisation, a slash and"
+    ):
         connect(name, "model")
     assert len(online.requests()) == before
 
 
-def test_without_a_token_or_with_a_wrong_one_it_is_said_how_to_log_in(online, monkeypatch):
+def test_without_a_token_or_with_a_wrong_one_the_message_is_how_to_log_in(online, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_aTokenOfSomebodyElse")
     with pytest.raises(HubError, match=r"does not accept the token \(401: .+\)\. Log in with `hf auth login --"):
         connect(NAME, "dataset")
@@ -156,7 +166,7 @@ def test_without_a_token_or_with_a_wrong_one_it_is_said_how_to_log_in(online, mo
         connect(NAME, "dataset")
 
 
-def test_a_hub_that_is_busy_at_first_is_asked_again(online, waits_s):
+def test_a_hub_that_is_busy_at_first_is_tried_again(online, waits_s):
     online.fail(Fault("whoami", how=("429", "500"), times=2))
     connection = connect(NAME, "dataset")
     assert connection.url == f"{online.url}/datasets/{NAME}" and waits_s

@@ -165,17 +165,17 @@ def test_it_is_loaded_with_the_three_lines_that_everybody_knows(online, small, t
 
 
 def test_the_token_appears_nowhere(hub, small, tmp_path):
-    """However much huggingface_hub is asked to say, whatever fails."""
+    """Whatever the log level of huggingface_hub, and whatever fails."""
     home, loud = tmp_path / "home", {"HF_HUB_VERBOSITY": "debug", "HF_DEBUG": "1"}
     hub.fail(Fault("upload", every=4, how=("drop", "429", "500"), times=3), Fault("tag", how=("500",), times=1))
-    said = [run(hub, home, "push-dataset", small, NAME, **loud)]
-    said.append(run(hub, home, "push-dataset", small, NAME, "--json", **loud))
+    runs = [run(hub, home, "push-dataset", small, NAME, **loud)]
+    runs.append(run(hub, home, "push-dataset", small, NAME, "--json", **loud))
     hub.fail(refuse_token=True)
-    said.append(run(hub, home, "push-dataset", small, NAME, **loud))
-    assert [ran.returncode for ran in said] == [0, 0, 2]
-    assert "does not accept the token" in said[-1].stderr
-    assert "authorization" in said[0].stderr  # it does say what it sends
-    assert [TOKEN in ran.stdout + ran.stderr for ran in said] == [False] * 3
+    runs.append(run(hub, home, "push-dataset", small, NAME, **loud))
+    assert [ran.returncode for ran in runs] == [0, 0, 2]
+    assert "does not accept the token" in runs[-1].stderr
+    assert "authorization" in runs[0].stderr  # it does log what it sends
+    assert [TOKEN in ran.stdout + ran.stderr for ran in runs] == [False] * 3
     searched = [path for folder in (home, hub.folder, small) for path in folder.rglob("*") if path.is_file()]
     assert len(searched) > 20
     assert [path for path in searched if TOKEN.encode() in path.read_bytes()] == []
@@ -192,12 +192,12 @@ def test_what_goes_wrong_is_one_message_and_exit_status_2(online, small, monkeyp
 
 def test_a_dry_run_lists_what_would_go(online, copy):
     (copy / "notes.txt").write_text("mine")
-    said = run_here("push-dataset", copy, NAME, "--dry-run")
-    *listed, summary = said.stdout.splitlines()
+    ran = run_here("push-dataset", copy, NAME, "--dry-run")
+    *listed, summary = ran.stdout.splitlines()
     assert set(listed) == set(sha256_of(copy)) - {"notes.txt"}
     assert listed[-1] == "README.md"
     assert summary.startswith(f"{len(listed)} files would be uploaded, 0 were there: ")
-    assert "not pushed, as the conversion did not write it: notes.txt" in said.stderr
+    assert "not pushed, as the conversion did not write it: notes.txt" in ran.stderr
     assert online.repository(NAME) is None
 
 
@@ -205,9 +205,9 @@ def test_the_images_are_published_by_decision_only(online, small):
     with pytest.raises(HubError) as raised:
         push_dataset(small, NAME, public=True)
     assert str(raised.value) == (
-        'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy is up to '
-        f"the holder of the rights. If you may: --public --accept-data-licence. Without --public, {NAME} is private. "
-        "Nothing was pushed"
+        'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy needs '
+        "the permission of the rights holder. With it: --public --accept-data-licence. Without --public, "
+        f"{NAME} is private. Nothing was pushed"
     )
     assert online.requests() == []
     push_dataset(small, NAME)
@@ -280,6 +280,8 @@ def test_a_conversion_with_other_shards_does_not_go_over_another(online, small, 
     other = convert_archive(
         tiny.root, tmp_path / "out", options=Options(size=64), shard_size_bytes=10**9, workers=1
     ).output
-    with pytest.raises(HubError, match=r"holds what is not of this push: .* Nothing was changed: choose another"):
+    with pytest.raises(
+        HubError, match=r"holds files that do not belong to this push: .* Nothing was changed: choose another"
+    ):
         push_dataset(other, NAME, version="1.1.0")
     assert held(online) == as_pushed(small)

@@ -52,7 +52,7 @@ def test_a_long_tree_comes_in_pages(api):
     assert len(list(api.list_repo_tree(REPOSITORY, repo_type="dataset"))) == 251
 
 
-def test_a_part_of_a_file_can_be_asked_for(api):
+def test_a_part_of_a_file_can_be_requested(api):
     commit(api, {"shard.parquet": bytes(range(256))})
     headers = {"Authorization": f"Bearer {TOKEN}"}
     answer = httpx2.get(address(api, "shard.parquet"), headers=headers | {"Range": "bytes=10-19"})

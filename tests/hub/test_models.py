@@ -1,4 +1,4 @@
-"""Checkpoints on the hub: what is published, what the card says, and that anybody can load them, package or not."""
+"""Checkpoints on the hub: what is published, what the card states, and loading with and without the package."""
 
 import io
 import json
@@ -133,17 +133,17 @@ def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_i
 
     make_environment(tmp_path / "packages")
     variables = {key: value for key, value in online.environment(tmp_path / "other").items() if key.startswith("HF_")}
-    there = Path(__file__).with_name("tell_poses.py")
-    told = run(tmp_path / "packages", there, NAME, str(frame), variables=variables | {"HOME": str(tmp_path)})
-    told = json.loads(told)
-    assert told["others"] == []
-    np.testing.assert_allclose(told["T_world_implant"], expected, atol=1e-5)
-    for implant, T in zip(told["pipeline"], expected, strict=True):
+    there = Path(__file__).with_name("print_poses.py")
+    printed = run(tmp_path / "packages", there, NAME, str(frame), variables=variables | {"HOME": str(tmp_path)})
+    printed = json.loads(printed)
+    assert printed["others"] == []
+    np.testing.assert_allclose(printed["T_world_implant"], expected, atol=1e-5)
+    for implant, T in zip(printed["pipeline"], expected, strict=True):
         np.testing.assert_allclose(implant["translation_mm"], T[:3, 3], atol=1e-5)
-    assert [implant["component"] for implant in told["pipeline"]] == ["femur", "tibia"]
-    assert [implant["anatomy_id"] for implant in told["pipeline"]] == np.load(frame)["anatomy_id"].tolist()
+    assert [implant["component"] for implant in printed["pipeline"]] == ["femur", "tibia"]
+    assert [implant["anatomy_id"] for implant in printed["pipeline"]] == np.load(frame)["anatomy_id"].tolist()
 
-    # With this package, and without saying that its code is trusted.
+    # With this package, and without trust_remote_code.
     np.testing.assert_array_equal(poses_of(VeriserumPoseModel.from_pretrained(NAME), row), expected)
 
     everything = [pushed.stdout.encode(), pushed.stderr.encode(), *published(online).values()]
@@ -180,7 +180,7 @@ def test_no_code_reads_or_writes_a_pickle():
         assert "torch.load(" not in text and "torch.save(" not in text, path
 
 
-def test_the_card_says_what_the_run_left_behind(online, run_folder, dataset, evaluation):
+def test_the_card_describes_the_run(online, run_folder, dataset, evaluation):
     push_model(run_folder, NAME, evaluation=evaluation)
     files = published(online)
     card = ModelCard(files["README.md"].decode())
@@ -206,7 +206,7 @@ def test_the_card_says_what_the_run_left_behind(online, run_folder, dataset, eva
     assert not [name for name, content in files.items() if str(dataset.parent).encode() in content]
 
 
-def test_without_an_evaluation_the_card_shows_the_validation_split_and_says_so(online, run_folder):
+def test_without_an_evaluation_the_card_shows_the_validation_split_and_states_it(online, run_folder):
     push_model(run_folder, NAME)
     card = ModelCard(published(online)["README.md"].decode())
     assert "On the validation split, by which this checkpoint was chosen" in card.text
@@ -246,14 +246,14 @@ def test_public_weights_of_measured_images_need_their_licence_acknowledged(onlin
         push_model(run_folder, NAME, public=True)
     assert str(raised.value) == (
         'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich): '
-        "acknowledge that with --accept-data-licence to publish it, or leave --public off"
+        "acknowledge that with --accept-data-licence to publish it, or omit --public"
     )
     assert online.repository(NAME, "models") is None
     push_model(run_folder, NAME, public=True, accept_data_licence=True)
     assert not online.repository(NAME, "models").private
 
 
-def test_weights_of_simulated_images_are_free_and_the_card_says_so(online, run_folder, tmp_path):
+def test_weights_of_simulated_images_are_free_and_the_card_states_it(online, run_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((run_folder / name).read_bytes())
     settings = yaml.safe_load((run_folder / "training.yaml").read_text())
@@ -263,8 +263,8 @@ def test_weights_of_simulated_images_are_free_and_the_card_says_so(online, run_f
     card = ModelCard(published(online)["README.md"].decode())
     assert card.data.license == "mit" and "synthetic" in card.data.tags
     assert card.data.eval_results is None
-    assert "Trained on frames that were simulated while it trained." in card.text and "Not measured." in card.text
-    assert "- It was trained on made-up images" in card.text
+    assert "Trained on frames that were simulated during the training." in card.text and "Not measured." in card.text
+    assert "- It was trained on simulated images" in card.text
 
 
 def test_a_backbone_is_linked_to_only_where_it_was_loaded_from_the_hub(online, run_folder, tmp_path):
@@ -357,7 +357,9 @@ def test_weights_that_are_no_safetensors_and_evaluations_of_other_runs_are_refus
         HubError, match=r"evaluation\.json is the evaluation of other weights than .*model\.safetensors"
     ):
         push_model(tmp_path, NAME)
-    with pytest.raises(HubError, match=r"is no evaluation: expected the evaluation\.json that training/evaluate\.py"):
+    with pytest.raises(
+        HubError, match=r"is not an evaluation: expected the evaluation\.json that training/evaluate\.py"
+    ):
         push_model(run_folder, NAME, evaluation=run_folder / "metrics.json")
     assert online.repository(NAME, "models") is None
 
@@ -370,7 +372,7 @@ def test_a_training_pushes_its_run(trained, running_hub):
     assert repository.private and repository.tags == {"1.0.0": repository.head.id}
 
 
-def test_a_training_whose_push_is_refused_says_that_the_run_is_kept(online, run_folder):
+def test_a_training_whose_push_is_refused_reports_that_the_run_is_kept(online, run_folder):
     online.fail(refuse_token=True)
     with pytest.raises(TrainingError, match=r"does not accept the token \(401") as raised:
         push_run(run_folder, NAME)

@@ -36,7 +36,7 @@ def test_an_earlier_version_makes_room_for_the_next(online, tmp_path):
     assert online.repository(NAME, "models").tags.keys() == {"0.9.0"}
 
 
-def test_a_version_that_is_there_already_is_told(online, tmp_path):
+def test_a_version_that_exists_is_reported(online, tmp_path):
     push(tmp_path)
     with pytest.raises(
         HubError,
@@ -45,21 +45,21 @@ def test_a_version_that_is_there_already_is_told(online, tmp_path):
         prepare()
 
 
-def test_other_content_is_told(online):
+def test_other_content_is_reported(online):
     HfApi(token=TOKEN).create_repo(NAME, repo_type="model", private=True)
     HfApi(token=TOKEN).upload_file(path_or_fileobj=b"other", path_in_repo="other.txt", repo_id=NAME)
-    with pytest.raises(HubError, match=r"holds what is not of this push: other\.txt"):
+    with pytest.raises(HubError, match=r"holds files that do not belong to this push: other\.txt"):
         prepare()
 
 
-def test_a_public_repository_is_told(online):
+def test_a_public_repository_is_reported(online):
     HfApi(token=TOKEN).create_repo(NAME, repo_type="model", private=False)
-    with pytest.raises(HubError, match=r"is public\. Say so with --public"):
+    with pytest.raises(HubError, match=r"is public\. Confirm with --public"):
         prepare()
 
 
-def test_a_token_that_may_not_write_there_is_told(online):
-    with pytest.raises(HubError, match=r"does not allow making another-lab/things \(403: "):
+def test_a_token_that_may_not_write_there_is_reported(online):
+    with pytest.raises(HubError, match=r"does not allow creating another-lab/things \(403: "):
         prepare("another-lab/things")
     online.fail(refuse_token=True)
     with pytest.raises(HubError, match=r"does not accept the token \(401: "):

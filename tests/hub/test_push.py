@@ -70,7 +70,7 @@ def test_it_is_all_there_private_tagged_and_the_card_came_last(online, folder):
     assert seen == sorted(seen)
 
 
-def test_a_second_push_uploads_nothing_and_says_so(online, folder):
+def test_a_second_push_uploads_nothing_and_reports_it(online, folder):
     first = push(folder)
     before = len(online.requests())
     again = push(folder)
@@ -114,15 +114,15 @@ def test_what_passes_by_itself_does_not_end_a_push(online, folder, step, monkeyp
     assert sum(request["fault"] is not None for request in online.requests()) == len(how)
 
 
-def test_where_the_hub_goes_on_failing_the_rest_is_kept_and_the_card_is_not_there(online, folder):
+def test_where_the_hub_keeps_failing_uploads_are_kept_without_the_card(online, folder):
     def fail_from_now(done, total):
         online.fail(Fault("commit", how=("500",)))
 
     with pytest.raises(HubError) as raised:
         push(folder, progress=fail_from_now)
     assert str(raised.value) == (
-        f"uploading to {NAME} failed: {online.url} answered 500 (told to fail). What is uploaded is kept: the "
-        "same command goes on from there."
+        f"uploading to {NAME} failed: {online.url} answered 500 (injected fault). Uploaded files are kept; run "
+        "the same command again to resume."
     )
     assert sorted(held(online)) == ["notes.json", "part-00.parquet", "part-01.parquet", "part-02.parquet"]
     online.fail()
@@ -136,9 +136,7 @@ def test_a_hub_that_goes_away_is_a_message(online, folder):
     def drop_from_now(done, total):
         online.fail(Fault("commit", how=("drop",)))
 
-    with pytest.raises(
-        HubError, match=r"the connection to http.* broke again and again \(\w+: .+\)\. What is uploaded"
-    ):
+    with pytest.raises(HubError, match=r"the connection to http.* failed repeatedly \(\w+: .+\)\. Uploaded files"):
         push(folder, progress=drop_from_now)
 
 
@@ -147,7 +145,7 @@ def test_it_is_made_public_when_all_is_there_and_not_before(online, folder):
     push(folder, public=True, progress=lambda *_: private.append(online.repository(NAME).private))
     assert set(private) == {True}
     assert online.repository(NAME).private is False
-    with pytest.raises(HubError, match=r"is public\. Say so with --public, or make it private there; nothing was"):
+    with pytest.raises(HubError, match=r"is public\. Confirm with --public, or make it private there; nothing was"):
         push(folder)
     assert push(folder, public=True).uploaded == []
 
@@ -165,8 +163,8 @@ def test_other_content_is_never_touched(online, folder):
     with pytest.raises(HubError) as raised:
         push(folder, public=True)
     assert str(raised.value) == (
-        f"{online.url}/datasets/{NAME} holds what is not of this push: thesis.txt. Nothing was changed: choose "
-        "another name, or remove them there."
+        f"{online.url}/datasets/{NAME} holds files that do not belong to this push: thesis.txt. Nothing was changed: "
+        "choose another name, or remove them there."
     )
     assert list(held(online)) == ["thesis.txt"]
 
@@ -185,7 +183,7 @@ def test_what_somebody_else_adds_meanwhile_stops_it(online, folder):
     def add(done, total):
         HfApi().upload_file(path_or_fileobj=b"precious", path_in_repo="thesis.txt", repo_id=NAME, repo_type="dataset")
 
-    with pytest.raises(HubError, match=r"holds what is not of this push: thesis\.txt"):
+    with pytest.raises(HubError, match=r"holds files that do not belong to this push: thesis\.txt"):
         push(folder, progress=add)
     assert "README.md" not in held(online)
 
@@ -224,7 +222,9 @@ def test_a_tag_that_could_not_be_made_is_made_by_the_next_push(online, folder):
 
 @pytest.mark.parametrize("name", ["things", "my-lab/things/more", "my lab/things", "/things", "my-lab/", ""])
 def test_a_name_without_a_namespace_is_refused(online, folder, name):
-    with pytest.raises(HubError, match=r"is no name of a repository; expected a user or an organisation, a slash"):
+    with pytest.raises(
+        HubError, match=r"is not a valid repository name; expected a user or an organisation, a slash"
+    ):
         push(folder, name=name)
     assert online.requests() == []
 
@@ -234,8 +234,8 @@ def test_no_token(online, folder, monkeypatch):
     with pytest.raises(HubError) as raised:
         push(folder)
     assert str(raised.value) == (
-        f"there is no token for {online.url}. Log in with `hf auth login`, or set HF_TOKEN; a token with the right "
-        f"to write is made at {online.url}/settings/tokens"
+        f"there is no token for {online.url}. Log in with `hf auth login`, or set HF_TOKEN; a token with write "
+        f"access is created at {online.url}/settings/tokens"
     )
     assert online.requests() == []
 
@@ -252,14 +252,14 @@ def test_a_wrong_token(online, folder):
 
 def test_a_namespace_of_somebody_else(online, folder):
     with pytest.raises(
-        HubError, match=r"does not allow making somebody-else/things \(403: You don't have the rights"
+        HubError, match=r"does not allow creating somebody-else/things \(403: You don't have the rights"
     ):
         push(folder, name="somebody-else/things")
 
 
 def test_offline(online, folder, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set, so http://.* is not asked\. Unset it"):
+    with pytest.raises(HubError, match=r"HF_HUB_OFFLINE is set, so http://.* is not contacted\. Unset it"):
         push(folder)
 
 

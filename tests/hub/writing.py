@@ -24,21 +24,21 @@ class Writing(Access):
     async def create(self, request: Request) -> Response:
         if not self._is_member(request):
             raise Refusal(401, "Invalid username or password.")
-        asked = await request.json()
-        namespace, kind = asked.get("organization") or USER, f"{asked.get('type') or 'model'}s"
+        body = await request.json()
+        namespace, kind = body.get("organization") or USER, f"{body.get('type') or 'model'}s"
         if namespace not in (USER, ORGANISATION):
             raise Refusal(403, f"You don't have the rights to create a {kind[:-1]} under the namespace {namespace!r}")
-        id = f"{namespace}/{asked['name']}"
-        said = {"url": f"{request.base_url}{'datasets/' if kind == 'datasets' else ''}{id}", "name": id}
+        id = f"{namespace}/{body['name']}"
+        answer = {"url": f"{request.base_url}{'datasets/' if kind == 'datasets' else ''}{id}", "name": id}
         if self.store.load(kind, id):
-            return JSONResponse(said | {"error": "You already created this repo"}, 409)
-        self.store.create(kind, id, private=asked.get("visibility") == "private" or bool(asked.get("private")))
-        return JSONResponse(said)
+            return JSONResponse(answer | {"error": "You already created this repo"}, 409)
+        self.store.create(kind, id, private=body.get("visibility") == "private" or bool(body.get("private")))
+        return JSONResponse(answer)
 
     async def settings(self, request: Request) -> Response:
-        asked = await request.json()
+        body = await request.json()
         repository = self._repository(request, write=True)
-        repository.private = asked["visibility"] == "private" if "visibility" in asked else asked["private"]
+        repository.private = body["visibility"] == "private" if "visibility" in body else body["private"]
         self.store.save(repository)
         return JSONResponse({"private": repository.private})
 
@@ -55,8 +55,8 @@ class Writing(Access):
 
     async def lfs_batch(self, request: Request) -> Response:
         self._repository(request, write=True)
-        asked, objects = await request.json(), []
-        for object in asked["objects"]:
+        body, objects = await request.json(), []
+        for object in body["objects"]:
             answer = {"oid": object["oid"], "size": object["size"]}
             if not self.store.object(object["oid"]).exists():
                 address = f"{request.base_url}_lfs/{object['oid']}"

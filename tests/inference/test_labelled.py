@@ -70,7 +70,7 @@ def test_a_model_in_training_goes_on_training_afterwards():
     assert not model.training
 
 
-def test_what_a_model_refuses_is_said_with_the_frame():
+def test_an_input_that_a_model_refuses_is_reported_with_the_frame():
     class Refuses(torch.nn.Module):
         def forward(self, **_):
             raise ValueError("this model needs image_bs and image_fs")

@@ -43,7 +43,7 @@ def veriserum(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def small_disk(size_bytes: int) -> Iterator[None]:
-    """Limit the size of files, which stands in for the disk's: writing fails in the same way, half-way through."""
+    """Limit the size of files, in place of a full disk: writing fails in the same way, half-way through."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
     try:
@@ -78,8 +78,8 @@ def at_work(
 
 
 def _give_way() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # programs that are started in the background are told to ignore it
-    os.nice(19)  # so that whoever is to stop it comes first, however busy the machine is
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # programs that are started in the background ignore it
+    os.nice(19)  # so that the process that stops it comes first, however busy the machine is
 
 
 def written(folder: Path, pattern: str) -> dict[str, int]:

@@ -11,7 +11,7 @@ from veriserum_hf.jobs.files import write_file
 
 @dataclass(frozen=True)
 class Square:
-    """Writes its number squared, and the process that did so beside it, for every unit of its size."""
+    """Writes its number squared, and the process that did so next to it, for every unit of its size."""
 
     folder: Path
     number: int

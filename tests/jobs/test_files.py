@@ -9,7 +9,7 @@ from tests.forked import FORKED
 from tests.jobs.processes import killed_at
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs.files import atomic_path, remove_abandoned, write_file
-from veriserum_hf.jobs.folder import working_for
+from veriserum_hf.jobs.folder import staging_folder
 
 
 def names(folder):
@@ -57,7 +57,7 @@ def test_what_cannot_be_put_in_place_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").is_dir()
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path):
+def test_a_folder_that_is_not_there_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "none" / "a.txt", "content")
 
@@ -72,7 +72,7 @@ def test_an_error_leaves_the_file_as_it_was(tmp_path):
     assert path.read_text() == "before" and names(tmp_path) == ["a.txt"]
 
 
-def test_the_path_is_hidden_beside_the_target_and_ends_as_asked(tmp_path):
+def test_the_path_is_hidden_next_to_the_target_and_ends_as_requested(tmp_path):
     path = tmp_path / "trial.mp4"
     with atomic_path(path, suffix=".mp4") as partial, atomic_path(path, suffix=".mp4") as another:
         assert partial.parent == tmp_path and partial.name.startswith(".") and partial.suffix == ".mp4"
@@ -139,10 +139,10 @@ def test_two_processes_that_write_the_same_file_leave_a_whole_one(tmp_path):
 
 def test_unfinished_work_that_goes_on_is_cleared_of_what_was_left_half_written(tmp_path):
     target = tmp_path / "out"
-    with pytest.raises(ZeroDivisionError), working_for(target, {"seed": 1}, "work", VeriserumError) as folder:
+    with pytest.raises(ZeroDivisionError), staging_folder(target, {"seed": 1}, "work", VeriserumError) as folder:
         (folder / "data").mkdir()
         (folder / "data" / "whole").touch()
         (folder / "data" / ".half.0a1b2c3d.partial").touch()
         _ = 1 / 0
-    with working_for(target, {"seed": 1}, "work", VeriserumError) as folder:
+    with staging_folder(target, {"seed": 1}, "work", VeriserumError) as folder:
         assert names(folder / "data") == ["whole"]

@@ -1,4 +1,4 @@
-"""Jobs are each done once, in this process or in several, and what ends one of them is said."""
+"""Jobs are each done once, in this process or in several, and what ends one of them is reported."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def test_every_job_is_done_once_whatever_the_number_of_processes(tmp_path, worke
     assert seen == sorted(seen) and seen[0] == (0, 24) and seen[-1] == (24, 24)
 
 
-def test_the_long_ones_come_first_and_the_rest_as_they_were_given(tmp_path):
+def test_the_long_ones_come_first_and_the_others_as_they_were_given(tmp_path):
     units = [1, 5, 2, 5, 3, 1]
     run_jobs([Square(tmp_path, number, units=size) for number, size in enumerate(units)], 1, None)
     assert begun(tmp_path) == [1, 3, 4, 2, 0, 5]
@@ -71,7 +71,7 @@ def test_an_error_of_a_job_is_the_error_of_all_and_what_is_finished_is_kept(tmp_
     jobs += [Square(tmp_path, number, units=4, what="slow") for number in range(2, 20)]
     with pytest.raises(ValueError, match="job 1 cannot be done"):
         run_jobs(jobs, workers, None)
-    assert len(begun(tmp_path)) < len(jobs)  # the rest is not begun
+    assert len(begun(tmp_path)) < len(jobs)  # the others are not begun
     assert content(tmp_path).items() <= {f"{number}.txt": str(number**2) for number in range(20)}.items()
     if workers == 1:
         assert list(content(tmp_path)) == ["0.txt"]
@@ -82,7 +82,7 @@ def test_an_error_of_a_job_is_the_error_of_all_and_what_is_finished_is_kept(tmp_
 
 def test_a_worker_that_is_killed_is_a_message(tmp_path):
     jobs = [Square(tmp_path, 0, units=2, what="killed"), *(Square(tmp_path, number) for number in (1, 2, 3))]
-    with pytest.raises(WorkerError, match=r"killed, perhaps for want of memory\. What is finished is kept: run the"):
+    with pytest.raises(WorkerError, match=r"killed, perhaps for lack of memory\. What is finished is kept: run the"):
         run_jobs(jobs, 2, None)
     assert not jobs[0].done
 
@@ -104,8 +104,8 @@ def test_an_interrupt_ends_every_process_and_what_is_finished_is_kept(tmp_path):
     command = (sys.executable, "-c", INTERRUPTED, tmp_path)
     with at_work(*command, until=lambda: content(tmp_path), environment=dict(os.environ)) as process:
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does: to the workers too
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1 and said == "interrupted\n"
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 1 and printed == "interrupted\n"
     assert content(tmp_path) and len(content(tmp_path)) < 40
     for worker in processes(tmp_path):
         with pytest.raises(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Tiny models and the frames that they look at."""
+"""Tiny models and frames for them."""
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ def cameras(rng, count, size=SIZE):
 
 
 def batch(count=3, seed=0, size=SIZE):
-    """Return frames of noise, with cameras, identities and poses in the middle of both planes."""
+    """Return frames of noise, with cameras, identities and poses in the centre of both planes."""
     rng = np.random.default_rng(seed)
     inputs = cameras(rng, count, size)
     for plane in PLANES:

@@ -1,4 +1,4 @@
-"""Every family of backbones: features in their place, gradients everywhere, grey pictures as colour ones."""
+"""Every family of backbones: features in their place, gradients everywhere, grey images as colour ones."""
 
 import pytest
 import torch
@@ -14,9 +14,9 @@ from veriserum_hf.training.optimization import parameter_groups
 families = pytest.mark.parametrize("family", BACKBONES)
 
 
-def features(backbone, pictures):
+def features(backbone, images):
     with torch.inference_mode():
-        return backbone.eval()(pictures)
+        return backbone.eval()(images)
 
 
 @families
@@ -36,13 +36,13 @@ def test_a_training_step_reaches_every_weight(family, head):
 
 @families
 def test_features_keep_their_place(family):
-    """What changes in one corner of a picture changes the features of that corner most."""
+    """What changes in one corner of an image changes the features of that corner most."""
     torch.manual_seed(0)
     backbone = FeatureMap(config(family).backbone_config)
-    pictures = torch.randn(1, 1, 96, 96)
-    changed = pictures.clone()
+    images = torch.randn(1, 1, 96, 96)
+    changed = images.clone()
     changed[..., :24, 72:] += torch.randn(24, 24)
-    change = (features(backbone, changed) - features(backbone, pictures)).abs().sum(1)[0]
+    change = (features(backbone, changed) - features(backbone, images)).abs().sum(1)[0]
     rows, columns = change.shape
     assert rows == columns and rows > 1
     peak = int(change.argmax())
@@ -63,7 +63,7 @@ def test_a_pretrained_stem_of_three_colours_sees_grey_as_it_saw_it(family, tmp_p
 
 
 @pytest.mark.parametrize("family", [name for name in BACKBONES if not name.startswith("dinov3")])
-def test_a_classifier_of_pictures_gives_its_backbone(family, tmp_path):
+def test_a_classifier_of_images_gives_its_backbone(family, tmp_path):
     """That is what most checkpoints on the hub are."""
     torch.manual_seed(0)
     classifier = AutoModelForImageClassification.from_config(AutoConfig.for_model(family, **BACKBONES[family]))
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_the_weights_is_refused(tmp_path):
     weights = load_file(tmp_path / "model.safetensors")
     some = {name: tensor for name, tensor in weights.items() if "stages.1" not in name}
     save_file(some, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"has not the weights of a resnet: encoder\.stages\.1\..* are missing"):
+    with pytest.raises(ValueError, match=r"not hold the weights of a resnet: encoder\.stages\.1\..* are missing"):
         load_backbone(str(tmp_path))
 
 
@@ -99,7 +99,7 @@ def test_no_backbone_of_that_name():
 
 
 def test_a_model_of_text_is_no_backbone(tmp_path):
-    with pytest.raises(ValueError, match="'bert' is no vision backbone: expected convnext"):
+    with pytest.raises(ValueError, match="'bert' is not a vision backbone: expected convnext"):
         FeatureMap(BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
 
 
@@ -125,7 +125,7 @@ def test_a_backbone_that_cannot_compute_activations_again_says_so(family):
 
 
 @families
-def test_layers_learn_the_slower_the_nearer_they_are_to_the_picture(family):
+def test_layers_learn_the_slower_the_nearer_they_are_to_the_image(family):
     made = model(family)
     groups = parameter_groups(made, 1e-3, 0.05, 0.5)
     rate = {id(tensor): group["lr"] for group in groups for tensor in group["params"]}

@@ -14,7 +14,7 @@ SIZES = (128, 512, 1600)
 
 
 def scene(seed, count=20):
-    """A rig, points about the middle of its planes, and its cameras as tensors of two planes."""
+    """A rig, points about the centre of its planes, and its cameras as tensors of two planes."""
     rng = np.random.default_rng(seed)
     one, size = rig(rng), SIZES[seed % len(SIZES)]
     points_mm = rng.uniform((-120, -120, 250), (120, 120, 500), (count, 3))
@@ -92,12 +92,12 @@ def test_a_crop_holds_the_stored_pixels_and_zero_outside(size, dtype):
     rng = np.random.default_rng(size)
     images = torch.tensor(rng.integers(1, 256, (3, 32, 32), dtype=np.uint8)).to(dtype)
     center_px = torch.tensor(rng.uniform(-6, 38, (3, 5, 2)), dtype=torch.float32)
-    crops, middle_px = geometry.crop(images, center_px, size)
+    crops, crop_center_px = geometry.crop(images, center_px, size)
     assert crops.dtype == dtype and crops.shape == (3, 5, size, size)
-    assert ((middle_px - center_px).abs() <= 0.5 + 1e-5).all()
+    assert ((crop_center_px - center_px).abs() <= 0.5 + 1e-5).all()
     padded = np.pad(images.numpy(), ((0, 0), (64, 64), (64, 64)))
     for image in range(3):
         for number in range(5):
-            column, row = (middle_px[image, number].numpy() - (size - 1) / 2 + 64).astype(int)
+            column, row = (crop_center_px[image, number].numpy() - (size - 1) / 2 + 64).astype(int)
             expected = padded[image, row : row + size, column : column + size]
             np.testing.assert_array_equal(crops[image, number].numpy(), expected)

@@ -1,4 +1,4 @@
-"""What the model tells of frames, and what it is trained to."""
+"""What the model predicts for frames, and its losses."""
 
 import re
 from dataclasses import replace
@@ -17,7 +17,7 @@ STEADY = {"crop_jitter_px": 0.0, "plane_dropout": 0.0, "anatomy_dropout": 0.0}
 heads = pytest.mark.parametrize("head", ["spatial", "pooled"])
 
 
-def told(made, inputs):
+def predicted(made, inputs):
     with torch.inference_mode():
         return made.eval()(**inputs)
 
@@ -36,7 +36,7 @@ def assert_rigid(T):
 
 @heads
 def test_it_tells_a_rigid_pose_of_both_implants(head):
-    found = told(model(head=head), without_labels(batch(3)))
+    found = predicted(model(head=head), without_labels(batch(3)))
     assert found.loss is None and found.losses is None
     assert found.T_world_implant.shape == (3, 2, 4, 4) and found.T_world_implant.dtype == torch.float64
     assert_rigid(found.T_world_implant)
@@ -52,7 +52,7 @@ def test_the_place_is_where_the_rays_through_both_centres_meet():
     made = model()
     made.center_implant_mm.copy_(torch.tensor([[3.0, -4.0, 5.0], [0, 0, 0], [1, 1, 1]]))
     inputs = without_labels(batch(3))
-    found = told(made, inputs)
+    found = predicted(made, inputs)
     px = torch.stack([found.center_px[plane] for plane in PLANES], dim=2)
     intrinsics, world_to_camera = (
         torch.stack([inputs[f"camera_{plane}"][name] for plane in PLANES], dim=1)[:, None]
@@ -66,16 +66,16 @@ def test_the_place_is_where_the_rays_through_both_centres_meet():
 
 
 @heads
-def test_a_frame_is_told_alike_alone_and_among_others(head):
+def test_the_prediction_of_a_frame_does_not_depend_on_its_batch(head):
     made, inputs = model(head=head), without_labels(batch(4))
-    together = told(made, inputs).T_world_implant
+    together = predicted(made, inputs).T_world_implant
     for frame in range(4):
         pick = slice(frame, frame + 1)
         alone = {
             name: {key: tensor[pick] for key, tensor in value.items()} if isinstance(value, dict) else value[pick]
             for name, value in inputs.items()
         }
-        torch.testing.assert_close(told(made, alone).T_world_implant, together[pick], atol=1e-3, rtol=0)
+        torch.testing.assert_close(predicted(made, alone).T_world_implant, together[pick], atol=1e-3, rtol=0)
 
 
 @heads
@@ -84,16 +84,16 @@ def test_a_frame_is_told_alike_alone_and_among_others(head):
 )
 def test_gain_and_offset_of_the_images_mean_nothing(head, gain, offset):
     made, inputs = model(head=head), without_labels(batch(3))
-    expected = told(made, inputs).T_world_implant
+    expected = predicted(made, inputs).T_world_implant
     for plane in PLANES:
         inputs[f"image_{plane}"] = inputs[f"image_{plane}"].float() * gain + offset
-    torch.testing.assert_close(told(made, inputs).T_world_implant, expected, atol=5e-3, rtol=0)
+    torch.testing.assert_close(predicted(made, inputs).T_world_implant, expected, atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("plane", PLANES)
 def test_one_plane_will_do_for_a_model_that_was_trained_so(plane):
     made, inputs = model(plane_dropout=0.1), without_labels(batch(3))
-    found = told(made, planes_of(inputs, plane))
+    found = predicted(made, planes_of(inputs, plane))
     assert list(found.center_px) == [plane]
     assert_rigid(found.T_world_implant)
     # The centre lies on the ray of the plane that was seen.
@@ -104,9 +104,9 @@ def test_one_plane_will_do_for_a_model_that_was_trained_so(plane):
 
 def test_a_plane_that_is_hidden_has_no_influence():
     made, inputs = model(planes=["bs"]), without_labels(batch(3))
-    found = told(made, inputs)
+    found = predicted(made, inputs)
     assert list(found.center_px) == ["bs"]
-    assert torch.equal(found.T_world_implant, told(made, planes_of(inputs, "bs")).T_world_implant)
+    assert torch.equal(found.T_world_implant, predicted(made, planes_of(inputs, "bs")).T_world_implant)
 
 
 @pytest.mark.parametrize("planes", [["bs"], ["fs"], ["bs", "fs"]])
@@ -127,20 +127,20 @@ def test_a_model_of_two_planes_learns_from_frames_of_one(plane):
 def test_an_implant_that_is_not_named_is_recognised_among_those_of_its_component():
     made, inputs = model(), without_labels(batch(8))
     for unknown in (None, torch.full((8, 2), -1)):
-        found = told(made, inputs | {"anatomy_id": unknown})
+        found = predicted(made, inputs | {"anatomy_id": unknown})
         assert set(found.anatomy_id[:, 0].tolist()) == {3}
         assert set(found.anatomy_id[:, 1].tolist()) <= {7, 9}
     half = inputs["anatomy_id"].clone()
     half[:, 0] = -1
-    assert torch.equal(told(made, inputs | {"anatomy_id": half}).anatomy_id, inputs["anatomy_id"])
+    assert torch.equal(predicted(made, inputs | {"anatomy_id": half}).anatomy_id, inputs["anatomy_id"])
 
 
 def test_a_pooled_head_invents_no_identity():
     made, inputs = model(head="pooled"), without_labels(batch(3))
     inputs["anatomy_id"][:, 0] = -1
-    found = told(made, inputs)
+    found = predicted(made, inputs)
     assert torch.equal(found.anatomy_id, inputs["anatomy_id"]) and found.center_px["bs"].isfinite().all()
-    assert (told(made, inputs | {"anatomy_id": None}).anatomy_id == -1).all()
+    assert (predicted(made, inputs | {"anatomy_id": None}).anatomy_id == -1).all()
 
 
 @heads
@@ -148,7 +148,7 @@ def test_losses_are_errors_of_the_implants_that_have_a_label(head):
     made, inputs = model(head=head, **STEADY), batch(3)
     inputs["labels"][1, 1] = torch.nan
     inputs["labels"][2, 0] = torch.nan
-    found = told(made, inputs)
+    found = predicted(made, inputs)
     T, label = found.T_world_implant.numpy(), inputs["labels"].numpy()
     points = made.points_implant_mm[torch.tensor([[0, 1], [0, 2], [0, 1]])].double().numpy()
     angles_deg, distances_mm = [], []
@@ -218,38 +218,38 @@ def test_half_precision_stays_in_the_backbone():
 
 
 def test_images_of_another_size_are_refused():
-    said = re.escape(
+    message = re.escape(
         f"image_bs must have shape (frames, 1, {SIZE}, {SIZE}), which this model was trained on, got (3, 1, 32, 32); "
         f"convert the data set with --size {SIZE}"
     )
-    with pytest.raises(ValueError, match=f"^{said}$"):
-        told(model(), without_labels(batch(size=32)))
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        predicted(model(), without_labels(batch(size=32)))
 
 
-def test_a_plane_that_is_needed_is_asked_for():
+def test_a_plane_that_is_needed_is_requested():
     inputs = without_labels(batch())
     needs = "this model needs image_bs and image_fs, got "
-    for made, planes, said in [
-        (model(plane_dropout=0.0), ("bs",), f"{needs}image_bs; one plane will do for a model that was trained with"),
+    for made, planes, message in [
+        (model(plane_dropout=0.0), ("bs",), f"{needs}image_bs; one plane suffices for a model that was trained with"),
         (model(), (), f"{needs}none of them"),
-        (model(head="pooled"), ("fs",), "a pooled head sees both planes as channels of one picture and needs both"),
+        (model(head="pooled"), ("fs",), "a pooled head sees both planes as channels of one image and needs both"),
         (model(planes=["fs"]), ("bs",), "this model needs image_fs, got none of them"),
     ]:
-        with pytest.raises(ValueError, match=re.escape(said)):
-            told(made, planes_of(inputs, *planes))
-    with pytest.raises(ValueError, match="image_fs has no camera_fs: a row's own camera is needed to tell mm"):
-        told(model(), inputs | {"camera_fs": None})
+        with pytest.raises(ValueError, match=re.escape(message)):
+            predicted(made, planes_of(inputs, *planes))
+    with pytest.raises(ValueError, match="image_fs has no camera_fs: a row's own camera is needed for lengths in mm"):
+        predicted(model(), inputs | {"camera_fs": None})
 
 
 def test_implants_that_the_model_does_not_know_are_refused():
     inputs = without_labels(batch())
     for ids, strange in (([[3, 7], [3, 4], [-1, -1]], "tibia 4"), ([[7, 3], [3, 7], [3, 7]], "femur 7")):
-        said = (
+        message = (
             f"this model knows femur 3, tibia 7, tibia 9, got anatomy_id of {strange}; pass -1 for an implant whose "
             "identity is unknown"
         )
-        with pytest.raises(ValueError, match=f"^{said}$"):
-            told(model(), inputs | {"anatomy_id": torch.tensor(ids)})
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            predicted(model(), inputs | {"anatomy_id": torch.tensor(ids)})
 
 
 def test_a_label_of_an_implant_without_a_name_is_refused():
@@ -261,13 +261,13 @@ def test_a_label_of_an_implant_without_a_name_is_refused():
 
 @pytest.mark.parametrize("anatomies", [[], [{"id": 3, "component": "femur"}]])
 def test_a_model_needs_implants_of_both_components(anatomies):
-    said = f"a model needs at least one anatomy of each component, femur and tibia, got anatomies {anatomies}"
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+    message = f"a model needs at least one anatomy of each component, femur and tibia, got anatomies {anatomies}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VeriserumPoseModel(config(anatomies=anatomies))
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"head": "vague"}, "head must be spatial or pooled, got 'vague'"),
         ({"planes": ["bs", "bs"]}, "planes must be some of bs, fs, each once; got ['bs', 'bs']"),
@@ -283,6 +283,6 @@ def test_a_model_needs_implants_of_both_components(anatomies):
         ({"crop_jitter_px": -1.0}, "crop_jitter_px must be at least 0, got -1.0"),
     ],
 )
-def test_settings_that_are_none(changed, said):
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+def test_invalid_settings(changed, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         config(**changed)

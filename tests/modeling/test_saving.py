@@ -117,8 +117,8 @@ def test_weights_of_another_configuration_are_named(saved, tmp_path):
 
     end = "Load the model with the config.json that was saved with its weights"
     change(lambda weights: weights.pop("narrow.bias"))
-    said = f"the weights in {tmp_path} are not those of the configuration: missing narrow.bias (1 in all). {end}"
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+    message = f"the weights in {tmp_path} are not those of the configuration: missing narrow.bias (1 in all). {end}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         VeriserumPoseModel.from_pretrained(tmp_path)
     change(lambda weights: weights.update(strange=torch.zeros(3)))
     with pytest.raises(ValueError, match=r"configuration: unexpected strange \(1 in all\)"):
@@ -138,16 +138,19 @@ def test_frames_that_do_not_fit_are_refused():
     resized = frame | {"image_bs": frame["image_bs"].resize((32, 32))}
     another = frame | {"camera_fs": frame["camera_fs"] | {"pixel_size_mm": pixel_size_mm(512)}}
     colour = frame | {"image_bs": frame["image_bs"].convert("RGB")}
-    for frames, said in [
-        ([], "no frame to look at: expected at least one"),
+    for frames, message in [
+        ([], "no frame was given: expected at least one"),
         (resized, f"frame 0: image_bs is 32 x 32 px, this model takes corrected images of {SIZE} x {SIZE} px"),
         (colour, f"frame 0: image_bs is {SIZE} x {SIZE} x 3 px, this model takes"),
         (another, f"frame 0: image_fs is {SIZE} px, but its camera is that of an image of 512 px; do not resize"),
-        ([frame, frame | {"image_fs": None}], "frame 1 has not the planes bs and fs: expected"),
-        (frame | {"image_bs": None, "image_fs": None}, "frame 0 has not the planes bs or fs: expected image_bs"),
+        ([frame, frame | {"image_fs": None}], "frame 1 does not have the planes bs and fs: expected"),
+        (
+            frame | {"image_bs": None, "image_fs": None},
+            "frame 0 does not have the planes bs or fs: expected image_bs",
+        ),
         (frame | {"camera_bs": None}, "frame 0: image_bs has no camera_bs; a row's own camera is needed"),
     ]:
-        with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             processor(frames)
 
 

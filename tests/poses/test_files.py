@@ -1,4 +1,4 @@
-"""Files of poses are checked when they are read, and set beside the rows that they are of."""
+"""Files of poses are checked when they are read, and paired with the rows that they are of."""
 
 import subprocess
 import sys
@@ -119,7 +119,7 @@ def test_what_is_no_file_of_poses_is_refused(tmp_path):
             read_poses(path)
 
 
-def test_poses_stand_beside_labels_and_cameras_in_the_order_of_the_rows(rows, own_poses):
+def test_poses_are_paired_with_labels_and_cameras_in_the_order_of_the_rows(rows, own_poses):
     moved = changed(own_poses, 0, translation_mm=[5.0, 6.0, 400.0])  # the last row's tibia
     found = estimates_of(moved, rows)
     assert found.measurement_id.tolist() == [id for id in rows["measurement_id"] for _ in range(2)]
@@ -134,7 +134,7 @@ def test_poses_stand_beside_labels_and_cameras_in_the_order_of_the_rows(rows, ow
     np.testing.assert_array_equal(found.confidence[:2], [0.25, np.nan])
 
 
-def test_frames_without_a_pose_are_left_out_and_other_labels_can_be_given(rows, own_poses):
+def test_frames_without_a_pose_are_skipped_and_other_labels_can_be_given(rows, own_poses):
     other = changed(own_poses, 1, translation_mm=[0.0, 0.0, 390.0])  # the last row's femur
     found = estimates_of(own_poses.slice(0, 4), rows, other)
     assert found.measurement_id.tolist() == [id for id in rows["measurement_id"][-2:] for _ in range(2)]
@@ -144,10 +144,10 @@ def test_frames_without_a_pose_are_left_out_and_other_labels_can_be_given(rows, 
 
 def test_poses_of_something_else_are_refused(rows, own_poses):
     first = rows["measurement_id"][-1]
-    strange = pa.Table.from_pylist([POSE | {"measurement_id": 10**6}])
+    foreign = pa.Table.from_pylist([POSE | {"measurement_id": 10**6}])
     for poses, labels, message in (
-        (strange, None, r"nothing to compare: poses of measurements 1000000 to 1000000 \(1 frames\), and frames of"),
-        (own_poses, strange, r"nothing to compare: .*, labels of 1000000 to 1000000 \(1 frames\), and frames of"),
+        (foreign, None, r"nothing to compare: poses of measurements 1000000 to 1000000 \(1 frames\), and frames of"),
+        (own_poses, foreign, r"nothing to compare: .*, labels of 1000000 to 1000000 \(1 frames\), and frames of"),
         (changed(own_poses, 0, anatomy_id=99), None, f"measurement {first}: the pose is of tibia 99, the label of"),
         (changed(own_poses, 0, trial_id=-3), None, f"measurement {first}: trial_id of the tibia's pose is -3, the"),
         (own_poses, changed(own_poses, 1, trial_id=-3), f"measurement {first}: trial_id of the femur's pose is -3"),
@@ -156,11 +156,11 @@ def test_poses_of_something_else_are_refused(rows, own_poses):
             estimates_of(poses, rows, labels)
 
 
-def test_a_file_of_another_data_set_is_told_by_any_of_its_ids(rows, own_poses, tmp_path):
+def test_a_file_of_another_data_set_is_recognised_by_any_of_its_ids(rows, own_poses, tmp_path):
     row, path = rows[len(rows) - 1], tmp_path / "poses.parquet"
     of_row = own_poses.slice(0, 2)
     check_same_frame(poses_by_frame(of_row)[row["measurement_id"]], row, path)
-    end = "expected poses of this very data set"
+    end = "expected poses of this data set"
     for table, message in (
         (changed(of_row, 0, trial_id=-3), f"trial_id of the tibia's pose is -3, the data set's is {row['trial_id']}"),
         (

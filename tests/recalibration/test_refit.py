@@ -65,7 +65,7 @@ def test_a_distortion_that_maps_elsewhere_is_a_problem_that_stops_nothing(downlo
 
 
 def test_a_refit_compares_maps_not_coefficients(download):
-    """The same map in other numbers: u and v turned by 90 degrees, powers and all."""
+    """The same map in other numbers: u and v rotated by 90 degrees, powers and all."""
     archive = download.read()
     stored = archive.distortions[8]["bs"]
     quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -90,16 +90,16 @@ def test_a_frame_that_cannot_be_fitted_is_a_problem_with_its_reason(download):
     broken.write_bytes(broken.read_bytes()[:5000])
     report = audit_calibrations(download.root)
     assert report.exit_status == 1
-    said = [str(problem) for problem in report.findings.problems if problem.kind == "phantom not fitted"]
-    assert len(said) == 2
+    reported = [str(problem) for problem in report.findings.problems if problem.kind == "phantom not fitted"]
+    assert len(reported) == 2
     for path, reason in [(blank, "the frame is blank"), (broken, "truncated: ")]:
         name = path.relative_to(download.root).as_posix()
-        assert any(re.search(rf"id \d, (bs|fs): {name}: {reason}", text) for text in said), said
+        assert any(re.search(rf"id \d, (bs|fs): {name}: {reason}", text) for text in reported), reported
     assert [outcome for *_, outcome in outcomes(report)].count("not fitted") == 2
 
 
 def test_sources_agree_but_for_a_pose_that_is_only_nominal(pristine_laboratory):
-    """The fs intensifier stands 2 mm and 0.5 degrees off, which its stored calibrations do not know."""
+    """The fs intensifier is 2 mm and 0.5 degrees off, which its stored calibrations do not know."""
     report = audit_calibrations(pristine_laboratory)
     by_plane = {
         plane: [refit for refit in report.calibration if refit.table[0] == "s" and refit.plane == plane]
@@ -143,7 +143,7 @@ def test_a_source_that_is_off_is_a_problem(first_day, plane):
     assert where in [problem.where for problem in report.findings.problems]
 
 
-def test_a_small_difference_or_an_uncertain_one_is_none(first_day):
+def test_a_small_or_an_uncertain_difference_is_not_reported(first_day):
     sql(first_day, "UPDATE source_int_calibration SET sid_bs = sid_bs + 0.4 WHERE id = 1")
     report = audit_calibrations(first_day)
     refit = next(
@@ -174,12 +174,12 @@ def test_planes_that_were_recorded_one_after_the_other_are_refitted_each_alone(f
     refits = [refit for refit in report.calibration if refit.table[0] == "s" and refit.id == 1]
     assert [(refit.plane, refit.outcome, len(refit.frames)) for refit in refits] == [
         ("bs", "agrees", 4),
-        ("fs", "agrees", 4),  # alone it says nothing of where the intensifier stands
+        ("fs", "agrees", 4),  # alone it does not determine the pose of the intensifier
     ]
     assert all("fs_shift_off_mm" not in refit.numbers for refit in refits)
 
 
-def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day):
+def test_frames_of_another_phantom_are_reported_once_for_a_calibration(first_day):
     archive = VeriserumArchive(first_day)
     grid = next(row["path"] for row in archive.calibration_frames.to_pylist() if row["phantom"] == "sipla_grid")
     cylinders = [
@@ -196,7 +196,7 @@ def test_frames_of_another_phantom_are_told_once_for_a_calibration(first_day):
     (problem,) = re.search(r"\nphantom not fitted \(1\)\n(.*)", printed, re.DOTALL).groups()
     assert "table source_int_calibration, id 1, bs and fs: no frame can be used, of 8 in all:" in problem
     assert "but only 0 of them are large ones" in problem and "and 3 more" in problem
-    assert "and at distortion calibration 2, which they were read with" in problem
+    assert "and distortion calibration 2, which they were read with" in problem
     assert printed.count("no frame can be used, of 8 in all:") == 1
 
 
@@ -224,7 +224,7 @@ def test_a_source_whose_distortion_is_not_known_is_not_fitted(first_day):
     )
     report = audit_calibrations(first_day)
     problem = next(problem for problem in report.findings.problems if "id 9" in problem.where)
-    assert problem.what == "neither a pose nor a calibration set tells which distortion goes with it"
+    assert problem.what == "neither a pose nor a calibration set states which distortion goes with it"
 
 
 def test_the_command_prints_and_counts_what_it_did(download):
@@ -247,7 +247,7 @@ def test_json_has_a_list_of_calibrations(download):
     assert first.keys() >= {"table", "id", "plane", "frames", "detail", "mapped_off_mm_median", "mapped_off_mm_max"}
 
 
-def test_without_being_asked_nothing_is_refitted(download):
+def test_without_a_request_nothing_is_refitted(download):
     assert "calibration" not in json.loads(run_here("audit", download.root, "--json").stdout)
 
 

@@ -216,7 +216,7 @@ def test_a_phantom_that_is_not_upright_is_refused(request, kind, pristine, fits)
     archive = request.getfixturevalue(kind)
     frame = read_frame(grid_frames(pristine.read(), 8)["fs"][0])
     mirrored = {**fits, "fs": fit_bead_grid(np.flip(frame, 1))}
-    message = r"^fs: the phantom is turned by -?\d+\.\d degrees .* or mirrored\. Nothing was written; take a frame"
+    message = r"^fs: the phantom is rotated by -?\d+\.\d degrees .* or mirrored\. Nothing was written; take a frame"
     refused(CalibrationError, message, lambda: write_distortion(archive.root, mirrored, {}), archive)
 
 
@@ -249,7 +249,7 @@ def test_one_plane_alone_is_refused(download, fits):
             "ALTER TABLE source_int_calibration DROP COLUMN obsolete; "
             "ALTER TABLE source_int_calibration DROP COLUMN method",
             r"table source_int_calibration: there is no column obsolete, method; found calibration_trial_id_bs, .*"
-            "Nothing was changed; use the tables of the download as they are",
+            "Nothing was changed; use the tables of the download unchanged",
         ),
         (
             "CREATE TRIGGER stop BEFORE INSERT ON source_int_calibration BEGIN SELECT RAISE(ABORT, 'not here'); END",
@@ -263,12 +263,12 @@ def test_one_plane_alone_is_refused(download, fits):
     ],
     ids=["columns", "trigger", "constraint", "unusable"],
 )
-def test_a_database_that_does_not_take_it_is_left_as_it_is(download, damage, message):
+def test_a_database_that_does_not_take_it_is_left_unchanged(download, damage, message):
     download.sql(damage)
     refused(ArchiveError, message, lambda: write_source(download.root, rig_of(T_WORLD_FS), {}), download)
 
 
-def test_a_csv_without_a_column_is_left_as_it_is(csv_download):
+def test_a_csv_without_a_column_is_left_unchanged(csv_download):
     path = csv_download.root / SOURCE_CSV
     path.write_text(path.read_text().replace("obsolete", "stale"))
     message = f"{SOURCE_CSV}: there is no column obsolete; found .*stale"
@@ -323,7 +323,7 @@ def test_two_processes_at_once_get_ids_of_their_own(download):
     both = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ended = [(*process.communicate(), process.returncode) for process in both]
     written = [int(out) for out, _, status in ended if status == 0]
-    # One of them may have met the other's journal, and was told so.
+    # One of them may have met the other's journal, and was refused for it.
     assert all("another program" in error for _, error, status in ended if status)
     assert sorted(written) == list(range(6, 6 + len(written))) and written
     assert set(download.read().source_calibrations) == {2, 5, *written}
@@ -361,7 +361,7 @@ def test_a_read_only_archive_is_refused(request, kind, what):
     protected.chmod(mode)
     assert done.returncode == 1
     assert done.stderr.startswith("ArchiveError: ")
-    assert "Nothing was changed" in done.stderr and "give yourself the right" in done.stderr
+    assert "Nothing was changed" in done.stderr and "grant yourself write permission" in done.stderr
     assert content(archive) == before
 
 
@@ -380,7 +380,7 @@ def test_a_pose_that_belongs_to_nothing_is_reported_and_not_taken_over(download)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("UPDATE inter_plane_calibration SET r3 = 2", "inter_plane_calibration id 1: translation .* are no pose"),
+        ("UPDATE inter_plane_calibration SET r3 = 2", "inter_plane_calibration id 1: translation .* are not a pose"),
         ("UPDATE inter_plane_calibration SET tx = 'far'", "table inter_plane_calibration, column tx, .* 'far'"),
         (
             "CREATE TABLE c AS SELECT * FROM inter_plane_calibration; DROP TABLE inter_plane_calibration;"
@@ -392,7 +392,7 @@ def test_a_pose_that_belongs_to_nothing_is_reported_and_not_taken_over(download)
     ],
     ids=["norm", "type", "twice"],
 )
-def test_a_pose_that_is_none_makes_what_uses_it_unusable(download, damage, message):
+def test_a_pose_that_is_invalid_makes_what_uses_it_unusable(download, damage, message):
     new_id = write_source(download.root, rig_of(T_WORLD_FS), {})
     download.sql(f"UPDATE poses SET source_int_calibration_id = {new_id} WHERE id = 7")
     download.sql(damage)

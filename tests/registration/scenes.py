@@ -1,4 +1,4 @@
-"""Frames whose poses are known to the last digit, and starts that are off by as much as a test says."""
+"""Frames with exact poses, and initial poses with a given error."""
 
 import cv2
 import numpy as np
@@ -30,11 +30,11 @@ def coarse(mesh):
 
 
 def displaced(T, mesh, rng, mm, deg):
-    """A pose that far off, in random directions: shifted, and turned about the middle of the mesh."""
+    """A pose with that error in random directions: shifted, and rotated about the centre of the mesh."""
     shift, axis = (direction / np.linalg.norm(direction) for direction in rng.normal(size=(2, 3)))
-    turn = Rotation.from_rotvec(axis * deg, degrees=True).as_matrix()
-    middle = transform_points(T, np.mean(mesh.bounds, axis=0)[None])[0]
-    return make_transform(turn @ T[:3, :3], turn @ (T[:3, 3] - middle) + middle + mm * shift)
+    rotation = Rotation.from_rotvec(axis * deg, degrees=True).as_matrix()
+    center = transform_points(T, np.mean(mesh.bounds, axis=0)[None])[0]
+    return make_transform(rotation @ T[:3, :3], rotation @ (T[:3, 3] - center) + center + mm * shift)
 
 
 def starts(row, meshes, mm, deg, seed=0):
@@ -50,8 +50,8 @@ def starts(row, meshes, mm, deg, seed=0):
 def error(found, row):
     """Of a refined pose: shift in mm and rotation vector in deg, (6,)."""
     T, T_true = found.T_world_implant, transform(row[found.component])
-    turn = Rotation.from_matrix(T[:3, :3] @ T_true[:3, :3].T).as_rotvec(degrees=True)
-    return np.concatenate([T[:3, 3] - T_true[:3, 3], turn])
+    rotation = Rotation.from_matrix(T[:3, :3] @ T_true[:3, :3].T).as_rotvec(degrees=True)
+    return np.concatenate([T[:3, 3] - T_true[:3, 3], rotation])
 
 
 def smaller(row, size):

@@ -1,4 +1,4 @@
-"""Poses that an archive's frames have, and a model that tells others."""
+"""Exact poses of an archive's frames, and an untrained model."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""``veriserum check-labels``: the criterion on made-up errors, and the command on an archive with wrong labels."""
+"""``veriserum check-labels``: the criterion on simulated errors, and the command on an archive with wrong labels."""
 
 import json
 import shutil
@@ -28,26 +28,26 @@ LABEL_MM, LABEL_DEG = 0.05, 0.06  # noise of labels, standard deviation per axis
 DEPTH = {plane: RIG[plane].source_mm - (0, 0, 380) for plane in PLANES}
 
 
-def made_up(frames=500, seed=0, registration_mm=0.07, registration_deg=0.1, degrees_of_freedom=5):
+def simulated(frames=500, seed=0, registration_mm=0.07, registration_deg=0.1, degrees_of_freedom=5):
     """Labels, and registrations of the same frames; the registrations' errors have the long tails of Student's t."""
     rng = np.random.default_rng(seed)
     labels, poses = [], []
     for id in range(frames):
         row = {"measurement_id": id, "trial_id": 1 + id // 10, "frame_index": id % 10, "split": "train", "row": id}
         for component in ("femur", "tibia"):
-            position, turn = rng.uniform(-20, 20, 3) + (0, 0, 380), Rotation.random(random_state=rng)
+            position, rotation = rng.uniform(-20, 20, 3) + (0, 0, 380), Rotation.random(random_state=rng)
             tail = np.sqrt(degrees_of_freedom / rng.chisquare(degrees_of_freedom))
             for label in (True, False):
                 mm, deg = (LABEL_MM, LABEL_DEG) if label else (tail * registration_mm, tail * registration_deg)
-                noisy = Rotation.from_rotvec(rng.normal(0, deg, 3), degrees=True) * turn
+                noisy = Rotation.from_rotvec(rng.normal(0, deg, 3), degrees=True) * rotation
                 pose = {"anatomy_id": 1, "translation_mm": (position + rng.normal(0, mm, 3)).tolist()}
                 pose["quaternion_xyzw"] = noisy.as_quat(canonical=True).tolist()
                 if label:
                     row[component] = pose
                 else:
                     covariance = np.diag([0.04**2] * 3 + [0.06**2] * 3).tolist()
-                    told = {"verdict": "converged", "score": 0.9, "detail": "", "covariance": covariance}
-                    poses.append({"measurement_id": id, "component": component, **pose, **told})
+                    assessment = {"verdict": "converged", "score": 0.9, "detail": "", "covariance": covariance}
+                    poses.append({"measurement_id": id, "component": component, **pose, **assessment})
         labels.append(row | CAMERAS)
     return labels, poses
 
@@ -67,7 +67,7 @@ def flagged(rows):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_twenty_wrong_labels_among_five_hundred_are_found(seed):
-    labels, poses = made_up(seed=seed)
+    labels, poses = simulated(seed=seed)
     rng = np.random.default_rng(seed)
     wrong = {(int(id), ("femur", "tibia")[n % 2]) for n, id in enumerate(rng.choice(500, 20, replace=False))}
     for n, (id, component) in enumerate(sorted(wrong)):
@@ -78,12 +78,13 @@ def test_twenty_wrong_labels_among_five_hundred_are_found(seed):
     assert len(flagged(rows) - wrong) <= 5
 
 
-def test_the_difference_is_told_along_every_direction():
-    labels, poses = made_up(registration_mm=0.01, registration_deg=0.02)
+def test_differences_are_reported_along_every_direction():
+    labels, poses = simulated(registration_mm=0.01, registration_deg=0.02)
     shift(labels[3]["tibia"], (1.0, -2.0, 0.0))
     shift(labels[7]["femur"], 2.5 * DEPTH["fs"] / np.linalg.norm(DEPTH["fs"]))
-    turned = Rotation.from_rotvec((0, 3, 0), degrees=True) * Rotation.from_quat(labels[9]["femur"]["quaternion_xyzw"])
-    labels[9]["femur"]["quaternion_xyzw"] = turned.as_quat().tolist()
+    by = Rotation.from_rotvec((0, 3, 0), degrees=True)
+    rotated = by * Rotation.from_quat(labels[9]["femur"]["quaternion_xyzw"])
+    labels[9]["femur"]["quaternion_xyzw"] = rotated.as_quat().tolist()
     rows, _ = compared(labels, poses)
     assert flagged(rows) == {(3, "tibia"), (7, "femur"), (9, "femur")}
     found = [rows[3, "tibia"][name] for name in DIFFERENCES]
@@ -93,8 +94,8 @@ def test_the_difference_is_told_along_every_direction():
     assert rows[3, "tibia"]["row"] == 3 and rows[3, "tibia"]["split"] == "train"
 
 
-def test_a_registration_that_has_not_converged_or_is_unsure_accuses_nobody():
-    labels, poses = made_up()
+def test_an_uncertain_registration_flags_no_label():
+    labels, poses = simulated()
     shift(labels[0]["femur"], (2, 0, 0))
     shift(labels[1]["femur"], (2, 0, 0))
     poses[0] |= {"verdict": "ambiguous", "detail": "two minima", "covariance": None}
@@ -105,8 +106,8 @@ def test_a_registration_that_has_not_converged_or_is_unsure_accuses_nobody():
     assert rows[1, "femur"]["flagged"] is False and rows[1, "femur"]["world_x_mm"] == pytest.approx(2, abs=0.5)
 
 
-def test_what_all_labels_have_in_common_is_told_and_not_flagged():
-    labels, poses = made_up()
+def test_a_common_offset_of_all_labels_is_reported_and_not_flagged():
+    labels, poses = simulated()
     for row in labels:
         shift(row["femur"], (0, 0, 1))
     rows, spread = compared(labels, poses)
@@ -116,15 +117,15 @@ def test_what_all_labels_have_in_common_is_told_and_not_flagged():
     assert spread["tibia"]["world_x_mm"]["spread"] == pytest.approx(np.hypot(LABEL_MM, 0.08), rel=0.2)
 
 
-def test_few_frames_do_not_excuse_each_other():
-    labels, poses = made_up(frames=2)
+def test_few_labels_are_compared_with_zero():
+    labels, poses = simulated(frames=2)
     for row in labels:
         shift(row["femur"], (0, 1.5, 0))
     rows, spread = compared(labels, poses)
     assert flagged(rows) == {(0, "femur"), (1, "femur")}
     assert spread["femur"]["world_y_mm"]["median"] == pytest.approx(1.5, abs=0.3)
     assert spread["femur"]["world_y_mm"]["spread"] < 0.3
-    labels, poses = made_up(frames=3)
+    labels, poses = simulated(frames=3)
     shift(labels[1]["femur"], (0, 1.5, 0))
     assert flagged(compared(labels, poses)[0]) == {(1, "femur")}
 
@@ -198,7 +199,7 @@ def test_a_split_without_wrong_labels_straight_from_the_archive(check, mislabell
     assert "look at" not in printed
 
 
-def test_what_cannot_be_done_is_said_in_one_message(check, mislabelled, tmp_path):
+def test_errors_are_one_message(check, mislabelled, tmp_path):
     calibrated = tmp_path / "OUT"
     convert_archive(mislabelled, calibrated, configs=("calibrated",), workers=1)
     refused = {

@@ -1,4 +1,4 @@
-"""Frames of an archive and of its data set are the same, and so are the starts that a model tells of them."""
+"""Frames of an archive and of its data set are the same, and so are the initial poses that a model predicts."""
 
 import shutil
 from dataclasses import replace
@@ -14,7 +14,7 @@ from veriserum_hf.dataset.plan import Options
 from veriserum_hf.registration.initial_poses import StartingModel
 
 
-def test_an_archive_is_told_by_its_tables(archive, dataset, tmp_path):
+def test_an_archive_is_recognised_by_its_tables(archive, dataset, tmp_path):
     nested = tmp_path / "download" / "tables"
     nested.mkdir(parents=True)
     assert not is_archive(str(tmp_path / "download"))
@@ -25,7 +25,7 @@ def test_an_archive_is_told_by_its_tables(archive, dataset, tmp_path):
     assert is_archive(str(nested)) and not is_archive(str(archive / "truth.parquet"))
     stored = tmp_path / "OUT"
     shutil.copytree(dataset, stored)
-    (stored / "calibrated" / "Thumbs.db").write_bytes(b"pictures")
+    (stored / "calibrated" / "Thumbs.db").write_bytes(b"images")
     assert not is_archive(str(stored))
 
 
@@ -41,7 +41,7 @@ def test_frames_of_an_archive_are_those_of_its_data_set(archive, dataset):
             assert one == other
 
 
-def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_lie(dataset, archive, tmp_path):
+def test_frames_are_identified_by_images_and_implants_and_not_by_their_path(dataset, archive, tmp_path):
     options = Options(size=256, encoding="png")
     convert_archive(archive, tmp_path / "PNG", configs=("calibrated", "anatomies"), options=options, workers=1)
     shutil.copytree(dataset, tmp_path / "copy")
@@ -51,7 +51,7 @@ def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_l
     )
     digest = source.digest(source.splits)
     assert moved.digest(moved.splits) == digest
-    assert other.digest(other.splits) != digest  # all but the pictures is the same
+    assert other.digest(other.splits) != digest  # only the images differ
     id = min(source.meshes)
     corrected = source.meshes[id].copy()
     corrected.invert()
@@ -61,7 +61,7 @@ def test_frames_are_known_by_their_pictures_and_implants_and_not_by_where_they_l
     )
 
 
-def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once(tiny, tmp_path):
+def test_a_model_predicts_the_same_for_an_archive_and_its_data_set_and_runs_once(tiny, tmp_path):
     """Frames of the archive are corrected to the model's size, whatever size they are registered at."""
     options = Options(size=64, encoding="png")
     dataset = convert_archive(
@@ -73,9 +73,9 @@ def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once
     for number, source in enumerate(sources):
         kept, calls = tmp_path / f"{number}.parquet", []
         chosen = source.of_split("train")
-        asked = StartingModel(str(tmp_path / "run"), source, chosen)
+        model = StartingModel(str(tmp_path / "run"), source, chosen)
         for _ in range(2):
-            starts = asked.starts(kept, lambda *numbers, calls=calls: calls.append(numbers))
+            starts = model.starts(kept, lambda *numbers, calls=calls: calls.append(numbers))
         assert calls == [(len(chosen["train"]), len(chosen["train"]))]
         found.append(starts)
         assert len(found[-1]) == len(chosen["train"])
@@ -85,7 +85,7 @@ def test_a_model_tells_starts_of_an_archive_as_of_its_data_set_and_is_asked_once
             np.testing.assert_allclose(pose["translation_mm"], found[1][id][part]["translation_mm"], atol=1e-3)
 
 
-def test_a_model_has_looked_at_all_frames_also_where_the_last_cannot_be_read(archive, tmp_path):
+def test_progress_of_a_model_is_complete_also_if_the_last_frame_cannot_be_read(archive, tmp_path):
     damaged = tmp_path / "archive"
     shutil.copytree(archive, damaged)
     source = open_rows(str(damaged), ("calibrated",), archive_px=512)
@@ -97,6 +97,6 @@ def test_a_model_has_looked_at_all_frames_also_where_the_last_cannot_be_read(arc
         if row["measurement_id"] in last:
             Path(row["path_fs"]).write_bytes(b"")
     calls = []
-    asked = StartingModel(str(tmp_path / "run"), source, chosen)
-    starts = asked.starts(tmp_path / "starts.parquet", lambda *numbers: calls.append(numbers))
+    model = StartingModel(str(tmp_path / "run"), source, chosen)
+    starts = model.starts(tmp_path / "starts.parquet", lambda *numbers: calls.append(numbers))
     assert calls[-1] == (3, 3) and starts.keys() == {first}

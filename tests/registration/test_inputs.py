@@ -11,7 +11,7 @@ from veriserum_hf.registration.refine import register, register_batch
 
 
 def refused(*arguments, **options):
-    """What registration says where it refuses."""
+    """Message of a refused registration."""
     with pytest.raises(RegistrationError) as caught:
         register(*arguments, **options)
     return str(caught.value)
@@ -43,23 +43,23 @@ def test_meshes_that_have_no_thickness_or_another_unit_are_refused(row, meshes):
     assert refused(row, {1: meshes[1]}) == "measurement 1: there is no mesh of tibia 3, only of [1]"
 
 
-def test_a_start_that_no_camera_can_see_is_refused(row, meshes):
+def test_an_initial_pose_outside_all_fields_is_refused(row, meshes):
     start = starts(row, meshes, 5, 5)
     behind = {"femur": start["femur"] | {"translation_mm": [0.0, 0.0, 5000.0]}}
-    said = refused(row, meshes, behind)
-    assert said.startswith("measurement 1: femur 1 reaches 3")
-    assert said.endswith(
-        " mm behind the X-ray source of bs at its start, expected all of it in front; is the start in mm and in the "
-        "world frame?"
+    message = refused(row, meshes, behind)
+    assert message.startswith("measurement 1: femur 1 reaches 3")
+    assert message.endswith(
+        " mm behind the X-ray source of bs at its initial pose, expected all of it in front; is the pose in mm and "
+        "in the world frame?"
     )
     outside = {"femur": start["femur"] | {"translation_mm": [0.0, 900.0, 380.0]}}
     assert refused(row, meshes, outside) == (
-        "measurement 1: femur 1 is outside the field of bs and of fs at its start, expected it to be seen; is the "
-        "start in mm and in the world frame?"
+        "measurement 1: femur 1 is outside the field of bs and of fs at its initial pose, expected it to be visible; "
+        "is the pose in mm and in the world frame?"
     )
     assert refused(row, meshes, outside, planes=("fs",)) == (
-        "measurement 1: femur 1 is outside the field of fs at its start, expected it to be seen; is the start in mm "
-        "and in the world frame?"
+        "measurement 1: femur 1 is outside the field of fs at its initial pose, expected it to be visible; is the "
+        "pose in mm and in the world frame?"
     )
 
 
@@ -72,70 +72,70 @@ def test_a_start_that_no_camera_can_see_is_refused(row, meshes):
         ({"translation_mm": [0, float("inf"), 380]}, [0.0, float("inf"), 380.0], None),
     ],
 )
-def test_a_start_that_is_no_pose_is_refused(row, meshes, changed, translation_mm, quaternion_xyzw):
+def test_an_invalid_initial_pose_is_refused(row, meshes, changed, translation_mm, quaternion_xyzw):
     start = pose(1, make_transform(np.eye(3), (0, 0, 380)))
     assert refused(row, meshes, {"femur": start | changed}) == (
-        f"measurement 1: the start of femur has translation_mm {translation_mm or [0.0, 0.0, 380.0]} and "
+        f"measurement 1: the initial pose of femur has translation_mm {translation_mm or [0.0, 0.0, 380.0]} and "
         f"quaternion_xyzw {quaternion_xyzw or [0.0, 0.0, 0.0, 1.0]}; expected three finite mm and a unit quaternion, "
         "scalar last"
     )
 
 
-def test_a_start_that_lacks_something_is_refused(row, meshes):
+def test_an_incomplete_initial_pose_is_refused(row, meshes):
     start = pose(1, make_transform(np.eye(3), (0, 0, 380)))
     lacking = {name: value for name, value in start.items() if name != "translation_mm"}
     assert refused(row, meshes, {"femur": lacking | {"anatomy_id": None}}) == (
-        "measurement 1: the start of femur has no anatomy_id and no translation_mm; expected anatomy_id, "
+        "measurement 1: the initial pose of femur has no anatomy_id and no translation_mm; expected anatomy_id, "
         "translation_mm, quaternion_xyzw, as in a row"
     )
 
 
 @pytest.mark.parametrize("planes", ["bs", (), ("bs", "side")])
-def test_planes_that_there_are_not_are_refused(row, meshes, planes):
-    said = f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)"
-    assert refused(row, meshes, planes=planes) == said
+def test_unknown_planes_are_refused(row, meshes, planes):
+    message = f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)"
+    assert refused(row, meshes, planes=planes) == message
 
 
-def test_without_any_start_there_is_nothing_to_refine(row, meshes):
-    said = "measurement 1 has no pose to start from; give one of its femur, its tibia or both"
-    assert refused(row | {"femur": None, "tibia": None}, meshes) == said
-    assert refused(row, meshes, {}) == said
-    assert refused({**row, "measurement_id": None}, meshes, {}) == said.replace("measurement 1", "the frame")
+def test_rows_without_an_initial_pose_are_refused(row, meshes):
+    message = "measurement 1 has no initial pose; give one of its femur, its tibia or both"
+    assert refused(row | {"femur": None, "tibia": None}, meshes) == message
+    assert refused(row, meshes, {}) == message
+    assert refused({**row, "measurement_id": None}, meshes, {}) == message.replace("measurement 1", "the frame")
 
 
 def test_raw_frames_are_refused(knees, meshes):
     (raw,) = open_rows(str(knees), ("raw",), archive_px=512).splits["train"].taken([0]).read()
-    said = (
+    message = (
         f"measurement {raw['measurement_id']} is a raw frame; expected corrected images: calibrated, manual or target"
     )
-    assert refused(raw, meshes) == said
+    assert refused(raw, meshes) == message
 
 
-def test_images_that_tell_nothing_or_do_not_fit_are_refused(row, meshes):
+def test_empty_or_inconsistent_images_are_refused(row, meshes):
     dark = row | {"image_fs": np.zeros((512, 512), np.uint8)}
     assert refused(dark, meshes) == "measurement 1, plane fs: the image shows nothing: every pixel is the same"
     coloured = row | {"image_bs": np.zeros((512, 512, 3), np.uint8)}
-    said = "measurement 1, plane bs: the image has the shape (512, 512, 3), expected a square grey image"
-    assert refused(coloured, meshes) == said
+    message = "measurement 1, plane bs: the image has the shape (512, 512, 3), expected a square grey image"
+    assert refused(coloured, meshes) == message
     smaller = row | {"image_fs": np.asarray(row["image_fs"])[::2, ::2]}
-    said = "measurement 1 has images of 256 px and 512 px; expected one size for both planes"
-    assert refused(smaller, meshes) == said
+    message = "measurement 1 has images of 256 px and 512 px; expected one size for both planes"
+    assert refused(smaller, meshes) == message
     missing = row | {"image_bs": None, "image_fs": None}
-    assert refused(missing, meshes) == "measurement 1 has no image of bs or fs; expected one at least"
-    said = "measurement 1 has an image_fs but no camera_fs"
-    assert refused({name: value for name, value in row.items() if name != "camera_fs"}, meshes) == said
-    assert refused(row | {"camera_fs": None}, meshes) == said
+    assert refused(missing, meshes) == "measurement 1 has no image of bs or fs; expected at least one"
+    message = "measurement 1 has an image_fs but no camera_fs"
+    assert refused({name: value for name, value in row.items() if name != "camera_fs"}, meshes) == message
+    assert refused(row | {"camera_fs": None}, meshes) == message
     camera = row["camera_bs"] | {"principal_point_mm": None}
     del camera["world_to_camera"]
     assert refused(row | {"camera_bs": camera}, meshes) == (
         "measurement 1: camera_bs has no world_to_camera and no principal_point_mm; expected the row's own camera"
     )
     camera = row["camera_bs"] | {"source_to_intensifier_mm": float("nan")}
-    said = "measurement 1, plane bs: source-to-intensifier distance must be positive mm, got nan"
-    assert refused(row | {"camera_bs": camera}, meshes) == said
+    message = "measurement 1, plane bs: source-to-intensifier distance must be positive mm, got nan"
+    assert refused(row | {"camera_bs": camera}, meshes) == message
 
 
-def test_frames_of_a_batch_are_alike(rows, meshes):
+def test_frames_of_a_batch_must_be_consistent(rows, meshes):
     other = rows[1] | {"image_bs": None}
     with pytest.raises(RegistrationError) as caught:
         register_batch([rows[0], other], meshes)
@@ -143,7 +143,7 @@ def test_frames_of_a_batch_are_alike(rows, meshes):
         "measurement 5 (femur, tibia; fs; 512 px) and measurement 1 (femur, tibia; bs, fs; 512 px) cannot be "
         "registered together; expected the same components and planes, and images of one size"
     )
-    with pytest.raises(RegistrationError, match=r"^no frame to register; expected one at least$"):
+    with pytest.raises(RegistrationError, match=r"^no frame to register; expected at least one$"):
         register_batch([], meshes)
-    with pytest.raises(RegistrationError, match=r"^expected a start for each frame, got 1 for 2$"):
+    with pytest.raises(RegistrationError, match=r"^expected initial poses for each frame, got 1 for 2$"):
         register_batch(rows[:2], meshes, [starts(rows[0], meshes, 5, 5)])

@@ -14,7 +14,7 @@ from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.registration.refine import register
 
 SIZE = 256
-TOLD = ["component", "anatomy_id", "translation_mm", "quaternion_xyzw", "confidence"]
+PREDICTED = ["component", "anatomy_id", "translation_mm", "quaternion_xyzw", "confidence"]
 REFINED = ["covariance", "verdict", "score", "detail"]
 
 
@@ -31,11 +31,11 @@ def estimator(meshes, tmp_path_factory):
     return pipeline("dual-plane-pose-estimation", model=str(folder))
 
 
-def test_poses_of_a_model_that_has_learned_nothing_are_never_called_converged(estimator, small_rows, coarse_meshes):
+def test_poses_of_an_untrained_model_never_converge(estimator, small_rows, coarse_meshes):
     plain = estimator(small_rows[0])
     refined = estimator(small_rows[0], refine=True, meshes=coarse_meshes)
-    assert [list(entry) for entry in plain] == [TOLD, TOLD]
-    assert [list(entry) for entry in refined] == [TOLD + REFINED] * 2
+    assert [list(entry) for entry in plain] == [PREDICTED, PREDICTED]
+    assert [list(entry) for entry in refined] == [PREDICTED + REFINED] * 2
     for entry, before in zip(refined, plain, strict=True):
         assert entry["verdict"] in ("failed", "ambiguous") and entry["detail"]
         if entry["verdict"] == "failed":
@@ -46,7 +46,7 @@ def test_poses_of_a_model_that_has_learned_nothing_are_never_called_converged(es
 
 
 def outputs_at(row, start):
-    """What a model that tells these poses hands to the last step."""
+    """Outputs of a model that predicts these poses, for postprocessing."""
     return {
         "frame": row,
         "T_world_implant": torch.tensor(np.array([[transform(pose) for pose in start.values()]])),
@@ -55,7 +55,7 @@ def outputs_at(row, start):
     }
 
 
-def test_several_frames_at_once_are_told_as_one_after_another(estimator, small_rows):
+def test_a_batch_gives_the_same_poses_as_single_frames(estimator, small_rows):
     assert len(small_rows) == 3  # so that the last batch has one frame only
     for one, other in zip(estimator(small_rows, batch_size=2), [estimator(row) for row in small_rows], strict=True):
         for entry, alone in zip(one, other, strict=True):
@@ -63,12 +63,12 @@ def test_several_frames_at_once_are_told_as_one_after_another(estimator, small_r
             np.testing.assert_allclose(transform(entry), transform(alone), atol=1e-2)
 
 
-def test_several_frames_at_once_are_refined_each_in_its_own_images(estimator, small_rows, meshes):
-    """Pictures that show nothing take no time, and are told by the measurement."""
+def test_each_frame_of_a_batch_is_refined_in_its_own_images(estimator, small_rows, meshes):
+    """Empty images take no time, and their message names the measurement."""
     dark = [row | {"image_fs": np.zeros((SIZE, SIZE), np.uint8)} for row in small_rows]
     for row, entries in zip(small_rows, estimator(dark, batch_size=2, refine=True, meshes=meshes), strict=True):
-        said = f"measurement {row['measurement_id']}, plane fs: the image shows nothing: every pixel is the same"
-        assert [entry["detail"] for entry in entries] == [said, said]
+        message = f"measurement {row['measurement_id']}, plane fs: the image shows nothing: every pixel is the same"
+        assert [entry["detail"] for entry in entries] == [message, message]
 
 
 def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_refined(
@@ -81,15 +81,15 @@ def test_an_implant_that_no_camera_sees_at_its_pose_has_failed_and_the_other_is_
     femur, tibia = estimator.postprocess(outputs, refine=True, meshes=meshes)
     assert femur["verdict"] != "failed" and femur["covariance"] is not None
     assert tibia["detail"] == (
-        f"measurement 1: tibia {id} is outside the field of bs and of fs at its start, expected it to be seen; is "
-        "the start in mm and in the world frame?"
+        f"measurement 1: tibia {id} is outside the field of bs and of fs at its initial pose, expected it to be "
+        "visible; is the pose in mm and in the world frame?"
     )
     assert (tibia["verdict"], tibia["score"], tibia["covariance"]) == ("failed", 0.0, None)
     np.testing.assert_allclose(tibia["translation_mm"], where)
     assert json.loads(json.dumps([femur, tibia])) == [femur, tibia]
 
 
-def test_poses_that_are_near_enough_end_where_registration_ends(estimator, small_rows, meshes):
+def test_refined_poses_equal_those_of_register(estimator, small_rows, meshes):
     start = starts(small_rows[0], meshes, 5, 5)
     refined = estimator.postprocess(outputs_at(small_rows[0], start), refine=True, meshes=meshes)
     expected = register(small_rows[0], meshes, start)
@@ -105,8 +105,8 @@ def test_poses_that_are_near_enough_end_where_registration_ends(estimator, small
 
 
 def test_meshes_are_needed_to_refine(estimator, small_rows):
-    said = r"^refine=True needs meshes: the implants' closed meshes in mm, by anatomy id$"
-    with pytest.raises(ValueError, match=said):
+    message = r"^refine=True needs meshes: the implants' closed meshes in mm, by anatomy id$"
+    with pytest.raises(ValueError, match=message):
         estimator(small_rows[0], refine=True)
 
 

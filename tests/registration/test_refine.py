@@ -51,7 +51,7 @@ def test_from_five_or_ten_mm_and_degrees_off_every_implant_ends_where_it_is(fram
         assert angle_between_deg(far[name].T_world_implant[:3, :3], near[name].T_world_implant[:3, :3]) < 0.02
 
 
-def test_in_a_batch_frames_end_where_they_do_alone_even_beside_a_lost_one(rows, coarse_meshes):
+def test_in_a_batch_frames_end_where_they_do_alone_even_next_to_a_failed_one(rows, coarse_meshes):
     small = [smaller(row, 128) for row in rows]
     near, far = [starts(row, coarse_meshes, 5, 5) for row in small], starts(small[0], coarse_meshes, 25, 40)
     *together, lost = register_batch([*small, small[0]], coarse_meshes, [*near, far])
@@ -73,14 +73,14 @@ def test_a_world_that_is_moved_moves_the_poses_with_it(from_five, rows, meshes):
         row[f"camera_{plane}"] = row[f"camera_{plane}"] | {"world_to_camera": world_to_camera.tolist()}
     start = starts(rows[0], meshes, 5, 5)
     moved = {name: pose(each["anatomy_id"], T_moved_world @ transform(each)) for name, each in start.items()}
-    turned = np.kron(np.eye(2), T_moved_world[:3, :3])
+    rotated = np.kron(np.eye(2), T_moved_world[:3, :3])
     for name, found in register(row, meshes, moved).items():
         before = from_five[name]
         np.testing.assert_allclose(found.T_world_implant, T_moved_world @ before.T_world_implant, atol=0.005)
-        np.testing.assert_allclose(sd(found), np.sqrt(np.diag(turned @ before.covariance @ turned.T)), rtol=0.3)
+        np.testing.assert_allclose(sd(found), np.sqrt(np.diag(rotated @ before.covariance @ rotated.T)), rtol=0.3)
 
 
-def test_the_origin_of_the_mesh_changes_nothing_but_what_is_said_of_it(from_five, rows, meshes):
+def test_the_origin_of_the_mesh_changes_only_its_own_position(from_five, rows, meshes):
     by_mm = np.array([30.0, -80.0, 50.0])
     T_new_old = make_transform(np.eye(3), by_mm)
     start = starts(rows[0], meshes, 5, 5)
@@ -91,7 +91,7 @@ def test_the_origin_of_the_mesh_changes_nothing_but_what_is_said_of_it(from_five
     for name, found in register(rows[0], other, same).items():
         before = from_five[name]
         np.testing.assert_allclose(found.T_world_implant @ T_new_old, before.T_world_implant, atol=1e-5)
-        # A turn w moves the new origin, at r from the old, by w x r.
+        # A rotation w moves the new origin, at r from the old, by w x r.
         r = -before.T_world_implant[:3, :3] @ by_mm
         to_new = np.eye(6)
         to_new[:3, 3:] = np.radians(1) * np.cross(np.eye(3), r).T
@@ -100,12 +100,12 @@ def test_the_origin_of_the_mesh_changes_nothing_but_what_is_said_of_it(from_five
 
 
 @pytest.mark.parametrize("plane", PLANES)
-def test_one_plane_alone_is_right_across_it_and_says_that_depth_is_weak(plane, small_rows, meshes):
+def test_one_plane_alone_is_ambiguous_in_depth(plane, small_rows, meshes):
     row = small_rows[1]
     source_mm = rig_of(row)[plane].source_mm
     for name, found in register(row, meshes, starts(row, meshes, 5, 5), planes=(plane,)).items():
         assert found.verdict == "ambiguous"
-        assert found.detail.startswith(f"seen by {plane} alone: its depth is known to ")
+        assert found.detail.startswith(f"visible in {plane} only: depth known to ")
         off = error(found, row)
         ray = transform(row[name])[:3, 3] - source_mm
         ray /= np.linalg.norm(ray)
@@ -130,7 +130,7 @@ def test_without_a_start_the_poses_of_the_row_are_taken(small_rows, meshes):
         assert found.moved_mm == pytest.approx(1, abs=0.1)
 
 
-def test_images_of_sixteen_bits_tell_the_same(rows, coarse_meshes):
+def test_images_of_sixteen_bits_give_the_same_poses(rows, coarse_meshes):
     deep = drawn(rows[0], coarse_meshes, rig_of(rows[0]), 256, np.uint16)
     shallow = deep | {f"image_{plane}": (deep[f"image_{plane}"] // 257).astype(np.uint8) for plane in PLANES}
     start = starts(rows[0], coarse_meshes, 5, 5)
@@ -140,7 +140,7 @@ def test_images_of_sixteen_bits_tell_the_same(rows, coarse_meshes):
         np.testing.assert_allclose(one[name].T_world_implant, other[name].T_world_implant, atol=0.02)
 
 
-def test_a_tibia_turned_about_its_stem_is_not_taken_for_right(small_rows, coarse_meshes):
+def test_a_tibia_rotated_about_its_stem_does_not_converge(small_rows, coarse_meshes):
     row, rng = small_rows[1], np.random.default_rng(0)
     id = row["tibia"]["anatomy_id"]
     flipped = displaced(transform(row["tibia"]) @ FLIPPED, coarse_meshes[id], rng, 3, 3)
@@ -165,14 +165,14 @@ def test_a_start_too_far_away_never_converges_to_anything_but_the_truth(small_ro
             assert np.isnan(found.covariance).all()
 
 
-def test_what_moves_farther_than_allowed_has_failed_and_stays_at_its_start(small_rows, meshes):
+def test_poses_beyond_the_limits_have_failed_and_keep_the_initial_pose(small_rows, meshes):
     row = small_rows[0]
     start = starts(row, meshes, 5, 5)
     start["tibia"] = row_pose = pose(start["tibia"]["anatomy_id"], transform(row["tibia"]))
     found = register(row, meshes, start, limit_mm=4.5, limit_deg=20)
     assert found["femur"].verdict == "failed"
     assert found["femur"].detail == (
-        "moved by 5.0 mm and 5.0 deg from the start, more than the 4.5 mm and 20 deg that are allowed"
+        "5.0 mm and 5.0 deg from the initial pose, beyond the limits of 4.5 mm and 20 deg"
     )
     np.testing.assert_allclose(found["femur"].T_world_implant, transform(start["femur"]), atol=1e-9)
     assert np.isnan(found["femur"].covariance).all()
@@ -192,19 +192,19 @@ def test_an_implant_partly_outside_a_field_is_registered_and_one_wholly_outside_
     assert_right(wholly["femur"], row)
     tibia = wholly["tibia"]
     assert tibia.verdict == "ambiguous"
-    assert tibia.detail.startswith("seen by bs alone (fs has 0 % of it in its field): its depth is known to about 0.")
+    assert tibia.detail.startswith("visible in bs only (fs has 0 % of it in its field): depth known to about 0.")
     off = error(tibia, row)
     ray = transform(row["tibia"])[:3, 3] - rig["bs"].source_mm
     ray /= np.linalg.norm(ray)
     assert np.linalg.norm(off[:3] - ray * (ray @ off[:3])) < 0.1 and np.linalg.norm(off[:3]) < 3
 
 
-def test_a_plane_that_shows_neither_implant_is_as_good_as_none(rows, coarse_meshes):
+def test_a_plane_that_shows_neither_implant_has_no_effect(rows, coarse_meshes):
     row = rows[2]
     rig = rig_of(row)
     blind = drawn(row, coarse_meshes, rig | {"fs": raised(rig["fs"], 400)}, 256)
     for found in register(blind, coarse_meshes, starts(row, coarse_meshes, 5, 5)).values():
-        assert found.verdict == "ambiguous" and found.detail.startswith("seen by bs alone (fs has 0 % of it")
+        assert found.verdict == "ambiguous" and found.detail.startswith("visible in bs only (fs has 0 % of it")
         assert np.linalg.norm(error(found, row)[3:]) < 0.3
 
 
@@ -215,12 +215,12 @@ def test_outside_both_fields_is_refused(rows, coarse_meshes):
     with pytest.raises(RegistrationError) as caught:
         register(drawn(row, coarse_meshes, rig), coarse_meshes)
     assert str(caught.value) == (
-        f"measurement {row['measurement_id']}: femur {id} is outside the field of bs and of fs at its start, "
-        "expected it to be seen; is the start in mm and in the world frame?"
+        f"measurement {row['measurement_id']}: femur {id} is outside the field of bs and of fs at its initial pose, "
+        "expected it to be visible; is the pose in mm and in the world frame?"
     )
 
 
-def test_a_pose_is_told_as_rows_have_it(from_five):
+def test_a_pose_has_the_form_of_a_row(from_five):
     for found in from_five.values():
         again = make_transform(Rotation.from_quat(found.quaternion_xyzw).as_matrix(), found.translation_mm)
         np.testing.assert_allclose(again, found.T_world_implant, atol=1e-9)

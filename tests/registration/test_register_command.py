@@ -60,7 +60,7 @@ def errors(rows, truth):
     return np.linalg.norm(T[:, :3, 3] - exact[:, :3, 3], axis=1), angle_between_deg(exact[:, :3, :3], T[:, :3, :3])
 
 
-def test_an_interrupted_registration_goes_on_and_ends_with_one_row_per_implant_and_frame(
+def test_an_interrupted_registration_is_resumed_and_ends_with_one_row_per_implant_and_frame(
     dataset, archive, interrupted
 ):
     (finished,) = (incomplete_folder(interrupted) / "trials").glob("*.parquet")
@@ -106,7 +106,7 @@ def test_a_finished_registration_is_not_made_again_and_never_replaced_by_another
     assert output.read_bytes() == before
 
 
-def test_an_unfinished_registration_goes_on_from_the_same_starts_alone_wherever_they_lie(
+def test_an_unfinished_registration_is_resumed_only_from_the_same_initial_poses_at_any_path(
     register, short_trials, knees, tmp_path
 ):
     output, starts, moved = (tmp_path / f"{name}.parquet" for name in ("poses", "starts", "moved"))
@@ -135,7 +135,7 @@ def middle_of(pose, mesh):
     return transform_points(transforms([pose])[0], mesh.bounds.mean(axis=0, keepdims=True))[0]
 
 
-def test_starts_that_are_missing_or_far_off_are_helped_by_their_neighbours(register, dataset, archive, tmp_path):
+def test_missing_or_wrong_initial_poses_are_taken_from_neighbouring_frames(register, dataset, archive, tmp_path):
     """Of one trial: its first start is 60 mm off along each axis, its second is missing."""
     truth = [row for row in read_poses(archive / "truth.parquet").to_pylist() if row["measurement_id"] <= FRAMES]
     for row in truth:
@@ -164,10 +164,10 @@ def test_starts_that_are_missing_or_far_off_are_helped_by_their_neighbours(regis
     document = json.loads(printed)
     assert document["frames"] == 2 * FRAMES and document["frames_without_start"] == FRAMES
     assert document["by_component"]["femur"]["from_neighbour"] == 1
-    assert f"{FRAMES} of {2 * FRAMES} frames are of trials without any start: left out" in said
+    assert f"{FRAMES} of {2 * FRAMES} frames are in trials without any initial pose: skipped" in said
 
 
-def test_a_frame_that_cannot_be_read_is_told_and_nothing_is_lost(register, archive, tmp_path):
+def test_a_frame_that_cannot_be_read_is_reported_and_nothing_is_lost(register, archive, tmp_path):
     """Straight from the archive."""
     damaged = tmp_path / "archive"
     shutil.copytree(archive, damaged)
@@ -183,7 +183,7 @@ def test_a_frame_that_cannot_be_read_is_told_and_nothing_is_lost(register, archi
     for row in failed:
         assert row["verdict"] == "failed" and row["detail"].startswith("truncated: fs truncated: the JPEG breaks off")
         assert row["covariance"] is None and row["score"] is None and row["moved_mm"] == 0
-    assert "poses have not converged; their detail says why" in said
+    assert "poses have not converged; their detail states why" in said
     assert printed.split()[:4] == ["component", "converged", "ambiguous", "failed"]
     others = [row for row in rows if row not in failed]
     off_mm, off_deg = errors(others, truth_of(archive))
@@ -195,13 +195,13 @@ def test_a_registration_from_a_model(register, short_trials, tmp_path):
     run, output = tmp_path / "run", tmp_path / "poses.parquet"
     source = open_rows(str(short_trials), ("calibrated",), archive_px=512)
     save_untrained(source, run)
-    (asked, *_) = next(iter(source.splits.values())).table("measurement_id", "trial_id").to_pylist()
-    arguments = ("--start", "model", "--model", run, "--trial", asked["trial_id"])
+    (chosen, *_) = next(iter(source.splits.values())).table("measurement_id", "trial_id").to_pylist()
+    arguments = ("--start", "model", "--model", run, "--trial", chosen["trial_id"])
     status, _, said = register(short_trials, *arguments, "-o", output, "--workers", "1")
     assert status == 3 and "poses have not converged" in said
     rows = read_poses(output).to_pylist()
     assert [(row["measurement_id"], row["component"]) for row in rows] == [
-        (asked["measurement_id"], part) for part in PARTS
+        (chosen["measurement_id"], part) for part in PARTS
     ]
     assert pq.read_schema(output).metadata[b"model"].decode() == str(run)
     assert [path.name for path in tmp_path.glob("poses*")] == ["poses.parquet"]
@@ -229,7 +229,7 @@ def test_an_implant_that_cannot_be_rendered_stops_everything_at_once(register, a
         assert not output.exists() and not incomplete_folder(output).exists()
 
 
-def test_what_cannot_be_done_is_said_in_one_message(register, dataset, archive, tmp_path):
+def test_errors_are_one_message(register, dataset, archive, tmp_path):
     stray = tmp_path / "stray.parquet"
     pose = {"measurement_id": 999, "anatomy_id": 1, "component": "femur"}
     pose |= {"translation_mm": [0.0, 0.0, 380.0], "quaternion_xyzw": [0.0, 0.0, 0.0, 1.0]}

@@ -1,4 +1,4 @@
-"""Steps of poses, what covariances are told about, and both renderers."""
+"""Steps of poses, the form of covariances, and both renderers."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def random_steps(*shape):
     return torch.tensor(np.random.default_rng(0).normal(size=shape))
 
 
-def test_a_step_shifts_the_middle_and_turns_about_it(started, rows, meshes):
+def test_a_step_shifts_the_centre_and_rotates_about_it(started, rows, meshes):
     scene, T = started
     steps_mm = 20 * random_steps(2, 2, 6)
     moved = scene.moved(T, steps_mm).numpy()
@@ -35,11 +35,11 @@ def test_a_step_shifts_the_middle_and_turns_about_it(started, rows, meshes):
         for k, name in enumerate(("femur", "tibia")):
             implant = Implant(row[name]["anatomy_id"], meshes[row[name]["anatomy_id"]])
             before, after = transform(row[name]), moved[frame, k]
-            middle = implant.center_mm[None]
-            shift = transform_points(after, middle) - transform_points(before, middle)
+            center = implant.center_mm[None]
+            shift = transform_points(after, center) - transform_points(before, center)
             np.testing.assert_allclose(shift[0], steps_mm[frame, k, :3], atol=1e-9)
-            turn = Rotation.from_rotvec(steps_mm[frame, k, 3:].numpy() / implant.radius_mm).as_matrix()
-            np.testing.assert_allclose(after[:3, :3], turn @ before[:3, :3], atol=1e-9)
+            rotation = Rotation.from_rotvec(steps_mm[frame, k, 3:].numpy() / implant.radius_mm).as_matrix()
+            np.testing.assert_allclose(after[:3, :3], rotation @ before[:3, :3], atol=1e-9)
 
 
 def test_steps_in_opposite_directions_cancel(started):
@@ -57,7 +57,7 @@ def test_many_steps_at_once_are_those_one_by_one(started):
         torch.testing.assert_close(together[:, number], scene.moved(T, steps_mm[:, number]), atol=1e-12, rtol=0)
 
 
-def test_small_steps_move_the_origin_and_turn_as_covariances_are_told(started):
+def test_small_steps_are_mapped_to_the_origin_as_covariances_are(started):
     scene, T = started
     steps_mm = 1e-4 * random_steps(2, 2, 6)
     solver = Solver(scene, SCALES[0], initial_state(scene, T))
@@ -65,14 +65,14 @@ def test_small_steps_move_the_origin_and_turn_as_covariances_are_told(started):
     for k in range(2):
         expected = (_of_origin(solver, k) @ steps_mm[:, k, :, None])[..., 0].numpy()
         shift = (moved[:, k, :3, 3] - T[:, k, :3, 3]).numpy()
-        turn = Rotation.from_matrix((moved[:, k, :3, :3] @ T[:, k, :3, :3].mT).numpy()).as_rotvec(degrees=True)
+        rotation = Rotation.from_matrix((moved[:, k, :3, :3] @ T[:, k, :3, :3].mT).numpy()).as_rotvec(degrees=True)
         np.testing.assert_allclose(shift, expected[:, :3], atol=1e-8)
-        np.testing.assert_allclose(turn, expected[:, 3:], atol=1e-8)
+        np.testing.assert_allclose(rotation, expected[:, 3:], atol=1e-8)
 
 
 @pytest.mark.parametrize("scale", [SCALES[0], SCALES[2]])
 @pytest.mark.parametrize("plane", PLANES)
-def test_both_renderers_tell_the_same_lengths(started, scale, plane):
+def test_both_renderers_give_the_same_lengths(started, scale, plane):
     scene, T = started
     view = PlaneGradients(scene, plane, scale, T)
     poses = scene.moved(T, random_steps(2, 3, 2, 6))

@@ -1,4 +1,4 @@
-"""Frames of a trial registered together, each where it is alone, whatever is wrong with the others."""
+"""Frames of a trial registered together give the same poses as alone, whatever is wrong with the others."""
 
 import numpy as np
 
@@ -20,19 +20,19 @@ def first_frames(dataset, archive, count):
 
 
 def assert_same_rows(rows, others):
-    """The same but for rounding, which is far below what a registration tells."""
+    """The same except for rounding, far below the uncertainty of a registration."""
     for row, other in zip(rows, others, strict=True):
         for name in ("measurement_id", "component", "anatomy_id", "verdict", "start"):
             assert row[name] == other[name]
         for name in ("translation_mm", "moved_mm", "moved_deg", "score"):
             np.testing.assert_allclose(other[name] or 0, row[name] or 0, rtol=0, atol=1e-3)
         np.testing.assert_allclose(other["quaternion_xyzw"], row["quaternion_xyzw"], rtol=0, atol=1e-5)
-        told = [np.array(each["covariance"] or np.zeros((6, 6)), dtype=float) for each in (row, other)]
-        np.testing.assert_allclose(*told, rtol=0, atol=1e-3 * np.abs(told[0]).max())
+        covariances = [np.array(each["covariance"] or np.zeros((6, 6)), dtype=float) for each in (row, other)]
+        np.testing.assert_allclose(*covariances, rtol=0, atol=1e-3 * np.abs(covariances[0]).max())
 
 
-def test_frames_that_are_registered_together_are_found_where_each_is_alone(coarse_dataset, archive):
-    """Also where one of them has no start of its femur, and cannot be with the others."""
+def test_frames_registered_together_give_the_same_poses_as_alone(coarse_dataset, archive):
+    """Also where one has no initial pose of its femur, and cannot be registered with the others."""
     frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 3)
     del starts[ids[1]]["femur"]
     done = [[], []]
@@ -42,7 +42,7 @@ def test_frames_that_are_registered_together_are_found_where_each_is_alone(coars
     assert_same_rows(alone, together)
 
 
-def test_a_start_that_cannot_be_used_is_not_the_trouble_of_frames_registered_with_it(coarse_dataset, archive):
+def test_an_unusable_initial_pose_does_not_affect_frames_registered_with_it(coarse_dataset, archive):
     frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 2)
     for poses in starts.values():
         del poses["tibia"]
@@ -52,7 +52,7 @@ def test_a_start_that_cannot_be_used_is_not_the_trouble_of_frames_registered_wit
     assert_same_rows(register_trial(frames, starts, meshes), together)
 
 
-def test_an_implant_without_start_that_no_neighbour_helps_has_none(coarse_dataset, archive):
+def test_without_initial_pose_and_converged_neighbour_an_implant_has_failed(coarse_dataset, archive):
     frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 2)
     for poses in starts.values():
         del poses["femur"]
@@ -61,5 +61,5 @@ def test_an_implant_without_start_that_no_neighbour_helps_has_none(coarse_datase
     alone, far = register_trial(frames, starts, meshes)
     assert alone["verdict"] == far["verdict"] == "failed"
     assert [alone[name] for name in ("start", "moved_mm", "moved_deg", "score", "covariance")] == [None] * 5
-    assert alone["detail"] == "this frame has no start, and no other of its trial has converged"
+    assert alone["detail"] == "no initial pose in this frame, and no other frame of its trial has converged"
     assert far["start"] == "given" and far["moved_mm"] == 0

@@ -28,7 +28,7 @@ every_plane = pytest.mark.parametrize("plane", PLANES)
 
 
 def random_poses(count, seed, reach_mm=40.0):
-    """(count, 4, 4) poses, turned at will, about where both fields overlap."""
+    """(count, 4, 4) poses, rotated arbitrarily, about where both fields overlap."""
     generator = torch.Generator().manual_seed(seed)
     quaternions = torch.randn(count, 4, generator=generator, dtype=torch.float64)
     offsets = torch.rand(count, 3, generator=generator, dtype=torch.float64) * 2 - 1
@@ -151,7 +151,7 @@ def test_pose_gradient_agrees_with_finite_differences(rig, name):
     generator = torch.Generator().manual_seed(8)
 
     def moved(T, parameters):
-        """Shifted by mm and turned about the implant's origin by mm at the end of a lever."""
+        """Shifted by mm and rotated about the implant's origin by mm at the end of a lever."""
         R = roma.rotvec_to_rotmat(parameters[:, 3:] / lever_mm) @ T[:3, :3]
         return roma.Rigid(R, T[:3, 3] + parameters[:, :3]).to_homogeneous()
 
@@ -159,15 +159,15 @@ def test_pose_gradient_agrees_with_finite_differences(rig, name):
     for index, T in enumerate(poses):
         K, W = camera(rig[PLANES[index % 2]], size)
 
-        def picture(parameters, T=T, K=K, W=W):
+        def image(parameters, T=T, K=K, W=W):
             return blurred(path_length([part], moved(T, parameters)[:, None], K, W, size))
 
-        target = picture(torch.randn(1, 6, generator=generator, dtype=torch.float64) * 1.5)
+        target = image(torch.randn(1, 6, generator=generator, dtype=torch.float64) * 1.5)
         start = torch.zeros(1, 6, dtype=torch.float64, requires_grad=True)
-        (gradient,) = torch.autograd.grad((picture(start) - target).square().sum(), start)
+        (gradient,) = torch.autograd.grad((image(start) - target).square().sum(), start)
         with torch.no_grad():
             steps = step * torch.eye(6, dtype=torch.float64)
-            ahead, behind = ((picture(sign * steps) - target).square().sum((1, 2, 3)) for sign in (1, -1))
+            ahead, behind = ((image(sign * steps) - target).square().sum((1, 2, 3)) for sign in (1, -1))
         numeric = (ahead - behind) / (2 * step)
         cosines.append(float(torch.cosine_similarity(gradient[0], numeric, dim=0)))
     print(f"{name}: cosine min {min(cosines):.4f}, median {np.median(cosines):.4f}")
@@ -190,16 +190,16 @@ def test_gradients_flow_to_camera_and_vertices(rig, which):
     else:
         change[:3, 3] = torch.tensor([0.8, 0.6, 5.0])
 
-    def picture(fraction):
+    def image(fraction):
         changed = inputs | {which: inputs[which] + fraction * change}
         part = TensorMesh(changed["vertices_mm"], femur.faces)
         return blurred(path_length([part], T, changed["intrinsics"], changed["world_to_camera"], size))
 
     with torch.no_grad():
-        target = picture(1.0)
-        ahead, behind = ((picture(fraction) - target).square().sum() for fraction in (0.1, -0.1))
+        target = image(1.0)
+        ahead, behind = ((image(fraction) - target).square().sum() for fraction in (0.1, -0.1))
     start = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad((picture(start) - target).square().sum(), start)
+    (gradient,) = torch.autograd.grad((image(start) - target).square().sum(), start)
     torch.testing.assert_close(gradient, (ahead - behind) / 0.2, rtol=0.1, atol=0)
 
 
@@ -211,9 +211,9 @@ def test_a_face_square_to_the_ray_keeps_its_gradient():
     T[..., :3, 3] = torch.tensor([0.123, 4.567, 1234.5678])
     K = torch.tensor([[2000.0, 0, 33.3], [0, 2000.0, 31.7], [0, 0, 1]])
     length = path_length([TensorMesh(box.vertices_mm * stretch, box.faces)], T, K, torch.eye(4), 64)[0, 0]
-    middle = length[22:42, 22:42]
-    middle.sum().backward()
-    torch.testing.assert_close(stretch.grad[2], middle.detach().sum(), rtol=1e-4, atol=0)
+    center = length[22:42, 22:42]
+    center.sum().backward()
+    torch.testing.assert_close(stretch.grad[2], center.detach().sum(), rtol=1e-4, atol=0)
 
 
 def test_autocast_costs_no_precision(rig):

@@ -157,15 +157,15 @@ def test_only_what_lies_in_the_field_is_drawn(rig):
 def test_what_cannot_be_rendered_is_refused(rig):
     box = trimesh.creation.box((10, 10, 10))
     open_box = trimesh.Trimesh(box.vertices, box.faces[:-1])
-    turned = box.copy()
-    turned.invert()
+    inverted = box.copy()
+    inverted.invert()
     with pytest.raises(ValueError, match=r"11 triangles\) is not closed"):
         path_length(open_box, np.eye(4), rig["bs"])
-    one_turned = trimesh.Trimesh(box.vertices, [box.faces[0][::-1], *box.faces[1:]], process=False)
+    one_inverted = trimesh.Trimesh(box.vertices, [box.faces[0][::-1], *box.faces[1:]], process=False)
     with pytest.raises(ValueError, match="some triangles of the mesh face inwards"):
-        path_length(one_turned, np.eye(4), rig["bs"])
+        path_length(one_inverted, np.eye(4), rig["bs"])
     with pytest.raises(ValueError, match="inside out"):
-        path_length(turned, np.eye(4), rig["bs"])
+        path_length(inverted, np.eye(4), rig["bs"])
     with pytest.raises(ValueError, match="behind the X-ray source"):
         path_length(box, make_transform(np.eye(3), (0, 0, 1900)), rig["bs"])
 

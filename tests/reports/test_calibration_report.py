@@ -48,7 +48,7 @@ def words(page):
     return " ".join(" ".join(text.get_text().split()) for text in page.findobj(Text))
 
 
-def assert_says(page, lines):
+def assert_states(page, lines):
     for line in lines:
         assert " ".join(line.split()) in words(page)
 
@@ -82,21 +82,21 @@ def test_a_distortion_report_states_the_fit(grid, tmp_path):
     draw_distortion_report(frame, fit, tmp_path / "page.png", title="fs, 2023-04-14")
     assert_page(tmp_path / "page.png")
     page = distortion_page(frame, fit, title="fs, 2023-04-14")
-    assert_says(page, ["fs, 2023-04-14", f"{fit.residual_mm_rms:.4f} mm RMS", f"{fit.beads_found} fitted"])
-    assert_says(page, grid_lines(fit)[:-1])
+    assert_states(page, ["fs, 2023-04-14", f"{fit.residual_mm_rms:.4f} mm RMS", f"{fit.beads_found} fitted"])
+    assert_states(page, grid_lines(fit)[:-1])
     assert fit.distortion.to_string() not in words(page)
     assert "NOT UPRIGHT" not in words(page)
     assert_nothing_overlaps(page)
 
 
-def test_a_phantom_that_did_not_hang_upright_is_a_warning(grid):
+def test_a_phantom_that_is_not_upright_is_a_warning(grid):
     frame = grid[0][:, ::-1].copy()
     page = distortion_page(frame, fit_bead_grid(frame), title="mirrored")
-    assert_says(page, ["NOT UPRIGHT: these mm are the phantom's, not the intensifier's"])
+    assert_states(page, ["NOT UPRIGHT: mm are along the phantom's axes, not the intensifier's"])
     assert_nothing_overlaps(page)
 
 
-def test_residuals_are_drawn_as_many_times_larger_as_is_said(grid):
+def test_residuals_are_drawn_with_the_stated_magnification(grid):
     frame, fit = grid
     axes = distortion_page(frame, fit, title="").axes
     (ax,) = (ax for ax in axes if ax.get_title().startswith("residuals: fitted"))
@@ -112,13 +112,13 @@ def test_a_rig_report_states_the_fit(rig, tmp_path):
     draw_source_report(fit, frames, tmp_path / "page.png", title="Rig")
     assert_page(tmp_path / "page.png")
     page = source_page(fit, frames, title="Rig")
-    assert_says(page, ["Rig", f"{fit.residual_mm_rms:.4f} mm RMS", "2 off by over 5 RMS", *source_lines(fit)])
+    assert_states(page, ["Rig", f"{fit.residual_mm_rms:.4f} mm RMS", "2 off by over 5 RMS", *source_lines(fit)])
     shift_mm = fit.T_world_fs[0, 3] - 360
-    assert_says(page, [f"{shift_mm:.3f} ± {1.96 * fit.standard_deviations[6]:.3f}"])
+    assert_states(page, [f"{shift_mm:.3f} ± {1.96 * fit.standard_deviations[6]:.3f}"])
     lines = [" ".join(text.get_text().split()) for text in page.findobj(Text)]
     values = re.findall(r"\w+ -?[\d.]+ \+- [\d.]+", "\n".join(source_lines(fit)))
     assert len(values) == 12
-    assert all(any(value in line for line in lines) for value in values)  # none is broken where its line is wrapped
+    assert all(any(value in line for line in lines) for value in values)  # no value is broken by a wrapped line
     assert_nothing_overlaps(page)
 
 
@@ -128,7 +128,7 @@ def test_a_source_report_states_the_fit(rig, tmp_path):
     draw_source_report(fit, observations, tmp_path / "page.png", title="Source of fs")
     assert_page(tmp_path / "page.png")
     page = source_page(fit, observations, title="Source of fs")
-    assert_says(page, ["Source of fs", *source_lines(fit)])
+    assert_states(page, ["Source of fs", *source_lines(fit)])
     assert "nominal" not in words(page)
     assert_nothing_overlaps(page)
 
@@ -141,7 +141,7 @@ def ellipse(page):
     return corners.min(axis=0) + half, half, float(ax.get_title().split("\n")[1].split()[0])
 
 
-def test_ellipses_hold_95_percent_of_what_a_source_may_be(rig):
+def test_ellipses_are_95_percent_regions_of_a_source(rig):
     observations = [both.bs for both in rig[0]]
     fit = fit_source(observations, START["bs"])
     center_mm, half_mm, factor = ellipse(source_page(fit, observations, title=""))
@@ -150,7 +150,7 @@ def test_ellipses_hold_95_percent_of_what_a_source_may_be(rig):
     np.testing.assert_allclose(half_mm / factor, np.sqrt(5.991) * fit.standard_deviations[[0, 2]], rtol=0.01)
 
 
-def test_the_ellipse_of_fs_holds_what_its_pose_adds(rig):
+def test_the_ellipse_of_fs_includes_its_pose(rig):
     """By moving each number of the fit a little."""
     frames, fit = rig
     by_setting = np.zeros((3, 12))
@@ -159,9 +159,9 @@ def test_the_ellipse_of_fs_holds_what_its_pose_adds(rig):
     for axis in range(3):
         by_setting[:, 3 + axis] = plane.T_world_intensifier[:3, axis]
         by_setting[axis, 6 + axis] = 1
-        turn = moved_fs((0, 0, 0), step * np.eye(3)[axis])[:3, :3] @ moved_fs((0, 0, 0), (0, 0, 0))[:3, :3].T
+        rotation = moved_fs((0, 0, 0), step * np.eye(3)[axis])[:3, :3] @ moved_fs((0, 0, 0), (0, 0, 0))[:3, :3].T
         lever_mm = plane.source_mm - plane.T_world_intensifier[:3, 3]
-        by_setting[:, 9 + axis] = (turn @ lever_mm - lever_mm) / step
+        by_setting[:, 9 + axis] = (rotation @ lever_mm - lever_mm) / step
     std_mm = np.sqrt(np.diag(by_setting @ fit.covariance @ by_setting.T))
     np.testing.assert_allclose(center_mm, plane.source_mm[[0, 2]], atol=0.5)
     np.testing.assert_allclose(half_mm / factor, np.sqrt(5.991) * std_mm[[0, 2]], rtol=0.01)

@@ -1,4 +1,4 @@
-"""``veriserum report`` as a user runs it: the page says what the files say, and stands alone."""
+"""``veriserum report`` as a user runs it: the page states what the files contain, and is self-contained."""
 
 import json
 import os
@@ -56,16 +56,16 @@ def rows(dataset):
 
 @pytest.fixture(scope="module")
 def few_rows(dataset):
-    """Six frames of two trials, where no more are needed: pictures take most of a report's time."""
+    """Six frames of two trials, where no more are needed: images take most of a report's time."""
     return list(datasets.load_dataset(str(dataset), "calibrated", split="validation"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, rows):
-    """Files of poses: shifted.parquet, turned.parquet with two frames less, labels.parquet."""
+    """Files of poses: shifted.parquet, rotated.parquet with two frames less, labels.parquet."""
     folder = tmp_path_factory.mktemp("poses")
     pq.write_table(poses_of(rows, shifted), folder / "shifted.parquet")
-    pq.write_table(poses_of(rows[2:], turned), folder / "turned.parquet")
+    pq.write_table(poses_of(rows[2:], rotated), folder / "rotated.parquet")
     pq.write_table(poses_of(rows, lambda *_: {}), folder / "labels.parquet")
     return folder
 
@@ -99,10 +99,10 @@ def shifted(number, part, pose):
     }
 
 
-def turned(number, part, pose):
+def rotated(number, part, pose):
     """Three degrees of internal rotation more."""
-    turn = Rotation.from_euler("y", 3 if part == "tibia" else 0, degrees=True)
-    return {"quaternion_xyzw": (Rotation.from_quat(pose["quaternion_xyzw"]) * turn).as_quat().tolist()}
+    rotation = Rotation.from_euler("y", 3 if part == "tibia" else 0, degrees=True)
+    return {"quaternion_xyzw": (Rotation.from_quat(pose["quaternion_xyzw"]) * rotation).as_quat().tolist()}
 
 
 def write_report(dataset, output, *arguments, split="all"):
@@ -125,12 +125,12 @@ def one_source(dataset, folder):
 
 @pytest.fixture(scope="module")
 def two_sources(dataset, folder):
-    """Page about turned.parquet and shifted.parquet."""
+    """Page about rotated.parquet and shifted.parquet."""
     return write_report(dataset, folder / "two.html", *both(folder))[1]
 
 
 def both(folder):
-    return ("--poses", folder / "turned.parquet", "--poses", folder / "shifted.parquet")
+    return ("--poses", folder / "rotated.parquet", "--poses", folder / "shifted.parquet")
 
 
 class Page(HTMLParser):
@@ -167,12 +167,12 @@ class Page(HTMLParser):
         return [row for row in self.rows if row and row[0] == first][number]
 
 
-def test_the_page_and_what_is_printed_tell_the_errors(one_source, rows, dataset):
+def test_the_page_and_the_printed_figures_state_the_errors(one_source, rows, dataset):
     printed, text = one_source
-    told = json.loads(printed)
-    assert told["config"] == "calibrated"
-    assert told["dataset"] == str(dataset) and told["split"] == "all" and told["labels"] is None
-    (source,) = told["sources"]
+    document = json.loads(printed)
+    assert document["config"] == "calibrated"
+    assert document["dataset"] == str(dataset) and document["split"] == "all" and document["labels"] is None
+    (source,) = document["sources"]
     assert (source["name"], source["frames"], source["poses"]) == ("shifted", len(rows), 2 * len(rows))
     assert source["median"]["translation_mm"] == pytest.approx(SHIFT_MM)
     assert source["median"]["mtre_mm"] == pytest.approx(SHIFT_MM)
@@ -208,15 +208,15 @@ def test_the_worst_frame_comes_first_with_its_numbers(two_sources, rows):
     assert tibia[-2:] == ["ambiguous", "two minima"]
 
 
-def test_the_page_stands_alone_and_its_pictures_can_be_seen(two_sources):
+def test_the_page_is_self_contained_and_its_images_are_valid(two_sources):
     page = Page(two_sources)
     assert not any(what in two_sources for what in ("<script", "<link", "url(", "@import"))
     kinds = [address.split(",")[0] for address in page.addresses]
     assert kinds == ["data:image/svg+xml;base64"] * 2 + ["data:image/jpeg;base64"] * 10
-    pictures = [b64decode(address.split(",")[1]) for address in page.addresses]
-    for svg in pictures[:2]:
+    images = [b64decode(address.split(",")[1]) for address in page.addresses]
+    for svg in images[:2]:
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
-    for jpeg in pictures[2:]:
+    for jpeg in images[2:]:
         assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).std() > 5
 
 
@@ -229,7 +229,7 @@ def test_sources_with_other_frames_are_also_compared_on_those_that_all_have(one_
 
 
 def test_angles_of_the_knee_by_source(two_sources, rows):
-    cells = next(row for row in Page(two_sources).rows if row[0] == "turned" and "bias" in row[-1])
+    cells = next(row for row in Page(two_sources).rows if row[0] == "rotated" and "bias" in row[-1])
     assert cells[1] == str(len(rows) - 2)
     assert cells[2].startswith("0.000, 0.000") and cells[3].startswith("0.000, 0.000")
     assert cells[4] == "3.00, 3.00; bias +3.00"
@@ -247,9 +247,9 @@ def test_poses_are_compared_with_those_of_another_configuration(run, rows, datas
         for row in labels
         for part in PARTS
     ]
-    told = json.loads(printed)
-    assert told["config"] == config and told["sources"][0]["poses"] == len(off_mm) > 0
-    assert told["sources"][0]["median"]["translation_mm"] == pytest.approx(np.median(off_mm)) and min(off_mm) > 0
+    document = json.loads(printed)
+    assert document["config"] == config and document["sources"][0]["poses"] == len(off_mm) > 0
+    assert document["sources"][0]["median"]["translation_mm"] == pytest.approx(np.median(off_mm)) and min(off_mm) > 0
     page = Page(text)
     assert page.row("configuration")[1] == config
     assert page.row("labels")[1] == {"manual": MANUAL, "target": TARGET}[config]
@@ -293,8 +293,8 @@ def test_a_pose_that_cannot_be_drawn_is_still_reported(run, few_rows, tmp_path):
     away = [0.0, 0.0, 5000.0]
     pq.write_table(poses_of(few_rows, lambda number, *_: {"translation_mm": away} if number == 3 else {}), behind)
     text = run("--poses", behind, split="validation")[1]
-    assert f"Measurement {few_rows[3]['measurement_id']}" in text and text.count("No picture: ") == 1
-    assert re.search(r"No picture: femur \d+ of behind cannot be drawn in bs: the mesh reaches", text)
+    assert f"Measurement {few_rows[3]['measurement_id']}" in text and text.count("No image: ") == 1
+    assert re.search(r"No image: femur \d+ of behind cannot be drawn in bs: the mesh reaches", text)
 
 
 def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
@@ -330,7 +330,7 @@ def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
         run("--model", tmp_path / "diverged")
 
 
-def test_what_cannot_be_done_is_said(run, folder, tmp_path):
+def test_errors_are_one_message(run, folder, tmp_path):
     strange = pq.read_table(folder / "shifted.parquet").to_pylist()[0] | {"measurement_id": 10**6}
     pq.write_table(pa.Table.from_pylist([strange]), tmp_path / "strange.parquet")
     same = folder / "shifted.parquet"
@@ -339,7 +339,7 @@ def test_what_cannot_be_done_is_said(run, folder, tmp_path):
         (
             [each for n in range(6) for each in ("--poses", tmp_path / f"{n}.parquet")],
             "all",
-            "6 files and models cannot be told apart in one figure; give at most 5",
+            "6 files and models cannot be distinguished in one figure; give at most 5",
         ),
         (("--poses", same, "--poses", same), "all", "shifted.parquet is given twice; expected each file and model"),
         (("--poses", same), "tset", "has no split tset; there are train, .* and all"),

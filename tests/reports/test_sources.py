@@ -1,4 +1,4 @@
-"""Sources of poses have short names, as long as these tell them apart, and say of themselves what people can read."""
+"""Sources of poses have short, unique names, and metadata that people can read."""
 
 import hashlib
 
@@ -28,7 +28,7 @@ def test_the_same_source_twice_is_refused():
         source_names(["a.parquet", "b.parquet", "a.parquet"])
 
 
-def test_what_a_file_says_of_itself_can_be_read_whoever_wrote_it(tmp_path):
+def test_metadata_of_any_writer_can_be_read(tmp_path):
     path = tmp_path / "poses.parquet"
     metadata = {b"start": b"target", b"pandas": b"{" + 600 * b" " + b"}", b"caf\xe9": b"\xff"}
     pq.write_table(pa.table({"measurement_id": [1]}).replace_schema_metadata(metadata), path)

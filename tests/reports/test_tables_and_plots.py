@@ -1,4 +1,4 @@
-"""What is shown of an evaluation says what its numbers say."""
+"""Tables and plots of an evaluation show its numbers."""
 
 import numpy as np
 import pyarrow as pa
@@ -44,16 +44,16 @@ def test_a_summary_has_a_row_for_all_each_implant_each_task_and_each_axis(errors
     assert len({len(row) for row in rows[: first.index("axis")]}) == 1  # every line has as many cells
 
 
-def test_pictures_are_written(errors, tmp_path):
+def test_plots_are_written(errors, tmp_path):
     names = [path.name for path in save_plots(errors, tmp_path)]
     assert names == ["cumulative.png", "axes.png", "confidence.png"]
     for name in names:
-        picture = np.asarray(Image.open(tmp_path / name).convert("L"))
-        assert min(picture.shape) > 400 and picture.std() > 5
+        image = np.asarray(Image.open(tmp_path / name).convert("L"))
+        assert min(image.shape) > 400 and image.std() > 5
 
 
 @pytest.mark.parametrize(("count", "planes"), [(2, ("bs", "fs")), (1, ("bs",))])
-def test_pictures_of_few_errors_and_of_none(tmp_path, count, planes):
+def test_plots_of_few_errors_and_of_zero_errors(tmp_path, count, planes):
     few = pose_errors(
         noisy(count, rotation_deg=0, translation_mm=0, planes=planes, confidence=np.full(count, np.nan)), POINTS_MM
     )

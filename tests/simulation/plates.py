@@ -1,4 +1,4 @@
-"""Plates that face a source, to measure on their pictures what the imaging chain does."""
+"""Plates that face a source, to measure the imaging chain on their images."""
 
 from dataclasses import replace
 
@@ -33,13 +33,13 @@ EVEN = replace(
 NOISELESS = {"quanta_per_pixel": 1e9, "readout_noise": 0.0}
 
 
-def plate(plane, extents_mm, material, *, center_mm=(0.0, 0.0), depth_mm=DEPTH_MM, turn_deg=0.0):
+def plate(plane, extents_mm, material, *, center_mm=(0.0, 0.0), depth_mm=DEPTH_MM, rotation_deg=0.0):
     """A plate that faces the source of a plane, its centre so far across from the beam's axis, and along it."""
-    turn = Rotation.from_euler("z", turn_deg, degrees=True).as_matrix()
+    rotation = Rotation.from_euler("z", rotation_deg, degrees=True).as_matrix()
     mesh = trimesh.creation.box(extents_mm)
     mesh.apply_translation((*center_mm, 0))
     to_world = invert_transform(RIG[plane].world_to_camera)
-    return Part(mesh, material, to_world @ make_transform(turn, (0, 0, depth_mm)))
+    return Part(mesh, material, to_world @ make_transform(rotation, (0, 0, depth_mm)))
 
 
 def photograph(parts, imaging, plane="bs", *, seed=0, bit_depth=16, height_px=1600):

@@ -1,6 +1,6 @@
 """What was measured on the one published raw frame (arXiv 2509.05483, a figure of 336 x 323 px).
 
-Median grey levels of rings about the field's centre, each 10 px of the figure wide, where nothing stands in the
+Median grey levels of rings about the field's centre, each 10 px of the figure wide, where nothing is in the
 beam. Lengths are in pixels of a 1664 x 1600 frame, which has 4.95 to one of the figure.
 """
 

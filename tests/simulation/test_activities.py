@@ -125,7 +125,7 @@ def test_the_implants_share_no_volume(task, pair):
 
 
 def farthest_mm(t, femur, tibia):
-    """Largest distance of a vertex from the middle of either plane's picture."""
+    """Largest distance of a vertex from the centre of either plane's image."""
     posed = [transform_points(t.T_world_femur, femur.vertices), transform_points(t.T_world_tibia, tibia.vertices)]
     points = np.concatenate(posed, axis=1)
     px = [RIG[plane].project(points, NATIVE_SIZE) for plane in PLANES]
@@ -141,7 +141,7 @@ def test_both_planes_see_every_vertex_and_the_femur_stays_on_top(task, seed, pai
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_large_implants_are_moved_towards_the_middle_until_both_planes_see_them(seed):
+def test_large_implants_are_moved_towards_the_centre_until_both_planes_see_them(seed):
     femur, tibia = (implant_mesh(anatomy_id).copy().apply_scale(1.3) for anatomy_id in (2, 7))
     t = simulate_trial("gait", femur, tibia, RIG, 15, np.random.default_rng(seed))
     assert farthest_mm(t, femur, tibia) <= FIELD_RADIUS_MM

@@ -1,4 +1,4 @@
-"""The bead grid's picture."""
+"""The bead grid's image."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""From nothing to a picture with an outline on it: simulate, convert, and look, with the row's own cameras."""
+"""From a simulation to an outline on an image: simulate, convert, and project with the row's own cameras."""
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ PLANES = ("bs", "fs")
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    """Rows by measurement, meshes by anatomy, exact poses; full-size frames with all that stands in the beam."""
+    """Rows by measurement, meshes by anatomy, exact poses; full-size frames with all solids in the beam."""
     folder = tmp_path_factory.mktemp("end-to-end")
     archive = simulate(folder / "archive", Settings(trials=10, frames_per_trial=1, marker_frames=0), workers=1)
     convert_archive(archive, folder / "out", workers=1)

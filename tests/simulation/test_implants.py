@@ -53,23 +53,23 @@ def test_rays_enter_and_leave_in_turn(anatomy_id):
     across = rng.uniform(-45, 45, (8, 1500, 2))
     start = np.concatenate([across, np.full((8, 1500, 1), 150.0)], axis=-1) @ axes + mesh.bounds.mean(axis=0)
     start, towards = start.reshape(-1, 3), np.repeat(-axes[:, 2], 1500, axis=0)
-    wrong, path_mm = _out_of_turn(mesh, start, towards)
+    wrong, path_mm = _out_of_order(mesh, start, towards)
     assert (path_mm[~wrong] >= 0).all()
     assert (path_mm > 0).sum() > 2000
-    # A ray may slip through an edge; beside it, it may not.
-    again, _ = _out_of_turn(mesh, start[wrong] + rng.normal(0, 0.01, (wrong.sum(), 3)), towards[wrong])
+    # A ray may slip through an edge; next to it, it may not.
+    again, _ = _out_of_order(mesh, start[wrong] + rng.normal(0, 0.01, (wrong.sum(), 3)), towards[wrong])
     assert not again.any()
 
 
-def _out_of_turn(mesh, start, towards):
+def _out_of_order(mesh, start, towards):
     """Rays whose crossings do not alternate between in and out, and the length of each ray inside, mm."""
     hit, ray, face = RayMeshIntersector(mesh).intersects_location(start, towards, multiple_hits=True)
     depth = ((hit - start[ray]) * towards[ray]).sum(axis=1)
     leaving = np.where((mesh.face_normals[face] * towards[ray]).sum(axis=1) > 0, 1, -1)
     order = np.lexsort((depth, ray))
     ray, depth, leaving = ray[order], depth[order], leaving[order]
-    turn = np.arange(len(ray)) - np.searchsorted(ray, ray)
-    wrong = np.bincount(ray, leaving != np.where(turn % 2, 1, -1), minlength=len(start)) > 0
+    order = np.arange(len(ray)) - np.searchsorted(ray, ray)
+    wrong = np.bincount(ray, leaving != np.where(order % 2, 1, -1), minlength=len(start)) > 0
     wrong |= np.bincount(ray, minlength=len(start)) % 2 == 1
     return wrong, np.bincount(ray, leaving * depth, minlength=len(start))
 

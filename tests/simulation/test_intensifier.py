@@ -76,8 +76,8 @@ def edge_spread_mm(frame, distortion, start_mm, end_mm):
     near = (along > 0) & (along < length_mm) & (abs(across) < 2)
     grey = frame[tuple(xy_px[near, ::-1].T)].astype(float)
 
-    def edge(x, middle, step, place, sigma):
-        return middle + step * erf((x - place) / (np.sqrt(2) * sigma))
+    def edge(x, center, step, place, sigma):
+        return center + step * erf((x - place) / (np.sqrt(2) * sigma))
 
     (_, _, place, sigma), _ = curve_fit(edge, across[near], grey, (grey.mean(), np.ptp(grey) / 2, 0, 0.3))
     return place, abs(sigma)
@@ -87,7 +87,7 @@ def edge_spread_mm(frame, distortion, start_mm, end_mm):
 @pytest.mark.parametrize("screen_blur_mm", [0.175, 0.2, 0.25, 0.4])
 def test_an_edge_is_as_blurred_as_configured(screen_blur_mm, plane):
     imaging = replace(EVEN, screen_blur_mm=screen_blur_mm, **NOISELESS)
-    lead = plate(plane, (60, 60, 2), "lead", center_mm=(30, 30), turn_deg=4)  # a corner where rays are straight
+    lead = plate(plane, (60, 60, 2), "lead", center_mm=(30, 30), rotation_deg=4)  # a corner where rays are straight
     frame = photograph([lead], imaging, plane)
     corner, *ends = on_intensifier_mm(plane, lead, [(0, 0, 0), (50, 0, 0), (0, 50, 0)])
     for end in ends:

@@ -1,4 +1,4 @@
-"""Frames of the marker phantom in a simulated archive, and the truth beside them."""
+"""Frames of the marker phantom in a simulated archive, and their exact poses."""
 
 import json
 import sqlite3
@@ -37,7 +37,7 @@ def tiny_markers(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def moved(tmp_path_factory):
-    """Full frames of a rig whose fs intensifier stands 2 mm and 0.5 degrees off its nominal pose."""
+    """Full frames of a rig whose fs intensifier is 2 mm and 0.5 degrees off its nominal pose."""
     settings = Settings(**TINY | {"height_px": 1600}, marker_frames=1, fs_translation_mm=2.0, fs_rotation_deg=0.5)
     return simulate(tmp_path_factory.mktemp("moved") / "archive", settings, workers=1)
 

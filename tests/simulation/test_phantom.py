@@ -17,7 +17,7 @@ from veriserum_hf.simulation.phantom import holder
 from veriserum_hf.simulation.solids import solid_of
 
 IMPLANT = {"femur": implant_mesh(1), "tibia": implant_mesh(3)}
-# Where the axis of the post begins: beside the femur on the lateral side, at the tip of the tibial stem.
+# Start of the post's axis: next to the femur on the lateral side, at the tip of the tibial stem.
 START_MM = {"femur": (-47.0, 9, -7), "tibia": (0, -48.2, 1.5)}
 DIRECTION = {"femur": np.array([0.0, -0.96, -0.28]), "tibia": np.array([0.0, -1.0, 0.0])}
 
@@ -60,7 +60,7 @@ def test_every_part_is_a_closed_solid_of_few_triangles_in_any_direction(componen
     assert sum(len(part.mesh.faces) for part in parts) <= 6_000
     for part in parts:
         assert part.mesh.is_watertight and part.mesh.volume > 100
-        # As it is after a way through an STL file: 32-bit corners, merged where they are equal.
+        # As after a way through an STL file: 32-bit corners, merged where they are equal.
         stored = trimesh.Trimesh(
             part.mesh.triangles.astype(np.float32).reshape(-1, 3), np.arange(len(part.mesh.faces) * 3).reshape(-1, 3)
         )
@@ -78,7 +78,7 @@ def test_no_place_is_of_two_materials(component, seed):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("component", "nearest_mm", "farthest_mm"), [("femur", 100, 160), ("tibia", 90, 140)])
-def test_the_post_leads_from_the_implant_to_a_base_outside_the_middle_of_the_picture(
+def test_the_post_leads_from_the_implant_to_a_base_outside_the_centre_of_the_image(
     component, nearest_mm, farthest_mm, seed
 ):
     meshes = by_material(component, seed)
@@ -86,7 +86,7 @@ def test_the_post_leads_from_the_implant_to_a_base_outside_the_middle_of_the_pic
     assert -8 < along[across < 12].min() < 20  # at the arm to the implant, or in the cement below it
     along, across = along_mm(component, meshes["steel"])
     assert 30 < along.min() < farthest_mm - 40  # the bolt's tip, deep in the post
-    assert across[along < nearest_mm - 10].max() < 5  # nothing beside the bolt until the base
+    assert across[along < nearest_mm - 10].max() < 5  # nothing around the bolt until the base
     assert across[along < farthest_mm + 20].max() > 20
 
 

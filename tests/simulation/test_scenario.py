@@ -1,4 +1,4 @@
-"""Scenes: what stands in the beam together."""
+"""Scenes: the solids in the beam."""
 
 from itertools import combinations
 
@@ -17,7 +17,7 @@ SETTINGS = Settings(trials=40, frames_per_trial=30, seed=3)
 def test_no_two_solids_are_in_the_same_place_at_any_time(index):
     bodies = [solid_of(part.mesh) for part in scene(SETTINGS, index, 0)]
     assert len(bodies) == 8
-    for frame in (0, 11, 29):  # the middle ones are not those that the holders were mounted by
+    for frame in (0, 11, 29):  # the central ones are not those that the holders were mounted by
         parts = scene(SETTINGS, index, frame)
         solids = [body.transform(part.T_world_part[:3]) for body, part in zip(bodies, parts, strict=True)]
         shared_mm3 = [(one ^ other).volume() for one, other in combinations(solids, 2)]

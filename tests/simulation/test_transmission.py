@@ -1,4 +1,4 @@
-"""What comes through solids: as much as Beer and Lambert say, where the plane's camera sees them."""
+"""Transmission of solids: by the Beer-Lambert law, where the plane's camera sees them."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from veriserum_hf.simulation.transmission import canvas_margin_px, transmission
 def through_plates(*parts):
     """Transmission well within plates 60 mm wide, and by how much rays are longer there than straight through."""
     margin, K = canvas_margin_px(512), RIG["bs"].intrinsics(512)
-    picture = transmission(parts, RIG["bs"], Imaging(), 512)[margin:-margin, margin:-margin]
-    row, column = np.indices(picture.shape)
+    image = transmission(parts, RIG["bs"], Imaging(), 512)[margin:-margin, margin:-margin]
+    row, column = np.indices(image.shape)
     x, y = (column - K[0, 2]) / K[0, 0], (row - K[1, 2]) / K[1, 1]
     inner = np.maximum(abs(x), abs(y)) * DEPTH_MM < 28
-    return picture[inner], np.sqrt(1 + x**2 + y**2)[inner]
+    return image[inner], np.sqrt(1 + x**2 + y**2)[inner]
 
 
 @pytest.mark.parametrize("thickness_mm", [2.0, 5.0, 10.0])

@@ -87,16 +87,16 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(small
 
 @pytest.mark.parametrize("step", [2, 12])
 def test_it_goes_on_where_it_was_killed(small, tmp_path, step):
-    """Before its first picture, and among them."""
-    out, pictures = tmp_path / "out", "veriserum_collection_compressed/*.jpg"
+    """Before its first image, and among them."""
+    out, images = tmp_path / "out", "veriserum_collection_compressed/*.jpg"
     assert killed_at(step, simulate, out, Settings(**SMALL), workers=1)
     assert not out.exists()
     archive = tmp_path / "out.incomplete" / "archive"
-    kept = written(archive, pictures)
+    kept = written(archive, images)
     assert len(kept) == max(0, step - 3)  # after the records of what is done and of what was drawn
     (archive / "veriserum_collection_compressed" / ".bs_000009.jpg.0a1b2c3d.partial").write_bytes(b"half")
     assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small)
-    assert kept.items() <= written(out, pictures).items()
+    assert kept.items() <= written(out, images).items()
     assert not (tmp_path / "out.incomplete").exists()
 
 
@@ -109,7 +109,7 @@ def test_unfinished_work_with_other_settings_is_not_mixed(tmp_path):
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(SimulationError, match=r"is there already and not an empty folder\. Nothing was changed\."):
+    with pytest.raises(SimulationError, match=r"exists already and is not an empty folder\. Nothing was changed\."):
         simulate(tmp_path, Settings(**SMALL))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(SimulationError, match="not an empty folder"):
@@ -280,7 +280,7 @@ def test_the_record_says_what_was_simulated(small):
     assert {"manifold3d", "numba", "cv2", "source"} <= set(record["versions"])
 
 
-def test_a_converted_folder_says_that_it_was_made_up(small, tmp_path):
+def test_the_card_of_a_simulated_archive_reports_it(small, tmp_path):
     convert_archive(small, tmp_path / "out", workers=1)
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     assert card.data.license == "mit"

@@ -41,9 +41,9 @@ def trained(tmp_path_factory, config, dataset):
 
 @pytest.fixture
 def refused(config, monkeypatch, capsys):
-    """What the script says before it ends with status 2; in this process, since another takes seconds to begin."""
+    """The script's messages before it ends with status 2; in this process, since another takes seconds to begin."""
 
-    def said(*options):
+    def errors_of(*options):
         monkeypatch.setattr("sys.argv", ["train.py", *map(str, ("--config", config, *options))])
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(ROOT / "training/train.py"), run_name="__main__")
@@ -51,4 +51,4 @@ def refused(config, monkeypatch, capsys):
         assert stop.value.code == 2 and output == "" and "Traceback" not in errors
         return errors
 
-    return said
+    return errors_of

@@ -36,7 +36,7 @@ def run(script, *arguments, processes=1, status=0):
 
 
 def run_as_users_do(script, *arguments, processes=1):
-    """What a script writes that `python`, or torchrun where there are several processes, starts from nothing."""
+    """What a script writes that `python`, or torchrun where there are several processes, starts in a new process."""
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes) if processes > 1 else ()
     done = subprocess.run(
         [sys.executable, *map(str, (*launch, f"training/{script}.py", *arguments))],
@@ -93,7 +93,7 @@ def assert_same_end(one, other):
 
 
 def run_and_resume(folder, *settings, step, positions, processes=1):
-    """Train in one folder, and go on in another from a checkpoint with these epochs and batches of the processes."""
+    """Train in one folder, and resume in another from a checkpoint with these epochs and batches of the processes."""
     whole, half = folder / "whole", folder / "half"
     # Measured at the end alone: the other folder has no better model from before.
     settings = (*settings, "--checkpointing_steps", 1, "--eval_steps", 99)

@@ -1,4 +1,4 @@
-"""Augmentation: pictures and cameras change together, everything else stays."""
+"""Augmentation: images and cameras change together, everything else stays."""
 
 import re
 
@@ -20,14 +20,14 @@ RIG = DualPlaneRig.from_calibration(
 
 
 def project(camera, point_world_mm=POINT_WORLD_MM):
-    """Column and row of a world point, as README tells users to."""
+    """Column and row of a world point, as README describes it."""
     K, T = camera["intrinsics"].numpy(), camera["world_to_camera"].numpy()
     x, y, z = K @ (T @ (*point_world_mm, 1))[:3]
     return np.array([x / z, y / z])
 
 
-def sample(size, picture):
-    """A sample whose pictures ``picture(camera)`` draws."""
+def sample(size, draw):
+    """A sample whose images ``draw(camera)`` makes."""
     made = {
         "anatomy_id": torch.tensor([1, 3]),
         "labels": torch.eye(4, dtype=torch.float64).repeat(2, 1, 1),
@@ -39,19 +39,19 @@ def sample(size, picture):
         made[f"camera_{plane}"] = {
             name: torch.tensor(camera[name], dtype=torch.float64) for name in ("intrinsics", "world_to_camera")
         }
-        made[f"image_{plane}"] = torch.from_numpy(picture(made[f"camera_{plane}"]))[None]
+        made[f"image_{plane}"] = torch.from_numpy(draw(made[f"camera_{plane}"]))[None]
     return made
 
 
 def beads(size):
     rows, columns = np.indices((size, size))
 
-    def picture(camera):
+    def draw(camera):
         column, row = project(camera)
         squared = (columns - column) ** 2 + (rows - row) ** 2
         return np.rint(240 * np.exp(-squared / (2 * BEAD_SIGMA_PX**2))).astype(np.uint8)
 
-    return sample(size, picture)
+    return sample(size, draw)
 
 
 def noisy(size=96):
@@ -64,7 +64,7 @@ def even(grey, size=256):
 
 
 def centroid_px(image):
-    """Column and row of the middle of what differs from the background."""
+    """Column and row of the centre of what differs from the background."""
     difference = abs(image.astype(float) - image[0, 0])
     rows, columns = np.indices(image.shape)
     return np.array([(columns * difference).sum(), (rows * difference).sum()]) / difference.sum()
@@ -84,7 +84,7 @@ def test_a_world_point_stays_where_the_updated_camera_projects_it(size):
     assert max(moved_px) > 0.9 * strengths.shift_mm * size / 360
 
 
-def test_whatever_is_drawn_implants_stay_in_the_picture():
+def test_whatever_is_drawn_implants_stay_in_the_image():
     size = 512
     strengths = Augmentation(shift_mm=19.5, scale=0.06)
     angles = np.linspace(0, 2 * np.pi, 73)
@@ -163,9 +163,9 @@ def test_noise_grows_as_that_of_quanta():
     deviations = []
     for grey in (50, 200):
         changed = augment(even(grey, 512), strengths, np.random.default_rng(8))
-        picture = changed["image_bs"].double()
-        assert float(picture.mean()) == pytest.approx(grey, abs=0.1)
-        deviations.append(float(picture.std()))
+        image = changed["image_bs"].double()
+        assert float(image.mean()) == pytest.approx(grey, abs=0.1)
+        deviations.append(float(image.std()))
     assert 0 < deviations[1] < 0.04 * 255
     assert deviations[1] / deviations[0] == pytest.approx(2, rel=0.03)
 
@@ -174,9 +174,9 @@ def test_solids_take_light_away_and_no_more_than_they_may():
     strengths = Augmentation(**(NOTHING | {"occlusions": 1, "occlusion_mm": 40.0, "occlusion_absorption": 0.6}))
     darkest = []
     for seed in range(30):
-        picture = augment(even(200), strengths, np.random.default_rng(seed))["image_bs"]
-        assert int(picture.max()) <= 200
-        darkest.append(int(picture.min()))
+        image = augment(even(200), strengths, np.random.default_rng(seed))["image_bs"]
+        assert int(image.max()) <= 200
+        darkest.append(int(image.min()))
     assert 0.4 * 200 - 1 <= min(darkest) < 0.6 * 200
     assert max(darkest) == 200  # sometimes there is none
 
@@ -191,7 +191,7 @@ def test_solids_take_light_away_and_no_more_than_they_may():
         ({"occlusions": 1.5}, "occlusions must be a whole number, got 1.5"),
         (
             {"shift_mm": 25.0, "scale": 0.06},
-            "shift_mm 25 and scale 0.06 move what projects 150 mm from the middle to 184 mm, out of the picture; "
+            "shift_mm 25 and scale 0.06 move what projects 150 mm from the centre to 184 mm, out of the image; "
             "150 (1 + scale) + shift_mm must not exceed 178.5 mm: lower one of them",
         ),
     ],
@@ -201,7 +201,7 @@ def test_strengths_that_mean_nothing_are_refused(strengths, message):
         Augmentation(**strengths)
 
 
-def test_pictures_of_another_kind_are_refused():
+def test_images_of_another_kind_are_refused():
     original = noisy()
     original["image_fs"] = original["image_fs"].float()
     message = "image_fs must be a (1, N, N) uint8 tensor, got (1, 96, 96) of torch.float32"

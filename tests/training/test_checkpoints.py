@@ -1,4 +1,4 @@
-"""A checkpoint holds what a run needs to go on, appears whole or not at all, and is refused where it does not fit."""
+"""A checkpoint restores a run, appears whole or not at all, and is refused where it does not fit."""
 
 import json
 import signal
@@ -71,7 +71,7 @@ def test_a_run_that_goes_on_ends_as_one_that_was_not_stopped(tmp_path, average):
 
 
 def test_the_learning_rate_is_that_of_the_run_and_not_of_the_checkpoint(tmp_path):
-    """A schedule sets it anew for every step."""
+    """A schedule sets it again for every step."""
     Run().train(0, 1).save(tmp_path / "step_000001")
     resumed = Run()
     resumed.optimizer.param_groups[0]["lr"] = 0.5
@@ -121,7 +121,7 @@ def test_the_latest_is_that_of_the_most_steps(tmp_path):
     assert latest_checkpoint(tmp_path).name == "step_001000"
 
 
-def test_a_run_without_a_checkpoint_is_told_how_to_have_one(tmp_path):
+def test_the_error_of_a_run_without_a_checkpoint_names_how_to_have_one(tmp_path):
     with pytest.raises(TrainingError, match=r"has no checkpoint to resume from; --checkpointing_steps N writes one"):
         latest_checkpoint(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What a user can mend is one message that names the way out."""
+"""A user's error is one message that names the way out."""
 
 import json
 import re
@@ -36,14 +36,14 @@ def test_every_setting_goes_through_a_file_and_back(config, tmp_path):
 
 
 def test_a_file_is_checked_like_options(tmp_path, capsys):
-    for changed, said in [
+    for changed, message in [
         ({"head": "vague"}, "argument --head: invalid choice: 'vague'"),
         ({"batch_size": 2.5}, "argument --batch_size: invalid int value: '2.5'"),
         ({"learning_rate": "fast"}, "argument --learning_rate: invalid float value: 'fast'"),
     ]:
         with pytest.raises(SystemExit):
             parse("--config", settings_file(tmp_path / "f.yaml", **changed))
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_an_option_that_is_none(refused):
@@ -53,7 +53,7 @@ def test_an_option_that_is_none(refused):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--seed", -1), "seed must be at least 0, got -1"),
         (("--prefetch_factor", 0), "prefetch_factor must be at least 1, got 0"),
@@ -79,8 +79,8 @@ def test_an_option_that_is_none(refused):
         ),
     ],
 )
-def test_values_that_are_impossible(options, said, config):
-    with pytest.raises(TrainingError, match=re.escape(said)):
+def test_invalid_values(options, message, config):
+    with pytest.raises(TrainingError, match=re.escape(message)):
         parse("--config", config, *options)
 
 
@@ -131,40 +131,40 @@ def test_an_empty_split(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--dataset", "no/where"), "cannot load the split train of no/where anatomies: "),
         (("--dataset_config_name", "raww"), "cannot load the split train of "),
         (("--dataset_config_name", "anatomies"), "expected rows with corrected images, cameras and poses, got the"),
         (("--batch_size", 64), "the training split has 48 frames, fewer than batches of 64 for 1 processes need"),
         (("--head", "pooled", "--gradient_checkpointing"), "the backbone resnet cannot compute activations again"),
-        (("--backbone_config", '{"model_type": "bert"}'), "cannot make the model: 'bert' is no vision backbone"),
+        (("--backbone_config", '{"model_type": "bert"}'), "cannot make the model: 'bert' is not a vision backbone"),
         (("--augmentation", '{"shift": 3}'), "augmentation: "),
         (("--mixed_precision", "fp16"), "mixed_precision fp16 needs a GPU; use bf16, or no"),
         (("--planes", "xs"), "cannot make the model: planes must be some of bs, fs, each once; got ['xs']"),
-        (("--streaming",), "these data have no end: say how long to train with --max_train_steps"),
-        (("--data", "simulated:on-the-fly"), "are no stream and are not augmented, each is rendered anew: leave"),
+        (("--streaming",), "these data have no end: limit the training with --max_train_steps"),
+        (("--data", "simulated:on-the-fly"), "are rendered one by one, neither streamed nor augmented: remove"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
 )
-def test_a_run_that_cannot_begin(options, said, refused, dataset, tmp_path):
+def test_a_run_that_cannot_begin(options, message, refused, dataset, tmp_path):
     errors = refused("--dataset", dataset, "--output_dir", tmp_path / "run", *options)
-    assert "error: " in errors and said in errors
+    assert "error: " in errors and message in errors
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ((), "px, the model takes 512 px; convert the archive with --size 512"),
         (("--size", 128, "--pairs", 1), "the data set shows tibia"),
-        (("--streaming",), "are no stream and are not augmented"),
+        (("--streaming",), "are rendered one by one, neither streamed nor augmented"),
     ],
 )
-def test_a_run_on_frames_that_are_rendered_that_cannot_begin(options, said, refused, dataset, tmp_path):
+def test_a_run_on_frames_that_are_rendered_that_cannot_begin(options, message, refused, dataset, tmp_path):
     file = settings_file(tmp_path / "f.yaml", augmentation=None)
     rendered = ("--config", file, "--data", "simulated:on-the-fly")
-    assert said in refused("--dataset", dataset, "--output_dir", tmp_path / "run", *rendered, *options)
+    assert message in refused("--dataset", dataset, "--output_dir", tmp_path / "run", *rendered, *options)
     assert not (tmp_path / "run").exists()
 
 
@@ -175,11 +175,11 @@ def test_workers_are_free_where_each_frame_is_loaded_alike():
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate"])
-def test_what_has_to_be_installed_is_said(script):
+def test_the_error_names_what_has_to_be_installed(script):
     start = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path('training/{script}.py')"
     done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, check=False, capture_output=True, text=True)
-    said = 'ImportError: training needs torch, accelerate and transformers: pip install "veriserum-hf[train]"'
-    assert done.stderr.strip().splitlines()[-1] == said
+    message = 'ImportError: training needs torch, accelerate and transformers: pip install "veriserum-hf[train]"'
+    assert done.stderr.strip().splitlines()[-1] == message
 
 
 def test_a_message_is_one_line_and_the_status_2(config, tmp_path):

@@ -114,7 +114,7 @@ def test_a_model_is_shown_its_own_planes_and_no_other(make_model):
     one = make_model(planes=["bs"])
     assert planes_seen(one, None) == ("bs",) and planes_seen(make_model(), None) == ("bs", "fs")
     assert planes_seen(make_model(), ["fs"]) == ("fs",)
-    with pytest.raises(TrainingError, match="the model looks at bs alone, not at fs"):
+    with pytest.raises(TrainingError, match="the model uses bs alone, not fs"):
         planes_seen(one, ["bs", "fs"])
 
 
@@ -146,7 +146,7 @@ def test_configurations_without_corrected_images_are_refused(dataset, config, sp
         open_rows(dataset, config).labelled(split)
 
 
-def test_a_split_that_is_missing_is_told_with_those_that_are_not(dataset, tmp_path):
+def test_the_error_of_a_missing_split_names_those_that_exist(dataset, tmp_path):
     train = open_rows(dataset, "calibrated").labelled("train").rows
     (tmp_path / "calibrated").mkdir()
     train.to_parquet(str(tmp_path / "calibrated" / "train-00000-of-00001.parquet"))

@@ -72,7 +72,7 @@ def test_a_stream_by_a_process_that_outlives_an_epoch(dataset):
 
 
 def test_validation_keeps_its_processes(dataset):
-    """They would otherwise start anew for every evaluation."""
+    """They would otherwise start again for every evaluation."""
     frames = validation_samples(DataSettings(dataset=str(dataset)))
     loader = batches_of(frames, 4, 1, torch.device("cpu"))
     before = set(multiprocessing.active_children())

@@ -192,12 +192,12 @@ def test_grey_levels_are_those_of_the_simulator(index, plane, size):
 
 
 def test_noise_is_that_of_the_simulator():
-    size, middle = 512, slice(170, 340)
+    size, center = 512, slice(170, 340)
     loud = replace(Imaging(), quanta_per_pixel=150.0, band_amplitude=0.0)
     quiet = replace(loud, **NOISELESS)
     spread, correlation = [], []
     for draw, arguments in ((simulated, ()), (on_the_fly, (torch.Generator().manual_seed(1),))):
-        noise = (draw(0, "bs", loud, size, *arguments) - draw(0, "bs", quiet, size))[middle, middle]
+        noise = (draw(0, "bs", loud, size, *arguments) - draw(0, "bs", quiet, size))[center, center]
         spread.append(noise.std())
         correlation.append((noise[:, 1:] * noise[:, :-1]).mean() / noise.var())
     assert spread[0] > 1.5

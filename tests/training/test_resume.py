@@ -1,4 +1,4 @@
-"""A run that was killed and goes on ends with the weights of one that was not."""
+"""A run that was killed and resumed ends with the weights of one that was not."""
 
 import json
 import shutil
@@ -80,20 +80,20 @@ def test_another_configuration_is_refused(trained, config, dataset, refused):
     assert (
         "step_000015 is a checkpoint of another configuration: batch_size was 8 and is 4 now; learning_rate was "
         "0.001 and is 0.5 now; steps was 16 and is 99 now; batches_per_epoch was 6 and is 12 now. Resume with the "
-        "same settings, or start anew in another --output_dir" in errors
+        "same settings, or start a new run in another --output_dir" in errors
     )
 
 
 def test_a_new_run_does_not_mix_with_an_old_one(trained, config, dataset, refused):
     errors = refused(*settings_of(config, dataset), "--output_dir", trained)
-    assert f"{trained} holds checkpoints of a run already: go on with it with --resume_from_checkpoint" in errors
+    assert f"{trained} holds checkpoints of a run already: resume it with --resume_from_checkpoint" in errors
 
 
 def test_a_new_run_does_not_take_the_folder_of_a_model(trained, config, dataset, tmp_path, refused):
-    """What was measured of that one would be told of this one."""
+    """The other run's evaluation would be taken for this one's."""
     shutil.copy(trained / "model.safetensors", tmp_path)
     errors = refused(*settings_of(config, dataset), "--output_dir", tmp_path)
-    assert f"{tmp_path} holds a model already, and what was measured of it: choose another --output_dir" in errors
+    assert f"{tmp_path} holds a model already, and its evaluation: choose another --output_dir" in errors
 
 
 def test_a_run_that_goes_on_in_another_folder_has_a_model_of_its_own(trained, config, dataset, tmp_path):
@@ -157,4 +157,4 @@ def test_a_loss_that_is_lost_stops_the_run_and_leaves_the_best(config, dataset, 
     changed = (*at[:-1], tmp_path / "again", *without_bounds, "--ema_decay", 0, "--resume_from_checkpoint", first)
     _, errors = run("train", *changed, status=2)
     assert "resuming from" in errors
-    assert "is not finite at step " in errors and "or start anew with a lower --learning_rate" in errors
+    assert "is not finite at step " in errors and "or start a new run with a lower --learning_rate" in errors

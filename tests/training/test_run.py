@@ -1,4 +1,4 @@
-"""What a training leaves behind, and what goes on from there."""
+"""The results of a training, and runs that resume from them."""
 
 import importlib.util
 import json

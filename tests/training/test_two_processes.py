@@ -1,4 +1,4 @@
-"""Two processes share the frames, say each thing once, and go on where they were killed."""
+"""Two processes share the frames, print each message once, and resume where they were killed."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,4 +1,4 @@
-"""Outlines lie where the images show the implants, and every kind of pose can be told from the others."""
+"""Outlines coincide with the implants in the images, and kinds of pose can be distinguished."""
 
 import numpy as np
 import pytest
@@ -60,9 +60,9 @@ def moved(row, by_mm, name="moved", **more):
     return PoseSet(name, poses)
 
 
-def of_color(picture, kind):
-    """Where a picture shows nearly the colour of a kind of pose."""
-    return np.abs(picture.astype(int) - COLORS[kind]).max(axis=2) < 40
+def of_color(image, kind):
+    """Pixels of an image with nearly the colour of a kind of pose."""
+    return np.abs(image.astype(int) - COLORS[kind]).max(axis=2) < 40
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -116,18 +116,18 @@ def test_a_pose_of_a_file_is_drawn_where_the_file_has_it(row, meshes, plane):
 @pytest.mark.parametrize("kinds", [2, 3, 5])
 def test_outlines_that_coincide_are_all_seen(row, meshes, kinds, by_mm):
     sets = [label_of(row), *(moved(row, (0, n * by_mm, 0), f"file {n}") for n in range(1, kinds))]
-    picture = draw_outlines(row, sets, meshes)
+    image = draw_outlines(row, sets, meshes)
     for left in (0, SIZE_PX):
-        panel = picture[:SIZE_PX, left : left + SIZE_PX]
+        panel = image[:SIZE_PX, left : left + SIZE_PX]
         seen = [np.count_nonzero(of_color(panel, kind)) for kind in range(kinds)]
         assert min(seen) > 60, seen
 
 
 def test_close_ups_show_where_outlines_differ_most(row, meshes):
-    """A turn about the implant's origin moves what is far from it most."""
-    turn = Rotation.from_rotvec([0, 0, 2.5], degrees=True)  # about the normal of bs
-    quaternion = (turn * Rotation.from_quat(row["femur"]["quaternion_xyzw"])).as_quat(canonical=True)
-    off = PoseSet("turned", {"femur": row["femur"] | {"quaternion_xyzw": quaternion.tolist()}})
+    """A rotation about the implant's origin moves the points farthest from it most."""
+    rotation = Rotation.from_rotvec([0, 0, 2.5], degrees=True)  # about the normal of bs
+    quaternion = (rotation * Rotation.from_quat(row["femur"]["quaternion_xyzw"])).as_quat(canonical=True)
+    off = PoseSet("rotated", {"femur": row["femur"] | {"quaternion_xyzw": quaternion.tolist()}})
     traces = trace_planes(row, [label_of(row), off], meshes)["bs"]
     spots = choose_spots(traces)
     assert [(spot.number, spot.component) for spot in spots] == [(n + 1, PARTS[n // 2]) for n in range(4)]
@@ -143,8 +143,8 @@ def test_close_ups_show_where_outlines_differ_most(row, meshes):
 def test_a_tenth_of_a_millimetre_is_seen_in_a_close_up(row, meshes):
     """Both lines are there, and two pixels or more apart."""
     sets = [label_of(row), moved(row, (0.0, 0.1, 0.0))]
-    picture = draw_outlines(row, sets, meshes)
-    strip = picture[SIZE_PX : SIZE_PX + CLOSE_UP_PX]
+    image = draw_outlines(row, sets, meshes)
+    strip = image[SIZE_PX : SIZE_PX + CLOSE_UP_PX]
     assert CLOSE_UP_PX / CLOSE_UP_MM * 0.1 > 2
     for left in range(0, 2 * SIZE_PX, CLOSE_UP_PX):
         close_up = strip[:, left : left + CLOSE_UP_PX]
@@ -177,8 +177,8 @@ def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
 
 
 def test_an_implant_out_of_the_field_leaves_the_others(row, meshes):
-    picture = draw_outlines(row, [label_of(row), moved(row, (0, 1000.0, 0))], meshes)
-    assert of_color(picture[:SIZE_PX], 0).any() and not of_color(picture[:SIZE_PX], 1).any()
+    image = draw_outlines(row, [label_of(row), moved(row, (0, 1000.0, 0))], meshes)
+    assert of_color(image[:SIZE_PX], 0).any() and not of_color(image[:SIZE_PX], 1).any()
 
 
 def test_what_cannot_be_drawn_is_named(row, meshes):
@@ -204,5 +204,5 @@ def test_what_cannot_be_drawn_is_named(row, meshes):
         and "not closed" in message
     )
     assert refused([moved(row, (0, 0, 0))] * 5) == (
-        "5 files of poses cannot be told apart in one picture; give at most 4"
+        "5 files of poses cannot be distinguished in one image; give at most 4"
     )

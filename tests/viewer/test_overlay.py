@@ -1,4 +1,4 @@
-"""The picture shows the implants' axes where the rig projects them."""
+"""The image shows the implants' axes where the rig projects them."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def test_axes_start_at_the_implant_and_have_their_length(row, tiny):
 
 @pytest.mark.parametrize(("plane", "left"), [("bs", 0), ("fs", 640)])
 def test_origins_are_marked_in_both_planes(row, plane, left):
-    picture = draw_axes(row)
-    assert picture.shape == (684, 1280, 3)
+    image = draw_axes(row)
+    assert image.shape == (684, 1280, 3)
     for component in ("femur", "tibia"):
         camera = row[f"camera_{plane}"]
         px = project(axes_world_mm(row[component]), camera["intrinsics"], camera["world_to_camera"])
         column, line = (px[0] + 0.5) * 640 / 512 - 0.5
-        assert picture[round(line), left + round(column)].tolist() == [0, 220, 255]
+        assert image[round(line), left + round(column)].tolist() == [0, 220, 255]
 
 
 def test_axes_behind_a_source_are_left_out(row):

@@ -1,4 +1,4 @@
-"""The download: where its parts lie, what its tables mean, and what is wrong with it."""
+"""The download: its files, the meaning of its tables, and its problems."""
 
 import lazy_loader
 

@@ -58,15 +58,15 @@ class VeriserumArchive:
 
     Attributes
     ----------
-    decisions : what the files leave open, how it was decided and why, by a fixed name.
-    problems : everything that is wrong.
+    decisions : questions that the files leave open, with answer and evidence, by a fixed name.
+    problems : all that were found.
     frames : one row a measurement, by ``FRAME_SCHEMA``; paths are null where there is no file.
     poses : one row a sound pose in the world frame (mm; quaternion x, y, z, w), current ones first.
     anatomies : implants by id.
     manual_measurements : ids of the measurements with a manual pose, sound and current or not.
     distortions : distortion of both planes by calibration id.
-    source_calibrations : the rig by source calibration id; the pose of its ``fs`` intensifier is nominal but where
-        the table ``inter_plane_calibration`` has another for that id.
+    source_calibrations : the rig by source calibration id; the pose of its ``fs`` intensifier is nominal except
+        where the table ``inter_plane_calibration`` has another for that id.
     distortion_trials, source_trials : calibration trials that each calibration was made from, by id and plane.
     calibration_frames : one row a phantom frame that has a file.
     raw_format : what the raw frames have in common: white, and their shape.
@@ -99,25 +99,25 @@ class VeriserumArchive:
         self.calibration_frames = read_calibration_frames(self._tables, self.layout)
         if findings is None and self._findings.structural:
             raise self._findings.unusable()
-        self.raw_format = self._look_into_frames()
+        self.raw_format = self._sample_frames()
 
     def _find_layout(self, path: str | os.PathLike[str]) -> Layout:
         """Which files there are."""
         return find_layout(path, self._findings)
 
-    def _look_into_frames(self) -> RawFormat:
-        """The only looks into frames."""
+    def _sample_frames(self) -> RawFormat:
+        """What a few frames show; no others are opened here."""
         paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
         return RawFormat(self._decide_white_level(paths), self._decide_aspect(paths))
 
     @property
     def decisions(self) -> dict[str, Decision]:
-        """What the files leave open, and how it was decided."""
+        """Questions that the files leave open, and how they were decided."""
         return self._findings.decisions
 
     @property
     def problems(self) -> list[Problem]:
-        """Everything that is wrong with the archive."""
+        """All problems of the archive."""
         return self._findings.problems
 
     def fingerprint(self) -> str:
@@ -128,7 +128,7 @@ class VeriserumArchive:
         return self.layout.where(table)
 
     def _check_ids(self) -> None:
-        """Refuse ids that stand in two rows; poses and calibrations are checked where they are read."""
+        """Refuse ids that occur in two rows; poses and calibrations are checked where they are read."""
         for name in ("measurements", "trials", "anatomies"):
             ids = self._tables[name]["id"].to_pylist() if name in self._tables else []
             for id, count in Counter(ids).items():
@@ -136,15 +136,15 @@ class VeriserumArchive:
                     self._findings.problem(
                         "id twice",
                         f"{self._where(name)}, id {'NULL' if id is None else id}",
-                        f"this id stands in {count} rows, expected a number in one row",
-                        "Give every row an id of its own.",
+                        f"this id occurs in {count} rows, expected a number in one row",
+                        "Give every row its own id.",
                         structural=True,
                     )
 
     def _check_paths(self) -> None:
         """Refuse paths that climb out of the archive; none is ever followed, frames are found by their names.
 
-        A path with a drive or a share is where the laboratory kept the file and says nothing about the download.
+        A path with a drive or a share is where the laboratory kept the file and does not concern the download.
         """
         for name, table in self._tables.items():
             ids = table["id"].to_pylist()
@@ -168,8 +168,8 @@ class VeriserumArchive:
         for row in self._tables[name].to_pylist():
             where, structural = f"{self._where(name)}, id {row['id']}", row["id"] in needed
             if row["id"] in calibrations:
-                remedy = "Give every calibration an id of its own."
-                self._findings.problem("id twice", where, "this id stands in two rows", remedy, structural=structural)
+                remedy = "Give every calibration its own id."
+                self._findings.problem("id twice", where, "this id occurs in two rows", remedy, structural=structural)
                 continue
             try:
                 calibrations[row["id"]] = parse(row)
@@ -184,7 +184,7 @@ class VeriserumArchive:
         return distortions_of_sources(self._tables)
 
     def highest_id_of_poses(self, table: str) -> int:
-        """Highest id of a calibration table that any pose names, obsolete ones too, there or not; 0 if none."""
+        """Highest id of a calibration table that any pose names, obsolete and missing ones too; 0 if none."""
         return pc.max(self._tables["poses"][f"{table}_id"]).as_py() or 0
 
     def _read_poses(self) -> pa.Table:
@@ -238,7 +238,7 @@ class VeriserumArchive:
         self._findings.decide(
             "frame_size",
             "What do raw frames show?",
-            f"the whole raw field of {RAW_WIDTH_PX} x {RAW_HEIGHT_PX} px, in whatever pixel size",
+            f"the whole raw field of {RAW_WIDTH_PX} x {RAW_HEIGHT_PX} px, at any pixel size",
             listed(f"{count} of {sizes.total()} sampled are {w} x {h} px" for (w, h), count in sizes.most_common()),
         )
         for width, height in sizes:
@@ -247,7 +247,7 @@ class VeriserumArchive:
                     "frame shape",
                     str(self.layout.root),
                     f"there are frames of {width} x {height} px, another shape than {RAW_WIDTH_PX} x {RAW_HEIGHT_PX}",
-                    "Resized frames are read rightly; of cropped or turned ones the geometry would be wrong.",
+                    "Resized frames are read correctly; the geometry of cropped or rotated ones would be wrong.",
                 )
         width, height = sizes.most_common(1)[0][0] if sizes else (RAW_WIDTH_PX, RAW_HEIGHT_PX)
         return width / height
@@ -266,7 +266,7 @@ class VeriserumArchive:
             white = white_level(deep)
             answer = f"{white.bit_length()} of 16 bits, white is {white}"
             evidence = f"the highest of {len(deep)} sampled frames is {max(deep)}"
-        self._findings.decide("grey_levels", "What is white in the raw frames?", answer, evidence)
+        self._findings.decide("grey_levels", "Which grey level is white in the raw frames?", answer, evidence)
         return white
 
 

@@ -1,7 +1,7 @@
 """Rows of the calibration tables: distortions, rigs, and the phantom recordings that they were made from.
 
-The lab's schema has no place for the pose of the ``fs`` intensifier, which its calibrations take as nominal. The
-table ``inter_plane_calibration``, which `write_calibration` makes where it has one to keep, gives it to the source
+The lab's schema has no place for the pose of the ``fs`` intensifier, which its calibrations assume to be nominal. The
+table ``inter_plane_calibration``, which `write_calibration` makes where it has one to store, gives it to the source
 calibrations that it names; all others keep the nominal pose.
 """
 
@@ -31,7 +31,7 @@ def parse_distortions(row: Row) -> dict[PlaneName, Distortion]:
     Raises
     ------
     CalibrationError
-        If one of them is none, or folds over inside the raw frame.
+        If one of them is invalid, or folds over inside the raw frame.
 
     """
     distortions = {}
@@ -52,7 +52,7 @@ def parse_rig(row: Row, inter_plane: Sequence[Row] = ()) -> DualPlaneRig:
     Raises
     ------
     CalibrationError
-        If a value is none, or more than one inter-plane pose, or one that is no pose, belongs to it.
+        If a value is invalid, or more than one inter-plane pose, or an invalid one, belongs to it.
 
     """
     value = {name: float("nan") if number is None else number for name, number in row.items()}
@@ -79,7 +79,7 @@ def _pose_of_fs(rows: Sequence[Row]) -> FloatArray:
     if not (np.isfinite(center_mm).all() and abs(np.linalg.norm(quaternion_xyzw) - 1) < _NORM_TOLERANCE):
         raise CalibrationError(
             f"{INTER_PLANE} id {row['id']}: translation {center_mm.tolist()} mm and quaternion (x, y, z, w) "
-            f"{quaternion_xyzw.tolist()} are no pose, expected finite mm and a norm of 1"
+            f"{quaternion_xyzw.tolist()} are not a pose, expected finite mm and a norm of 1"
         )
     return make_transform(quaternion_to_matrix(quaternion_xyzw), center_mm)
 
@@ -100,7 +100,7 @@ def inter_plane_rows(tables: Tables, layout: Layout, findings: Findings) -> dict
 
 
 def phantom_trials(table: pa.Table) -> dict[int, dict[PlaneName, int]]:
-    """Calibration trials that calibrations were made from, by calibration id and plane, where the table tells it."""
+    """Calibration trials that calibrations were made from, by calibration id and plane, where the table states it."""
     return {
         row["id"]: {
             plane: trial for plane in PLANES if (trial := row.get(f"calibration_trial_id_{plane}")) is not None
@@ -113,7 +113,7 @@ def distortions_of_sources(tables: Tables) -> dict[int, int]:
     """Distortion calibration that goes with each source calibration, by their ids.
 
     That which most poses use together with it; where no pose uses it, the one with the lowest id whose phantom was
-    recorded in the same calibration set. Source calibrations that neither tells of are left out.
+    recorded in the same calibration set. Source calibrations that have neither are skipped.
     """
     pairs = zip(
         *(tables["poses"][f"{name}_calibration_id"].to_pylist() for name in ("source_int", "distortion")), strict=True

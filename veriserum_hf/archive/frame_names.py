@@ -56,13 +56,13 @@ def name_frames(
         raise findings.stop(
             "frame names",
             str(layout.root),
-            "whether frames are named by measurement or by pose cannot be told, "
+            "whether frames are named by measurement or by pose cannot be determined, "
             f"{'both fit' if both else 'neither fits'}: {evidence}",
-            "Complete the download, or take the rows without frames out of a copy of the database.",
+            "Complete the download, or remove the rows without frames from a copy of the database.",
         )
     (name,) = fitting
     findings.decide("frame_id", "Which id names a frame?", f"the {name} id", evidence)
-    _report_strangers(layout, name, set(numbers.tolist()) - set(known[name].tolist()), findings)
+    _report_unknown(layout, name, set(numbers.tolist()) - set(known[name].tolist()), findings)
     return readings[name]
 
 
@@ -77,13 +77,13 @@ def _by_pose(
     return {measurement: id for id, measurement in best_last}
 
 
-def _report_strangers(layout: Layout, name: str, strangers: set[int], findings: Findings) -> None:
+def _report_unknown(layout: Layout, name: str, unknown: set[int], findings: Findings) -> None:
     """Report files whose number is no id of the kind that names frames."""
     for files in layout.frames.values():
-        for number in sorted(strangers & files.keys()):
+        for number in sorted(unknown & files.keys()):
             findings.problem(
                 "file without row",
                 layout.relative(files[number].path),
                 f"no {name} has the id {number}",
-                "It is left out; remove it if it does not belong here.",
+                "It is ignored; remove it if it does not belong here.",
             )

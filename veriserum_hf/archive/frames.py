@@ -1,4 +1,4 @@
-"""Decode one raw frame, and say what is wrong where it cannot be used."""
+"""Decode one raw frame, and report why it cannot be used."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ class RawFormat:
 
 
 def white_level(highest: Iterable[int]) -> int:
-    """White of 16-bit frames by the highest grey level of some of them: that of the even depth which they use."""
+    """White of 16-bit frames by the highest grey level of some of them: that of the even bit depth that they use."""
     bits = max(highest).bit_length()
     return int(2 ** max(8, bits + bits % 2) - 1)
 
 
-# What each format ends with; a file that was cut off decodes to a picture whose lower part is grey.
+# What each format ends with; a file that was cut off decodes to an image whose lower part is grey.
 _PNG_END = b"IEND\xaeB`\x82"
 # 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
 _BLACK = {1: 2, 2: 40}
@@ -65,9 +65,9 @@ def read_bytes(path: str | Path) -> bytes:
     Raises
     ------
     FrameError
-        With the reason ``unreadable`` where the file's rights forbid it.
+        With the reason ``unreadable`` where the file's permissions forbid it.
     ArchiveError
-        If the file is gone or the disk fails: that is no bad frame, and going on would reject good ones.
+        If the file is gone or the disk fails: that is not a bad frame, and continuing would reject good ones.
 
     """
     try:
@@ -96,12 +96,12 @@ def decode_frame(data: bytes) -> Grey:
     if frame is None:
         tiff = data[:4] in (b"II*\0", b"MM\0*")
         reason = "truncated" if tiff else "unreadable"
-        raise FrameError(reason, f"its {len(data)} bytes are no whole JPEG, PNG or TIFF picture")
+        raise FrameError(reason, f"its {len(data)} bytes are not a complete JPEG, PNG or TIFF image")
     if frame.ndim != 2:
         raise FrameError("wrong channel count", f"found {frame.shape[2]} channels, expected one grey channel")
     if frame.dtype not in (np.uint8, np.uint16):
         raise FrameError("wrong bit depth", f"found {frame.dtype}, expected 8 or 16 bits")
-    # One pixel in 64 will do to see whether there is light; a few hot ones are none.
+    # One pixel in 64 will do to see whether there is light; a few hot pixels are not light.
     sample = frame[::8, ::8].ravel()
     rank = int(0.999 * (len(sample) - 1))
     bright = int(np.partition(sample, rank)[rank])

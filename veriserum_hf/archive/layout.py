@@ -17,7 +17,7 @@ _CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNOREC
 _ANATOMY = re.compile(r"ana_(\d{1,18})\.stl", re.IGNORECASE)
 SIMULATION_RECORD = "simulation.json"
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
-# The names of the authors' repository; any other table may stand beside them under its plain name.
+# The names of the authors' repository; any other table may be next to them under its plain name.
 _CSV_TABLES = {
     "veriserum_pose_reloaded_refined_all.csv": "poses",
     "distortion_calibration_reloaded.csv": "distortion_calibration",
@@ -66,7 +66,7 @@ class Layout:
 
     @property
     def simulated(self) -> bool:
-        """Whether the archive was made up: a simulation leaves its record beside the tables."""
+        """Whether the archive is simulated: a simulation leaves its record next to the tables."""
         return (self.root / SIMULATION_RECORD).exists()
 
     def where(self, table: str) -> str:
@@ -96,12 +96,12 @@ class Layout:
 
 
 def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
-    """Find an archive's parts below a folder, or beside a database or CSV file.
+    """Find an archive's parts below a folder, or next to a database or CSV file.
 
     Parameters
     ----------
     path : the archive's folder, its database, or its pose CSV.
-    findings : takes what is wrong.
+    findings : takes the problems.
 
     Raises
     ------
@@ -122,14 +122,12 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
         _choose_tables(start, layout, databases, findings)
     except OSError as error:
         where = str(error.filename or start)
-        raise findings.stop(
-            "unreadable", where, str(error.strerror), "Give yourself the right to read it."
-        ) from error
+        raise findings.stop("unreadable", where, str(error.strerror), "Grant yourself read permission.") from error
     return layout
 
 
 def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder, links followed, each folder once, hidden ones left out."""
+    """Every file below a folder, links followed, each folder once, hidden ones skipped."""
     seen, waiting = set(), [str(root)]
     while waiting:
         folder = waiting.pop()
@@ -155,13 +153,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_database(path: Path) -> bool:
-    """Whether a file starts as SQLite files do; Windows leaves a Thumbs.db of another kind in folders of pictures."""
+    """Whether a file starts as SQLite files do; Windows leaves a Thumbs.db of another kind in folders of images."""
     with path.open("rb") as file:
         return file.read(16) == b"SQLite format 3\0"
 
 
 def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], findings: Findings) -> None:
-    """Put one file where it belongs; files that belong nowhere are left alone."""
+    """Add one file to the layout by its name; other files are ignored."""
     name = entry.name
     if match := _FRAME.fullmatch(name):
         place = layout.frames[_plane(match)]
@@ -195,7 +193,7 @@ def _plane(match: re.Match[str]) -> PlaneName:
 
 
 def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings: Findings) -> None:
-    """Settle which database or CSV files hold the tables."""
+    """Decide which database or CSV files hold the tables."""
     if start.is_file() and start.suffix.lower() != ".csv":
         layout.database = start
         return

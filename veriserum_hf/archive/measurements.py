@@ -42,7 +42,7 @@ def read_frames_table(tables: Tables, poses: pa.Table, layout: Layout, findings:
     Raises
     ------
     ArchiveError
-        If there are no frames, or which id names them cannot be told.
+        If there are no frames, or which id names them cannot be determined.
 
     """
     measurement_ids, trial_ids = _trials(tables, poses, layout, findings)
@@ -94,10 +94,10 @@ def _trials(
 
 
 def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Trials where no table tells them: runs of frames of the same implants and calibrations.
+    """Trials where no table states them: runs of frames of the same implants and calibrations.
 
     Such a run may hold several trials, never a part of one, so splits by it leak nothing. A frame without a pose
-    of one implant says nothing about it and ends no run.
+    of one implant ends no run.
     """
     current = poses.filter(pc.invert(poses["obsolete"])).sort_by("measurement_id")
     columns = ("measurement_id", "component", "anatomy_id", "source_calibration_id", "distortion_calibration_id")
@@ -123,7 +123,7 @@ def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.in
 
 
 def _check_files(layout: Layout, poses: pa.Table, findings: Findings, rows: list[Row]) -> None:
-    """Note frames that are missing, empty or of one plane only."""
+    """Report frames that are missing, empty or of one plane only."""
     with_pose = set(poses["measurement_id"].to_pylist())
     empty = {file.path for file in layout.every_file() if file.size_bytes == 0}
     restore = "Restore the file from the download; until then the frame is rejected."

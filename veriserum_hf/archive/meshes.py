@@ -1,4 +1,4 @@
-"""Read one implant's STL file, and say what is wrong where it cannot be used."""
+"""Read one implant's STL file, and report why it cannot be used."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ def read_stl(path: str | Path) -> bytes:
     Raises
     ------
     FrameError
-        With the reason ``unreadable`` where it is cut off, no STL, or holds no triangle or no finite corner.
+        With the reason ``unreadable`` where it is truncated, not STL, without triangles, or with corners not finite.
 
     """
     data, name = read_bytes(path), Path(path).name
     binary = len(data) == 84 + 50 * int.from_bytes(data[80:84], "little")
     if not binary and not (data.lstrip().startswith(b"solid") and data.isascii()):
-        raise FrameError("unreadable", f"{name} is no STL mesh, or a part of one ({len(data)} bytes)")
+        raise FrameError("unreadable", f"{name} is not an STL mesh, or only part of one ({len(data)} bytes)")
     mesh = trimesh.load_mesh(trimesh.util.wrap_as_stream(data), file_type="stl")
     if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
         raise FrameError("unreadable", f"{name} has no triangles, or corners that are not finite")

@@ -39,12 +39,12 @@ def in_world(
             rows.findings.problem(
                 "frame of poses",
                 rows.where,
-                f"the frame of the poses cannot be told: {found}",
+                f"the frame of the poses cannot be determined: {found}",
                 "Poses are expected in mm with tz near 381 (bs intensifier) or -1480 (bs source); check the unit.",
                 structural=bool(current.any()),
             )
             if not current.any():
-                rows.sound &= ~of_kind  # left out, as any obsolete pose with a fault
+                rows.sound &= ~of_kind  # excluded, as any obsolete pose with a fault
             continue
         source_origin = by_source > by_intensifier
         answers[kind] = f"origin at the bs {'source' if source_origin else 'intensifier'}"
@@ -55,7 +55,9 @@ def in_world(
         _check_fields(rows, of_kind, stored_mm, inside, other)
     same = len(set(answers.values())) == 1
     answer = next(iter(answers.values())) if same else ", ".join(f"{kind}: {text}" for kind, text in answers.items())
-    rows.findings.decide("pose_frame", "Which frame are the poses in?", answer or "not told", "; ".join(evidence))
+    rows.findings.decide(
+        "pose_frame", "Which frame are the poses in?", answer or "not determined", "; ".join(evidence)
+    )
     return world_mm
 
 

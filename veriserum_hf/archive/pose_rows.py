@@ -26,7 +26,7 @@ def numbers(table: pa.Table, *columns: str) -> FloatArray:
 
 
 class PoseRows:
-    """The pose table while it is checked: a row that has a fault is reported once and left out from there on.
+    """The pose table while it is checked: a row that has a fault is reported once and excluded from there on.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ class PoseRows:
         return np.asarray(np.any([pc.is_valid(self.table[c]).to_numpy() for c in columns], axis=0))
 
     def report(self, bad: BoolArray, kind: str, what: Callable[[int], str], remedy: str) -> None:
-        """Report the rows of a mask that are sound so far, and leave them out from here on.
+        """Report the rows of a mask that are sound so far, and exclude them from here on.
 
-        A fault in a row that is in use is structural; a row marked obsolete is only left out.
+        A fault in a row that is in use is structural; a row marked obsolete is only excluded.
         """
         for row in np.flatnonzero(bad & self.sound).tolist():
             obsolete = bool(self.obsolete[row])
@@ -69,7 +69,7 @@ class PoseRows:
                 kind,
                 f"{self.where}, id {self.ids[row]}",
                 what(row),
-                "The pose is marked obsolete and left out; there is nothing to do." if obsolete else remedy,
+                "The pose is marked obsolete and excluded; there is nothing to do." if obsolete else remedy,
                 structural=not obsolete,
             )
         self.sound &= ~bad

@@ -1,4 +1,4 @@
-"""What the pose table means: kind, component, and the frame of reference; every pose in the world frame."""
+"""Meaning of the pose table: kind, component, and the frame of reference; every pose in the world frame."""
 
 import re
 from collections import Counter
@@ -61,7 +61,7 @@ def pose_table(rows: PoseRows, references: References) -> pa.Table:
     Raises
     ------
     ArchiveError
-        If something about the whole table cannot be told; faults of single rows are reported.
+        If something about the whole table cannot be determined; faults of single rows are reported.
 
     """
     _check_references(rows, references)
@@ -105,8 +105,8 @@ def _check_references(rows: PoseRows, references: References) -> None:
     rows.report(
         np.asarray(np.isin(rows.ids, unique[counts > 1]) | (rows.ids < 0)),
         "id twice",
-        lambda row: "the id is NULL or stands in more than one row",
-        "Give every pose an id of its own.",
+        lambda row: "the id is NULL or occurs in more than one row",
+        "Give every pose its own id.",
     )
 
     def known(ids: NDArray[np.int64], table: str, table_ids: NDArray[np.int64] | list[int]) -> None:
@@ -151,7 +151,7 @@ def _components(rows: PoseRows, references: References, world_mm: FloatArray) ->
 
 
 def _components_by_height(rows: PoseRows, world_mm: FloatArray) -> dict[int, str]:
-    """Femoral is what lies above its partner (+y is up), where no table says it."""
+    """Femoral is what lies above its partner (+y is up), where no table states it."""
     used = np.flatnonzero(rows.used)
     order = used[np.lexsort((world_mm[used, 1], rows.measurements[used]))]
     first, second = order[:-1], order[1:]
@@ -165,8 +165,8 @@ def _components_by_height(rows: PoseRows, world_mm: FloatArray) -> dict[int, str
                 "unknown component",
                 rows.where,
                 f"anatomy {anatomy} lies {times_above} times above and {times_below} times below its partner; "
-                "whether it is femoral or tibial cannot be told",
-                "Put an anatomies.csv with columns id, category (femur_implant, tibia_implant) beside the poses.",
+                "whether it is femoral or tibial cannot be determined",
+                "Put an anatomies.csv with columns id, category (femur_implant, tibia_implant) next to the poses.",
             )
         components[int(anatomy)] = "femur" if times_above > times_below else "tibia"
         evidence.append(f"{anatomy} above its partner in {times_above} of {times_above + times_below} frames")
@@ -187,12 +187,12 @@ def _kinds(rows: PoseRows) -> NDArray[np.str_]:
     methods = [(method or "").strip() for method in rows.table["method"].to_pylist()]
     known = {method: _kind_of_method(method) for method in set(methods)}
     # The lab's schema knows ROBOT and MANMATCH only; where no other automatic method is there, ROBOT is all there
-    # is to train on, and the database's own name says that its poses are refined.
+    # is to train on, and the database's own name states that its poses are refined.
     for method in sorted(method for method in known if method and not _KNOWN_METHOD.search(method)):
         rows.findings.problem(
             "unknown method",
             rows.where,
-            f"{methods.count(method)} poses have the method {method!r}, which is taken for refined",
+            f"{methods.count(method)} poses have the method {method!r}, which is assumed to be refined",
             "Known are ROBOT, TARGET, MANMATCH, and words like REFINED, REGISTERED or AUTO: check what it means.",
         )
     only_robot = {method.upper() for method, kind in known.items() if kind != "manual"} == {"ROBOT"}

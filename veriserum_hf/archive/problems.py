@@ -1,4 +1,4 @@
-"""What is wrong with an archive, and what was decided about it."""
+"""Problems of an archive, and decisions on what its files leave open."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -7,7 +7,7 @@ from veriserum_hf.errors import ArchiveError
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One problem of an archive.
 
     Attributes
     ----------
@@ -46,16 +46,16 @@ class Findings:
     decisions: dict[str, Decision] = field(default_factory=dict)
 
     def problem(self, kind: str, where: str, what: str, remedy: str, *, structural: bool = False) -> None:
-        """Note a problem and go on."""
+        """Record a problem and continue."""
         self.problems.append(Problem(kind, where, what, remedy, structural))
 
     def stop(self, kind: str, where: str, what: str, remedy: str) -> ArchiveError:
         """Error for a structural problem after which nothing more can be read; the caller raises it."""
-        self.problems.insert(0, Problem(kind, where, what, remedy, structural=True))  # what comes first counts
+        self.problems.insert(0, Problem(kind, where, what, remedy, structural=True))  # the first one is reported
         return self.unusable()
 
     def decide(self, name: str, question: str, answer: str, evidence: str) -> None:
-        """Note a decision under a fixed name."""
+        """Record a decision under a fixed name."""
         self.decisions[name] = Decision(question, answer, evidence)
 
     @property

@@ -28,15 +28,15 @@ def read_rotations(rows: PoseRows) -> FloatArray:
 
     """
     quaternion, euler = numbers(rows.table, "r0", "r1", "r2", "r3"), numbers(rows.table, "rz", "rx", "ry")
-    # A row may have the one or the other; a NULL is not the same as a NaN that somebody computed.
+    # A row may have the one or the other; a NULL is not the same as a NaN that was computed.
     has_q, has_e = rows.present("r0", "r1", "r2", "r3"), rows.present("rz", "rx", "ry")
     if not ((has_q | has_e) | ~rows.sound).any() and len(rows.ids):
         raise rows.findings.stop(
             "missing column",
             rows.where,
-            "there is neither a whole quaternion (r0, r1, r2, r3) nor a whole set of Euler angles (rz, rx, ry); "
+            "there is no complete quaternion (r0, r1, r2, r3) and no complete set of Euler angles (rz, rx, ry); "
             f"found {', '.join(column for column in rows.table.column_names if column[0] == 'r') or 'none of them'}",
-            "Use the tables of the download as they are.",
+            "Use the tables of the download unchanged.",
         )
     rows.report(
         ~(has_q | has_e) | (has_q & ~np.isfinite(quaternion).all(axis=1)) | (has_e & ~np.isfinite(euler).all(axis=1)),
@@ -75,7 +75,7 @@ def read_rotations(rows: PoseRows) -> FloatArray:
 
 
 def _stored(quaternion: FloatArray, euler: FloatArray, has_q: bool, has_e: bool) -> str:
-    """What a row holds, in words."""
+    """What a row holds, as text."""
     parts = [f"(r0, r1, r2, r3) = {tuple(quaternion.tolist())}"] if has_q else []
     parts += [f"(rz, rx, ry) = {tuple(euler.tolist())} deg"] if has_e else []
     return " and ".join(parts) or "NULL"

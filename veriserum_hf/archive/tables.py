@@ -105,9 +105,7 @@ def read_tables(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
         return _read_csv_folder(layout, findings)
     except OSError as error:
         where = str(error.filename or layout.root)
-        raise findings.stop(
-            "unreadable", where, str(error.strerror), "Give yourself the right to read it."
-        ) from error
+        raise findings.stop("unreadable", where, str(error.strerror), "Grant yourself read permission.") from error
 
 
 def _read_csv_folder(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
@@ -116,7 +114,7 @@ def _read_csv_folder(layout: Layout, findings: Findings) -> dict[str, pa.Table]:
             raise findings.stop(
                 "missing table",
                 str(layout.root),
-                f"there is no {name}_reloaded.csv beside the pose table",
+                f"there is no {name}_reloaded.csv next to the pose table",
                 "Copy it here from the authors' repository.",
             )
     return {name: _read_csv(layout.csv_tables[name], name, findings) for name in SPECS if name in layout.csv_tables}
@@ -127,7 +125,7 @@ def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:
         journal = path.with_name(path.name + suffix)
         try:
             size = journal.stat().st_size
-        except FileNotFoundError:  # asked but once: another program's commit may delete it at any moment
+        except FileNotFoundError:  # queried only once: another program's commit may delete it at any moment
             continue
         if size > 0:
             raise _being_written(path, f"{journal.name} holds changes that are not in it yet", findings)
@@ -158,10 +156,10 @@ def _read_database(path: Path, findings: Findings) -> dict[str, pa.Table]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open read-only; nothing is created beside the database, so that a read-only folder will do."""
+    """Open read-only; nothing is created next to the database, so that a read-only folder is enough."""
     with path.open("rb") as file:
         write_ahead = file.read(20)[18:] == b"\2\2"
-    # In write-ahead mode SQLite lays files beside a database even to read it. No journal is there, so it is complete.
+    # In write-ahead mode SQLite creates files next to a database even to read it. Without a journal it is complete.
     immutable = "&immutable=1" if write_ahead else ""
     connection = sqlite3.connect(f"{path.as_uri()}?mode=ro{immutable}", uri=True, timeout=1.0)
     connection.text_factory = lambda raw: raw.decode("utf-8", errors="replace")
@@ -173,7 +171,7 @@ def _being_written(path: Path, why: str, findings: Findings) -> Exception:
         "being written",
         str(path),
         f"another program is writing to this database: {why}",
-        "Close that program, then run again; if there is none, run VACUUM in it once with sqlite3, which tidies up.",
+        "Close that program, then run again; if there is none, run VACUUM in it once with sqlite3, which cleans up.",
     )
 
 
@@ -191,7 +189,7 @@ def _read_sqlite_table(
             "missing table",
             f"{path.name}",
             f"there is no table {name}; found {listed(sorted(tables), 12) or 'no table at all'}",
-            "Use the database of the download as it is.",
+            "Use the database of the download unchanged.",
         )
     wanted = _wanted_columns(f"{path.name}, table {name}", set(present), spec, findings)
     # Names come from the database's own list of columns.
@@ -206,7 +204,7 @@ def _read_csv(path: Path, name: str, findings: Findings) -> pa.Table:
             header, *rows = list(csv.reader(file)) or [[]]
     except (UnicodeDecodeError, csv.Error) as error:
         raise findings.stop(
-            "not a table", str(path), f"this is no CSV text ({error})", "Download the file again."
+            "not a table", str(path), f"this is not CSV text ({error})", "Download the file again."
         ) from error
     names = [column.strip().lower() for column in header]
     wanted = _wanted_columns(path.name, set(names), SPECS[name], findings)
@@ -229,7 +227,7 @@ def _wanted_columns(where: str, present: set[str], spec: TableSpec, findings: Fi
             "missing column",
             where,
             f"there is no column {listed(missing)}; found {listed(sorted(present), 30)}",
-            "Use the tables of the download as they are.",
+            "Use the tables of the download unchanged.",
         )
     return {column: type for column, type in (spec.required | spec.optional).items() if column in present}
 
@@ -264,7 +262,7 @@ def _column(
                 "wrong type",
                 f"{where}, row {row} (id {id})",
                 f"found {value!r}, expected {expected}",
-                "Correct the value, or take the row out.",
+                "Correct the value, or remove the row.",
             ) from None
     return pa.array(converted, type)
 
@@ -275,7 +273,7 @@ def _as_type(value: Value, type: pa.DataType) -> int | float | str | None:
     if type == TEXT:
         return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
     if isinstance(value, bytes):
-        raise TypeError("bytes are no number")
+        raise TypeError("bytes are not a number")
     if type == INTEGER and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
         value = int(value)  # exact, where a float is not
     number = value if isinstance(value, int) and type == INTEGER else float(value)

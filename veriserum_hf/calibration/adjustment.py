@@ -1,6 +1,6 @@
-"""Bundle adjustment: where sources and intensifiers stand, from markers whose phantom stands anywhere.
+"""Bundle adjustment: positions of sources and intensifiers, from markers of a phantom in unknown poses.
 
-What is wanted are a few numbers (per plane the principal point and the source-to-intensifier distance, and the pose
+The parameters are a few numbers (per plane the principal point and the source-to-intensifier distance, and the pose
 of the second intensifier); every frame adds a pose of the phantom, a nuisance parameter. The poses are eliminated:
 for given numbers each frame's best pose is found by a few Gauss-Newton steps, and `scipy.optimize.least_squares` sees
 only what is left of the residuals and of their derivatives (variable projection: Golub and Pereyra, SIAM J. Numer.
@@ -20,14 +20,14 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Plane, make_transform
 
-_HUBER_SIGMAS = 3.0  # where a residual's pull stops growing: 0.3 % of Gaussian noise lies beyond
+_HUBER_SIGMAS = 3.0  # beyond which a residual's influence stops growing: 0.3 % of Gaussian noise lies beyond
 _MAD_TO_SIGMA = 1.4826
-_MOST_STEPS = 40  # five to ten are usual
+_MOST_ITERATIONS = 40  # five to ten are usual
 
 
 @dataclass(frozen=True)
 class Adjusted:
-    """What a bundle adjustment found.
+    """Result of a bundle adjustment.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Adjusted:
         intensifier's translation (mm) and rotation (degrees) along and about the world's axes.
     T_world_phantom : (f, 4, 4) poses of the phantom.
     residual_mm_rms : per coordinate, of the markers used.
-    markers_used : how many are no outliers.
+    markers_used : number of markers that are not outliers.
 
     """
 
@@ -48,21 +48,21 @@ class Adjusted:
 
 
 class _Adjustment:
-    """The residuals and their derivatives, as `least_squares` asks for them."""
+    """The residuals and their derivatives, as `least_squares` needs them."""
 
     def __init__(
         self, measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_phantom: FloatArray
     ) -> None:
-        self.measured, self.start = measured, planes
+        self.measured, self.initial_planes = measured, planes
         self.size = 3 if len(planes) == 1 else 12
         self.huber_mm = np.inf
         self.T_world_phantom = T_world_phantom
-        # Absolute, so that the trust region starts as wide as the distances are, not at nothing.
+        # Absolute, so that the initial trust region is as large as the distances, not zero.
         self.move_to(np.concatenate([*map(_parameters_of, planes), np.zeros(self.size - 3 * len(planes))]))
 
     def move_to(self, parameters: FloatArray) -> None:
         self.at = parameters.copy()
-        self.planes = _adjusted_planes(self.start, parameters)
+        self.planes = _adjusted_planes(self.initial_planes, parameters)
         self.T_world_phantom, self.projections = fit_poses(
             self.measured, self.planes, self.T_world_phantom, self.huber_mm
         )
@@ -77,7 +77,7 @@ class _Adjustment:
         return np.concatenate(seen)
 
     def jacobian(self, parameters: FloatArray) -> FloatArray:
-        """Derivative of the residuals after the poses have followed."""
+        """Derivative of the residuals after elimination of the poses."""
         if not np.array_equal(parameters, self.at):
             self.move_to(parameters)
         frames = len(self.T_world_phantom)
@@ -125,18 +125,19 @@ def _adjusted_planes(planes: Sequence[Plane], parameters: FloatArray) -> tuple[P
 
 
 def adjust(measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_phantom: FloatArray) -> Adjusted:
-    """Adjust one plane, or two planes of which the second intensifier moves too, and all poses.
+    """Adjust one plane, or two planes and the pose of the second intensifier, and all poses.
 
-    Huber's loss takes force from wrong markers; its limit is three standard deviations of the residuals, by their
-    median, and follows the adjustment. The covariance is Huber's and White's sandwich (Econometrica 48, 1980): it
-    holds where some markers, such as those at the field's dark rim, are seen worse than others.
+    Huber's loss limits the influence of wrong markers; its threshold is three robust standard deviations of the
+    residuals (median absolute deviation), updated during the adjustment. The covariance is Huber's and White's
+    sandwich (Econometrica 48, 1980): it holds where some markers, such as those at the field's dark rim, are measured
+    less precisely than others.
 
     Raises
     ------
     CalibrationError
         If the adjustment does not converge, or reaches an invalid source.
     numpy.linalg.LinAlgError
-        If the frames leave a pose or one of the numbers open.
+        If the frames do not determine a pose or one of the parameters.
 
     """
     problem = _Adjustment(measured, planes, T_world_phantom)
@@ -154,10 +155,10 @@ def adjust(measured: Sequence[PlaneMarkers], planes: Sequence[Plane], T_world_ph
             loss="huber",
             f_scale=problem.huber_mm,
             x_scale="jac",
-            max_nfev=_MOST_STEPS,
+            max_nfev=_MOST_ITERATIONS,
         )
         if not solution.success:
-            raise CalibrationError(f"the adjustment has not come to rest in {_MOST_STEPS} steps")
+            raise CalibrationError(f"the adjustment has not converged after {_MOST_ITERATIONS} iterations")
         parameters = solution.x
     residual_mm, jacobian = problem.residuals(parameters), problem.jacobian(parameters)
     weight = np.minimum(1, problem.huber_mm / np.maximum(np.abs(residual_mm), 1e-12))

@@ -1,8 +1,8 @@
 """Fit an intensifier's distortion to one frame of the bead-grid phantom.
 
-Millimetres are counted in the phantom's own frame: X right and Y up from its middle, as it hangs when its orientation
-bead is at the upper left. If it hung turned by phi on the intensifier, the fitted map holds that turn too: its mm are
-the intensifier's, turned by -phi.
+Millimetres are counted in the phantom's own frame: X right and Y up from its centre, with its orientation bead at the
+upper left. If the phantom was rotated by phi on the intensifier, the fitted map contains that rotation: its mm are
+the intensifier's, rotated by -phi.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Powers = Sequence[tuple[int, int]]
 
 _STORED = [(i, j) for i in range(4) for j in range(4)]  # powers of u and v, in the stored text's order
 _DEGREE_5 = [(i, j) for i in range(6) for j in range(6 - i)]
-_BOTH = [(i, j) for i in range(7) for j in range(7 - i)]  # holds both, however the axes are turned
+_BOTH = [(i, j) for i in range(7) for j in range(7 - i)]  # holds both, whatever the orientation of the axes
 _UNIT_MM = 150.0  # powers of so many mm are of the order of one
 _REJECTED = 5.0  # standard deviations; one good bead in 270,000 is farther off
 _ROUNDS = 6
@@ -34,7 +34,7 @@ _CERTAIN = 3.0  # standard errors by which the other model must predict better
 
 @dataclass(frozen=True)
 class GridFit:
-    """A distortion fitted to a frame of the bead grid, and how well it is known.
+    """A distortion fitted to a frame of the bead grid, with its uncertainty.
 
     Distances are those in the plane: a root mean square is that of |(x, y)|, not of one axis.
 
@@ -50,7 +50,7 @@ class GridFit:
     covariance : (2, 16, 16) of the coefficients of X and of Y, scaled by the residuals.
     degree5_residual_mm_rms : residual of the alternative u^i v^j, i + j <= 5, which the stored text cannot hold.
     cv_mm_rms, degree5_cv_mm_rms : how far off each model predicts a bead that it was not fitted to (leave one out).
-    recommendation : the model to be used: "degree 5" if it predicts better for certain, else "stored".
+    recommendation : the model to be used: "degree 5" if it predicts significantly better, else "stored".
 
     """
 
@@ -74,23 +74,23 @@ class GridFit:
 
     @property
     def residual_mm_rms(self) -> float:
-        """Root mean square distance of a fitted bead from where it truly is."""
+        """Root mean square distance of a fitted bead from its true position."""
         return _rms(self.residuals_mm)
 
     @property
     def upright(self) -> bool:
-        """Whether the phantom hung, and the frame is stored, so that its mm are the intensifier's.
+        """Whether the phantom was mounted, and the frame stored, so that its mm are the intensifier's.
 
-        The phantom is its own mirror image about a diagonal: one that hangs face about, or a frame that is stored
-        mirrored, looks like a phantom turned by 90 degrees to the left or right, and is not upright.
+        The phantom is its own mirror image about a diagonal: one that is mounted back to front, or a frame that is
+        stored mirrored, looks like a phantom rotated by 90 degrees to the left or right, and is not upright.
         """
         return abs(self.rotation_deg) < 45
 
     def mapped_std_mm(self, xy_px: ArrayLike) -> FloatArray:
         """Standard deviation (n,) of the mm that raw px (n, 2) are mapped to: sqrt(var X + var Y).
 
-        It tells what noise does to the map. Not in it are the polynomial's own error far from every bead, and the
-        thousandth of a millimetre or two by which light that falls off displaces the beads.
+        It covers noise only. It excludes the polynomial's own error far from every bead, and the displacement of the
+        beads by uneven light, one or two thousandths of a millimetre.
         """
         terms = _terms(_uv_mm(np.asarray(xy_px, dtype=np.float64), self.distortion), _STORED)
         return np.asarray(np.sqrt(((terms @ self.covariance.sum(axis=0)) * terms).sum(axis=1)))
@@ -106,8 +106,8 @@ def fit_bead_grid(frame: Grey) -> GridFit:
     Raises
     ------
     CalibrationError
-        If the frame does not show the phantom so that every bead can be told from the others for certain, or if the
-        beads do not lie as a smooth distortion would have them. The message says what was seen and the way out.
+        If the frame does not show the phantom so that every bead is identified with certainty, or if the beads do
+        not fit a smooth distortion. The message states what was found and the way out.
 
     """
     beads = find_beads(frame)
@@ -119,12 +119,12 @@ def fit_bead_grid(frame: Grey) -> GridFit:
     outliers = int(np.count_nonzero(~kept))
     if outliers > _MOST_OUTLIERS * len(kept) or (indexed.phantom_index[~kept] == ORIENTATION_BEAD).all(axis=1).any():
         raise CalibrationError(
-            f"{outliers} of {len(kept)} beads, or the one that tells the orientation, do not lie as a smooth "
-            "distortion would have them; give a frame of an undamaged grid phantom"
+            f"{outliers} of {len(kept)} beads, or the orientation bead, do not fit a smooth distortion; give a "
+            "frame of an undamaged grid phantom"
         )
     xy_px, true_mm, weight = xy_px[kept], true_mm[kept], 1 / std_mm[kept]
     degree_5 = _fit(_uv_mm(xy_px, along_grid), true_mm, weight, _DEGREE_5)
-    # What powers up to 3 of u and v can hold depends on where their axes point.
+    # What powers up to 3 of u and v can represent depends on the orientation of their axes.
     along_frame = _along_frame(along_grid)
     axes, stored = along_grid, _fit(_uv_mm(xy_px, along_grid), true_mm, weight, _STORED)
     other = _fit(_uv_mm(xy_px, along_frame), true_mm, weight, _STORED)
@@ -144,8 +144,8 @@ def fit_bead_grid(frame: Grey) -> GridFit:
         rotation_deg=float(np.degrees(np.arctan2(along_grid.rotation[1], along_grid.rotation[0]))),
         covariance=stored.covariance,
         degree5_residual_mm_rms=_rms(degree_5.residuals),
-        cv_mm_rms=_rms(stored.left_out),
-        degree5_cv_mm_rms=_rms(degree_5.left_out),
+        cv_mm_rms=_rms(stored.held_out),
+        degree5_cv_mm_rms=_rms(degree_5.held_out),
         recommendation="degree 5" if _gain(degree_5, stored, weight) > _CERTAIN else "stored",
     )
 
@@ -156,7 +156,7 @@ class _Model(NamedTuple):
     coefficients: FloatArray  # (terms, 2)
     covariance: FloatArray  # (2, terms, terms)
     residuals: FloatArray  # (n, 2)
-    left_out: FloatArray  # (n, 2) residual of each bead by a fit to all others
+    held_out: FloatArray  # (n, 2) residual of each bead by a fit to all others
 
 
 def _fit(at_mm: FloatArray, values: FloatArray, weight: FloatArray, powers: Powers) -> _Model:
@@ -183,12 +183,12 @@ def _terms(uv_mm: FloatArray, powers: Powers) -> FloatArray:
 
 
 def _similarity(xy_px: FloatArray, true_mm: FloatArray) -> Distortion:
-    """Scale, turn and shift that bring raw px nearest to mm: the S, R and T of the stored text."""
+    """Scale, rotation and translation that map raw px best to mm: the S, R and T of the stored text."""
     slope, offset = np.polyfit(xy_px @ (1, -1j), true_mm @ (1, 1j), 1)
     cosine, sine = float(slope.real / abs(slope)), float(slope.imag / abs(slope))
-    nothing = (0.0,) * 16
+    zeros = (0.0,) * 16
     return Distortion(
-        nothing, nothing, float(abs(slope)), (float(offset.real), float(offset.imag)), (cosine, -sine, sine, cosine)
+        zeros, zeros, float(abs(slope)), (float(offset.real), float(offset.imag)), (cosine, -sine, sine, cosine)
     )
 
 
@@ -204,10 +204,10 @@ def _uv_mm(xy_px: FloatArray, distortion: Distortion) -> FloatArray:
 
 
 def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tuple[BoolArray, FloatArray]:
-    """Beads that lie where the fit to them has them, and the standard deviation, mm, of each bead along either axis.
+    """Beads that agree with the fit, and the standard deviation, mm, of each bead along either axis.
 
-    The variance is taken to be a multiple of what the noise around each bead makes of it, which is larger at the dark
-    rim, and the same for all beside that, which the phantom's making may add; the residuals tell how much of either.
+    The variance is the sum of a multiple of that from the noise around each bead, which is larger at the dark rim,
+    and of one that is equal for all beads, such as the phantom's tolerance; the residuals determine both shares.
     """
     kept, std_mm = np.ones(len(uv_mm), dtype=bool), np.ones(len(uv_mm))
     parts = np.stack([std_px**2, np.full(len(std_px), np.mean(std_px**2))], axis=1)
@@ -224,8 +224,8 @@ def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tupl
 
 
 def _gain(one: _Model, other: _Model, weight: FloatArray) -> float:
-    """By how many standard errors a model predicts beads that it was not fitted to better than another."""
-    gain = weight**2 * ((other.left_out**2).sum(axis=1) - (one.left_out**2).sum(axis=1))
+    """Standard errors by which a model predicts held-out beads better than another."""
+    gain = weight**2 * ((other.held_out**2).sum(axis=1) - (one.held_out**2).sum(axis=1))
     return float(gain.mean() / gain.std() * np.sqrt(len(gain)))
 
 

@@ -1,8 +1,8 @@
 """Lead beads in a raw frame: where the round field is, where beads are in it, and their centres to sub-pixels.
 
-A bead of a phantom is opaque and its shadow round, so all of them look alike but for brightness: they are looked for
-by normalised cross-correlation with a disc, which vignetting does not touch, and their centres are then fitted with
-the disc's blurred shadow on a background that slopes.
+A bead of a phantom is opaque and its shadow round, so all of them look the same except for brightness: they are
+detected by normalised cross-correlation with a disc, which vignetting does not affect, and their centres are then
+fitted with the disc's blurred shadow on a background that slopes.
 """
 
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from veriserum_hf.core import BoolArray, FloatArray, Grey, ImageArray
 from veriserum_hf.errors import CalibrationError
 
 NOMINAL_MM_PER_PX = 0.2255  # of a 1664 x 1600 frame; the published calibrations have 0.222 to 0.232
-_BLUR_MM = 0.24  # standard deviation of a bead's edge: a middling intensifier's; a centre hardly depends on it
+_BLUR_MM = 0.24  # standard deviation of a bead's edge: an average intensifier's; a centre hardly depends on it
 _WORKING_WIDTH_PX = 832  # beads are looked for in a frame made about so small
 _LIKENESS = 0.5  # correlation with a disc; noise alone stays below
-_CONTRAST = 0.25  # part of the light that a bead takes away at least
-_FIELD_LEVEL = 0.03  # of the brightest light; the field's rim has more, the ring around it is apart
+_CONTRAST = 0.25  # least part of the light that a bead absorbs
+_FIELD_LEVEL = 0.03  # of the brightest light; the field's rim has more, the ring around it is separate
 _SATURATED = 0.05  # part of a frame's pixels that may share the highest grey level
 _STEPS = 5
 
@@ -62,7 +62,7 @@ def find_beads(frame: Grey) -> Beads:
     Raises
     ------
     CalibrationError
-        If the array is no such frame, blank, or saturated.
+        If the array is not such a frame, blank, or saturated.
 
     """
     _check(frame)
@@ -96,7 +96,7 @@ def _check(frame: Grey) -> None:
     if height < 400 or abs(width / height * RAW_HEIGHT_PX / RAW_WIDTH_PX - 1) > 0.01:
         raise CalibrationError(
             f"a frame of {width} x {height} px cannot show the raw field: expected 1664 x 1600 px, or another size "
-            "in these proportions of at least 400 rows; give the raw frame, neither cut nor corrected"
+            "in these proportions of at least 400 rows; give the raw frame, neither cropped nor corrected"
         )
     highest = frame.max()
     if highest == frame.min():
@@ -150,10 +150,10 @@ def _centers(
 ) -> tuple[FloatArray, FloatArray]:
     """Centres (n, 2) of the beads near rough ones, px of the frame, and their standard deviations (n,).
 
-    The grey level around a bead at d is  b + g x - (a + g x) m(|x - d|),  m its shadow: what shines behind it falls
-    off evenly with g, and in its middle only stray light is left, which is level; all blurred alike. Gauss-Newton on
-    b, g, a and a d, every pixel weighted by its light, as counted quanta are. Where no bead turns out to be, none is
-    returned.
+    The grey level around a bead at d is  b + g x - (a + g x) m(|x - d|),  m its shadow: the light behind it
+    falls off linearly with g, and only constant stray light remains at its centre; all are blurred equally.
+    Gauss-Newton on b, g, a and a d, every pixel weighted by its light, as for counted quanta. Candidates that are not
+    beads are dropped.
     """
     radius_px = BEAD_DIAMETER_MM / 2 / mm_per_px
     blur_px = float(np.hypot(_BLUR_MM / mm_per_px, 0.29))  # and the mean over a pixel
@@ -182,8 +182,8 @@ def _centers(
         with np.errstate(divide="ignore", invalid="ignore"):
             step = np.nan_to_num(solution[:, 4:] / solution[:, 3:4])
         center = np.clip(center + step, rough - radius_px, rough + radius_px)
-    rest = values - (solution[:, None] @ basis)[:, 0]
+    residual = values - (solution[:, None] @ basis)[:, 0]
     freedom = np.maximum((weight > 0).sum(axis=1) - 6, 1)
-    variance = (weight * rest**2).sum(axis=1) / freedom * inverse[:, (4, 5), (4, 5)].mean(axis=1)
+    variance = (weight * residual**2).sum(axis=1) / freedom * inverse[:, (4, 5), (4, 5)].mean(axis=1)
     is_bead = (solution[:, 3] > _CONTRAST * solution[:, 0]) & (np.abs(center - rough) < radius_px).all(axis=1)
     return center[is_bead], np.sqrt(variance[is_bead]) / solution[is_bead, 3]

@@ -40,7 +40,7 @@ def _numbers(text: str, count: int, what: str) -> tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise CalibrationError(f"distortion text: {what} holds something that is no number ({error})") from None
+        raise CalibrationError(f"distortion text: {what} holds something that is not a number ({error})") from None
     if len(numbers) != count:
         raise CalibrationError(f"distortion text: expected {count} numbers for {what}, found {len(numbers)}")
     if not all(map(math.isfinite, numbers)):
@@ -93,7 +93,7 @@ class Distortion:
             _numbers(parts[3], 4, "the rotation"),
         )
         if scale == 0 or np.linalg.det(distortion._pixel_to_uv) == 0:
-            raise CalibrationError("distortion text: scale or rotation is zero, no pixel can be told from another")
+            raise CalibrationError("distortion text: scale or rotation is zero, so pixels cannot be distinguished")
         return distortion
 
     def to_string(self) -> str:
@@ -145,10 +145,10 @@ class Distortion:
     def _newton(
         self, start_px: tuple[FloatArray, FloatArray], xy_mm: tuple[FloatArray, FloatArray]
     ) -> tuple[FloatArray, FloatArray]:
-        """Raw pixels x, y of X, Y in mm from a rough start; NaN where the raw frame does not reach.
+        """Raw pixels x, y of X, Y in mm from a rough estimate; NaN where the raw frame does not reach.
 
-        Inside the frame the start is off by about a pixel and every step squares the error; outside, the
-        polynomial may fold over and the iteration may run anywhere: it counts only where it has come to rest.
+        Inside the frame the estimate is off by about a pixel and every step squares the error; outside, the
+        polynomial may fold over and the iteration may diverge: it counts only where it has converged.
         """
         x, y = start_px
         X, Y = xy_mm
@@ -187,7 +187,7 @@ class Distortion:
 
         Parameters
         ----------
-        frame : (rows, columns) uint8 or uint16 of any pixel size; it is taken to show the whole raw field.
+        frame : (rows, columns) uint8 or uint16 of any pixel size; it is assumed to show the whole raw field.
         size : edge of the corrected image, px.
         mode : ``"fast"``: a box as wide as an output pixel on the source (3 x 3 at 512 px from 1664 x 1600), then
             one bilinear lookup; 0.3 grey levels RMS from an area mean. ``"exact"``: bilinear on the multiple of

@@ -1,6 +1,6 @@
-"""Which bead of the grid phantom is which.
+"""Identify the beads of the grid phantom.
 
-A walk along the lattice tells the beads apart, the phantom's outline and orientation bead tell where on it they are.
+A walk along the lattice gives the beads' places on it; the phantom's outline and orientation bead locate it.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORI
 from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
 
-_FEWEST = 100  # beads that might be a grid at all
+_FEWEST = 100  # beads of a grid
 _PITCH_TOLERANCE = 0.15  # published scales differ by 2 %, and the scale within a frame by 9 %
 _NEAR = 0.25  # of the pitch: how far from its place a bead may be
 _BEYOND = 8  # places around the beads where the phantom's edge may be
@@ -35,23 +35,23 @@ class Indexed(NamedTuple):
 
 
 def index_beads(beads: Beads) -> Indexed:
-    """Tell which bead of the grid phantom each bead of a frame is.
+    """Identify which bead of the grid phantom each bead of a frame is.
 
-    The phantom's outline gives its position on the lattice, its orientation bead which of four quarter turns it has.
-    Both look the same in a mirror that stands along the diagonal through that bead, so a mirrored phantom (or frame)
-    cannot be told from one turned by a multiple of 90 degrees, and its beads are numbered as those of the latter.
+    The phantom's outline gives its position on the lattice, its orientation bead its rotation by a multiple of 90
+    degrees. Both are symmetric about the diagonal through that bead, so a mirrored phantom (or frame) cannot be
+    distinguished from a rotated one, and its beads are numbered as those of the latter.
 
     Raises
     ------
     CalibrationError
-        If there is no such grid, or it cannot be told for certain where it lies; the message says what was seen.
+        If there is no such grid, or its position is ambiguous; the message states what was found.
 
     """
     bead, place = _walk(beads.center_px)
     bead, place = _assign(beads.center_px, bead, place)
     seen = _Seen.around(place, beads, bead)
     shift = _shift(seen)
-    index = _rotated(place + shift, -_quarter_turns(seen, shift))
+    index = _rotated(place + shift, -_quarter_rotations(seen, shift))
     on_phantom = _on_phantom(index)
     return Indexed(bead[on_phantom], index[on_phantom])
 
@@ -69,14 +69,14 @@ def _on_phantom(index: IndexArray) -> BoolArray:
 
 
 def _rotated(index: IndexArray, quarters: int) -> IndexArray:
-    """Indices (n, 2) turned counter-clockwise about the phantom's middle."""
+    """Indices (n, 2) rotated by quarters counter-clockwise about the phantom's centre."""
     for _ in range(quarters % 4):
         index = np.stack([2 * _CENTER_INDEX - index[:, 1], index[:, 0]], axis=1)
     return index
 
 
 def _walk(center_px: FloatArray) -> tuple[IndexArray, IndexArray]:
-    """Beads that hang together on a square lattice, and their places (n, 2): first to the right, second up."""
+    """Beads that are connected on a square lattice, and their places (n, 2): first to the right, second up."""
     if len(center_px) < _FEWEST:
         raise CalibrationError(
             f"no grid in the frame: {len(center_px)} spots look like beads, the phantom has {len(grid_beads_mm())}; "
@@ -101,7 +101,7 @@ def _walk(center_px: FloatArray) -> tuple[IndexArray, IndexArray]:
             place = (place_of[parent][0] + int(step[0]), place_of[parent][1] + int(step[1]))
             if bead in place_of or place in taken:
                 continue
-            # The lattice stretches and turns slowly along the way.
+            # The scale and rotation of the lattice change slowly along the way.
             steps_px = steps_of[parent].copy()
             along = number % 2
             steps_px[along] = (steps_px[along] + step[along] * (center_px[bead] - center_px[parent])) / 2
@@ -129,7 +129,7 @@ def _seed(center_px: FloatArray, tree: KDTree, pitch_px: float) -> tuple[int, Fl
 def _cubic(
     source: FloatArray | IndexArray, target: FloatArray | IndexArray
 ) -> Callable[[FloatArray | IndexArray], FloatArray]:
-    """The cubic from points (n, 2) to others (n, 2) that fits best."""
+    """Cubic map from points (n, 2) to others (n, 2), by least squares."""
     center, spread = source.mean(axis=0), source.std()
 
     def powers(points: FloatArray | IndexArray) -> FloatArray:
@@ -145,7 +145,7 @@ def _assign(center_px: FloatArray, bead: IndexArray, place: IndexArray) -> tuple
     """Places of all beads, also of those that the walk did not reach, by a smooth map through those that it did."""
     if len(bead) < _FEWEST:
         raise CalibrationError(
-            f"no grid in the frame: only {len(bead)} of {len(center_px)} beads hang together on a square lattice; "
+            f"no grid in the frame: only {len(bead)} of {len(center_px)} beads are connected on a square lattice; "
             + _WAY_OUT
         )
     smooth = _cubic(center_px[bead], place)(center_px)
@@ -180,12 +180,12 @@ class _Seen(NamedTuple):
 
 
 def _orientation_places() -> IndexArray:
-    """Index (4, 2) of the orientation bead after 0 to 3 quarter turns."""
+    """Index (4, 2) of the orientation bead after 0 to 3 rotations by 90 degrees."""
     return np.concatenate([_rotated(np.array([ORIENTATION_BEAD]), quarters) for quarters in range(4)])
 
 
 def _shift(seen: _Seen) -> IndexArray:
-    """What takes a place to its index on the phantom, quarter turns aside, by the phantom's outline."""
+    """Shift from a place to its index on the phantom, before rotation, by the phantom's outline."""
     outline = _phantom()
     outline[tuple(_orientation_places().T)] = False
     score = np.rint(correlate(seen.state.astype(float), outline.astype(float))).astype(np.intp)
@@ -204,23 +204,23 @@ def _shift(seen: _Seen) -> IndexArray:
     if found + empty < _LEAST_SEEN * np.count_nonzero(outline):
         raise CalibrationError(
             f"only part of the grid: {found + empty} of the phantom's {np.count_nonzero(outline)} places lie in the "
-            f"field, at least {_LEAST_SEEN:.0%} are needed; {_WAY_OUT}, in the middle of the field"
+            f"field, at least {_LEAST_SEEN:.0%} are needed; {_WAY_OUT}, in the centre of the field"
         )
     if best - second < _LEAD:
         raise CalibrationError(
-            f"it cannot be told where the grid lies: {found} beads fit the phantom's outline nearly as well a row "
-            "further; give a frame that shows the phantom's edges, in the middle of the field"
+            f"the position of the grid is ambiguous: {found} beads fit the phantom's outline nearly as well a row "
+            "further; give a frame that shows the phantom's edges, in the centre of the field"
         )
     return shift
 
 
-def _quarter_turns(seen: _Seen, shift: IndexArray) -> int:
-    """How many quarter turns counter-clockwise the phantom has, by its orientation bead."""
+def _quarter_rotations(seen: _Seen, shift: IndexArray) -> int:
+    """Number of counter-clockwise rotations by 90 degrees of the phantom, by its orientation bead."""
     states = seen.at(_orientation_places() - shift)
     if np.count_nonzero(states > 0) != 1:
         raise CalibrationError(
-            "it cannot be told how the grid is turned: expected the orientation bead at one of its four places, seen "
-            f"at {np.count_nonzero(states > 0)}, and {np.count_nonzero(states == 0)} of them lie out of the field; "
-            "give a frame that shows it"
+            "the orientation of the grid cannot be determined: expected the orientation bead at one of its four "
+            f"places, seen at {np.count_nonzero(states > 0)}, and {np.count_nonzero(states == 0)} of them lie out of "
+            "the field; give a frame that shows it"
         )
     return int(np.argmax(states > 0))

@@ -1,9 +1,9 @@
 """The marker phantom's beads in a raw frame: found, measured and named.
 
-Dark, round spots are found where the picture is darker than it is on both sides in every direction; the shadow of the
-phantom's wall, dark in one direction only, is none. Each is then measured by fitting a blurred disc on a curved
+Dark, round spots are found where the image is darker than on both sides in every direction; the shadow of the
+phantom's wall, dark in one direction only, is ignored. Each is then measured by fitting a blurred disc on a curved
 background. (The shadow of a sphere is an ellipse whose centre lies off the projected centre of the sphere by some
-1e-4 mm here; that is left alone.)
+1e-4 mm here; that is neglected.)
 """
 
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def find_markers(frame: Grey, distortion: Distortion, plane_start: Plane) -> Obs
 
     Parameters
     ----------
-    frame : (rows, columns) uint8 or uint16 of any pixel size; it is taken to show the whole raw field.
+    frame : (rows, columns) uint8 or uint16 of any pixel size; it is assumed to show the whole raw field.
     distortion : of the intensifier.
     plane_start : the plane, roughly: within some 20 mm of principal point and a few per cent of distance.
 
@@ -80,7 +80,7 @@ def find_spots(frame: Grey) -> Spots:
     low_px, high_px = (limit * scale for limit in _RADIUS_PX)
     is_round = (np.maximum(width, height) <= 1.35 * np.minimum(width, height) + 1) & (area > 0.6 * width * height)
     is_round &= (radii_px > low_px) & (radii_px < high_px)
-    is_round[0] = False  # the bright rest
+    is_round[0] = False  # the bright background
     chosen = np.flatnonzero(is_round)
     if not len(chosen):
         return Spots(np.empty((0, 2)), np.empty(0))
@@ -91,7 +91,7 @@ def find_spots(frame: Grey) -> Spots:
 
 
 def _contrast(image: ImageArray, scale: float) -> ImageArray:
-    """How much darker a picture is than what lies on both sides, in the direction where that is least."""
+    """How much darker an image is than what lies on both sides, in the direction where that is least."""
     smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTHING_PX * scale)
     reach = int(np.ceil(_CLOSED_PX * scale / 2))
     background = np.full_like(smooth, np.inf)
@@ -107,7 +107,7 @@ def _contrast(image: ImageArray, scale: float) -> ImageArray:
 def _fitted(frame: Grey, labels: ImageArray, own: IndexArray, rough: Spots, scale: float) -> Spots:
     """Gauss-Newton on background(x, y) (1 - depth disc(x - x0, y - y0, radius)), all spots at once.
 
-    ``labels`` tell, on a grid of half as many pixels, whose dark place is where, and ``own`` which is a spot's own.
+    ``labels`` give, on a grid of half as many pixels, the spot of each dark pixel; ``own`` is each spot's own label.
     """
     centers_px, radii_px = rough
     reach = int(np.ceil(radii_px.max() + _SURROUND_PX * scale))
@@ -124,8 +124,8 @@ def _fitted(frame: Grey, labels: ImageArray, own: IndexArray, rough: Spots, scal
     weight &= (there == 0) | (there == own[:, None])
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1) / reach ** np.array([0, 1, 1, 2, 2, 2])
 
-    start = np.column_stack([centers_px - corner, radii_px, np.full(len(own), 0.8)])
-    shape, step = start.copy(), np.zeros_like(start)
+    initial = np.column_stack([centers_px - corner, radii_px, np.full(len(own), 0.8)])
+    shape, step = initial.copy(), np.zeros_like(initial)
     most = scale * np.array([2, 2, 2, 0.3 / scale])
     edge_px = _EDGE_PX * scale
     for _ in range(_FIT_STEPS):
@@ -139,11 +139,11 @@ def _fitted(frame: Grey, labels: ImageArray, own: IndexArray, rough: Spots, scal
         background = coefficients @ terms.T
         by_radius = -background * depth * rim
         by_shape = [by_radius * dx / distance, by_radius * dy / distance, by_radius, -background * disc]
-        rest = patches - (design @ coefficients[..., None])[..., 0]
-        step = _solved(np.concatenate([np.stack(by_shape, axis=2), design], axis=2), rest, weight)[:, :4]
+        residual = patches - (design @ coefficients[..., None])[..., 0]
+        step = _solved(np.concatenate([np.stack(by_shape, axis=2), design], axis=2), residual, weight)[:, :4]
         shape += np.clip(step, -most, most)
         shape[:, 2] = np.clip(shape[:, 2], 0.5 * scale, reach)
-    off = np.abs(shape - start)
+    off = np.abs(shape - initial)
     good = (np.abs(step[:, :2]) < 0.02 * scale).all(axis=1) & (off[:, :2] < 2 * scale).all(axis=1)
     good &= (off[:, 2] < 0.4 * radii_px) & (shape[:, 3] > 0.4) & (shape[:, 3] < 1.2)
     return Spots((corner + shape[:, :2])[good], shape[good, 2])

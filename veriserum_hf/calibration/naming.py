@@ -1,9 +1,9 @@
-"""Which bead is which in one projection of the marker phantom, wherever it stands.
+"""Identify the beads in one projection of the marker phantom, in any pose.
 
-Four large spots are taken for four of the large beads, in every order. A far source makes nearly affine pictures:
-only those orders count whose affine map keeps right angles and lengths. Each of them gives a pose, refined with the
-true perspective. The first foursome whose best pose explains enough of all spots, large by large and small by small,
-has the answer.
+Four large spots are matched with four of the large beads, in every order. A distant source gives nearly affine
+projections: only those orders count whose affine map preserves right angles and lengths. Each of them gives a pose,
+refined with the true perspective. The first four spots whose best pose explains enough of all spots, by place and
+size, are accepted.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ from veriserum_hf.geometry import Plane, transform_points
 
 LEAST_MARKERS = 24
 _LEAST_SHARE = 0.6  # of the spots of a bead's size: a wrong pose explains a tenth of them by chance
-_TRIES = 100  # foursomes of spots; one of true large beads is enough
-_MAGNIFICATION = (0.9, 4.0)  # of anything between intensifier and source, with room for error
-_MOST_SKEW = 0.35  # of the affine picture of four true beads: perspective, seen from 1.5 m
+_TRIES = 100  # sets of four spots; one of true large beads is enough
+_MAGNIFICATION = (0.9, 4.0)  # of anything between intensifier and source, with a margin
+_MOST_SKEW = 0.35  # of the affine projection of four true beads: perspective, seen from 1.5 m
 _LEAST_DEPTH = 0.02  # volume of four beads over that of a box around all
-_FOUR_FIT_MM = 1.0  # four beads have two coordinates more than a pose: RMS of a true foursome, with a rough plane
+_FOUR_FIT_MM = 1.0  # four beads have two coordinates more than a pose: RMS of four true beads, with a rough plane
 _NEAR_MM = (6.0, 2.5, 1.0, 1.0)  # a spot belongs to a bead that is expected so near, round by round
 _SIZE_TOLERANCE = 0.25
 _FAR_MM = 1e6
@@ -42,7 +42,7 @@ class Named(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _fours() -> tuple[IndexArray, FloatArray]:
-    """Ordered foursomes of large beads (k, 4) that have depth, and the inverse of (x, y, z, 1) of each, (k, 4, 4)."""
+    """Ordered sets of four large beads (k, 4) that have depth, and the inverse of (x, y, z, 1) of each, (k, 4, 4)."""
     large = np.array(LARGE_BEADS)
     beads_mm = cylinder_beads_mm()[large]
     fours = np.array(list(permutations(range(len(large)), 4)))
@@ -52,7 +52,7 @@ def _fours() -> tuple[IndexArray, FloatArray]:
 
 
 def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Plane) -> Named:
-    """Tell which bead of the marker phantom each spot is; spots that are none are left out.
+    """Identify which bead of the marker phantom each spot shows; spots that show none are skipped.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
     Raises
     ------
     CalibrationError
-        If the spots show no phantom, or leave doubt.
+        If the spots show no phantom, or are ambiguous.
 
     """
     if len(spots_mm) < LEAST_MARKERS:
@@ -74,13 +74,13 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
     large = np.flatnonzero(spot_radii_mm > 1.5 * np.median(spot_radii_mm))
     if len(large) < 4:
         raise CalibrationError(
-            f"{len(spots_mm)} spots are in the frame, but only {len(large)} of them are large ones, which tell the "
-            "marker phantom's beads apart, and at least 4 are needed: is this another phantom, or is most of it out "
+            f"{len(spots_mm)} spots are in the frame, but only {len(large)} of them are large ones, which identify "
+            "the marker phantom's beads, and at least 4 are needed: is this another phantom, or is most of it out "
             "of the field?"
         )
     tree = cKDTree(spots_mm)
     best = Named(np.empty(0, np.intp), np.empty(0, np.intp), np.eye(4))
-    for four in _foursomes(large):
+    for four in _sets_of_four(large):
         T = _pose_of_four(four, spots_mm, spot_radii_mm, large, plane_start)
         if T is None:
             continue
@@ -90,13 +90,13 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
             return best
     raise CalibrationError(
         f"{len(spots_mm)} spots are in the frame, {len(large)} of them large, but no pose of the marker phantom "
-        f"explains more than {len(best.spots)} of them: is this another phantom, is the picture mirrored, or is the "
+        f"explains more than {len(best.spots)} of them: is this another phantom, is the image mirrored, or is the "
         "distortion that of another plane?"
     )
 
 
-def _foursomes(large: IndexArray) -> Iterator[IndexArray]:
-    """Four large spots at a time, in no order, so that no false spot is among all the first."""
+def _sets_of_four(large: IndexArray) -> Iterator[IndexArray]:
+    """Four large spots at a time, in random order, so that no false spot is in all of the first."""
     fours = np.array(list(combinations(large[:20], 4)))
     yield from np.random.default_rng(0).permutation(fours)[:_TRIES]
 
@@ -126,7 +126,7 @@ def _pose_of_four(
 
 
 def _is_right_angled(affine: FloatArray) -> BoolArray:
-    """Whether affine pictures (k, 2, 4) show right angles and a magnification of what stands between, (k,)."""
+    """Whether affine projections (k, 2, 4) show right angles and a possible magnification, (k,)."""
     first, second = affine[:, 0, :3], affine[:, 1, :3]
     squares = np.einsum("ki,ki->k", first, first), np.einsum("ki,ki->k", second, second)
     product, dot = squares[0] * squares[1], np.einsum("ki,ki->k", first, second)

@@ -1,4 +1,4 @@
-"""What was seen of a phantom's markers in each frame."""
+"""Markers of a phantom as found in each frame."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -46,7 +46,7 @@ def pair_frames(bs: Sequence[Observation], fs: Sequence[Observation]) -> list[Du
     if len(bs) != len(fs):
         raise CalibrationError(
             f"bs has {len(bs)} frames and fs has {len(fs)}: every pose of the phantom must be seen in both planes; "
-            "leave out the frames that have no partner"
+            "exclude the frames that have no partner"
         )
     return [DualObservation(*pair) for pair in zip(bs, fs, strict=True)]
 
@@ -65,22 +65,22 @@ def check_markers(name: str, observations: Sequence[Observation]) -> None:
     for frame, (marker_mm, detector_mm) in enumerate(observations):
         if marker_mm.ndim != 2 or marker_mm.shape[1] != 3 or detector_mm.shape != (len(marker_mm), 2):
             raise CalibrationError(
-                f"{name}frame {frame}: expected markers (n, 3) and their pictures (n, 2), got {marker_mm.shape} and "
-                f"{detector_mm.shape}"
+                f"{name}frame {frame}: expected markers (n, 3) and their projections (n, 2), got "
+                f"{marker_mm.shape} and {detector_mm.shape}"
             )
         if not (np.isfinite(marker_mm).all() and np.isfinite(detector_mm).all()):
-            raise CalibrationError(f"{name}frame {frame}: some of its markers are not finite mm; leave those out")
+            raise CalibrationError(f"{name}frame {frame}: some of its markers are not finite mm; exclude those")
         if len(marker_mm) < LEAST_MARKERS:
             raise CalibrationError(
-                f"{name}frame {frame} has {len(marker_mm)} markers, at least {LEAST_MARKERS} are needed: leave the "
-                "frame out, or bring more of the phantom into the field"
+                f"{name}frame {frame} has {len(marker_mm)} markers, at least {LEAST_MARKERS} are needed: exclude "
+                "the frame, or bring more of the phantom into the field"
             )
         extents = np.linalg.svd(marker_mm - marker_mm.mean(axis=0), compute_uv=False)
         if extents[2] < _LEAST_EXTENT * extents[0]:
             shape = "on one line" if extents[1] < _LEAST_EXTENT * extents[0] else "in one plane"
             raise CalibrationError(
-                f"{name}frame {frame}: its {len(marker_mm)} markers lie {shape}, which tells no source from another: "
-                "use a phantom with depth, and see that markers of all its parts are found"
+                f"{name}frame {frame}: its {len(marker_mm)} markers lie {shape}, which does not determine the "
+                "source: use a phantom with depth, and see that markers of all its parts are found"
             )
 
 

@@ -1,4 +1,4 @@
-"""Projection of a phantom's markers, and the poses of the phantom that fit their pictures best.
+"""Projection of a phantom's markers, and the poses of the phantom that fit their projections best.
 
 Projection in an intensifier's frame (h, v, n), source at (pp, SID): (h, v) = pp + SID / (SID - n) ((x, y) - pp).
 Everything is done for many frames at once: f frames with n markers each.
@@ -34,7 +34,7 @@ class PlaneMarkers(NamedTuple):
 
 
 class Projection(NamedTuple):
-    """Pictures of markers, and their derivatives.
+    """Projections of markers, and their derivatives.
 
     Attributes
     ----------
@@ -82,12 +82,12 @@ def by_rotation(lever_mm: FloatArray, by_point: FloatArray) -> FloatArray:
 
 
 def initial_poses(affine: FloatArray, plane: Plane) -> FloatArray:
-    """Poses of the phantom in the world, (f, 4, 4), nearest to affine pictures of it.
+    """Poses of the phantom in the world, (f, 4, 4), nearest to affine projections of it.
 
     Parameters
     ----------
-    affine : (f, 2, 4) that map (x, y, z, 1) of the phantom to (h, v) mm, as a far source would.
-    plane : its principal point and distance are taken as they are.
+    affine : (f, 2, 4) that map (x, y, z, 1) of the phantom to (h, v) mm, as a distant source would.
+    plane : its principal point and distance are kept.
 
     """
     length = np.linalg.norm(affine[:, :, :3], axis=2)
@@ -111,12 +111,12 @@ def fit_poses(
 ) -> tuple[FloatArray, list[Projection]]:
     """Poses (f, 4, 4) that bring every frame's markers nearest to where they were seen, and their projections.
 
-    Gauss-Newton in all frames at once, from poses (f, 4, 4) that are about right; Huber's loss from ``huber_mm`` on.
+    Gauss-Newton in all frames at once, from approximate poses (f, 4, 4); Huber's loss from ``huber_mm`` on.
 
     Raises
     ------
     numpy.linalg.LinAlgError
-        If the markers of a frame leave its pose open.
+        If the markers of a frame do not determine its pose.
 
     """
     for _ in range(most_steps):
@@ -132,7 +132,7 @@ def fit_poses(
             gradient += weighted @ residual_mm.reshape(frames, -1, 1)
         normal += (
             1e-12 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(6)
-        )  # a wild guess may be singular
+        )  # a poor initial pose may be singular
         step = -np.linalg.solve(normal, gradient)[..., 0]
         rotation = Rotation.from_rotvec(np.clip(step[:, :3], -0.5, 0.5)).as_matrix()
         R, t_mm = T_world_phantom[:, :3, :3], T_world_phantom[:, :3, 3]

@@ -1,17 +1,17 @@
 """Source positions and inter-plane pose, from frames of a phantom with markers at known places.
 
-The phantom may stand anywhere in each frame: its poses are found on the way (see `adjustment`). One plane gives the
+The phantom may have any pose in each frame: its poses are estimated too (see `adjustment`). One plane gives the
 principal point and the source-to-intensifier distance (SID). Both planes, which see the same pose in each frame, give
 those of both and the pose of the ``fs`` intensifier. The world is the frame of the ``bs`` intensifier, whose pose is
-the identity by definition; nothing else holds the poses of the phantom, so all that is free of the two intensifiers
-is ``T_world_fs``.
+the identity by definition; nothing else constrains the poses of the phantom, so all that is free of the two
+intensifiers is ``T_world_fs``.
 
-What it takes: a source 1.9 m away is seen badly. When it moves by 1 mm, and the poses follow, a picture at a distance
-r from the principal point moves by about (r / SID)^2 mm, 7 um at the rim of the field, and random errors go down with
-the square root of markers times frames only. So the phantom should fill the field, and the standard deviations that
-come with a fit should be looked at. They hold for random errors of the pictures. The phantom is taken as it is given:
-one that is larger by a part in 10,000 moves the ``fs`` intensifier by 0.17 mm and no source, but markers that are
-0.02 mm off, each its own way, move principal points by up to 1 mm, however many frames there are. Measure it well.
+A source 1.9 m away is poorly observable. When it moves by 1 mm, and the poses follow, a projection at a distance r
+from the principal point moves by about (r / SID)^2 mm, 7 um at the rim of the field, and random errors decrease only
+with the square root of markers times frames. So the phantom should fill the field, and the standard deviations of a
+fit should be checked. They hold for random errors of the images. The phantom is assumed to be exact: one that is
+larger by a part in 10,000 moves the ``fs`` intensifier by 0.17 mm and no source, but markers that are 0.02 mm off,
+each independently, move principal points by up to 1 mm, however many frames there are. Measure it well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig, Plane, transform_points
 
 _MOST_RESIDUAL_MM = 1.0
-_MOST_SID_SIGMA = 0.01  # of SID: a fit that knows less tells nothing
+_MOST_SID_SIGMA = 0.01  # of SID: a less certain fit is refused
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -67,7 +67,7 @@ class SourceFit(_Fit):
 
     Attributes
     ----------
-    plane : the plane that was started from, with the source found.
+    plane : the initial plane with the fitted source.
 
     """
 
@@ -89,7 +89,7 @@ class RigFit(_Fit):
     """Both sources and the pose of the ``fs`` intensifier.
 
     The covariance is (12, 12), of principal point h, v and SID of ``bs`` (mm), the same of ``fs``, shift of the
-    ``fs`` intensifier's centre along the world's axes (mm), and its turn about them (degrees).
+    ``fs`` intensifier's centre along the world's axes (mm), and its rotation about them (degrees).
 
     Attributes
     ----------
@@ -116,8 +116,8 @@ def fit_source(observations: Sequence[Observation], plane_start: Plane) -> Sourc
     Raises
     ------
     CalibrationError
-        If frames have too few markers, or markers in one plane or line, if markers come to lie behind the source, if
-        no source fits what was seen, or if the frames leave the source open.
+        If frames have too few markers, or markers in one plane or line, if markers lie behind the source, if no
+        source fits the markers, or if the frames do not determine the source.
 
     """
     adjusted, seen = _adjusted({"": observations}, [plane_start])
@@ -158,7 +158,7 @@ def fit_rig(observations: Sequence[DualObservation], rig_start: DualPlaneRig) ->
 
 
 def _adjusted(observations: Mapping[str, Sequence[Observation]], planes: Sequence[Plane]) -> tuple[Adjusted, int]:
-    """Adjust frames of one plane or two, by the name that errors begin with: what is found, from how many markers."""
+    """Adjust frames of one plane or two, by the name that errors begin with; return result and markers seen."""
     for name, frames in observations.items():
         check_markers(name, frames)
     measured = [padded(frames) for frames in observations.values()]
@@ -169,24 +169,24 @@ def _adjusted(observations: Mapping[str, Sequence[Observation]], planes: Sequenc
         adjusted = adjust(measured, planes, T_world_phantom)
     except (np.linalg.LinAlgError, CalibrationError) as error:
         raise CalibrationError(
-            f"no source is found from {_seen_in(measured)} ({error}): are the markers named rightly, and in both "
-            "planes in the same order of frames? If so, take more frames, with the phantom turned, tilted and all "
-            "over the field"
+            f"no source is found from {_seen_in(measured)} ({error}): are the markers named correctly, and in "
+            "both planes in the same order of frames? If so, take more frames, with the phantom rotated, tilted and "
+            "all over the field"
         ) from error
     _check_depths(observations, adjusted.planes, adjusted.T_world_phantom, measured)
     if not adjusted.residual_mm_rms < _MOST_RESIDUAL_MM:
         raise CalibrationError(
-            f"no source and poses explain the markers: {adjusted.residual_mm_rms:.3g} mm RMS is left, at most "
-            f"{_MOST_RESIDUAL_MM:g} mm is expected: are the markers named rightly, in mm, in both planes in the same "
-            "order of frames, and the pictures not mirrored?"
+            f"no source and poses explain the markers: {adjusted.residual_mm_rms:.3g} mm RMS remains, at most "
+            f"{_MOST_RESIDUAL_MM:g} mm is expected: are the markers named correctly, in mm, in both planes in the "
+            "same order of frames, and the images not mirrored?"
         )
     for number, (name, plane) in enumerate(zip(observations, adjusted.planes, strict=True)):
         sigma_mm = float(np.sqrt(adjusted.covariance[3 * number + 2, 3 * number + 2]))
         if not sigma_mm < _MOST_SID_SIGMA * plane.sid_mm:
             raise CalibrationError(
-                f"{name}{_seen_in(measured)} leave the source open: its distance is known to {sigma_mm:.3g} mm (one "
-                "standard deviation) only; take more frames, with the phantom turned, tilted and all over the field, "
-                "or a phantom that fills more of it"
+                f"{name}{_seen_in(measured)} do not determine the source: its distance is known to {sigma_mm:.3g} mm "
+                "(one standard deviation) only; take more frames, with the phantom rotated, tilted and all over the "
+                "field, or a phantom that fills more of it"
             )
     return adjusted, sum(int(markers.seen.sum()) for markers in measured)
 
@@ -208,7 +208,7 @@ def _check_depths(
         if not (depth_mm > 0).all():
             frame, _ = np.unravel_index(np.argmin(depth_mm), depth_mm.shape)
             raise CalibrationError(
-                f"{name}frame {frame}: a marker comes to lie {-depth_mm.min():.0f} mm behind the source, which is "
-                f"{plane.sid_mm:.0f} mm from the intensifier: are phantom and pictures in mm, the markers named "
-                "rightly, and is the starting distance about right?"
+                f"{name}frame {frame}: a marker lies {-depth_mm.min():.0f} mm behind the source, which is "
+                f"{plane.sid_mm:.0f} mm from the intensifier: are phantom and projections in mm, the markers "
+                "named correctly, and is the initial distance approximately right?"
             )

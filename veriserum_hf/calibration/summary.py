@@ -1,4 +1,4 @@
-"""What a fit found and how well it is known: as numbers by name, and in words."""
+"""Results of a fit with their uncertainty: as numbers by name, and as text."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ _CENTER_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
 def grid_numbers(fit: GridFit) -> Numbers:
     """Distortion as the stored text, beads, residual, and standard deviations of the mm that pixels are mapped to.
 
-    ``mapped_std_mm_center`` holds in the middle of the raw frame, ``mapped_std_mm_max`` at the worst of the beads.
+    ``mapped_std_mm_center`` holds at the centre of the raw frame, ``mapped_std_mm_max`` at the worst of the beads.
     """
     return {
         "distortion": fit.distortion.to_string(),
@@ -37,22 +37,22 @@ def grid_numbers(fit: GridFit) -> Numbers:
 
 
 def grid_lines(fit: GridFit) -> list[str]:
-    """Return the same in words."""
+    """Return the same as text."""
     numbers = grid_numbers(fit)
-    use = "the stored form will do"
+    use = "the stored form is sufficient"
     if fit.recommendation != "stored":
-        use = "degree 5 predicts better for certain, but the stored text cannot hold it"
-    hangs = "upright"
+        use = "degree 5 predicts significantly better, but the stored text cannot hold it"
+    mounted = "upright"
     if not fit.upright:
-        hangs = "NOT upright: it hung turned or face about, or the frame is stored turned or mirrored"
+        mounted = "NOT upright: mounted rotated or back to front, or the frame is stored rotated or mirrored"
     return [
         f"beads        {fit.beads_found} fitted of {fit.beads_expected} in the field, {fit.outliers} outliers",
         f"residual     {fit.residual_mm_rms:.4f} mm RMS",
-        f"prediction   {fit.cv_mm_rms:.4f} mm RMS from a bead left out by the stored form, "
+        f"prediction   {fit.cv_mm_rms:.4f} mm RMS for a held-out bead by the stored form, "
         f"{fit.degree5_cv_mm_rms:.4f} mm by degree 5: {use}",
-        f"map          known to {numbers['mapped_std_mm_center']:.4f} mm in the middle, "
+        f"map          known to {numbers['mapped_std_mm_center']:.4f} mm at the centre, "
         f"{numbers['mapped_std_mm_max']:.4f} mm at the rim of the beads (one standard deviation)",
-        f"phantom      turned by {fit.rotation_deg:.2f} degrees, {hangs}",
+        f"phantom      rotated by {fit.rotation_deg:.2f} degrees, {mounted}",
         f"distortion   {numbers['distortion']}",
     ]
 
@@ -60,7 +60,7 @@ def grid_lines(fit: GridFit) -> list[str]:
 def source_numbers(fit: SourceFit | RigFit) -> Numbers:
     """Principal points and SIDs by plane, with standard deviations in mm; of a rig also the ``fs`` pose in the world.
 
-    Shift and turn of the ``fs`` intensifier are those from its nominal pose, along and about the world's axes.
+    Shift and rotation of the ``fs`` intensifier are those from its nominal pose, along and about the world's axes.
     """
     numbers: Numbers = {
         "frames": fit.frames,
@@ -95,7 +95,7 @@ def source_numbers(fit: SourceFit | RigFit) -> Numbers:
 
 
 def source_lines(fit: SourceFit | RigFit) -> list[str]:
-    """Return the same in words; +- is one standard deviation."""
+    """Return the same as text; +- is one standard deviation."""
     numbers = source_numbers(fit)
     by_plane = {"": numbers} if isinstance(fit, SourceFit) else {f"{plane} ": numbers[plane] for plane in PLANES}
     lines = []
@@ -112,8 +112,8 @@ def source_lines(fit: SourceFit | RigFit) -> list[str]:
         lines += [
             f"fs centre            {_known(numbers['fs_center_mm'], numbers['fs_shift_std_mm'], axes)} mm "
             f"(nominal {nominal})",
-            f"fs turn from nominal {_known(numbers['fs_turn_deg'], numbers['fs_turn_std_deg'], axes)} degrees "
-            "about the world's axes",
+            f"fs rotation          {_known(numbers['fs_turn_deg'], numbers['fs_turn_std_deg'], axes)} degrees "
+            "about the world's axes, from nominal",
         ]
     frames = "1 frame" if fit.frames == 1 else f"{fit.frames} frames"
     return lines + [

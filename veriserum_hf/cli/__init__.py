@@ -1,4 +1,4 @@
-"""``veriserum ...``: a file a command; arguments, progress and exit statuses, while the work is done elsewhere."""
+"""``veriserum ...``: arguments, progress and exit statuses, one file for each command; other rooms do the work."""
 
 from veriserum_hf.cli.app import main
 

@@ -1,4 +1,4 @@
-"""``veriserum``: its commands, and what becomes of their errors."""
+"""``veriserum``: its commands, and how their errors are reported."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ from veriserum_hf.cli.audit import audit
 from veriserum_hf.cli.calibrate import app as calibrate_app
 from veriserum_hf.cli.check_labels import check_labels
 from veriserum_hf.cli.convert import convert
-from veriserum_hf.cli.help import add_command, as_they_are
-from veriserum_hf.cli.output import say_error, show_log
+from veriserum_hf.cli.help import add_command, verbatim
+from veriserum_hf.cli.output import print_error, show_log
 from veriserum_hf.cli.predict import predict
 from veriserum_hf.cli.push_dataset import push_dataset
 from veriserum_hf.cli.push_model import push_model
@@ -35,7 +35,7 @@ veriserum register --help"""
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it takes longer to load than the rest of a help, and does not fill paragraphs
+    rich_markup_mode=None,  # slower to load than the rest of the help, and it does not fill paragraphs
     context_settings={"max_content_width": 120},
 )
 # In the order of --help.
@@ -60,7 +60,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=as_they_are("Examples:", _EXAMPLES))
+@app.callback(epilog=verbatim("Examples:", _EXAMPLES))
 def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
@@ -73,21 +73,21 @@ def options(
             count=True,
             show_default=False,
             metavar="",
-            help="Before the command: log more to standard error; -vv also details, and where an error arose.",
+            help="Before the command: log more to standard error; -vv also logs details and tracebacks.",
         ),
     ] = 0,
 ) -> None:
     """Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.
 
     Exit status: 0 done, 1 done and problems found, 2 not done, 3 done but not for every frame or pose, 130
-    interrupted. The help of each command says which of them it has.
+    interrupted. The help of each command lists its own.
     """
     show_log(verbose)
     _log.info("veriserum %s, Python %s, %s", __version__, platform.python_version(), " ".join(sys.argv[1:]))
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one message and exit status 2."""
+    """Run the command line; an error that the user can correct is one message and exit status 2."""
     try:
         try:
             app()
@@ -95,9 +95,9 @@ def main() -> None:
             sys.stdout.flush()
     except VeriserumError as error:
         _log.debug("where the error arose", exc_info=error)
-        say_error(str(error))
+        print_error(str(error))
         sys.exit(2)
     except BrokenPipeError:
-        # Whoever read, such as head, has enough. Python would flush again when it ends, and complain.
+        # The reader, such as head, has closed the pipe. Python would flush again at exit, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

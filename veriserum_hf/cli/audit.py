@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import Archive, AsJson
-from veriserum_hf.cli.output import out, say, say_json, show_progress
+from veriserum_hf.cli.output import out, print_json, print_text, show_progress
 from veriserum_hf.core import Table
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def audit(
             else audit_archive(archive, deep=deep, progress=progress)
         )
     if as_json:
-        say_json(report.as_json())
+        print_json(report.as_json())
     else:
         _print_report(report, deep, report.calibration if isinstance(report, CalibrationAudit) else None)
     sys.exit(report.exit_status)
@@ -57,10 +57,10 @@ def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None
     out().print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n")
     if report.counts:
         counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
-        say(Table([], counts, alignment="l").text())
+        print_text(Table([], counts, alignment="l").text())
     for decision in report.findings.decisions.values():
         out().print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]")
-        say(fill(decision.evidence, out().width, initial_indent="  ", subsequent_indent="  "))
+        print_text(fill(decision.evidence, out().width, initial_indent="  ", subsequent_indent="  "))
     if refits is not None:
         _print_refits(refits)
     _print_problems(report)
@@ -73,13 +73,15 @@ def _count(count: object) -> str:
 def _print_refits(refits: "list[Refit]") -> None:
     from rich.markup import escape
 
-    say("\nDo the calibrations agree with the phantom frames that are here?")
-    say("  A refit does not reproduce stored coefficients; compared is what they map to.")
+    print_text("\nDo the calibrations agree with the phantom frames of the archive?")
+    print_text("  A refit does not reproduce stored coefficients; the mapped positions are compared.")
     for refit in refits:
         used = refit.frames[0] if len(refit.frames) == 1 else f"{len(refit.frames)} frames"
-        detail = "see below" if refit.outcome == "not fitted" else refit.detail  # the problem says why, at length
-        said = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
-        line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(said)}"
+        detail = (
+            "see below" if refit.outcome == "not fitted" else refit.detail
+        )  # the problem states the reason in full
+        note = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
+        line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(note)}"
         out().print(line)
 
 
@@ -90,4 +92,4 @@ def _print_problems(report: "AuditReport") -> None:
     for (usable, kind), problems in sorted(by_kind.items()):
         out().print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
         for each in problems:
-            say(f"  {each}")
+            print_text(f"  {each}")

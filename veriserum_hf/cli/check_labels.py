@@ -1,4 +1,4 @@
-"""``veriserum check-labels``: argument parsing and what is printed; the work is done elsewhere."""
+"""``veriserum check-labels``: arguments and printed results; the work is done in `registration`."""
 
 import shlex
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
-from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
+from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Table
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def check_labels(
 ) -> None:
     """List the labels that disagree with their images.
 
-    Every frame is registered from its refined pose, and compared with it. A label is flagged where the difference is
-    beyond 5 standard deviations of what is usual in the data set, and beyond 0.75 mm or 1.5 degrees. Registrations
-    that have not converged say nothing; their labels are listed as not assessed. Registrations are kept beside the
-    output as NAME.registered.parquet, which is used again until it is removed, and has to be after a change of the
-    data set. An interrupted check goes on with the same command.
+    Every frame is registered from its refined pose, and the result is compared with that pose. A label is
+    flagged if the difference exceeds 5 standard deviations of the usual differences in the data set, and 0.75 mm or
+    1.5 degrees. Labels whose registration has not converged are listed as not assessed. Registrations are kept next
+    to the output as NAME.registered.parquet and used again; remove that file after a change of the data set. Run an
+    interrupted check again with the same command to resume it.
 
     Exit status: 0 nothing flagged, 1 some labels flagged, 2 not done.
 
@@ -54,7 +54,7 @@ def check_labels(
             "label_minus_registration": found.spread,
             "automatic_minus_manual": found.manual or None,
         }
-        say_json(document)
+        print_json(document)
     else:
         _print_check(dataset, found, flagged, not_assessed)
     if found.no_manual:
@@ -63,7 +63,7 @@ def check_labels(
 
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
-    say(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
+    print_text(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
     _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     for what, by_component in found.manual.items():
         poses = ", ".join(f"{each['poses']} {component}" for component, each in by_component.items())
@@ -72,18 +72,20 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
     if flagged:
         _print_flagged(dataset, found.registered, flagged)
     if not_assessed:
-        say("\nnot assessed: the registration has not converged, so it says nothing about the label")
+        print_text("\nnot assessed: the registration has not converged, so the label cannot be compared with it")
         for row in not_assessed[:_SHOWN]:
             at = f"measurement {row['measurement_id']} (trial {row['trial_id']}, frame {row['frame_index']})"
-            say(f"  {at}, {row['component']} {row['anatomy_id']}: {row['verdict']}: {row['detail']}")
-        _say_more(not_assessed)
-    say(f"\nwritten to {found.output}, registrations to {found.registered}")
+            print_text(f"  {at}, {row['component']} {row['anatomy_id']}: {row['verdict']}: {row['detail']}")
+        _print_more(not_assessed)
+    print_text(f"\nwritten to {found.output}, registrations to {found.registered}")
 
 
 def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
     from veriserum_hf.dataset import is_archive
 
-    say("\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees")
+    print_text(
+        "\nflagged, the worst first: label minus registration in mm (depth: along the rays of a plane) and degrees"
+    )
     header = ("measurement", "trial", "frame", "implant", "SD", *"xyz", "depth bs", "fs", "rotation x", "y", "z")
     rows = []
     for row in flagged[:_SHOWN]:
@@ -93,28 +95,28 @@ def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
         rows.append(
             (*ids, f"{row['component']} {row['anatomy_id']}", f"{row['disagreement_sd']:.0f}", *mm, *rotations)
         )
-    say(Table(header, rows).text())
-    _say_more(flagged)
+    print_text(Table(header, rows).text())
+    _print_more(flagged)
     if is_archive(dataset):
         convert = shlex.join(["veriserum", "convert", dataset, "OUT"])
-        say(f"\nlook at them with `veriserum show`, which takes what `{convert}` makes")
+        print_text(f"\nview them with `veriserum show`, which needs the output of `{convert}`")
         return
-    say("\nlook at them:")
+    print_text("\nview them:")
     for id in dict.fromkeys(row["measurement_id"] for row in flagged[:_SHOWN]):
         options = ["--measurement", str(id), "--poses", str(registered), "--output", f"measurement_{id:06d}.png"]
-        say(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
+        print_text(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
 
 
-def _say_more(rows: _Rows) -> None:
+def _print_more(rows: _Rows) -> None:
     if len(rows) > _SHOWN:
-        say(f"  ... and {len(rows) - _SHOWN} more")
+        print_text(f"  ... and {len(rows) - _SHOWN} more")
 
 
 def _print_degrees_of_freedom(title: str, by_component: Mapping[str, Mapping[str, object]], width: str) -> None:
-    say(f"\n{title}")
+    print_text(f"\n{title}")
     header = ("component", "x mm", "y mm", "z mm", "rotation x deg", "y deg", "z deg")
     rows = [
         (name, *(f"{one['median']:+.3f} +- {one[width]:.3f}" for one in found.values() if isinstance(one, dict)))
         for name, found in by_component.items()
     ]
-    say(Table(header, rows).text())
+    print_text(Table(header, rows).text())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import Archive, AsJson, Workers
-from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
+from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
 
 if TYPE_CHECKING:
@@ -18,31 +18,31 @@ _DEFAULT_CONFIGS = ["calibrated", "anatomies"]
 
 def convert(
     archive: Archive,
-    output: Annotated[Path, typer.Argument(help="Folder to make.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="Folder to create.", show_default=False)],
     config: Annotated[list[str], typer.Option(help="Configuration to write; repeatable.")] = _DEFAULT_CONFIGS,
-    size: Annotated[int, typer.Option(help="Edge of the corrected images, px.")] = 512,
+    size: Annotated[int, typer.Option(help="Edge length of the corrected images, px.")] = 512,
     encoding: Annotated[
         Encoding, typer.Option(help="JPEG of quality 95, lossless PNG, or raw: plain TIFF.")
     ] = "jpeg",
     bits: Annotated[int, typer.Option(help="Depth of the corrected images, 8 or 16.")] = 8,
     include_obsolete: Annotated[
-        bool, typer.Option("--include-obsolete", help="Also frames with obsolete poses only.")
+        bool, typer.Option("--include-obsolete", help="Also include frames that have obsolete poses only.")
     ] = False,
     anatomy_id: Annotated[
         list[int] | None, typer.Option(help="Only frames that show this implant; repeatable.")
     ] = None,
-    split_by: Annotated[SplitBy, typer.Option(help="By implant holds tibial components out.")] = "trial",
+    split_by: Annotated[SplitBy, typer.Option(help="By implant: holds out tibial components.")] = "trial",
     format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
-    shard_size: Annotated[str, typer.Option(help="Size that no shard exceeds by much.")] = "500MB",
+    shard_size: Annotated[str, typer.Option(help="Approximate maximum size of a shard.")] = "500MB",
     workers: Workers = None,
     allow_rejects: Annotated[
-        bool, typer.Option("--allow-rejects", help="Exit with 0 though frames were rejected.")
+        bool, typer.Option("--allow-rejects", help="Exit with 0 even if frames were rejected.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Convert an archive to a folder that every Hugging Face tool reads.
 
-    An interrupted conversion goes on with the same command.
+    Run an interrupted conversion again with the same command to resume it.
 
     Exit status: 0 done, 2 not done, 3 done but frames were rejected (see rejected.jsonl).
 
@@ -79,12 +79,12 @@ def convert(
 
 def _print_result(result: "ConversionResult", as_json: bool) -> None:
     if as_json:
-        say_json({"output": str(result.output), "counts": result.counts, "rejected": result.rejected})
+        print_json({"output": str(result.output), "counts": result.counts, "rejected": result.rejected})
     else:
         _print_counts(result.counts)
-        say(f"written to {result.output}")
+        print_text(f"written to {result.output}")
     if result.rejected:
-        warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} says why")
+        warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} states why")
 
 
 def _print_counts(counts: "dict[str, Counts]") -> None:
@@ -93,5 +93,5 @@ def _print_counts(counts: "dict[str, Counts]") -> None:
         rows = ", ".join(f"{split} {number}" for split, number in count["rows"].items())
         rejected = ", ".join(f"{reason} {number}" for reason, number in count["rejected"].items()) or "0"
         table.append((config, rows, rejected, count["without_pose"], count["filtered"]))
-    header = ("configuration", "rows", "rejected", "without pose", "left out")
-    say(Table(header, table, alignment="lllr").text())
+    header = ("configuration", "rows", "rejected", "without pose", "excluded")
+    print_text(Table(header, table, alignment="lllr").text())

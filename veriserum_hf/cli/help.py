@@ -1,4 +1,4 @@
-"""Help of the commands: it comes from their docstrings, with the examples last."""
+"""Help of the commands: their docstrings, with the examples last."""
 
 from collections.abc import Callable
 from inspect import getdoc
@@ -9,17 +9,17 @@ _HEADING = "\n\nExamples\n--------\n"
 
 
 def add_command(app: typer.Typer, command: Callable[..., None], **context: bool) -> None:
-    """Add a command under the name of its function; the Examples of its docstring end its help, as they are.
+    """Add a command under the name of its function; the Examples of its docstring end its help, verbatim.
 
     ``context`` are settings of its click context.
     """
     text, _, examples = (getdoc(command) or "").partition(_HEADING)
     summary = text.partition("\n\n")[0].replace("\n", " ")
-    app.command(help=text, short_help=summary, epilog=as_they_are("Examples:", examples), context_settings=context)(
+    app.command(help=text, short_help=summary, epilog=verbatim("Examples:", examples), context_settings=context)(
         command
     )
 
 
-def as_they_are(title: str, lines: str) -> str:
-    """Part of a help text whose lines are not filled anew."""
+def verbatim(title: str, lines: str) -> str:
+    """Part of a help text whose line breaks are kept."""
     return "\n".join(["\b", title, *(f"  {line}" for line in lines.splitlines())])

@@ -1,4 +1,4 @@
-"""Arguments and options that mean the same in several commands."""
+"""Arguments and options with the same meaning in several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,21 +13,27 @@ DatasetOrArchive = Annotated[
     str, typer.Argument(help="Converted folder, data set on the hub, or archive.", show_default=False)
 ]
 Split = Annotated[str, typer.Option(help="Split: train, validation, test or all.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Processes; one a core if not given.", show_default=False)]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes; one for each core if not given.", show_default=False)
+]
 RegistrationWorkers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Processes; if not given, one a core, or one alone where there is a GPU, which they would share.",
+        help="Processes; if not given, one for each core, or a single one where there is a GPU.",
         show_default=False,
     ),
 ]
 PosesOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="PARQUET", help="File to write.", show_default=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, nothing else.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
+]
 
-# Of what goes to the hub.
+# For uploads to the hub.
 Repository = Annotated[str, typer.Argument(metavar="ORG/NAME", help="Repository on the hub.", show_default=False)]
-Public = Annotated[bool, typer.Option("--public", help="For everybody; private if not given.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only list what would go; change nothing on the hub.")]
+Public = Annotated[bool, typer.Option("--public", help="Make the repository public; private if not given.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only list what would be uploaded; change nothing on the hub.")
+]

@@ -1,4 +1,4 @@
-"""What commands share: where they print to, what they log, and progress."""
+"""What commands share: printing, logging and progress."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-KEPT = "; what is finished is kept, the same command goes on from there"
+KEPT = "; finished work is kept; run the same command again to resume"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
@@ -31,22 +31,22 @@ def err() -> "Console":
     return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
-def say(text: str) -> None:
-    """Print text as it is on standard output."""
+def print_text(text: str) -> None:
+    """Print text unchanged on standard output."""
     out().print(text, markup=False)
 
 
-def say_json(document: object) -> None:
+def print_json(document: object) -> None:
     """Print one JSON document on standard output."""
     print(json.dumps(document, indent=1))
 
 
 def warn(text: str) -> None:
-    """Print text as it is on standard error."""
+    """Print text unchanged on standard error."""
     err().print(text, markup=False)
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error on standard error."""
     from rich.markup import escape
 
@@ -54,7 +54,7 @@ def say_error(text: str) -> None:
 
 
 class _OnStandardError(logging.Handler):
-    """Prints records where the progress bar is drawn, so that they come above it."""
+    """Prints records where the progress bar is drawn, so that they appear above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -72,7 +72,7 @@ def show_log(verbose: int) -> None:
 
 @contextmanager
 def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[Callable[[int, int], None]]:
-    """Progress bar on standard error, from the first time that there is something to count."""
+    """Progress bar on standard error, shown from the first count on."""
     from veriserum_hf.cli.progress import new_bar
 
     bar = new_bar(what, unit, err())
@@ -81,7 +81,7 @@ def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[
     def advance(done: int, total: int) -> None:
         if not bar.live.is_started:
             bar.start()
-            bar.reset(task, total=total, completed=done)  # rows that were done before do not count as speed
+            bar.reset(task, total=total, completed=done)  # rows of an earlier run do not count towards the speed
         bar.update(task, total=total, completed=done)
         if done == total:
             bar.stop()  # only one at a time can be shown

@@ -1,4 +1,4 @@
-"""``veriserum predict``: argument parsing and exit statuses; the work is done elsewhere."""
+"""``veriserum predict``: arguments and exit statuses; the work is done in `inference`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,32 +7,34 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.options import AsJson
-from veriserum_hf.cli.output import say, say_json, show_progress
+from veriserum_hf.cli.output import print_json, print_text, show_progress
 from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
 
-_Model = Annotated[str, typer.Argument(help="Output folder of a training, or a hub name.", show_default=False)]
+_Model = Annotated[
+    str, typer.Argument(help="Output folder of a training, or a model on the hub.", show_default=False)
+]
 _FrameBs = Annotated[
     Path | None,
     typer.Argument(
-        metavar="BS", help="Raw frame of plane bs; with --archive, its name is enough.", show_default=False
+        metavar="BS", help="Raw frame of plane bs; with --archive, the file name is sufficient.", show_default=False
     ),
 ]
 _FrameFs = Annotated[Path | None, typer.Argument(metavar="FS", help="Raw frame of plane fs.", show_default=False)]
 _Calibration = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="JSON", help="What `calibrate rig --json` and `calibrate distortion --json` print; repeatable."
+        metavar="JSON", help="Output of `calibrate rig --json` or `calibrate distortion --json`; repeatable."
     ),
 ]
 _Femur = Annotated[
-    int | None, typer.Option(help="Id of the femoral component, -1 if unknown; by the archive if not given.")
+    int | None, typer.Option(help="Id of the femoral component, -1 if unknown; from the archive if not given.")
 ]
 _Tibia = Annotated[
-    int | None, typer.Option(help="Id of the tibial component, -1 if unknown; by the archive if not given.")
+    int | None, typer.Option(help="Id of the tibial component, -1 if unknown; from the archive if not given.")
 ]
 _Dataset = Annotated[str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")]
-_Config = Annotated[str, typer.Option(help="With --dataset: its configuration; frames of raw are corrected.")]
+_Config = Annotated[str, typer.Option(help="With --dataset: its configuration; raw frames are corrected.")]
 _Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="PARQUET", help="With --dataset: file to write.")
 ]
@@ -43,7 +45,7 @@ def predict(
     bs: _FrameBs = None,
     fs: _FrameFs = None,
     calibration: _Calibration = None,
-    archive: Annotated[Path | None, typer.Option(help="Archive that holds the frames, or the ids below.")] = None,
+    archive: Annotated[Path | None, typer.Option(help="Archive that contains the frames, or the ids below.")] = None,
     source_id: Annotated[int | None, typer.Option(help="Source calibration of frames not in the archive.")] = None,
     distortion_id: Annotated[int | None, typer.Option(help="Distortion of frames not in the archive.")] = None,
     femur: _Femur = None,
@@ -51,14 +53,15 @@ def predict(
     dataset: _Dataset = None,
     config: _Config = "calibrated",
     split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
-    batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames at once.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames per batch.")] = 16,
     output: _Output = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Tell the poses of both implants in one raw frame, or in every frame of a data set.
+    r"""Predict the poses of both implants in one raw frame, or in every frame of a data set.
 
-    Poses map mm of the implant's STL file to the world frame (mm). A whole data set goes to a Parquet file, with the
-    columns of an archive's truth.parquet. Nothing compares the poses with the images: see their confidence.
+    Poses map points of the implant's STL file (mm) to the world frame (mm). The poses of a data set are written to a
+    Parquet file with the columns of an archive's truth.parquet. Poses are not verified against the images: see their
+    confidence.
 
     Exit status: 0 done, 2 not done.
 
@@ -83,14 +86,14 @@ def predict(
         _predict_dataset(model, dataset, config, split, batch_size, output, as_json)
         return
     if output is not None:
-        raise TrainingError("--output goes with --dataset; the poses of one frame are printed, see --json")
+        raise TrainingError("--output needs --dataset; the poses of one frame are printed, see --json")
     paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
     rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia))
     if as_json:
-        say_json(rows)
+        print_json(rows)
     else:
         for row in rows:
-            say(_line(row))
+            print_text(_line(row))
 
 
 def _check_one_of(given: Sequence[str], dataset: str | None) -> None:
@@ -116,8 +119,8 @@ def _predict_frame(
 
     if (archive is None) == (not calibration):
         raise TrainingError(
-            "say in one way how the frames were taken: --archive PATH, or --calibration FILE, which `veriserum "
-            "calibrate rig --json` and `veriserum calibrate distortion --json` print"
+            "give the calibration of the frames in one way: --archive PATH, or --calibration FILE, the output of "
+            "`veriserum calibrate rig --json` and `veriserum calibrate distortion --json`"
         )
     if archive is None and ids != (None, None):
         raise TrainingError("--source-id and --distortion-id are ids of an archive: give --archive PATH too")
@@ -127,7 +130,7 @@ def _predict_frame(
         opened = VeriserumArchive(archive)
         paths = files_of_archive(opened, paths)
         known = calibration_of_archive(opened, paths, *ids)
-    model = load_model(name, "cpu")  # for one frame, a GPU takes longer to begin than it saves
+    model = load_model(name, "cpu")  # for one frame, a GPU costs more time to initialise than it saves
     frame = frame_of_files(paths, known, model.config.image_size)
     frame["anatomy_id"] = [
         found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
@@ -155,9 +158,9 @@ def _predict_dataset(
     with show_progress("predicting", "frames") as progress:
         poses = write_predictions(model, frames, output, about=about, batch_size=batch_size, progress=progress)
     if as_json:
-        say_json(about | {"output": str(output), "frames": len(frames), "poses": poses})
+        print_json(about | {"output": str(output), "frames": len(frames), "poses": poses})
     else:
-        say(f"{poses} poses of {len(frames)} frames written to {output}")
+        print_text(f"{poses} poses of {len(frames)} frames written to {output}")
 
 
 def _line(row: PoseFileRow) -> str:

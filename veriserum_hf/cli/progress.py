@@ -28,6 +28,6 @@ class Rate(ProgressColumn):
 
 
 def new_bar(what: str, unit: str, console: Console) -> Progress:
-    """Return a bar that is not shown yet: what is done, how much of it, how fast and how long still."""
+    """Return a bar that is not shown yet: task, count, rate and remaining time."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
     return Progress(*columns, console=console)

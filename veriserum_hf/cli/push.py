@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from veriserum_hf.cli.output import say, say_json, show_progress
+from veriserum_hf.cli.output import print_json, print_text, show_progress
 
 if TYPE_CHECKING:
     from veriserum_hf.hub import Pushed
 
-_KEPT = "; what is uploaded is kept, the same command goes on from there"
+_KEPT = "; uploaded files are kept; run the same command again to resume"
 
 
 def push_with_progress(push: Callable[..., "Pushed"], version: str, *, dry_run: bool, as_json: bool) -> None:
-    """Push, and print what was done, or would be.
+    """Push, and print what was uploaded, or would be.
 
     Parameters
     ----------
@@ -27,11 +27,11 @@ def push_with_progress(push: Callable[..., "Pushed"], version: str, *, dry_run: 
     with show_progress("uploading", "files", when_interrupted=_KEPT) as progress:
         pushed = push(version=version, dry_run=dry_run, progress=progress)
     if as_json:
-        say_json(asdict(pushed) | {"version": version, "dry_run": dry_run})
+        print_json(asdict(pushed) | {"version": version, "dry_run": dry_run})
         return
     if dry_run:
         for path in pushed.uploaded:
-            say(path)
+            print_text(path)
     done = "would be uploaded" if dry_run else "uploaded"
     counts = f"{len(pushed.uploaded)} files {done}, {len(pushed.already_there)} were there"
-    say(f"{counts}: {pushed.url}, version {version}")
+    print_text(f"{counts}: {pushed.url}, version {version}")

@@ -17,20 +17,20 @@ def push_dataset(
     ],
     repository: Repository,
     version: Annotated[
-        str | None, typer.Option(help="Tag; the version of the rows' layout if not given.", show_default=False)
+        str | None, typer.Option(help="Tag; the version of the row schema if not given.", show_default=False)
     ] = None,
     public: Public = False,
     accept_data_licence: Annotated[
         bool,
-        typer.Option("--accept-data-licence", help="You know the images' terms, and may publish them."),
+        typer.Option("--accept-data-licence", help="You know the terms of the images, and may publish them."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Push a converted data set to the hub.
 
-    An interrupted push goes on with the same command; what is there already is not uploaded again. Where an earlier
-    version is there, main mixes both until the last commit: load the tag.
+    Run an interrupted push again with the same command to resume it: files on the hub are not uploaded again. If the
+    repository has an earlier version, main contains files of both until the last commit: load the tag.
 
     Exit status: 0 done, 2 not done.
 

@@ -15,7 +15,9 @@ def push_model(
     repository: Repository,
     evaluation: Annotated[
         Path | None,
-        typer.Option(help="evaluation.json for the card, or its folder; RUN/evaluation.json if not given and there."),
+        typer.Option(
+            help="evaluation.json for the card, or its folder; RUN/evaluation.json, if it exists, if not given."
+        ),
     ] = None,
     version: Annotated[
         str | None, typer.Option(help="Tag; 1.0.0 if not given. A changed model needs another.", show_default=False)
@@ -23,16 +25,14 @@ def push_model(
     public: Public = False,
     accept_data_licence: Annotated[
         bool,
-        typer.Option(
-            "--accept-data-licence", help="With --public: you know the terms of the images that it learned from."
-        ),
+        typer.Option("--accept-data-licence", help="With --public: you know the terms of the training images."),
     ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Push the best checkpoint of a run to the hub, with its own code and a card filled from the run.
+    """Push the best checkpoint of a run to the hub, with its code and a card filled from the run.
 
-    An interrupted push goes on with the same command; what is there already is not uploaded again.
+    Run an interrupted push again with the same command to resume it: files on the hub are not uploaded again.
 
     Exit status: 0 done, 2 not done.
 

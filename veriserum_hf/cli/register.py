@@ -1,4 +1,4 @@
-"""``veriserum register``: argument parsing and what is printed; the work is done elsewhere."""
+"""``veriserum register``: arguments and printed results; the work is done in `registration`."""
 
 import sys
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
-from veriserum_hf.cli.output import KEPT, say, say_json, show_progress, warn
+from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import CONVERGED, VERDICTS, Table
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ def register(
         str,
         typer.Option(
             metavar="target|refined|manual|model|FILE",
-            help="Poses to start from: of the data set (refined are those of calibrated), of --model, or of a "
-            "Parquet file such as predict or register writes.",
+            help="Initial poses: of the data set (refined: those of calibrated), of --model, or of a Parquet file "
+            "that predict or register wrote.",
             show_default=False,
         ),
     ],
     output: PosesOutput,
     model: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="With --start model: output folder of a training, or a hub name."),
+        typer.Option(metavar="RUN", help="With --start model: output folder of a training, or a model on the hub."),
     ] = None,
     split: Split = "all",
     trial: Annotated[list[int] | None, typer.Option(help="Id of a trial; repeatable. All if not given.")] = None,
     workers: RegistrationWorkers = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Refine poses by 2D/3D registration, whole trials at a time.
+    r"""Refine poses by 2D/3D registration, trial by trial.
 
     One row for each implant and frame, with covariance, score and verdict: converged, ambiguous or failed. A frame
-    whose own start does not converge is tried again from its neighbours in the trial. An interrupted registration
-    goes on with the same command.
+    that does not converge from its initial pose is registered again from the poses of neighbouring frames. Run an
+    interrupted registration again with the same command to resume it.
 
     Exit status: 0 done, 2 not done, 3 done but not every pose has converged (see verdict and detail).
 
@@ -78,18 +78,18 @@ def _print_found(found: "Registrations", as_json: bool) -> None:
     summary = _summary(found)
     if as_json:
         counts = {"frames": found.frames, "frames_without_start": found.without_start}
-        say_json({"output": str(found.output), **counts, "by_component": summary})
+        print_json({"output": str(found.output), **counts, "by_component": summary})
     else:
         _print_summary(summary)
-        say(f"written to {found.output}")
+        print_text(f"written to {found.output}")
     if found.without_start:
-        warn(f"{found.without_start} of {found.frames} frames are of trials without any start: left out")
+        warn(f"{found.without_start} of {found.frames} frames are in trials without any initial pose: skipped")
     if found.not_converged:
-        warn(f"{found.not_converged} of {len(found.poses)} poses have not converged; their detail says why")
+        warn(f"{found.not_converged} of {len(found.poses)} poses have not converged; their detail states why")
 
 
 def _summary(found: "Registrations") -> _Summary:
-    """Verdicts by component, and how far the poses that converged have moved."""
+    """Verdicts by component, and the median change of the poses that converged."""
     summary: _Summary = {}
     rows = found.poses.to_pylist()
     for component in dict.fromkeys(row["component"] for row in rows):
@@ -104,12 +104,12 @@ def _summary(found: "Registrations") -> _Summary:
 
 
 def _print_summary(summary: _Summary) -> None:
-    header = ("component", "converged", "ambiguous", "failed", "from a neighbour", "median moved mm", "deg")
+    header = ("component", "converged", "ambiguous", "failed", "from neighbours", "median moved mm", "deg")
     rows = [
         (component, *(value if isinstance(value, int) else _number(value) for value in found.values()))
         for component, found in summary.items()
     ]
-    say(Table(header, rows).text())
+    print_text(Table(header, rows).text())
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""``veriserum report``: argument parsing and exit statuses; the work is done elsewhere."""
+"""``veriserum report``: arguments and exit statuses; the work is done in `reports`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import AsJson, Dataset, Split
-from veriserum_hf.cli.output import say, say_json, show_progress
+from veriserum_hf.cli.output import print_json, print_text, show_progress
 from veriserum_hf.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -22,28 +22,30 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", help="File to write.")],
     poses: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PARQUET", help="What `predict` or `register` wrote; repeatable."),
+        typer.Option(metavar="PARQUET", help="Poses that `predict` or `register` wrote; repeatable."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Output folder of a training, or a hub name, to predict with first."),
+        typer.Option(
+            metavar="RUN", help="Output folder of a training, or a model on the hub, to predict poses with."
+        ),
     ] = None,
     config: Annotated[
-        str, typer.Option(help="Configuration whose frames and poses to compare with: calibrated, manual or target.")
+        str, typer.Option(help="Configuration of the frames and labels: calibrated, manual or target.")
     ] = "calibrated",
     split: Split = "test",
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="PARQUET",
-            help="Poses to compare with, such as an archive's truth.parquet; the data set's own if not given.",
+            help="Poses to compare with, such as an archive's truth.parquet; those of the data set if not given.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    r"""Compare poses with the labels of a data set on one page, an HTML file that needs nothing else.
+    r"""Compare poses with the labels of a data set in one self-contained HTML page.
 
-    The worst frames are shown of the last file, or of the model where there is no file.
+    The frames with the largest errors are shown for the last file, or for the model if no file is given.
 
     Exit status: 0 done, 2 not done.
 
@@ -69,10 +71,12 @@ def report(
         for name, group in overall.items():
             medians = {metric: group[metric]["median"] for metric in _METRICS}
             found.append({"name": name, "frames": group["frames"], "poses": group["count"], "median": medians})
-        say_json({"output": str(output), **given, "sources": found})
+        print_json({"output": str(output), **given, "sources": found})
     else:
         compared = (f"{name} in {group['frames']}" for name, group in overall.items())
-        say(f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}")
+        print_text(
+            f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}"
+        )
 
 
 def _check_output(output: Path) -> None:

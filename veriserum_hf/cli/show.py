@@ -1,4 +1,4 @@
-"""``veriserum show``: argument parsing and exit statuses; the work is done elsewhere."""
+"""``veriserum show``: arguments and exit statuses; the work is done in `viewer`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import Dataset
-from veriserum_hf.cli.output import say, show_progress
+from veriserum_hf.cli.output import print_text, show_progress
 from veriserum_hf.core import FrameRow, LabelRow, Poses
 from veriserum_hf.errors import VeriserumError
 
@@ -30,14 +30,14 @@ _PoseFiles = Annotated[
     list[Path] | None,
     typer.Option(
         metavar="PARQUET",
-        help="Draw outlines at the poses of this file too (of predict, register, or truth.parquet); repeatable.",
+        help="Also draw outlines at the poses of this file (of predict, register, or truth.parquet); repeatable.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class PoseFile:
-    """Poses of a file by measurement id and component, and what a legend calls them."""
+    """Poses of a file by measurement id and component, with their name in the legend."""
 
     path: Path
     name: str
@@ -50,7 +50,7 @@ def show(
     config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
     split: Annotated[
         str | None,
-        typer.Option(help="Split; train with --row, otherwise all are searched if not given.", show_default=False),
+        typer.Option(help="Split; if not given, train with --row, otherwise all.", show_default=False),
     ] = None,
     row: Annotated[
         int | None, typer.Option(min=0, help="Row of the split, from 0; the first if not given.", show_default=False)
@@ -69,10 +69,10 @@ def show(
     ] = False,
     poses: _PoseFiles = None,
 ) -> None:
-    """Draw both planes of one frame, or of all frames of a trial, by the row's own cameras.
+    """Draw both planes of one frame, or of all frames of a trial, with the row's cameras.
 
-    Without more, a frame is drawn with the axes of its implants. With outlines, it is drawn from near, and close-ups
-    show where the poses of files differ from the row's own.
+    By default, a frame is drawn with the axes of its implants. With outlines, the view is cropped to the implants,
+    and close-ups show where the poses of files differ from those of the row.
 
     Exit status: 0 done, 2 no such frame or not drawn.
 
@@ -91,7 +91,7 @@ def show(
     else:
         _check_png(output)
         _show_frame(dataset, config, split, row, measurement, files, output, outline=outline)
-    say(f"written to {output}")
+    print_text(f"written to {output}")
 
 
 def _show_frame(
@@ -136,7 +136,7 @@ def _draw_outlines(rows: "Rows[StreamedFrames]", row: FrameRow, files: list[Pose
 
 
 def _read(paths: Sequence[Path]) -> list[PoseFile]:
-    """Read files of poses; each is called by its stem, or by its path where another has the same."""
+    """Read files of poses; each is named by its stem, or by its path if two stems are equal."""
     if not paths:
         return []
     from veriserum_hf.poses import poses_by_frame, read_poses
@@ -151,7 +151,7 @@ def _read(paths: Sequence[Path]) -> list[PoseFile]:
 
 
 def _pose_sets(rows: Sequence[LabelRow], files: Sequence[PoseFile], what: str) -> "list[list[PoseSet]]":
-    """Labels of rows and the poses that files have of them; VeriserumError for a file of others, or of none."""
+    """Labels of rows and the poses of files for them; VeriserumError for a file without any of these rows."""
     from veriserum_hf.poses import check_same_frame
     from veriserum_hf.viewer import PoseSet, label_of
 

@@ -6,36 +6,40 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.options import Workers
-from veriserum_hf.cli.output import KEPT, say, show_progress
+from veriserum_hf.cli.output import KEPT, print_text, show_progress
 from veriserum_hf.core import FrameIds, Rotations
 
 
 def simulate(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.", show_default=False)],
-    trials: Annotated[int, typer.Option(help="Trials; activities and implant pairs take turns.")] = 20,
-    frames_per_trial: Annotated[int, typer.Option(help="Dual-plane frames of a trial, 30 a second.")] = 30,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to create.", show_default=False)],
+    trials: Annotated[int, typer.Option(help="Number of trials; activities and implant pairs alternate.")] = 20,
+    frames_per_trial: Annotated[int, typer.Option(help="Dual-plane frames of a trial, at 30 Hz.")] = 30,
     pairs: Annotated[int, typer.Option(help="Implant pairs to use, 1 to 10.")] = 10,
-    seed: Annotated[int, typer.Option(help="Other seeds give other archives.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers; another seed gives another archive.")] = 0,
     workers: Workers = None,
     size: Annotated[
-        str, typer.Option(help="Raw frames' rows, px, or WIDTHxHEIGHT in the ratio 1664x1600.", metavar="PX")
+        str, typer.Option(help="Rows of the raw frames, px, or WIDTHxHEIGHT in the ratio 1664x1600.", metavar="PX")
     ] = "1600",
-    ids: Annotated[FrameIds, typer.Option(help="Which id names a frame.")] = "measurement",
+    ids: Annotated[FrameIds, typer.Option(help="Id in the file name of a frame.")] = "measurement",
     rotation: Annotated[
         Rotations | None,
-        typer.Option(help="Of the pose table; quaternion if not given, euler with --csv.", show_default=False),
+        typer.Option(
+            help="Rotations in the pose table; quaternion if not given, euler with --csv.", show_default=False
+        ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="The authors' CSV files instead of a database.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Write the authors' CSV files instead of a database.")] = False,
     bit_depth: Annotated[int, typer.Option(help="8 for JPEG frames, 16 for TIFF.")] = 8,
-    nifti: Annotated[bool, typer.Option("--nifti", help="Also the implants as volumes (.nii, 0.4 mm).")] = False,
+    nifti: Annotated[
+        bool, typer.Option("--nifti", help="Also write the implants as volumes (.nii, 0.4 mm).")
+    ] = False,
     marker_frames: Annotated[
         int, typer.Option(help="Dual-plane frames of the marker phantom for each of three calibrations.")
     ] = 4,
 ) -> None:
     """Write a simulated archive in the layout of the download, with the exact poses in truth.parquet.
 
-    The same seed gives the same bytes, whatever the number of workers. An interrupted simulation goes on with the
-    same command.
+    The same seed gives the same bytes for any number of workers. Run an interrupted simulation again with the same
+    command to resume it.
 
     Exit status: 0 done, 2 not done.
 
@@ -61,4 +65,4 @@ def simulate(
     )
     with show_progress("simulating", "frames", when_interrupted=KEPT) as progress:
         written = write_simulated(output, settings, workers=workers, progress=progress)
-    say(f"written to {written}")
+    print_text(f"written to {written}")

@@ -1,4 +1,4 @@
-"""``veriserum train``: argument parsing; the work is done elsewhere."""
+"""``veriserum train``: arguments; the work is done in `training`."""
 
 import sys
 from pathlib import Path
@@ -18,19 +18,19 @@ def train(
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="OUT", help="Folder that veriserum convert made, or a data set on the hub.", show_default=False
+            metavar="OUT", help="Folder that `veriserum convert` made, or a data set on the hub.", show_default=False
         ),
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option("--output-dir", "--output_dir", metavar="RUN", help="Folder to make.", show_default=False),
+        typer.Option("--output-dir", "--output_dir", metavar="RUN", help="Folder to create.", show_default=False),
     ] = None,
 ) -> None:
-    """Train a pose network in one process, for a first try.
+    """Train a pose network in one process.
 
-    Every setting of the YAML file can be given as an option too, and then overrides it.
-    `python -m veriserum_hf.training.train --help` lists all settings. For GPUs and for several processes, start the
-    same training with the same options by `accelerate launch -m veriserum_hf.training.train`.
+    Every setting of the YAML file can also be given as an option, which overrides the file.
+    `python -m veriserum_hf.training.train --help` lists all settings. For GPUs and several processes, use the same
+    options with `accelerate launch -m veriserum_hf.training.train`.
 
     Exit status: 0 done, 2 not done.
 
@@ -46,5 +46,5 @@ def train(
     try:
         run_training([*given, *context.args], program="veriserum train")
     except KeyboardInterrupt:
-        warn("interrupted; with --checkpointing-steps, --resume-from-checkpoint latest continues the run")
+        warn("interrupted; with --checkpointing-steps, --resume-from-checkpoint latest resumes the run")
         sys.exit(130)

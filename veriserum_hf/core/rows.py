@@ -62,7 +62,7 @@ Poses = Mapping[Component, PoseRow]  # of one frame
 
 
 class LabelRow(TypedDict):
-    """All of a row but its images."""
+    """A row without its images."""
 
     measurement_id: int
     trial_id: int
@@ -79,7 +79,7 @@ class LabelRow(TypedDict):
 
 
 class FrameRow(LabelRow):
-    """A row with its images: arrays (N, N), or as ``load_dataset`` decodes them; None of a plane without one."""
+    """A row with its images: arrays (N, N), or as ``load_dataset`` decodes them; None without an image."""
 
     image_bs: "Grey | Image | None"
     image_fs: "Grey | Image | None"

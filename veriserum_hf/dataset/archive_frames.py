@@ -1,4 +1,4 @@
-"""Frames straight from an archive: rows of the plan of a conversion, corrected as they are read."""
+"""Frames directly from an archive: rows of the plan of a conversion, corrected when they are read."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from veriserum_hf.dataset.frames import Frames
 from veriserum_hf.dataset.plan import Options, PlanRow, make_plan
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry import Plane
-from veriserum_hf.jobs import one_quiet_thread
+from veriserum_hf.jobs import single_threaded_opencv
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class ArchiveFrames(Frames):
         return self.plan.select(names)
 
     def taken(self, indices: Sequence[int]) -> "ArchiveFrames":
-        """Return these rows in this order, in buffers of their own: they travel to other processes."""
+        """Return these rows in this order, in separate buffers: they are sent to other processes."""
         return replace(self, plan=self.plan.take(pa.array(indices, pa.int64())))
 
     def at_size(self, size: int) -> "ArchiveFrames":
@@ -66,14 +66,14 @@ class ArchiveFrames(Frames):
         return replace(self, plan=plan, options=replace(self.options, size=size))
 
     def read(self) -> Iterator[FrameRow | FrameError]:
-        """Every row with its images as arrays, or why they cannot be had."""
+        """Every row with its images as arrays, or why they cannot be read."""
         for index in range(len(self.plan)):
             (row,) = self.plan.slice(index, 1).to_pylist()
             yield self._finished(row)
 
     def _finished(self, row: PlanRow) -> FrameRow | FrameError:
         try:
-            with one_quiet_thread():
+            with single_threaded_opencv():
                 images = images_of(row, self.options, self.raw)
         except FrameError as error:
             return error
@@ -81,20 +81,20 @@ class ArchiveFrames(Frames):
         return cast(FrameRow, {name: whole[name] for name in self.options.features})
 
     def digest(self) -> str:
-        """Hash of which rows they are, of the archive's tables, and of the name, size and time of its every file."""
-        told = [self.fingerprint, asdict(self.options), self.table("measurement_id").to_pylist()]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        """Hash of the ids of the rows, the archive's tables, and name, size and time of each of its files."""
+        content = [self.fingerprint, asdict(self.options), self.table("measurement_id").to_pylist()]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def frames_of_archive(archive: VeriserumArchive, options: Options) -> dict[str, ArchiveFrames]:
-    """Frames of a configuration by split; ConversionError where there is none."""
+    """Frames of a configuration by split; ConversionError if there are none."""
     raw, fingerprint = archive.raw_format, archive.fingerprint()
     plan = make_plan(archive, options)
     return {split: ArchiveFrames(rows, options, raw, fingerprint) for split, rows in plan.splits.items()}
 
 
 def meshes_of_archive(archive: VeriserumArchive) -> tuple[dict[int, trimesh.Trimesh], dict[int, str]]:
-    """Implants by anatomy id, mm, and why the others cannot be used; ConversionError where there is none."""
+    """Implants by anatomy id, mm, and why the others cannot be used; ConversionError if there are none."""
     options = Options(config="anatomies")
     finished, rejected = convert(make_plan(archive, options).splits["train"], options, archive.raw_format)
     rows = (options.features.decode_example(row) for row in finished.to_pylist())

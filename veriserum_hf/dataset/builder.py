@@ -26,7 +26,7 @@ SIMULATED = "simulated"
 VERSION = "1.0.0"
 _SIMULATED_DESCRIPTION = "The same rows as calibrated, of simulated frames: no archive is needed."
 _logger = datasets.utils.logging.get_logger(__name__)
-# Frames a shard: the unit that is shared out to processes and to the workers of a streaming loader.
+# Frames of a shard: the unit that is distributed to processes and to the workers of a streaming loader.
 _ROWS_PER_SHARD, _SIMULATED_ROWS_PER_SHARD = 200, 30
 _ROWS_PER_TABLE = 16
 
@@ -35,7 +35,7 @@ _ROWS_PER_TABLE = 16
 class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """A configuration and its options.
 
-    See `veriserum_hf.dataset.plan.Options`; what comes after ``split_by`` asks for a simulated archive instead of one
+    See `veriserum_hf.dataset.plan.Options`; the fields after ``split_by`` request a simulated archive instead of one
     on this machine, see `veriserum_hf.simulation.settings.Settings`.
     """
 
@@ -59,15 +59,15 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     @property
     def simulation(self) -> Settings | None:
-        """What is simulated, checked; None where there is to be an archive."""
+        """Settings of the simulation, checked; None if the rows come from an archive."""
         names = ("trials", "frames_per_trial", "pairs", "seed", "height_px")
         given = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.name != SIMULATED and not given:
             return None
         if self.data_files or self.data_dir:
-            asked = ", ".join(given) or f"the configuration {SIMULATED!r}"
+            requested = ", ".join(given) or f"the configuration {SIMULATED!r}"
             raise SimulationError(
-                f"{asked}: with this, load_dataset({NAME!r}) makes its own archive and takes none. Leave it out, or "
+                f"{requested}: with this, load_dataset({NAME!r}) simulates an archive and takes none. Remove it, or "
                 "data_files and data_dir."
             )
         return Settings(**given)
@@ -89,7 +89,7 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     def create_config_id(
         self, config_kwargs: dict[str, object], custom_features: datasets.Features | None = None
     ) -> str:
-        """Name of the cache folder: the configuration, its options, and the archive as it is now."""
+        """Name of the cache folder: the configuration, its options, and the current state of the archive."""
         options, simulation = self.options, self.simulation
         if simulation:
             fingerprint = f"{simulation}|{source_hash(*SOURCES_OF_FRAMES, libraries=LIBRARIES_OF_FRAMES)}"
@@ -130,7 +130,7 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         ]
 
     def _deferred(self, simulation: Settings) -> VeriserumArchive:
-        """Simulated archive without pictures, kept in the cache."""
+        """Simulated archive without images, kept in the cache."""
         from veriserum_hf.simulation import DeferredArchive  # its compiler takes a second to import
 
         key = hashlib.sha256(
@@ -145,7 +145,7 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         for shard_index, shard in enumerate(shards):
             for first in range(0, shard.num_rows, _ROWS_PER_TABLE):
                 rows = shard.slice(first, _ROWS_PER_TABLE)
-                with _pictures_of(rows, simulation) as rows:
+                with _with_files(rows, simulation) as rows:
                     table, rejected = convert(rows, options, raw)
                 for row in rejected:
                     _logger.warning(f"rejected {shard.column_names[0]} {row.id}: {row.reason}: {row.detail}")
@@ -153,8 +153,8 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
                     yield (shard_index, first), table
 
 
-def _pictures_of(rows: pa.Table, simulation: Settings | None) -> AbstractContextManager[pa.Table]:
-    """The rows with files that are there: the archive's, or simulated ones for the while."""
+def _with_files(rows: pa.Table, simulation: Settings | None) -> AbstractContextManager[pa.Table]:
+    """The rows with existing image files: the archive's, or simulated ones that are removed afterwards."""
     if simulation is None:
         return nullcontext(rows)
     from veriserum_hf.simulation import drawn
@@ -163,5 +163,5 @@ def _pictures_of(rows: pa.Table, simulation: Settings | None) -> AbstractContext
 
 
 def _copied(table: pa.Table, first: int, size: int) -> pa.Table:
-    """Rows of one shard in buffers of their own; a slice would carry the whole table to another process."""
+    """Rows of one shard in separate buffers; a slice would send the whole table to another process."""
     return table.take(pa.array(range(first, min(first + size, table.num_rows))))

@@ -1,4 +1,4 @@
-"""The data set card: YAML that the hub and `datasets` read, and what a researcher asks first."""
+"""The data set card: YAML for the hub and `datasets`, and a description for researchers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,40 +17,40 @@ from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
-NAME_TO_FILL_IN = "PATH_OR_ORG/NAME"  # in the card, by what it is pushed as
+NAME_TO_FILL_IN = "PATH_OR_ORG/NAME"  # in the card; replaced when it is pushed
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"]
 _SPLITS = {
     "trial": (
-        "By trial, never by frame: neighbouring frames of one trial look alike. Each trial's side depends on its\n"
-        "own id alone; trials with a manually matched pose are always in `test`."
+        "By trial, never by frame: neighbouring frames of one trial are similar. The split of a trial depends on\n"
+        "its id alone; trials with a manually matched pose are always in `test`."
     ),
     "implant": (
-        "By tibial component: none is on two sides. A trial with a manually matched pose is in `test`, or left out\n"
-        "where its component is on another side."
+        "By tibial component: none is in two splits. A trial with a manually matched pose is in `test`, or excluded\n"
+        "if its component belongs to another split."
     ),
 }
 _DOWNLOADED = {
     "title": "Veriserum",
     "origin": """Converted from the Veriserum
 download (ETH Zurich, MICCAI 2025, [doi 10.3929/ethz-b-000701146](https://doi.org/10.3929/ethz-b-000701146)).""",
-    "poses": """- `refined`: automatic 2D/3D registration, the ground truth of `calibrated`. It has an
-  error of its own: where manual poses exist, compare both before a difference of a tenth of a millimetre is called an
+    "poses": """- `refined`: automatic 2D/3D registration, the ground truth of `calibrated`. It has
+  errors too: where manual poses exist, compare both before a difference of a tenth of a millimetre is reported as an
   improvement.
-- `target`: what the robot was sent to, from patient data. It was not measured in the images, and differs from what
-  they show.
-- `manual`: matched by hand, in a few frames: for benchmarks only, never to train on.""",
+- `target`: the pose commanded to the robot, from patient data. It was not measured in the images, and differs from
+  the pose that they show.
+- `manual`: matched by hand, in a few frames: for benchmarks only, never for training.""",
     "licence": """The images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich). Publishing a converted
 copy is up to the holder of the rights; this folder does not grant any.""",
 }
 _SIMULATED = {
     "title": "Veriserum, simulated",
     "origin": """**Nothing here was
-measured**: implants, motions and pictures were made up by veriserum-hf, in the layout of the Veriserum data set
+measured**: implants, motions and images were simulated by veriserum-hf, in the layout of the Veriserum data set
 (ETH Zurich, MICCAI 2025).""",
-    "poses": """As in the data set that this imitates there are `refined`, `target` and `manual` poses, each the exact
-pose with an error of its kind. The exact ones are in `truth.parquet` of the simulated archive, beside its
+    "poses": """As in the measured data set there are `refined`, `target` and `manual` poses, each the exact pose with
+an error typical of its kind. The exact poses are in `truth.parquet` of the simulated archive, next to its
 database.""",
-    "licence": "The frames and implants are made up; they are under the licence of the program, MIT.",
+    "licence": "The frames and implants are simulated; they are under the MIT licence of the program.",
 }
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -85,9 +85,9 @@ def write_card(
     options : by configuration.
     sizes : by configuration and split.
     format : extension of the shards.
-    simulated : whether the archive was made up.
-    identity : of the conversion. The card says it because datasets knows a folder by its card alone: without it, one
-        that was converted again with other poses would be loaded from the cache, old poses and all.
+    simulated : whether the archive is simulated.
+    identity : of the conversion. The card states it because datasets identifies a folder by its card alone: without
+        it, a folder that was converted again with other poses would be loaded from the cache with the old poses.
 
     """
     data = _metadata(options, sizes, format, simulated=simulated, identity=identity)

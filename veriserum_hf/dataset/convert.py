@@ -1,4 +1,4 @@
-"""The one way from raw frames to images, and the one function that makes a shard's rows of a plan."""
+"""The one way from raw frames to images, and the one function that makes rows of a shard from a plan."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
 from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
 from veriserum_hf.errors import FrameError
-from veriserum_hf.jobs import one_quiet_thread
+from veriserum_hf.jobs import single_threaded_opencv
 
 _EXTENSIONS = {"jpeg": ".jpg", "png": ".png", "raw": ".tif"}
 _PARAMETERS = {
@@ -34,7 +34,7 @@ class Rejected:
     Attributes
     ----------
     id : measurement, anatomy or calibration measurement id, by the configuration.
-    reason : short, fixed words; see `veriserum_hf.archive.frames.read_frame`, and ``one plane only``.
+    reason : a fixed short phrase; see `veriserum_hf.archive.frames.read_frame`, and ``one plane only``.
     detail : what was found, for each file.
 
     """
@@ -61,7 +61,7 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
     rejected: list[Rejected] = []
     finished: list[dict[str, object]] = []
     schema = options.features.arrow_schema
-    with one_quiet_thread():
+    with single_threaded_opencv():
         # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
         for row in plan.to_pylist():
             try:
@@ -73,7 +73,7 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
 
 
 def images_of(row: PlanRow, options: Options, raw: RawFormat) -> dict[PlaneName, Grey]:
-    """Images of a row of a plan: corrected, or of the configuration ``raw`` as the files hold them.
+    """Images of a row of a plan: corrected, or unchanged for the configuration ``raw``.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def images_of(row: PlanRow, options: Options, raw: RawFormat) -> dict[PlaneName,
     Raises
     ------
     FrameError
-        If a file cannot be used; it says what is wrong with each.
+        If a file cannot be used; it states what is wrong with each.
 
     """
     frames = {plane: frame for plane, (_, frame) in _raw_frames(row, raw).items()}
@@ -98,7 +98,7 @@ def images_of(row: PlanRow, options: Options, raw: RawFormat) -> dict[PlaneName,
 
 
 def corrected(frame: Grey, distortion: Distortion, size: int, white_level: int, bits: int = 8) -> Grey:
-    """Corrected image of a raw frame, (size, size), in which white is 255, or 65535 where 16 bits are asked for.
+    """Corrected image of a raw frame, (size, size), in which white is 255, or 65535 for 16 bits.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ def corrected(frame: Grey, distortion: Distortion, size: int, white_level: int, 
 
     """
     if bits == 16 and frame.dtype == np.uint8:
-        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, whose means fall between grey levels
+        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, which interpolates between grey levels
         white_level = 65535
     image = distortion.correct(frame, size)
     white = 2**bits - 1
     if image.dtype == np.uint16 and white_level != white:
-        scaled = np.rint(image * (white / white_level))  # what is brighter than white is white
+        scaled = np.rint(image * (white / white_level))  # brighter values are clipped
         image = np.minimum(scaled, white).astype(np.uint8 if bits == 8 else np.uint16)
     return image
 

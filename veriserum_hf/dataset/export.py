@@ -1,9 +1,9 @@
 """``veriserum convert``: an archive to a folder that is ready for the hub.
 
-Everything is written below ``OUT.incomplete`` and put in place as ``OUT`` in one step at the very end, so that
-a folder that looks whole is whole. What goes into which shard is settled before the first shard is written, and
-every shard appears under its name in one step, after its record of rejected frames: an interrupted conversion goes
-on where it stopped, and its result is the same to the byte.
+Everything is written below ``OUT.incomplete`` and renamed to ``OUT`` in one step at the end, so that ``OUT`` is
+always complete. The division into shards is fixed before the first shard is written, and every shard appears under
+its name in one step, after its record of rejected frames: an interrupted conversion resumes where it stopped, and its
+result is the same to the byte.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from veriserum_hf.jobs import (
     put_in_place,
     run_jobs,
     source_hash,
-    working_for,
+    staging_folder,
     write_file,
 )
 
@@ -42,7 +42,7 @@ _RECORD = "conversion.json"
 
 
 class Counts(TypedDict):
-    """Where the rows of a configuration went."""
+    """Destination of the rows of a configuration."""
 
     measurements: int
     rows: dict[str, int]  # by split
@@ -58,7 +58,7 @@ class _Archive(TypedDict):
 
 
 class _Record(TypedDict):
-    """What makes two conversions the same."""
+    """Two conversions with the same record are the same."""
 
     versions: dict[str, str]
     options: dict[str, object]
@@ -96,23 +96,23 @@ def convert_archive(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionResult:
-    """Convert an archive to a folder ready for the hub, or go on with a conversion that was interrupted.
+    """Convert an archive to a folder ready for the hub, or resume an interrupted conversion.
 
     Parameters
     ----------
     archive_path : the archive's folder, database or pose CSV.
-    output : folder to make; it must not exist, or be empty.
+    output : folder to create; it must not exist, or be empty.
     configs : which configurations to write.
     options : see `Options`; its ``config`` is ignored.
     format : of the shards.
-    shard_size_bytes : size that no shard exceeds by much.
-    workers : processes; None for one a core. The result does not depend on it.
+    shard_size_bytes : approximate maximum size of a shard.
+    workers : processes; None: one for each core. The result does not depend on it.
     progress : called with the number of rows done and of all.
 
     Raises
     ------
     ArchiveError
-        If the archive's structure cannot be relied on; no frame is read then.
+        If the archive's structure is invalid; no frame is read then.
     ConversionError
         If the output cannot be made: it exists, belongs to another conversion, or the disk is full.
 
@@ -126,8 +126,8 @@ def convert_archive(
         return finished
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
     raw = archive.raw_format
-    del archive  # hundreds of MB that the plans have no more need of
-    with working_for(target, record, "conversion", ConversionError) as incomplete:
+    del archive  # frees hundreds of MB that the plans do not need
+    with staging_folder(target, record, "conversion", ConversionError) as incomplete:
         (incomplete / DATA).mkdir(exist_ok=True)
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return finished
@@ -160,7 +160,7 @@ def _record(
 
 
 def _finished(target: Path, record: _Record) -> ConversionResult | None:
-    """Result of the same conversion where it is there already."""
+    """Result of the same conversion if it exists already."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
@@ -173,7 +173,7 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
             f"{target} exists and is not the result of this conversion (same archive, options and versions). "
             "Nothing was changed. Choose another folder, or remove this one."
         )
-    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed while tidying up
+    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
     return ConversionResult(target, found["counts"], rejected)
 
 
@@ -185,7 +185,7 @@ def _finish(
     target: Path,
     incomplete: Path,
 ) -> ConversionResult:
-    """Write what describes the whole, and put the folder in its place."""
+    """Write card and records, and rename the folder to the output."""
     shard_records = [(job, json.loads(job.record.read_text())) for job in jobs]
     rejected = [row for _, shard_record in shard_records for row in shard_record["rejected"]]
     sizes: dict[str, dict[str, SplitSize]] = {config: {} for config in plans}
@@ -193,7 +193,7 @@ def _finish(
         size = sizes[job.shard.config].setdefault(job.shard.split, SplitSize())
         size.add(shard_record["rows"], shard_record["bytes"], job.file.stat().st_size)
     counts = {config: _config_counts(plan, sizes[config], rejected, config) for config, plan in plans.items()}
-    for job in jobs:  # a split of which every row was rejected is no split
+    for job in jobs:  # a split without rows is not written
         if not sizes[job.shard.config][job.shard.split].rows:
             job.file.unlink()
     sizes = {c: made for c, splits in sizes.items() if (made := {s: size for s, size in splits.items() if size.rows})}
@@ -215,7 +215,7 @@ def _finish(
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
-    """Where every measurement (or implant) of the archive went; nothing is dropped silently."""
+    """Destination of every measurement (or implant) of the archive; nothing is dropped silently."""
     reasons = Counter(str(row["reason"]) for row in rejected if row["config"] == config)
     rows = {split: size.rows for split, size in sizes.items()}
     if sum(rows.values()) + reasons.total() + plan.without_pose + plan.filtered != plan.measurements:
@@ -235,7 +235,7 @@ def parse_size(text: str) -> int:
     Raises
     ------
     ConversionError
-        If it is no such size.
+        If it is not such a size.
 
     """
     units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}

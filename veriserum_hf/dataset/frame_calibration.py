@@ -1,4 +1,4 @@
-"""How a raw frame was taken: from an archive, or from files that ``veriserum calibrate`` prints."""
+"""Calibration of a raw frame: from an archive, or from files that ``veriserum calibrate`` prints."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,22 +19,22 @@ from veriserum_hf.recalibration import plane_and_number
 
 WAYS = (
     "give --archive PATH, and --source-id N --distortion-id N for frames that are not in it, or --calibration FILE: "
-    "what `veriserum calibrate rig --json` and `veriserum calibrate distortion --json` print"
+    "the output of `veriserum calibrate rig --json` and `veriserum calibrate distortion --json`"
 )
 
 
 @dataclass(frozen=True)
 class FrameCalibration:
-    """How raw frames were taken, and what is known about one of them.
+    """Calibration of raw frames, and what is known about one of them.
 
     Attributes
     ----------
     distortions : by plane.
     rig : both planes.
-    white_level : grey level that counts as white in frames of 16 bits; None where no archive tells it, and it is
-        judged by the frame itself.
-    measurement_id, trial_id, frame_index : of the frame in its archive; None where it is in none.
-    anatomy_id : of femoral and tibial component, -1 where it is unknown.
+    white_level : grey level that counts as white in frames of 16 bits; None without an archive: it is estimated from
+        the frame itself.
+    measurement_id, trial_id, frame_index : of the frame in its archive; None if it is in none.
+    anatomy_id : of femoral and tibial component, -1 if unknown.
 
     """
 
@@ -48,13 +48,13 @@ class FrameCalibration:
 
 
 def check_names(paths: Mapping[PlaneName, Path]) -> None:
-    """Refuse files whose names tell the other plane: nothing else shows that they were swapped."""
+    """Refuse files whose names state the other plane: nothing else shows that they were swapped."""
     for plane, path in paths.items():
-        told = plane_and_number(path)
-        if told is not None and told[0] != plane:
+        named = plane_and_number(path)
+        if named is not None and named[0] != plane:
             raise CalibrationError(
-                f"{path}: its name says {told[0]}, but it was given as the frame of {plane}; expected the frame of "
-                "bs, then that of fs"
+                f"{path}: its name states {named[0]}, but it was given as the frame of {plane}; expected the frame "
+                "of bs, then that of fs"
             )
 
 
@@ -64,13 +64,13 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
     Parameters
     ----------
     paths : any number of files. An object gives for ``bs`` and ``fs`` the ``principal_point_mm`` and ``sid_mm``, and
-        where it is not nominal ``T_world_fs``; a plane's ``distortion``, the stored text, may stand there too. A list
+        where it is not nominal ``T_world_fs``; a plane's ``distortion``, the stored text, may be included. A list
         gives a ``distortion`` for the ``plane`` of each entry.
 
     Raises
     ------
     CalibrationError
-        If a file is none of these, two give the same, or they do not make a whole calibration together.
+        If a file is invalid, two give the same values, or together they are not a complete calibration.
 
     """
     rig: DualPlaneRig | None = None
@@ -85,8 +85,8 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
                 rig = _rig(found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
-                f"{path} is no calibration ({type(error).__name__}: {error}); expected what `veriserum calibrate rig "
-                "--json` or `veriserum calibrate distortion --json` prints"
+                f"{path} is not a calibration ({type(error).__name__}: {error}); expected the output of `veriserum "
+                "calibrate rig --json` or `veriserum calibrate distortion --json`"
             ) from error
         texts |= dict(grids)
         for what in [f"a distortion of {plane}" for plane, _ in grids] + ["the sources"] * isinstance(found, dict):
@@ -122,7 +122,7 @@ def _rig(document: _RigDocument) -> DualPlaneRig:
 
 
 def files_of_archive(archive: VeriserumArchive, paths: Mapping[PlaneName, Path]) -> dict[PlaneName, Path]:
-    """Files as they are given, or where only the name of a frame is and no such file is here, the archive's own."""
+    """The given files; a name without a folder that is not a file here is that of a frame of the archive."""
     found = {}
     for plane, path in paths.items():
         own = {Path(known).name: Path(known) for known in archive.frames[f"path_{plane}"].to_pylist() if known}
@@ -137,13 +137,13 @@ def calibration_of_archive(
     source_id: int | None = None,
     distortion_id: int | None = None,
 ) -> FrameCalibration:
-    """Calibration of a frame from an archive: of the frame's own pose, or by the ids that are given.
+    """Calibration of a frame from an archive: of the frame's own pose, or of the given ids.
 
     Raises
     ------
     CalibrationError
-        If a file's name tells the other plane, the files are of different frames, or ids are missing or none of the
-        archive's.
+        If a file's name states the other plane, the files are of different frames, or ids are missing or not in the
+        archive.
 
     """
     check_names(paths)
@@ -157,7 +157,7 @@ def calibration_of_archive(
         source_id = pose["source_calibration_id"] if source_id is None else source_id
         distortion_id = pose["distortion_calibration_id"] if distortion_id is None else distortion_id
     if source_id is None or distortion_id is None:
-        why = "has no pose of this frame that would tell its calibration" if row else "does not hold these files"
+        why = "has no pose of this frame, and so no calibration for it" if row else "does not contain these files"
         raise CalibrationError(f"{archive.layout.root} {why}; {WAYS}")
     for name, id, there in (
         ("source", source_id, archive.source_calibrations),

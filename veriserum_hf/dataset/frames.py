@@ -1,4 +1,4 @@
-"""Frames that were opened, whatever they are stored in; and what rows of frames must hold."""
+"""Opened frames, for any kind of storage, and the fields that rows of frames must have."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +14,7 @@ _NEEDED = {"measurement_id", *IMAGE_OF.values(), *CAMERA_OF.values(), *COMPONENT
 
 
 class Frames(ABC):
-    """Rows of frames in an order. They travel to other processes."""
+    """Rows of frames in an order. They can be sent to other processes."""
 
     @property
     @abstractmethod
@@ -35,15 +35,15 @@ class Frames(ABC):
 
     @abstractmethod
     def at_size(self, size: int) -> "Frames":
-        """Return the frames with images of ``size`` px where they are corrected as they are read; others stay."""
+        """Return the frames with images of ``size`` px if they are corrected when read; others stay."""
 
     @abstractmethod
     def read(self) -> Iterator[FrameRow | FrameError]:
-        """Every row with its images as arrays, or why they cannot be had."""
+        """Every row with its images as arrays, or why they cannot be read."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Hash of what is in the rows."""
+        """Hash of the content of the rows."""
 
     def anatomy_ids(self, component: Component) -> list[int]:
         """Implants that the frames have poses of."""
@@ -52,7 +52,7 @@ class Frames(ABC):
 
 
 def is_raw(columns: Collection[str]) -> bool:
-    """Whether rows with these fields hold raw frames, which have a distortion to be corrected by."""
+    """Whether rows with these fields hold raw frames, which come with a distortion."""
     return "distortion_bs" in columns
 
 
@@ -67,8 +67,8 @@ def check_frames(columns: Collection[str], of: str, *, raw: bool = False) -> Non
     Parameters
     ----------
     columns : fields of the rows.
-    of : what they are of, for the message.
-    raw : whether raw frames will do too.
+    of : name of the rows, for the message.
+    raw : whether raw frames are accepted too.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Frames as a network takes them, of rows or raw files: raw frames are corrected, with cameras of their size."""
+"""Frames as input of a network, from rows or raw files: raw frames are corrected, with matching cameras."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ class Frame(TypedDict):
     measurement_id: int | None  # these three: None for a frame that is in no archive
     trial_id: int | None
     frame_index: int | None
-    anatomy_id: Sequence[int]  # of femoral and tibial component, -1 where it is unknown
+    anatomy_id: Sequence[int]  # of femoral and tibial component, -1 if unknown
     image_bs: NotRequired[Grey]
     image_fs: NotRequired[Grey]
     camera_bs: NotRequired[CameraRow]
@@ -49,7 +49,7 @@ def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibratio
     FrameError
         If a file cannot be used.
     CalibrationError
-        If a file's name tells the other plane, or a plane has no distortion.
+        If a file's name states the other plane, or a plane has no distortion.
 
     """
     check_names(paths)
@@ -85,7 +85,7 @@ def _read(path: Path, plane: PlaneName, calibration: FrameCalibration) -> Grey:
 
 
 def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
-    """Frame of a data set's row; raw images are corrected, others stay as they are, a plane without is left out.
+    """Frame of a data set's row; raw images are corrected, others unchanged, a plane without one is skipped.
 
     Parameters
     ----------

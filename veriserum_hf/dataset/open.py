@@ -1,4 +1,4 @@
-"""The one door to rows of frames: a converted folder, a data set on the hub, or an archive; without torch."""
+"""Opens rows of frames: of a converted folder, a data set on the hub, or an archive; without torch."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,23 +48,23 @@ def open_rows(
     ----------
     dataset : folder that ``veriserum convert`` made, or a data set on the hub; with ``archive_px`` also an archive:
         its folder, database or CSV.
-    config : configuration, such as ``"calibrated"``; with ``archive_px`` several, of which the first that is there
+    config : configuration, such as ``"calibrated"``; with ``archive_px`` several, of which the first that exists
         is opened, if there are meshes too.
     split : the only one to open; all if not given.
-    streaming : read rows as they are asked for, and store none.
-    where : of a stream, a column and its value: only rows that have it. Of Parquet, only those groups of rows are
-        read that may hold it.
-    archive_px : edge of the images that an archive's frames are corrected to, px; a data set's have their own.
+    streaming : read rows on demand, and store none.
+    where : of a stream, a column and its value: only rows that have it. Of Parquet, only row groups that may hold it
+        are read.
+    archive_px : edge of the images that an archive's frames are corrected to, px; those of a data set keep theirs.
 
     Raises
     ------
     DataSetError
-        If there is no such data set, configuration or split, it cannot be loaded, or ``split`` is empty; of several
-        configurations, NothingThereError if there is none.
+        If there is no such data set, configuration or split, it cannot be loaded, or ``split`` is empty;
+        NothingThereError if none of several configurations exists.
     ConversionError
         If an archive has no meshes.
     ArchiveError
-        If an archive's structure cannot be relied on.
+        If an archive's structure is invalid.
 
     """
     if archive_px is not None and is_archive(dataset):
@@ -118,10 +118,10 @@ def _first_there(dataset: str, configs: Sequence[str]) -> str:
 
 
 def is_archive(dataset: str) -> bool:
-    """Whether a path is that of an archive: its database or CSV, or a folder with them, or with a folder with them.
+    """Whether a path is an archive: its database or CSV, a folder with them, or a folder above that.
 
-    Poses in a Parquet file beside the tables do not make it a data set; nor do tables further down make a data set an
-    archive, whose shards lie in a folder for each configuration.
+    A Parquet file of poses next to the tables does not make it a data set. Tables further down do not make a data set
+    an archive; its shards are in a folder for each configuration.
     """
     path = Path(dataset).expanduser()
     if not path.is_dir():
@@ -134,11 +134,11 @@ def is_archive(dataset: str) -> bool:
 
 def _has_tables(folder: Path) -> bool:
     tables = (file for pattern in _TABLES for file in folder.glob(pattern))
-    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among pictures
+    return any(file.name.lower() != "thumbs.db" for file in tables)  # which Windows leaves among images
 
 
 def no_folder(name: str) -> str:
-    """How a message about a data set or model that cannot be loaded goes on where its name is that of no folder."""
+    """Part of the message for a data set or model that cannot be loaded, if its name is not that of a folder."""
     return "" if Path(name).exists() else "there is no such folder, and on the hub: "
 
 
@@ -156,7 +156,7 @@ def _load(
         )
     options: dict[str, object] = {"streaming": streaming}
     try:
-        # Of Parquet, only those groups of rows are read that may hold the value; of Arrow, all.
+        # Of Parquet, only row groups that may hold the value are read; of Arrow, all.
         if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
             options["filters"] = [(where[0], "==", where[1])]
         loaded = datasets.load_dataset(dataset, config, split=split, **options)
@@ -164,7 +164,7 @@ def _load(
         what = f"{dataset} {config}" if split is None else f"the split {split} of {dataset} {config}"
         raise DataSetError(
             f"cannot load {what}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
-            "convert` made, or a data set on the hub; its README.md tells its splits and configurations"
+            "convert` made, or a data set on the hub; its README.md lists its splits and configurations"
         ) from error
     if split is None:
         return dict(loaded)

@@ -1,7 +1,7 @@
-"""Which rows a configuration has, before a single image is read: everything of a row but its pictures.
+"""Rows of a configuration before any image is read: all of a row except its images.
 
-A plan is an Arrow table with the row's metadata, the paths of its files, and its distortions. It is small,
-travels to other processes, and `veriserum_hf.dataset.convert` turns any slice of it into finished rows.
+A plan is an Arrow table with the row's metadata, the paths of its files, and its distortions. It is small, is
+sent to other processes, and `veriserum_hf.dataset.convert` makes finished rows from any slice of it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from veriserum_hf.errors import ConversionError
 
 @dataclass(frozen=True)
 class Options:
-    """What a user can choose about the rows.
+    """Options of the rows.
 
     Attributes
     ----------
@@ -39,12 +39,12 @@ class Options:
     bits : depth of the corrected images, 8 or 16.
     include_obsolete : also frames whose only pose of an implant is marked obsolete.
     anatomy_id : only frames that show this implant, or one of these.
-    split_by : ``trial``, or ``implant`` to hold tibial components out.
+    split_by : ``trial``, or ``implant`` to hold out tibial components.
 
     Raises
     ------
     ConversionError
-        If a value is none of these.
+        If a value is invalid.
 
     """
 
@@ -97,15 +97,15 @@ class PlanRow(LabelRow):
 
 @dataclass(frozen=True)
 class Plan:
-    """Rows of one configuration by split, and what was left out before any file was read.
+    """Rows of one configuration by split, and the number excluded before any file was read.
 
     Attributes
     ----------
     splits : split name to its rows; splits without rows are absent.
     trials : trial id to split, for all trials of the archive.
-    measurements : rows that there could be: measurements of the archive, or implants, or phantom frames.
+    measurements : possible rows: measurements of the archive, or implants, or phantom frames.
     without_pose : measurements of the database that have no usable pose of the configuration's kind.
-    filtered : measurements that have one but were not asked for, or whose trial has no side.
+    filtered : measurements that have one but were not requested, or whose trial belongs to no split.
 
     """
 
@@ -122,13 +122,13 @@ def make_plan(archive: VeriserumArchive, options: Options) -> Plan:
     Raises
     ------
     ConversionError
-        If there is no row at all; the message says what the archive has instead.
+        If there is no row at all; the message states what the archive has instead.
 
     """
     if options.config == "anatomies":
-        return _single(_anatomies(archive), "The archive has no implants (ana_000001.stl). Leave this out.")
+        return _single(_anatomies(archive), "The archive has no implants (ana_000001.stl). Omit this configuration.")
     if options.config == "calibration":
-        nothing = "The archive has no calibration frames (cal_bs_000001.tif). Leave this configuration out."
+        nothing = "The archive has no calibration frames (cal_bs_000001.tif). Omit this configuration."
         return _single(archive.calibration_frames, nothing)
     kind = KIND_OF_CONFIG[options.config]
     chosen = _chosen_poses(archive, kind, options.include_obsolete)
@@ -178,7 +178,7 @@ def _anatomies(archive: VeriserumArchive) -> pa.Table:
 
 
 def _chosen_poses(archive: VeriserumArchive, kind: str, include_obsolete: bool) -> dict[str, NDArray[np.int64]]:
-    """For each component, the row in ``archive.poses`` of every measurement, -1 where there is none."""
+    """For each component, the row in ``archive.poses`` of every measurement, -1 if there is none."""
     poses, measurement_ids = archive.poses, np.asarray(archive.frames["measurement_id"])
     of_kind = np.asarray(pc.equal(poses["kind"], kind))
     usable = of_kind if include_obsolete else of_kind & ~np.asarray(poses["obsolete"])
@@ -190,7 +190,7 @@ def _chosen_poses(archive: VeriserumArchive, kind: str, include_obsolete: bool) 
         measurements, first = np.unique(of_pose[rows], return_index=True)
         chosen[component] = np.full(len(measurement_ids), -1, dtype=np.int64)
         chosen[component][np.searchsorted(measurement_ids, measurements)] = rows[first]
-    # A frame has one calibration; of two poses that disagree on it, which obsolete ones may, the current one counts.
+    # A frame has one calibration. Obsolete poses may refer to another; then the current pose is taken.
     femur, tibia = chosen["femur"], chosen["tibia"]
     for column in ("source_calibration_id", "distortion_calibration_id"):
         ids = np.asarray(poses[column])
@@ -217,7 +217,7 @@ def _nothing_to_convert(archive: VeriserumArchive, options: Options, kind: str, 
 def _splits(archive: VeriserumArchive, options: Options) -> dict[int, str]:
     trial_of = dict(zip(*(archive.frames[c].to_pylist() for c in ("measurement_id", "trial_id")), strict=True))
     manual_trials = {trial_of[id] for id in archive.manual_measurements if id in trial_of}
-    if options.split_by == "trial" or options.config == "manual":  # which is all test, whatever the implant
+    if options.split_by == "trial" or options.config == "manual":  # which is all test, for any implant
         return split_by_trial(trial_of.values(), manual_trials)
     tibial = archive.poses.filter(pc.equal(archive.poses["component"], "tibia"))
     tibias: dict[int, set[int]] = {trial: set() for trial in trial_of.values()}
@@ -229,7 +229,7 @@ def _splits(archive: VeriserumArchive, options: Options) -> dict[int, str]:
 def _frame_rows(
     archive: VeriserumArchive, options: Options, chosen: dict[str, NDArray[np.int64]], wanted: NDArray[np.int64]
 ) -> pa.Table:
-    """Every column of the finished rows but the images, with the files and distortions to make them from."""
+    """Every column of the finished rows except the images, with the files and distortions to make these."""
     frames, poses = archive.frames.take(wanted), archive.poses
     any_pose = np.where(chosen["femur"] >= 0, chosen["femur"], chosen["tibia"])
     source_ids = np.asarray(poses["source_calibration_id"])[any_pose]

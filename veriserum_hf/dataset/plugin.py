@@ -1,6 +1,6 @@
 """How ``load_dataset("veriserum")`` finds the builder.
 
-The library has no way to plug a builder in, so `register_builder` puts it into the library's own table of packaged
+The library has no interface to add a builder, so `register_builder` puts it into the library's own table of packaged
 modules. This module imports nothing large: it runs whenever datasets is imported.
 """
 
@@ -8,7 +8,7 @@ from veriserum_hf.jobs import source_hash
 
 NAME = "veriserum"
 _BUILDER = "veriserum_hf.dataset.builder"
-# What shapes the rows of a data set, beside archive and options; see `veriserum_hf.jobs.source_hash`.
+# Modules that determine the rows, in addition to archive and options; see `veriserum_hf.jobs.source_hash`.
 SOURCES_OF_ROWS = (
     "core.domain",
     "geometry.cameras",
@@ -42,7 +42,7 @@ def register_builder() -> None:
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     class ModuleFactory(PackagedDatasetModuleFactory):  # type: ignore[misc]
-        """Fills in the hash of the sources, which takes a while, when it is asked for."""
+        """Computes the hash of the sources, which is slow, only when it is needed."""
 
         def get_module(self) -> DatasetModule:
             if self.name != NAME:
@@ -51,7 +51,7 @@ def register_builder() -> None:
             _PACKAGED_DATASETS_MODULES[NAME] = (_BUILDER, hash)
             if self.data_files is not None:
                 return super().get_module()
-            # The library, asked for a folder or for nothing, would list every file below it first.
+            # For a folder or no path, the library would list every file below it first.
             return DatasetModule(_BUILDER, hash, {"data_files": DataFilesDict(), "dataset_name": NAME})
 
     _PACKAGED_DATASETS_MODULES[NAME] = (_BUILDER, "")

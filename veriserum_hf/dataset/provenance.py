@@ -1,4 +1,4 @@
-"""Which data a model was trained on, in words that mean something on another machine."""
+"""Which data a model was trained on, described without local paths."""
 
 import json
 import re
@@ -13,21 +13,21 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether this names a repository of the hub and no folder here."""
+    """Whether this names a repository of the hub and not a local folder."""
     return bool(_HUB_NAME.fullmatch(name)) and not name.startswith(".") and not Path(name).exists()
 
 
 def public_name(name: str) -> str:
-    """Return a hub name as it is, and of a path the last part: where it lies means nothing elsewhere."""
+    """Return a hub name unchanged, and of a path the last part, without local folders."""
     return name if is_hub_name(name) else Path(name).expanduser().resolve().name if name else ""
 
 
 class DataRecord(TypedDict):
-    """What a run keeps of its data set.
+    """Record of a data set that is kept with a run.
 
     Attributes
     ----------
-    name : on the hub, or of the folder, without where that lies.
+    name : on the hub, or of the folder, without its path.
     on_hub : whether it is the former.
     revision : commit of the hub, or fingerprint of the archive that the folder was converted from; None if unknown.
     simulated : whether the archive is simulated; False if unknown.
@@ -41,7 +41,7 @@ class DataRecord(TypedDict):
 
 
 def data_record(dataset: str | None) -> DataRecord | None:
-    """What a run keeps of its data set; None where there is none."""
+    """Record of a data set that is kept with a run; None without one."""
     if dataset is None:
         return None
     on_hub = is_hub_name(dataset)
@@ -54,8 +54,8 @@ def data_record(dataset: str | None) -> DataRecord | None:
     try:
         file = Path(hf_hub_download(dataset, _RECORD, repo_type="dataset") if on_hub else Path(dataset, _RECORD))
         archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
-        # A file of the hub lies in a folder that is named by its commit.
+        # A file of the hub is in a folder that is named by its commit.
         revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
         return {**record, "revision": revision, "simulated": bool(archive["simulated"])}
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
-        return record  # a data set of another origin, or no way to the hub: it is unknown
+        return record  # a data set of another origin, or the hub is not reachable: unknown

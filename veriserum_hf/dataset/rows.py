@@ -1,4 +1,4 @@
-"""Rows that were opened: by split or one after another, and the implants that they may show."""
+"""Opened rows: by split or concatenated, and the implants that they may show."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import trimesh
 
 from veriserum_hf.core import COMPONENTS
 from veriserum_hf.dataset.frames import Frames, check_frames
-from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames, one_after_another
+from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames, concatenated
 from veriserum_hf.errors import DataSetError, TrainingError
 
 ALL = "all"  # of its splits
@@ -30,7 +30,7 @@ class Rows(Generic[F]):
     config : configuration, such as ``"calibrated"``.
     splits : rows by split.
     open_meshes : reads implants by anatomy id, mm, and why others cannot be used.
-    where : a column and its value that all rows of a stream have, if one was asked for.
+    where : a column and its value that all rows of a stream have, if one was requested.
 
     """
 
@@ -42,7 +42,7 @@ class Rows(Generic[F]):
 
     @property
     def name(self) -> str:
-        """What they are called in messages."""
+        """Name in messages."""
         return f"{self.dataset} {self.config}"
 
     @cached_property
@@ -51,16 +51,16 @@ class Rows(Generic[F]):
 
     @property
     def meshes(self) -> Meshes:
-        """Implants by anatomy id, mm, read when they are first asked for; DataSetError where there are none."""
+        """Implants by anatomy id, mm, read on first use; DataSetError if there are none."""
         return self._meshes[0]
 
     @property
     def without_mesh(self) -> Mapping[int, str]:
-        """Why there is none, by anatomy id, of implants of an archive whose STL file cannot be used."""
+        """By anatomy id, why the STL file of an implant of an archive cannot be used."""
         return self._meshes[1]
 
     def checked(self, *, raw: bool = False) -> "Rows[F]":
-        """Return the rows, if they hold corrected images, or raw frames where these will do; see `check_frames`."""
+        """Return the rows, if they hold corrected images, or raw frames if these are accepted; see `check_frames`."""
         for frames in self.splits.values():
             check_frames(frames.column_names, self.name, raw=raw)
         return self
@@ -74,11 +74,11 @@ class Rows(Generic[F]):
         return {name: frames for name, frames in self.splits.items() if split in (ALL, name)}
 
     def joined(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
-        """Rows of one split, or of all one after another; DataSetError if there is no such split."""
-        return one_after_another(list(self.of_split(split).values()))
+        """Rows of one split, or of all concatenated; DataSetError if there is no such split."""
+        return concatenated(list(self.of_split(split).values()))
 
     def labelled(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
-        """Corrected images of one split, or of all; TrainingError where none has a pose to compare with."""
+        """Corrected images of one split, or of all; TrainingError if none has a pose to compare with."""
         frames = self.checked().joined(split)
         if not any(frames.anatomy_ids(component) for component in COMPONENTS):
             raise TrainingError(
@@ -87,7 +87,7 @@ class Rows(Generic[F]):
         return frames
 
     def digest(self: "Rows[Frames]", chosen: Mapping[str, Frames]) -> str:
-        """Hash of all that a registration of the chosen frames sees, implants included; not of where it lies."""
+        """Hash of the input of a registration of the chosen frames, implants included; independent of its path."""
         digest = hashlib.sha256(json.dumps([(split, each.digest()) for split, each in chosen.items()]).encode())
         for id, mesh in sorted(self.meshes.items()):
             digest.update(b"%d|" % id + mesh.vertices.tobytes() + mesh.faces.tobytes())

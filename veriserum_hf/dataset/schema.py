@@ -1,13 +1,13 @@
-"""What a row of each configuration holds."""
+"""Features of the rows of each configuration."""
 
 import datasets
 from datasets import Features, Sequence, Value
 
 CONFIGS: dict[str, str] = {
     "calibrated": "Corrected images of both planes, their cameras, and the refined pose of each implant.",
-    "raw": "The same frames as the files are, with the distortion to correct them by.",
+    "raw": "The same frames as raw files, with the distortion to correct them.",
     "manual": "Frames with manually matched poses: for benchmarks only.",
-    "target": "Corrected images with the target poses that the robot was sent to.",
+    "target": "Corrected images with the target poses that were commanded to the robot.",
     "anatomies": "One implant a row, with its mesh in mm.",
     "calibration": "Raw frames of the calibration phantoms.",
 }
@@ -23,7 +23,7 @@ def camera_features() -> dict[str, object]:
     """One plane as an OpenCV camera; see `veriserum_hf.geometry.rig.Plane.camera`.
 
     The rows of a matrix are a list without a fixed length: pyarrow (26) takes wrong numbers from a slice of lists of
-    fixed length in lists of fixed length, and the shuffle buffer of a stream takes from slices.
+    fixed length in lists of fixed length, and the shuffle buffer of a stream uses slices.
     """
     return {
         "intrinsics": Sequence(_vector(3)),
@@ -35,7 +35,7 @@ def camera_features() -> dict[str, object]:
 
 
 def pose_features() -> dict[str, object]:
-    """One implant's pose in the world frame; the whole field is null where the frame has no pose of it."""
+    """One implant's pose in the world frame; the whole field is null if the frame has no pose of it."""
     return {
         "pose_id": Value("int64"),
         "anatomy_id": Value("int64"),
@@ -48,7 +48,7 @@ def pose_features() -> dict[str, object]:
 def features_of(config: str, bits: int = 8) -> Features:
     """Features of a configuration; ``bits`` is the depth of corrected images, 8 or 16."""
     if config == "anatomies":
-        # Versions of datasets before 5, which the loading script serves, know no meshes.
+        # Versions of datasets before 5, which the loading script supports, have no meshes.
         mesh = datasets.Mesh() if hasattr(datasets, "Mesh") else {"bytes": Value("binary"), "path": Value("string")}
         return Features(
             {

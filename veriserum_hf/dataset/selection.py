@@ -1,4 +1,4 @@
-"""What images are drawn of: rows of a stream by their place, or by an id."""
+"""Rows to draw: of a stream, by number or by an id."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -10,7 +10,7 @@ from veriserum_hf.errors import FrameError, VeriserumError
 
 
 def row_at(rows: Rows[StreamedFrames], split: str, number: int) -> FileRow:
-    """Row ``number`` (from 0) of a split, or of all one after another.
+    """Row ``number`` (from 0) of a split, or of all splits in sequence.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def rows_found(rows: Rows[StreamedFrames], split: str | None) -> list[FileRow]:
 
 
 def with_images(rows: Iterable[FileRow]) -> Iterator[FrameRow]:
-    """The same rows with their images decoded, one at a time; VeriserumError naming one that cannot be."""
+    """The same rows with their images decoded, one at a time; VeriserumError names one that cannot be decoded."""
     for row in rows:
         try:
             yield decoded(row)

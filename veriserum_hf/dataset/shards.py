@@ -15,18 +15,18 @@ from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
 from veriserum_hf.jobs import atomic_path, write_file
 
-DATA = "data"  # below the folder of unfinished work: what becomes the result; beside it lie the shards' records
-# A group of rows is what a writer and a reader hold in memory.
+DATA = "data"  # below the folder of unfinished work: the future result; the shards' records are next to it
+# Writer and reader hold one group of rows in memory.
 _MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
-# However small an archive is, there are shards enough for several workers; their number is not a matter of workers.
-_SHARDS_TO_SHARE_OUT, _FEWEST_ROWS_PER_SHARD = 16, 200
+# Small archives too have enough shards for several workers; their number does not depend on that of workers.
+_FEWEST_SHARDS, _FEWEST_ROWS_PER_SHARD = 16, 200
 _SAMPLED_ROWS = 8
 RejectedRow = dict[str, int | str]  # config, split, id, reason and detail
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One file of the result: where it goes, and the rows of the plan it is made of."""
+    """One file of the result: its place, and the rows of the plan that it is made from."""
 
     config: str
     split: str
@@ -43,12 +43,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to write, with all that a worker process needs.
+    """One shard to write, with everything that a worker process needs.
 
     Attributes
     ----------
-    shard : where it goes.
-    plan : the rows of the plan that it is made of.
+    shard : its place.
+    plan : the rows of the plan that it is made from.
     options, raw : see `veriserum_hf.dataset.convert.convert`.
     format : of the file.
     incomplete : folder of unfinished work.
@@ -79,7 +79,7 @@ class ShardJob:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the shard is finished."""
         return self.file.exists() and self.record.exists()
 
     def run(self, advance: Callable[[int], None]) -> None:
@@ -92,7 +92,7 @@ class ShardJob:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
                     table, refused = convert(rows, self.options, self.raw)
-                    if table.num_rows:  # readers do not expect a group without rows
+                    if table.num_rows:  # readers do not expect an empty group
                         write(table)
                     where: RejectedRow = {"config": self.shard.config, "split": self.shard.split}
                     rejected += [
@@ -111,7 +111,7 @@ def _writer(path: Path, schema: pa.Schema, format: ShardFormat) -> Iterator[Call
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
             yield stream.write_table
     else:
-        # Chunks cut by content let the hub store only what differs between two versions of a data set.
+        # With content-defined chunks the hub stores only the differences between two versions of a data set.
         with pq.ParquetWriter(
             path,
             schema,
@@ -130,15 +130,15 @@ def plan_jobs(
     shard_size_bytes: int,
     incomplete: Path,
 ) -> list[ShardJob]:
-    """Every shard of a conversion, by configuration and split, with the rows it is to be made of.
+    """Every shard of a conversion, by configuration and split, with the rows that it is made from.
 
     Parameters
     ----------
     plans, options : by configuration.
     raw, format : see `ShardJob`.
-    shard_size_bytes : size that no shard exceeds by much.
-    incomplete : folder of unfinished work. The division into shards is kept there: going on with it later does
-        not depend on the sample of rows that it was judged by.
+    shard_size_bytes : approximate maximum size of a shard.
+    incomplete : folder of unfinished work. The division into shards is kept there: a resumed conversion does
+        not depend on the sample of rows that determined it.
 
     """
     kept = incomplete / "shards.json"
@@ -153,7 +153,7 @@ def plan_jobs(
         write_file(kept, json.dumps([asdict(shard) for shard in shards]))
 
     def rows(shard: Shard) -> pa.Table:
-        # In buffers of their own; a slice would carry the whole plan to the worker.
+        # In separate buffers; a slice would send the whole plan to the worker.
         indices = pa.array(range(shard.first_row, shard.first_row + shard.rows))
         return plans[shard.config].splits[shard.split].take(indices)
 
@@ -161,7 +161,7 @@ def plan_jobs(
 
 
 def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
-    """Judged by a few finished rows from everywhere in the plan."""
+    """Estimated from a few finished rows from all parts of the plan."""
     every = pa.concat_tables(plan.splits.values())
     sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
     sizes = [
@@ -174,8 +174,8 @@ def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
 
 def _divided(config: str, plan: Plan, shard_size_bytes: int, bytes_per_row: float) -> Iterator[Shard]:
     all_rows = sum(rows.num_rows for rows in plan.splits.values())
-    shared_out = max(_FEWEST_ROWS_PER_SHARD, all_rows // _SHARDS_TO_SHARE_OUT)
-    rows_per_shard = max(1, min(int(shard_size_bytes / bytes_per_row), shared_out))
+    rows_of_equal_shards = max(_FEWEST_ROWS_PER_SHARD, all_rows // _FEWEST_SHARDS)
+    rows_per_shard = max(1, min(int(shard_size_bytes / bytes_per_row), rows_of_equal_shards))
     rows_per_group = max(1, min(_MOST_ROWS_PER_GROUP, int(_BYTES_PER_GROUP / bytes_per_row)))
     for split, rows in plan.splits.items():
         count = -(-rows.num_rows // rows_per_shard)

@@ -1,6 +1,6 @@
-"""Splits by trial or by implant: a pure function of ids and a seed, so that no frame ever changes sides.
+"""Splits by trial or by implant: a pure function of ids and a seed, so that no frame ever changes its split.
 
-Neighbouring frames of one trial look alike; a split by frame would test on what was trained on.
+Neighbouring frames of one trial are similar; with a split by frame, test images would resemble training images.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ _VALIDATION_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
 def _unit(seed: int, what: str, id: int) -> float:
-    """Number in [0, 1) that depends on nothing but its arguments, on every machine and in every version."""
+    """Number in [0, 1) that depends on the arguments only, on every machine and in every version."""
     digest = hashlib.sha256(f"veriserum:{seed}:{what}:{id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -22,7 +22,7 @@ def _unit(seed: int, what: str, id: int) -> float:
 def split_by_trial(
     trial_ids: Iterable[int], manual_trial_ids: Iterable[int], seed: int = SPLIT_SEED
 ) -> dict[int, str]:
-    """Split of every trial: 80 % train, 10 % validation, 10 % test, each trial by its own id alone.
+    """Split of every trial: 80 % train, 10 % validation, 10 % test, each trial by its id alone.
 
     A trial with a manually matched pose is always in ``test``.
     """
@@ -40,16 +40,16 @@ def split_by_trial(
 def split_by_implant(
     tibias_of_trials: Mapping[int, Iterable[int]], manual_trial_ids: Iterable[int], seed: int = SPLIT_SEED
 ) -> dict[int, str]:
-    """Split of trials such that no tibial component is on two sides.
+    """Split of trials such that no tibial component is in two splits.
 
     One tibial component is held out for ``test``, and one for ``validation`` where there are three or more.
     Only two femoral components exist, so both are seen in training. A trial with a manually matched pose belongs
-    in ``test``: one that shows another tibial component has no side and is left out.
+    in ``test``: one that shows another tibial component belongs to no split and is excluded.
 
     Parameters
     ----------
     tibias_of_trials : trial id to the ids of its tibial components.
-    manual_trial_ids : trials that are in ``test`` or nowhere.
+    manual_trial_ids : trials that are in ``test`` or excluded.
     seed : another seed holds out another implant.
 
     Raises
@@ -70,7 +70,7 @@ def split_by_implant(
     manual = set(manual_trial_ids)
     splits = {}
     for trial_id in sorted(tibias_of_trials):
-        sides = {held_out.get(id, "train") for id in tibias_of_trials[trial_id]}
-        if len(sides) == 1 and (trial_id not in manual or sides == {"test"}):
-            splits[trial_id] = sides.pop()
+        of_components = {held_out.get(id, "train") for id in tibias_of_trials[trial_id]}
+        if len(of_components) == 1 and (trial_id not in manual or of_components == {"test"}):
+            splits[trial_id] = of_components.pop()
     return splits

@@ -1,4 +1,4 @@
-"""Frames of a converted data set, on this machine or the hub: all at hand, or one after another as they are read."""
+"""Frames of a converted data set, on this machine or the hub: with random access, or streamed."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class StoredFrames(Frames):
         return len(self.rows)
 
     def table(self, *names: str) -> pa.Table:
-        """Return some columns of every row; images stay where they are."""
+        """Return some columns of every row; images are not read."""
         return self.rows.select_columns(list(names)).with_format("arrow")[:]
 
     def taken(self, indices: Sequence[int]) -> "StoredFrames":
@@ -53,11 +53,11 @@ class StoredFrames(Frames):
         return StoredFrames(self.rows.select(indices))
 
     def at_size(self, size: int) -> "StoredFrames":
-        """Return the frames as they are: their images have the size that they were converted to."""
+        """Return the frames unchanged: their images have the size of the conversion."""
         return self
 
     def read(self) -> Iterator[FrameRow | FrameError]:
-        """Every row with its images as arrays, or why they cannot be had."""
+        """Every row with its images as arrays, or why they cannot be read."""
         rows = _files_of(self.rows)
         for index in range(len(rows)):
             try:
@@ -70,7 +70,7 @@ class StoredFrames(Frames):
             yield found
 
     def digest(self) -> str:
-        """Hash of what is registered: ids, cameras, poses and the images' files."""
+        """Hash of the input of a registration: ids, cameras, poses and the images' files."""
         digest = hashlib.sha256(json.dumps(self.table(*_METADATA).to_pylist()).encode())
         images = self.rows.select_columns(list(IMAGE_OF.values())).with_format("arrow")
         for batch in images.iter(_AT_ONCE):
@@ -82,7 +82,7 @@ class StoredFrames(Frames):
 
     @cached_property
     def white_level(self) -> int:
-        """What is white in raw frames of 16 bits: judged by some of them, as it is of an archive's files."""
+        """White level of raw frames of 16 bits, estimated from some of them, as for the files of an archive."""
         sample = range(0, len(self), max(1, len(self) // _SAMPLED_ROWS))
         deep = []
         for row in _files_of(self.rows.select(sample)):
@@ -92,7 +92,7 @@ class StoredFrames(Frames):
                     continue
                 try:
                     frame = decode_frame(file["bytes"])
-                except FrameError:  # said where the row is read
+                except FrameError:  # reported when the row is read
                     continue
                 if frame.dtype == np.uint16:
                     deep.append(int(frame.max()))
@@ -101,12 +101,12 @@ class StoredFrames(Frames):
 
 @dataclass(frozen=True, eq=False)
 class StreamedFrames:
-    """Frames that are read as they are asked for, and never stored.
+    """Frames that are read on demand, and never stored.
 
     Attributes
     ----------
     rows : of ``load_dataset(..., streaming=True)``.
-    where : a column and its value: other rows are left out; None for all rows.
+    where : a column and its value: other rows are skipped; None for all rows.
 
     """
 
@@ -129,7 +129,7 @@ class StreamedFrames:
 
 
 def decoded(row: FileRow) -> FrameRow:
-    """The same row with its images decoded; FrameError where one cannot be."""
+    """The same row with its images decoded; FrameError if one cannot be."""
     decode = _decoded_raw if is_raw(row.keys()) else _decoded_image
     bs, fs = (decode(file) if (file := row[IMAGE_OF[plane]]) else None for plane in PLANES)
     found: FrameRow = row | {"image_bs": bs, "image_fs": fs}  # type: ignore[assignment]
@@ -143,14 +143,14 @@ def _decoded_raw(file: ImageFile) -> Grey:
 def _decoded_image(file: ImageFile) -> Grey:
     try:
         image: Grey = np.asarray(datasets.Image().decode_example(file))
-    # The kinds that Pillow raises where a file is damaged.
+    # The errors that Pillow raises for a damaged file.
     except (OSError, SyntaxError, ValueError) as error:
         raise FrameError("unreadable", str(error)) from error
     return image
 
 
-def one_after_another(parts: Sequence[StoredFrames]) -> StoredFrames:
-    """Frames of several splits together."""
+def concatenated(parts: Sequence[StoredFrames]) -> StoredFrames:
+    """Frames of several splits, concatenated."""
     return StoredFrames(datasets.concatenate_datasets([part.rows for part in parts]))
 
 

@@ -1,4 +1,4 @@
-"""Errors of estimated poses: per frame, in summary, as tables and images."""
+"""Errors of estimated poses: per frame, in summary, as tables; coverage of stated uncertainty."""
 
 import lazy_loader
 

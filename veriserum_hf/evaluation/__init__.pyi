@@ -4,7 +4,7 @@ from .metrics import (
     pose_errors as pose_errors,
     sample_points as sample_points,
 )
-from .stated import by_verdict as by_verdict, coverage as coverage
+from .stated_uncertainty import by_verdict as by_verdict, coverage as coverage
 from .summary import (
     SUCCESS as SUCCESS,
     Evaluated as Evaluated,

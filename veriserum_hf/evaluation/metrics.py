@@ -5,7 +5,7 @@ Every error is estimate minus label. With the relative pose of an implant, ``T_l
 ``rotation_deg``
     its angle (geodesic distance on SO(3)).
 ``translation_mm``
-    distance of the two positions of the implant's origin (that of its STL file), and that shift's signed parts:
+    distance of the two positions of the implant's origin (that of its STL file), and signed components of the shift:
     ``world_x_mm``, ``world_y_mm``, ``world_z_mm`` along the axes of the world, and for each plane
     ``bs_depth_mm`` along the ray from the X-ray source through the label's origin (positive: too far from the
     source), ``bs_h_mm`` and ``bs_v_mm`` normal to this ray. h is the plane's h (right in the image) made normal to
@@ -14,11 +14,11 @@ Every error is estimate minus label. With the relative pose of an implant, ``T_l
     mean target registration error: mean distance between the same point of the implant at both poses. Unlike
     rotation and translation it does not depend on where the STL file has its origin.
 ``add_s_mm``
-    the same with the nearest point instead of the same one (ADD-S): what remains where an implant looks alike after a
-    turn. It is never larger, and equals mtre_mm where the shift is small against the distance between points.
+    the same with the nearest point instead of the same one (ADD-S): it ignores rotations that map an implant onto
+    itself. It is never larger, and equals mtre_mm where the shift is small against the distance between points.
 ``reprojection_bs_px``
     mean distance of the implant's points at both poses in the stored image, in its px; infinite where the estimated
-    pose lies at or behind the source.
+    pose is at or behind the source.
 
 Sources: van de Kraats et al., IEEE TMI 2005 (mTRE); Xiang et al., PoseCNN, RSS 2018 (ADD-S).
 """
@@ -43,12 +43,12 @@ POINTS = 1000  # of an implant's surface, for the errors of points
 
 
 def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, FloatArray]:
-    """`POINTS` points of each implant, spread evenly over its surface and always the same, (k, 3) mm."""
+    """`POINTS` points of each implant, spread evenly over its surface, the same in every run, (k, 3) mm."""
     return {id: np.asarray(trimesh.sample.sample_surface(mesh, POINTS, seed=0)[0]) for id, mesh in meshes.items()}
 
 
 def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np.floating]]) -> pa.Table:
-    """Errors of every row; see the module's docstring for what each is.
+    """Errors of every row, as defined in the module's docstring.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _point_errors(
 ) -> dict[str, NDArray[np.generic]]:
     """``mtre_mm``, ``add_s_mm`` and ``reprojection_*_px``, each (n,)."""
     trees = {id: KDTree(points_implant_mm[id]) for id in np.unique(estimates.anatomy_id).tolist()}
-    # Where the label has a point, in the coordinates of the estimated implant: all its points lie in one tree.
+    # Points at the label's pose, in coordinates of the estimated implant: one tree serves all poses.
     T_estimate_label = invert_transform(estimates.T_world_implant) @ estimates.T_world_label
     names = ["mtre_mm", "add_s_mm", *(f"reprojection_{plane}_px" for plane in estimates.cameras)]
     found = {name: np.empty(len(estimates)) for name in names}

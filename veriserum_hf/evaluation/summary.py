@@ -1,11 +1,11 @@
-"""Errors in summary: quantiles by implant, task and axis, with intervals that respect the trials.
+"""Errors in summary: quantiles by implant, task and axis, with intervals by a cluster bootstrap of the trials.
 
 Frames of one trial show one knee in one motion before one pair of sources: they are not independent, and an interval
 from resampled frames would be far too narrow. Whole trials are resampled instead (cluster bootstrap; Field & Welsh,
-J. R. Statist. Soc. B 2007), so an interval says how the figure would vary with other trials of the same kind. It goes
-from the 2.5 to the 97.5 % percentile of the resamples. With one trial there is none. With made-up errors, normally
-distributed among and within trials, the interval of a median held the true one in 93 % of cases with 10 to 40 trials,
-and in 87 % with 5.
+J. R. Statist. Soc. B 2007), so an interval describes the variation with other trials of the same kind: the 2.5 to
+97.5 % percentiles of the resamples. With one trial there is no interval. With simulated errors, normally distributed
+among and within trials, the interval of a median contained the true one in 93 % of cases with 10 to 40 trials, and in
+87 % with 5.
 """
 
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ class Summary(TypedDict):
 
 
 class Evaluated(TypedDict):
-    """What was evaluated on what."""
+    """Model, data set, split and planes of an evaluation."""
 
     model: str
     dataset: str
@@ -121,8 +121,8 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summ
         for ``"world"`` x, y, z and for each plane h, v, depth, mm: the same quantiles of the absolute error, and
         ``bias``, the mean of the signed one.
 
-    An interval is null with one trial, and that of a share where it is 0 or 1, since every resample is the same; a
-    figure is null where it is infinite.
+    An interval is null with one trial, and that of a share of 0 or 1, since all resamples are equal; a figure is
+    null where it is infinite.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summ
 
 
 def overall(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Group:
-    """Group ``overall`` of `summary` alone, in a fraction of its time."""
+    """Group ``overall`` of `summarise` alone, in a fraction of its time."""
     return _group(_columns(errors, resamples), resamples, seed)
 
 
@@ -162,7 +162,7 @@ def _columns(errors: pa.Table, resamples: int) -> Columns:
 
 
 class _Trials:
-    """The trials of a group of rows, and how often each is drawn in every resample."""
+    """The trials of a group of rows, and how often each is drawn in each resample."""
 
     def __init__(self, trial_id: NDArray[np.int64], resamples: int, seed: int) -> None:
         ids, self.of_row = np.unique(trial_id, return_inverse=True)
@@ -177,10 +177,10 @@ class _Trials:
         ascending, trial = values[order], self.of_row[order]
         medians = np.empty(len(self.drawn))
         for n, drawn in enumerate(self.drawn):
-            # Each row stands there as often as its trial was drawn: the middle one, or the mean of the middle two.
+            # Each row counts as often as its trial was drawn: the central one, or the mean of the central two.
             last = np.cumsum(drawn[trial])
-            middle = np.searchsorted(last, ((last[-1] - 1) // 2, last[-1] // 2), side="right")
-            medians[n] = ascending[middle].mean()
+            central = np.searchsorted(last, ((last[-1] - 1) // 2, last[-1] // 2), side="right")
+            medians[n] = ascending[central].mean()
         return _finite(_percentiles(medians, _INTERVAL))
 
     def share_interval(self, within: NDArray[np.bool_]) -> list[float] | None:
@@ -243,7 +243,7 @@ def _quantiles(values: FloatArray, trials: _Trials) -> Quantiles:
 
 
 def _percentiles(values: FloatArray, percents: tuple[float, ...]) -> list[float]:
-    """Percentiles as numpy has them; but numpy's are NaN beside an infinite value."""
+    """Percentiles as numpy defines them, but not NaN next to an infinite value."""
     at = (len(values) - 1) * np.array(percents) / 100
     ascending = np.sort(values)
     low, high = ascending[np.floor(at).astype(int)], ascending[np.ceil(at).astype(int)]

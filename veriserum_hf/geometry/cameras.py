@@ -20,7 +20,7 @@ from veriserum_hf.geometry.pose import invert_transform, make_transform, transfo
 
 FIELD_MM = 360.0
 NATIVE_SIZE = 1600
-# Index 800 of 1600, not 799.5, is 0 mm: the grid is half a native pixel off the centre of the picture.
+# Index 800 of 1600, not 799.5, is 0 mm: the grid is half a native pixel off the centre of the image.
 _GRID_ORIGIN_MM = FIELD_MM / 2 + FIELD_MM / NATIVE_SIZE / 2
 
 
@@ -87,7 +87,7 @@ class Plane:
         Raises
         ------
         CalibrationError
-            If the camera's distance or principal point is none.
+            If the camera's distance or principal point is invalid.
 
         """
         T_world_camera = invert_transform(camera["world_to_camera"])

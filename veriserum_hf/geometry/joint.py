@@ -15,7 +15,7 @@ In a left knee with the same axes, adduction and internal rotation have the oppo
 These are angles between STL frames, and clinical ones only where the STL files have these axes, as those of a
 simulated archive do. Of the download that is not known: there every angle has an offset, and where an axis points
 elsewhere the three mix. What an estimate and a label have in common, though, is the STL file, so that their
-difference still says by how much the joint's posture is off.
+difference still shows the error of the joint's posture.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def knee_angles_deg(T_world_femur: ArrayLike, T_world_tibia: ArrayLike) -> Float
     Raises
     ------
     ValueError
-        If the shapes are others or do not fit.
+        If a shape is wrong or the shapes differ.
 
     """
     femur, tibia = (np.asarray(T, dtype=np.float64) for T in (T_world_femur, T_world_tibia))

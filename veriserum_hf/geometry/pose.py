@@ -42,12 +42,12 @@ def matrix_to_euler_zxy(matrix: ArrayLike) -> FloatArray:
 
 
 def quaternion_to_matrix(quaternion_xyzw: ArrayLike) -> FloatArray:
-    """Rotation matrices (..., 3, 3) of quaternions (..., 4), scalar last, normalised on the way.
+    """Rotation matrices (..., 3, 3) of quaternions (..., 4), scalar last, of any nonzero length.
 
     Raises
     ------
     ValueError
-        If a quaternion has no length.
+        If a quaternion has zero length.
 
     """
     matrices: FloatArray = Rotation.from_quat(_checked(quaternion_xyzw, 4)).as_matrix()

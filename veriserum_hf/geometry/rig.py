@@ -32,7 +32,7 @@ for _shared in (T_WORLD_BS, NOMINAL_T_WORLD_FS):
 
 
 class DualPlaneRig(Mapping[PlaneName, Plane]):
-    """Both planes of the fluoroscope: ``rig["bs"]``, ``rig["fs"]`` and what takes two views.
+    """Both planes of the fluoroscope: ``rig["bs"]``, ``rig["fs"]`` and what needs both views.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class DualPlaneRig(Mapping[PlaneName, Plane]):
         principal_point_bs_mm, principal_point_fs_mm : (2,) (h, v) mm on each intensifier.
         sid_bs_mm, sid_fs_mm : source-to-intensifier distances, mm.
         T_world_fs : (4, 4) pose of the ``fs`` intensifier; the data set gives it nominally only
-            (centre (360, 0, 250) mm, turned by -70 degrees about y).
+            (centre (360, 0, 250) mm, rotated by -70 degrees about y).
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""Requests to the hub that outlast a bad connection, and what is said where they do not.
+"""Requests to the hub that are retried, and the messages for those that fail.
 
-What passes by itself (429, 5xx, a dropped connection) is tried again, with longer and longer waits; anything else is
-one `HubError` that names the way out. No message holds a token, or the signed part of an address.
+Transient failures (429, 5xx, a dropped connection) are retried with increasing waits; any other failure is one
+`HubError` that names the way out. No message holds a token, or the signed part of an address.
 """
 
 import json
@@ -21,9 +21,9 @@ from veriserum_hf.errors import HubError
 RepoType = Literal["dataset", "model"]
 _Result = TypeVar("_Result")
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
-_LONGEST_WAIT_S = 300.0  # that a hub may ask for
-# 409 and 412: somebody, or the same request whose answer was lost, was faster. A second look tells.
-_PASSING = frozenset({408, 409, 412, 423, 425, 429, 500, 502, 503, 504})
+_LONGEST_WAIT_S = 300.0  # that a hub may request
+# 409 and 412: another request, or the same one whose answer was lost, came first. A retry sees its result.
+_TRANSIENT = frozenset({408, 409, 412, 423, 425, 429, 500, 502, 503, 504})
 
 
 @dataclass
@@ -49,18 +49,18 @@ class Connection:
         """Address of the repository's page."""
         return f"{self.api.endpoint}/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
 
-    def patiently(self, call: Callable[[], _Result], what: str) -> _Result:
-        """Call, again where the hub fails for a moment only.
+    def with_retries(self, call: Callable[[], _Result], what: str) -> _Result:
+        """Call, and retry after a transient failure of the hub.
 
         Parameters
         ----------
         call : may be called several times.
-        what : that it does, for messages, such as ``"uploading"``.
+        what : the action, for messages, such as ``"uploading"``.
 
         Raises
         ------
         HubError
-            If the hub refuses it, or goes on failing.
+            If the hub refuses it, or keeps failing.
 
         """
         waits_s = iter(_WAITS_S)
@@ -69,48 +69,48 @@ class Connection:
                 result = call()
             except (httpx2.HTTPError, OfflineModeIsEnabled, RuntimeError, json.JSONDecodeError) as error:
                 problem, wait_s = _within(error), next(waits_s, None)
-                if wait_s is None or not self._passes(problem):
+                if wait_s is None or not self._is_transient(problem):
                     raise HubError(self._clean(self._message(problem, what))) from None
-                time.sleep(max(wait_s, _asked_wait_s(problem)))
+                time.sleep(max(wait_s, _requested_wait_s(problem)))
             except (ValueError, OSError) as error:  # invalid metadata, a file that cannot be read
                 raise HubError(self._clean(f"{what} {self.repo_id} failed: {error}")) from None
             else:
                 self._reached = True
                 return result
 
-    def _passes(self, problem: BaseException) -> bool:
-        """Whether it may work in a moment."""
+    def _is_transient(self, problem: BaseException) -> bool:
+        """Whether a retry may succeed."""
         if isinstance(problem, HfHubHTTPError):
             self._reached = True
-            return problem.response.status_code in _PASSING
+            return problem.response.status_code in _TRANSIENT
         if isinstance(problem, httpx2.ConnectError):
-            return self._reached  # a hub that was never there is no hub that is gone for a moment
-        # RuntimeError: uploads in other threads end so when one of them closes the connections that they share.
+            return self._reached  # a hub that was never reached is not a transient failure
+        # RuntimeError: raised in other threads when one upload closes the connections that they share.
         return isinstance(problem, (httpx2.TransportError, RuntimeError, json.JSONDecodeError))
 
     def _message(self, problem: BaseException, what: str) -> str:
         hub = self.api.endpoint
         if isinstance(problem, OfflineModeIsEnabled):
-            return f"HF_HUB_OFFLINE is set, so {hub} is not asked. Unset it, then run again."
+            return f"HF_HUB_OFFLINE is set, so {hub} is not contacted. Unset it, then run again."
         if isinstance(problem, HfHubHTTPError):
-            status, said = problem.response.status_code, problem.server_message or problem.response.reason_phrase
+            status, reason = problem.response.status_code, problem.server_message or problem.response.reason_phrase
             if status == 401:
                 return (
-                    f"{hub} does not accept the token (401: {said}). Log in with `hf auth login --force`, or set "
-                    "HF_TOKEN, which goes before it, to a valid one."
+                    f"{hub} does not accept the token (401: {reason}). Log in with `hf auth login --force`, or set "
+                    "HF_TOKEN, which takes precedence, to a valid one."
                 )
             if status in (402, 403, 404):
                 return (
-                    f"{hub} does not allow {what} {self.repo_id} ({status}: {said}). Take a token with the right to "
-                    "write there, or a name in a namespace of your own."
+                    f"{hub} does not allow {what} {self.repo_id} ({status}: {reason}). Use a token with write "
+                    "access there, or a repository in your own namespace."
                 )
-            kept = " What is uploaded is kept: the same command goes on from there." if status in _PASSING else ""
-            return f"{what} {self.repo_id} failed: {hub} answered {status} ({said}).{kept}"
+            kept = " Uploaded files are kept; run the same command again to resume." if status in _TRANSIENT else ""
+            return f"{what} {self.repo_id} failed: {hub} answered {status} ({reason}).{kept}"
         if isinstance(problem, httpx2.ConnectError) and not self._reached:
             return f"cannot reach {hub} ({problem}). Connect to the network, or check HF_ENDPOINT, then run again."
         return (
-            f"{what} {self.repo_id} failed: the connection to {hub} broke again and again "
-            f"({type(problem).__name__}: {problem}). What is uploaded is kept: the same command goes on from there."
+            f"{what} {self.repo_id} failed: the connection to {hub} failed repeatedly "
+            f"({type(problem).__name__}: {problem}). Uploaded files are kept; run the same command again to resume."
         )
 
     def _clean(self, text: str) -> str:
@@ -123,7 +123,7 @@ def connect(repo_id: str, repo_type: RepoType) -> Connection:
     Raises
     ------
     HubError
-        If the name has no namespace or is none, there is no token, or the hub does not accept it or is not there.
+        If the name is invalid or has no namespace, there is no token, or the hub refuses it or is unreachable.
 
     """
     try:
@@ -133,28 +133,28 @@ def connect(repo_id: str, repo_type: RepoType) -> Connection:
         valid = False
     if not valid:
         raise HubError(
-            f"{repo_id!r} is no name of a repository; expected a user or an organisation, a slash and a name of "
+            f"{repo_id!r} is not a valid repository name; expected a user or an organisation, a slash and a name of "
             "letters, digits, '-', '_' and '.', such as my-lab/veriserum"
         )
     token = get_token()
     if not token:
         raise HubError(
             f"there is no token for {constants.ENDPOINT}. Log in with `hf auth login`, or set HF_TOKEN; a token with "
-            f"the right to write is made at {constants.ENDPOINT}/settings/tokens"
+            f"write access is created at {constants.ENDPOINT}/settings/tokens"
         )
     connection = Connection(HfApi(token=token), repo_id, repo_type, token)
-    connection.patiently(connection.api.whoami, "writing to")
+    connection.with_retries(connection.api.whoami, "writing to")
     return connection
 
 
 def _within(error: BaseException) -> BaseException:
-    """What an upload in a thread failed of."""
+    """The cause of a failed upload in a thread."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
-def _asked_wait_s(problem: BaseException) -> float:
-    """How long the hub asks to wait, s."""
-    asked = problem.response.headers.get("Retry-After", "") if isinstance(problem, HfHubHTTPError) else ""
-    return min(float(asked), _LONGEST_WAIT_S) if asked.isdigit() else 0.0
+def _requested_wait_s(problem: BaseException) -> float:
+    """Wait that the hub requests, s."""
+    requested = problem.response.headers.get("Retry-After", "") if isinstance(problem, HfHubHTTPError) else ""
+    return min(float(requested), _LONGEST_WAIT_S) if requested.isdigit() else 0.0

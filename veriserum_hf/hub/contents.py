@@ -1,4 +1,4 @@
-"""What is to be pushed and what the hub holds, compared by content."""
+"""Comparison of the files to push with those on the hub, by content."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from veriserum_hf.hub.connection import Connection
 
 @dataclass(frozen=True)
 class FileToPush:
-    """One file to push; its digests are made when they are asked for, once.
+    """One file to push; its digests are computed once, on first use.
 
     Attributes
     ----------
@@ -34,12 +34,12 @@ class FileToPush:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest that the hub knows large files by."""
+        """Digest by which the hub identifies large files."""
         return self._digest(hashlib.sha256())
 
     @cached_property
     def git_blob_id(self) -> str:
-        """Digest that git knows small files by."""
+        """Digest by which git identifies small files."""
         return self._digest(hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False))
 
     def _digest(self, digest: "hashlib._Hash") -> str:
@@ -56,7 +56,7 @@ class FileToPush:
         return found.lfs.sha256 == self.sha256 if found.lfs else found.blob_id == self.git_blob_id
 
     def addition(self) -> CommitOperationAdd:
-        """Return what a commit takes to add this file."""
+        """Return the commit operation that adds this file."""
         operation = CommitOperationAdd(self.path, self.source)
         operation.upload_info.sha256 = bytes.fromhex(self.sha256)
         return operation
@@ -64,7 +64,7 @@ class FileToPush:
 
 @dataclass(frozen=True)
 class State:
-    """What the repository holds at one commit, and its tags' commits."""
+    """Content of the repository at one commit, and the commits of its tags."""
 
     commit: str
     private: bool
@@ -72,12 +72,12 @@ class State:
     tags: dict[str, str]
 
     def missing(self, files: Sequence[FileToPush]) -> list[FileToPush]:
-        """Files that are not there, or are there with other content."""
+        """Files that the repository lacks, or holds with other content."""
         return [file for file in files if not file.is_same(self.files.get(file.path))]
 
 
 def look(hub: Connection, revision: str) -> State | None:
-    """Return what the repository holds, or None if there is none."""
+    """Return the content of the repository, or None if there is none."""
     try:
         info = hub.api.repo_info(hub.repo_id, repo_type=hub.repo_type, revision=revision)
     except RepositoryNotFoundError as error:

@@ -18,14 +18,14 @@ _RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
 
 @dataclass(frozen=True)
 class ConvertedFolder:
-    """A folder that `veriserum_hf.dataset.convert_archive` made, looked at for a push.
+    """A folder that `veriserum_hf.dataset.convert_archive` wrote, checked for a push.
 
     Attributes
     ----------
     path : of the folder.
-    simulated : whether its archive was made up.
+    simulated : whether its archive is simulated.
     files : what the conversion wrote, relative to the folder, shards first and the card last.
-    others : what lies there besides, such as notes; it is not pushed.
+    others : other files in the folder, such as notes; not pushed.
 
     """
 
@@ -36,12 +36,12 @@ class ConvertedFolder:
 
     @classmethod
     def open(cls, folder: Path) -> "ConvertedFolder":
-        """Look at a folder, and whether all shards are there that its card tells of.
+        """Open a folder, and check that it has all shards that its card lists.
 
         Raises
         ------
         HubError
-            If it is no finished conversion, or has lost or changed a shard since.
+            If it is not a finished conversion, or a shard is missing or changed.
 
         """
         missing = [name for name in (*_RECORDS, CARD) if not (folder / name).is_file()]
@@ -77,28 +77,28 @@ def push_dataset(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pushed:
-    """Push a converted folder, or go on with a push that was interrupted.
+    """Push a converted folder, or resume an interrupted push.
 
     Parameters
     ----------
     folder : that `veriserum convert` made.
     repo_id, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
     version : becomes a tag, which ``load_dataset(..., revision=version)`` takes.
-    accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, but for
-        simulated frames, which are under no such terms.
+    accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, except for
+        simulated frames, which have no such terms.
 
     Raises
     ------
     HubError
-        If the folder is no finished conversion, it may not be made public, or as `push_folder` raises it.
+        If the folder is not a finished conversion, it may not be made public, or as `push_folder` raises it.
 
     """
     converted = ConvertedFolder.open(folder)
     if public and not converted.simulated and not accept_data_licence:
         raise HubError(
-            'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy is up '
-            f"to the holder of the rights. If you may: --public --accept-data-licence. Without --public, {repo_id} "
-            "is private. Nothing was pushed"
+            'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy '
+            f"needs the permission of the rights holder. With it: --public --accept-data-licence. Without --public, "
+            f"{repo_id} is private. Nothing was pushed"
         )
     return push_folder(
         folder,
@@ -117,7 +117,7 @@ def _shards(folder: Path) -> list[Path]:
     """Shards that the card's configurations name, all of them."""
     data = DatasetCard.load(folder / CARD).data.to_dict()
     infos = data["dataset_info"]
-    infos = infos if isinstance(infos, list) else [infos]  # which is how one configuration stands there
+    infos = infos if isinstance(infos, list) else [infos]  # the form for a single configuration
     sizes = {info["config_name"]: info["download_size"] for info in infos}
     shards: list[Path] = []
     for config in data["configs"]:
@@ -127,12 +127,12 @@ def _shards(folder: Path) -> list[Path]:
         if size != sizes[name]:
             raise HubError(
                 f"{folder}: the {len(found)} shards of {name} hold {size:,} bytes; expected {sizes[name]:,}, as "
-                f"{CARD} says. Convert again; nothing was pushed"
+                f"{CARD} states. Convert again; nothing was pushed"
             )
         shards += [file.relative_to(folder) for file in found]
     return shards
 
 
 def what_stays(converted: ConvertedFolder) -> str:
-    """A line on what is not pushed, empty where that is nothing."""
+    """A line on the files that are not pushed; empty if there are none."""
     return f"not pushed, as the conversion did not write it: {listed(converted.others)}" if converted.others else ""

@@ -1,4 +1,4 @@
-"""The model card: filled from what a run has left behind, and from nothing else."""
+"""The model card, filled from the files of a run."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,21 +28,21 @@ _SHARES: Mapping[Limits, str] = {
 _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
 (ETH Zurich), and they hold points of the implants' surfaces: they are given under the same terms. The code in this
 repository is under the MIT licence."""
-_SIMULATED_LICENCE = "The weights come from made-up images; they and the code are under the MIT licence."
+_SIMULATED_LICENCE = "The weights come from simulated images; they and the code are under the MIT licence."
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a training run.
+    """What is known about a training run.
 
     Attributes
     ----------
-    settings : training.yaml as it is published.
+    settings : training.yaml as published.
     config : config.json of the model.
-    parameters : numbers that were learned.
-    data : of `veriserum_hf.dataset.provenance.data_record`; None where no data set was used.
+    parameters : number of learned parameters.
+    data : of `veriserum_hf.dataset.provenance.data_record`; None if no data set was used.
     validation : the best checkpoint's figures on the validation split, a group of a summary; None without one.
-    evaluation : an evaluation.json as it is published; None where there is none.
+    evaluation : an evaluation.json as published; None without one.
 
     """
 
@@ -55,12 +55,12 @@ class Run:
 
     @property
     def simulated(self) -> bool:
-        """Whether nothing that was measured has gone into the weights, not even an implant's shape."""
+        """Whether the weights depend on no measured data, not even on the shape of an implant."""
         return self.data is None or bool(self.data["simulated"])
 
     @property
     def on_the_fly(self) -> bool:
-        """Whether training frames were simulated while it trained."""
+        """Whether training frames were simulated during the training."""
         return bool(self.settings.get("data", "dataset") != "dataset")
 
 
@@ -87,16 +87,16 @@ def model_card(run: Run, repo_id: str) -> str:
         planes=" and ".join(f"`image_{plane}`" for plane in run.config["planes"]),
         image_size=run.config["image_size"],
         head=run.config["head"],
-        confidence="`confidence` is its own estimate of the probability that the pose is within 2 mm and 2 degrees."
+        confidence="`confidence` is the model's estimated probability that the pose is within 2 mm and 2 degrees."
         if run.config["head"] == "spatial"
-        else "This head states no confidence.",
+        else "This head estimates no confidence.",
         anatomies=", ".join(f"{one['component']} {one['id']}" for one in run.config["anatomies"]) or "none",
         accuracy=_accuracy(run),
         base_model=f"[{base_model}](https://huggingface.co/{base_model})" if base_model else _backbone(run),
         data=_data(run),
         parameters=f"{run.parameters:,}",
         settings=yaml.safe_dump(run.settings, sort_keys=False).strip(),
-        data_limit="\n- It was trained on made-up images: on measured ones it is less accurate than the table says."
+        data_limit="\n- It was trained on simulated images: on measured ones it is less accurate than in the table."
         if run.simulated or run.on_the_fly
         else "",
         licence=_SIMULATED_LICENCE if run.simulated else _MEASURED_LICENCE,
@@ -138,7 +138,7 @@ def _results(run: Run) -> Iterator[EvalResult]:
 
 def _trained(run: Run) -> str:
     if run.on_the_fly:
-        return "Trained on frames that were simulated while it trained."
+        return "Trained on frames that were simulated during the training."
     name = run.data["name"] if run.data else ""
     return f"Trained on simulated frames, `{name}`." if run.simulated else f"Trained on `{name}`."
 
@@ -154,16 +154,16 @@ def _backbone(run: Run) -> str:
 
 def _data(run: Run) -> str:
     """Data set and revision, in one sentence."""
-    parts = ["frames simulated while it trained"] if run.on_the_fly else []
+    parts = ["frames simulated during the training"] if run.on_the_fly else []
     if run.data:
         name = run.data["name"]
         shown = (
             f"[{name}](https://huggingface.co/datasets/{name})" if run.data["on_hub"] else f"`{name}`, a local folder"
         )
-        made_up = ", simulated" if run.data["simulated"] else ""
+        simulated = ", simulated" if run.data["simulated"] else ""
         use = " for validation and the implants' shapes" if run.on_the_fly else ""
         revision = f"revision `{run.data['revision']}`" if run.data["revision"] else "its revision was not recorded"
-        parts.append(f"{shown}{made_up}, configuration `{run.settings['dataset_config_name']}`{use}; {revision}")
+        parts.append(f"{shown}{simulated}, configuration `{run.settings['dataset_config_name']}`{use}; {revision}")
     return "; ".join(parts)
 
 
@@ -171,21 +171,18 @@ def _accuracy(run: Run) -> str:
     if run.evaluation:
         about = run.evaluation["evaluated"]
         heading = (
-            f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, seeing "
+            f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, from "
             f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
         )
         return "\n\n".join([heading, *(table.markdown() for table in summary_tables(run.evaluation))])
     if run.validation:
-        heading = (
-            "On the validation split, by which this checkpoint was chosen: figures on frames that played no part are "
-            "worse."
-        )
+        heading = "On the validation split, by which this checkpoint was chosen: errors on unseen frames are larger."
         return f"{heading}\n\n{accuracy_table({'validation': run.validation}).markdown()}"
     return "Not measured."
 
 
 def is_loaded_model(name: str) -> bool:
-    """Whether this names a model of the hub that was loaded here: else it may be a folder, seen from elsewhere."""
+    """Whether this names a model of the hub that was loaded on this machine; otherwise it may be a folder."""
     try:
         return is_hub_name(name) and isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError:

@@ -1,4 +1,4 @@
-"""Publish a training run: the weights with their own code, what they were trained with, and a card about all that."""
+"""Publish a training run: the weights with their code, the training settings, and a model card."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ _PROCESSOR_CODE = {"AutoImageProcessor": "image_processing_veriserum.VeriserumIm
 _PIPELINE_CODE = {
     TASK: {"impl": "pipeline_veriserum.DualPlanePosePipeline", "pt": ["AutoModel"], "type": "image"},
 }
-# Of the machine that trained, or where and when it stopped: nobody else can use them.
+# Paths and options of the training machine, of no use elsewhere.
 _PRIVATE_SETTINGS = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "report_to")
 
 
@@ -49,20 +49,20 @@ def push_model(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pushed:
-    """Push the best checkpoint of a run, or go on with a push that was interrupted.
+    """Push the best checkpoint of a run, or resume an interrupted push.
 
     Parameters
     ----------
     run : output folder of a training.
     repo_id, version, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
-    evaluation : evaluation.json for the card, or the folder of a report that holds one; that of the run's own folder
-        if not given and there.
+    evaluation : evaluation.json for the card, or the folder of a report that holds one; if not given,
+        that of the run, if it exists.
     accept_data_licence : whether the terms of the images that it was trained on are acknowledged.
 
     Raises
     ------
     HubError
-        If the folder holds no whole run, a licence has to be acknowledged, or as `push_folder` does.
+        If the folder is not a finished run, a licence has to be acknowledged, or as `push_folder` does.
     TrainingError
         If its weights cannot be loaded.
 
@@ -72,9 +72,9 @@ def push_model(
         if public and not (made.simulated or accept_data_licence):
             raise HubError(
                 'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH '
-                "Zurich): acknowledge that with --accept-data-licence to publish it, or leave --public off"
+                "Zurich): acknowledge that with --accept-data-licence to publish it, or omit --public"
             )
-        # The card is not among them: it goes last.
+        # Without the card, which is uploaded last.
         files = sorted(path.relative_to(folder) for path in Path(folder).iterdir() if path.name != CARD)
         return push_folder(
             Path(folder),
@@ -89,7 +89,7 @@ def push_model(
 
 
 def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = None) -> Run:
-    """Put what is published of a run into an empty folder; the weights are linked to, not copied.
+    """Write the files to publish of a run to an empty folder; the weights are linked, not copied.
 
     Parameters and errors are those of `push_model`.
     """
@@ -149,7 +149,7 @@ def _yaml(run: Path) -> Document:
 
 
 def _settings(run: Path) -> Document:
-    """What the run was trained with, without what names places on the machine that trained it."""
+    """Training settings of the run, without paths of the training machine."""
     found = _yaml(run)
     kept = {name: value for name, value in found.items() if value is not None and name not in _PRIVATE_SETTINGS}
     for name in ("dataset", "backbone"):
@@ -159,17 +159,17 @@ def _settings(run: Path) -> Document:
 
 
 def _data(run: Path, metrics: Document) -> DataRecord | None:
-    """What the run has kept of its data set; of a run that kept nothing, what can be told now."""
+    """The run's record of its data set; for a run without one, what can be determined now."""
     if "data" in metrics:
         kept: DataRecord | None = metrics["data"]
         return kept
     record = data_record(_yaml(run).get("dataset"))
-    # A folder is what it was when the run was made; what the hub has now, the run may never have seen.
+    # A folder does not change; the present revision on the hub may be newer than the run.
     return {**record, "revision": None} if record and record["on_hub"] else record
 
 
 def _evaluation(run: Path, path: Path | None, repo_id: str) -> Evaluation | None:
-    """An evaluation of this run, with names in it that mean something elsewhere."""
+    """An evaluation of this run, without local paths."""
     if path is None and not (run / EVALUATION).is_file():
         return None
     file = path or run
@@ -177,7 +177,7 @@ def _evaluation(run: Path, path: Path | None, repo_id: str) -> Evaluation | None
     found: Evaluation | None = _read_json(file)
     if not isinstance(found, dict) or not {"overall", "by_implant", "evaluated"} <= found.keys():
         raise HubError(
-            f"{file} is no evaluation: expected the {EVALUATION} that training/evaluate.py --output_dir writes"
+            f"{file} is not an evaluation: expected the {EVALUATION} that training/evaluate.py --output_dir writes"
         )
     about = found["evaluated"]
     if Path(about["model"]).is_dir() and not Path(about["model"]).samefile(run):
@@ -194,7 +194,7 @@ def _evaluation(run: Path, path: Path | None, repo_id: str) -> Evaluation | None
 
 
 def _read_json(path: Path) -> Any:
-    """Content of a JSON file; None where there is none."""
+    """Content of a JSON file; None if there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""Push a folder to a repository of the hub, so that it can be interrupted and is never half-published.
+"""Push a folder to a repository of the hub; a push can be interrupted, and nothing incomplete is published.
 
-Files go up in commits of bounded size, each on top of the state that was looked at, and what is there already is left
-alone: an interrupted push goes on where it stopped. The card goes last, in the last commit; then the version becomes
-a tag, and only then a repository that is to be public becomes so.
+Files are uploaded in commits of bounded size, each on top of the state that was read, and files that exist already
+are skipped: an interrupted push resumes where it stopped. The card is uploaded last, in the last commit; then the
+version becomes a tag, and only then the repository is made public, if requested.
 
-A later version goes over the earlier one file by file: until its last commit ``main`` mixes both, also where it is
-interrupted. The tag of the earlier version stays whole.
+A later version replaces the earlier one file by file: until its last commit, ``main`` contains files of both, also if
+the push is interrupted. The tag of the earlier version is not affected.
 """
 
 import json
@@ -29,20 +29,20 @@ CARD = "README.md"
 _MOST_FILES_OF_COMMIT = 50
 _MOST_BYTES_OF_COMMIT = 2_000_000_000
 _MADE_BY_THE_HUB = {".gitattributes"}
-_GONE = "{url} was there a moment ago and is gone. Run the same command again."
+_GONE = "{url} has disappeared during the push. Run the same command again."
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did, or with ``dry_run`` would do.
+    """Result of a push, or of a dry run.
 
     Attributes
     ----------
     repo_id : ``ORG/NAME``.
     url : of the repository's page.
     revision : commit that the version's tag is on; empty after a dry run that found something to upload.
-    uploaded : paths that were not there, or were other files.
-    already_there : paths that were there with the same content.
+    uploaded : paths that were missing on the hub, or had other content.
+    already_there : paths with the same content on the hub.
 
     """
 
@@ -65,31 +65,31 @@ def push_folder(
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Pushed:
-    """Push files of a folder, or go on with a push that was interrupted.
+    """Push files of a folder, or resume an interrupted push.
 
     Parameters
     ----------
-    folder : that the files are in.
-    repo_id : ``ORG/NAME``; made, private, if it is not there.
+    folder : of the files.
+    repo_id : ``ORG/NAME``; created, private, if it does not exist.
     repo_type : ``dataset`` or ``model``.
-    files : relative to the folder, in the order of upload; the card goes last wherever it stands.
+    files : relative to the folder, in the order of upload; the card is always uploaded last.
     version : becomes a tag.
-    card : text of the card, where it is not the folder's README.md.
-    public : make the repository public when all is there.
-    dry_run : only look; nothing is made or changed on the hub.
-    progress : called with the number of files that are there and of all.
+    card : text of the card, if it is not the folder's README.md.
+    public : make the repository public when the upload is complete.
+    dry_run : only compare; nothing is created or changed on the hub.
+    progress : called with the number of files on the hub and of all files.
 
     Raises
     ------
     HubError
-        If there is no token, the hub does not accept it, the name is none, the repository holds anything else, the
-        version is taken by other content, or the connection fails for long.
+        If there is no token, the hub does not accept it, the name is invalid, the repository holds anything else,
+        the version exists with other content, or the connection keeps failing.
 
     """
     to_push = _to_push(folder, files, card)
     hub = connect(repo_id, repo_type)
-    hub.patiently(partial(_validate, to_push[-1].source, repo_type), "checking the card of")
-    state = hub.patiently(partial(look, hub, "main"), "reading")
+    hub.with_retries(partial(_validate, to_push[-1].source, repo_type), "checking the card of")
+    state = hub.with_retries(partial(look, hub, "main"), "reading")
     if state is not None:
         _check_visibility(hub, state, public)
         _check_contents(hub, state, to_push)
@@ -99,33 +99,33 @@ def push_folder(
     already_there = [file.path for file in to_push if file.path not in todo]
     if dry_run:
         return Pushed(repo_id, hub.url, "", todo, already_there)
-    with _quietly():
+    with _quiet_hub():
         if state is None:
-            _make(hub)
+            _create(hub)
         push = partial(_push_some, hub, to_push, version, public)
-        while left := hub.patiently(push, "uploading to"):
+        while left := hub.with_retries(push, "uploading to"):
             if progress:
                 progress(len(to_push) - left, len(to_push))
     if progress:
         progress(len(to_push), len(to_push))
-    revision = hub.patiently(partial(_tag, hub, to_push, version), "tagging")
+    revision = hub.with_retries(partial(_tag, hub, to_push, version), "tagging")
     _publish(hub, public)
     return Pushed(repo_id, hub.url, revision, todo, already_there)
 
 
 def prepare_repository(repo_id: str, *, repo_type: RepoType, version: str) -> None:
-    """Make an empty private repository, or see that the one there takes a new version: before hours of work for it.
+    """Create an empty private repository, or check that an existing one accepts a new version, before a long run.
 
     Raises
     ------
     HubError
-        If there is no token or it may not write there, or `push_folder` would refuse what is there already.
+        If there is no token or it may not write there, or `push_folder` would refuse the repository.
 
     """
     hub = connect(repo_id, repo_type)
-    state = hub.patiently(partial(look, hub, "main"), "reading")
+    state = hub.with_retries(partial(look, hub, "main"), "reading")
     if state is None:
-        _make(hub)
+        _create(hub)
         return
     if version in state.tags:
         raise HubError(
@@ -133,13 +133,13 @@ def prepare_repository(repo_id: str, *, repo_type: RepoType, version: str) -> No
             "later, with another --version."
         )
     _check_visibility(hub, state, public=False)
-    if not state.tags:  # then nothing may be there
+    if not state.tags:  # then it must be empty
         _check_contents(hub, state, [])
 
 
-def _make(hub: Connection) -> None:
+def _create(hub: Connection) -> None:
     create = partial(hub.api.create_repo, hub.repo_id, repo_type=hub.repo_type, private=True, exist_ok=True)
-    hub.patiently(create, "making")
+    hub.with_retries(create, "creating")
 
 
 def _to_push(folder: Path, files: Sequence[Path], card: str | None) -> list[FileToPush]:
@@ -177,7 +177,7 @@ def _complaints(answer: str) -> str:
 
 def _check_visibility(hub: Connection, state: State, public: bool) -> None:
     if not state.private and not public:
-        raise HubError(f"{hub.url} is public. Say so with --public, or make it private there; nothing was changed")
+        raise HubError(f"{hub.url} is public. Confirm with --public, or make it private there; nothing was changed")
 
 
 def _check_contents(hub: Connection, state: State, files: Sequence[FileToPush]) -> None:
@@ -185,12 +185,12 @@ def _check_contents(hub: Connection, state: State, files: Sequence[FileToPush]) 
     others = sorted(state.files.keys() - {file.path for file in files} - _MADE_BY_THE_HUB)
     if others:
         raise HubError(
-            f"{hub.url} holds what is not of this push: {listed(others, 5)}. Nothing was changed: choose another "
-            "name, or remove them there."
+            f"{hub.url} holds files that do not belong to this push: {listed(others, 5)}. Nothing was changed: "
+            "choose another name, or remove them there."
         )
-    if state.tags:  # an earlier version, which this one may differ from
+    if state.tags:  # an earlier version, which may differ from this one
         return
-    # Without one, an interrupted push of the same content is all that may be there: each of its files is the same.
+    # Without one, it may hold only files of an interrupted push, with the same content.
     different = [file.path for file in state.missing(files) if file.path in state.files]
     if different:
         raise HubError(
@@ -202,9 +202,9 @@ def _check_contents(hub: Connection, state: State, files: Sequence[FileToPush]) 
 def _finished(
     hub: Connection, state: State, files: Sequence[FileToPush], version: str, public: bool, dry_run: bool
 ) -> Pushed:
-    """Return the result of the same push where it is there already."""
+    """Return the result of the same push if it is complete already."""
     commit = state.tags[version]
-    tagged = state if commit == state.commit else hub.patiently(partial(look, hub, commit), "reading")
+    tagged = state if commit == state.commit else hub.with_retries(partial(look, hub, commit), "reading")
     if tagged is None:
         raise HubError(_GONE.format(url=hub.url))
     if different := [file.path for file in tagged.missing(files)]:
@@ -218,9 +218,9 @@ def _finished(
 
 
 def _push_some(hub: Connection, files: Sequence[FileToPush], version: str, public: bool) -> int:
-    """Upload the next files in one commit; return how many were missing before, 0 if all are there.
+    """Upload the next files in one commit; return how many were missing before, 0 if all are uploaded.
 
-    Each call looks first: a commit whose answer was lost is not made twice.
+    Each call reads the state first: a commit whose answer was lost is not repeated.
     """
     state = look(hub, "main")
     if state is None:
@@ -241,7 +241,7 @@ def _push_some(hub: Connection, files: Sequence[FileToPush], version: str, publi
 
 
 def _first_batch(files: Sequence[FileToPush]) -> list[FileToPush]:
-    """Return as many of the first files as one commit takes, one at least."""
+    """Return as many of the first files as fit in one commit, at least one."""
     batch, size = [files[0]], files[0].size
     for file in files[1:_MOST_FILES_OF_COMMIT]:
         size += file.size
@@ -255,25 +255,25 @@ def _tag(hub: Connection, files: Sequence[FileToPush], version: str) -> str:
     """Tag the head, which holds every file; return its commit."""
     state = look(hub, "main")
     if state is None or state.missing(files):
-        raise HubError(f"{hub.url} was changed by somebody else just now. Run the same command again.")
+        raise HubError(f"{hub.url} was changed by somebody else during the push. Run the same command again.")
     if version not in state.tags:
         hub.api.create_tag(hub.repo_id, tag=version, revision=state.commit, repo_type=hub.repo_type)
     return state.tags.get(version, state.commit)
 
 
 def _publish(hub: Connection, public: bool) -> None:
-    """Make a repository that holds everything public, if it is to be."""
+    """Make a complete repository public, if requested."""
     if public:
         settings = partial(hub.api.update_repo_settings, hub.repo_id, repo_type=hub.repo_type, private=False)
-        hub.patiently(settings, "publishing")
+        hub.with_retries(settings, "publishing")
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep off the terminal what huggingface_hub says by itself: its bars, and retries with signed addresses."""
+def _quiet_hub() -> Iterator[None]:
+    """Suppress progress bars of huggingface_hub, and its messages on retries, which hold signed addresses."""
     bars, verbosity = not are_progress_bars_disabled(), logging.get_verbosity()
     disable_progress_bars()
-    if verbosity == logging.WARNING:  # else the user has asked for more, or less
+    if verbosity == logging.WARNING:  # otherwise the user has chosen another level
         logging.set_verbosity(logging.ERROR)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Frames to a network's poses."""
+"""Poses of frames by a network."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Poses by a model beside the labels of a data set, in one process or many: what an evaluation compares."""
+"""A model's poses with the labels of a data set, in one process or several."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -38,7 +38,7 @@ def predict_labelled(
 ) -> Estimates:
     """Predict the pose of every implant that has a label; each counts once, whatever the number of processes.
 
-    The model is told what is known in use: images, cameras, and which implants they are. The labels stay here.
+    The model receives what is known in use: images, cameras and the implants' identities, but no labels.
 
     Parameters
     ----------
@@ -50,12 +50,12 @@ def predict_labelled(
     Returns
     -------
     The same in every process, in the order of the data set; cameras of both planes, so that errors across a plane
-    that was not seen are told too.
+    that was not seen are reported too.
 
     Raises
     ------
     TrainingError
-        If the model refuses a batch, a pose of its cannot be used, or no implant has a label.
+        If the model refuses a batch, a pose of it is invalid, or no implant has a label.
 
     """
     training = getattr(model, "training", False)

@@ -1,4 +1,4 @@
-"""What an evaluation starts from: frames, implants and a model that fits them."""
+"""A model for use, and whether it fits the frames and implants of a data set."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +71,7 @@ def _without_progress_bars() -> Iterator[None]:
 
 
 def weights_sha256(name: str) -> str | None:
-    """Which weights a model of a run folder or of the hub has; None where they are not in one file."""
+    """Hash of the weights of a model in a run folder or on the hub; None where they are not in one file."""
     try:
         with Path(str(cached_file(name, SAFE_WEIGHTS_NAME))).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -79,19 +79,19 @@ def weights_sha256(name: str) -> str | None:
         return None
 
 
-def planes_seen(model: VeriserumPoseModel, asked: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
-    """Planes to show a model: those asked for, or all that it was made for; TrainingError for any other."""
+def planes_seen(model: VeriserumPoseModel, requested: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
+    """Planes to show a model: those requested, or all that it was made for; TrainingError for any other."""
     own: tuple[PlaneName, ...] = tuple(plane for plane in PLANES if plane in model.config.planes)
-    if asked and (strange := set(asked) - set(own)):
-        raise TrainingError(f"the model looks at {' and '.join(own)} alone, not at {' and '.join(sorted(strange))}")
-    return tuple(asked) if asked else own
+    if requested and (strange := set(requested) - set(own)):
+        raise TrainingError(f"the model uses {' and '.join(own)} alone, not {' and '.join(sorted(strange))}")
+    return tuple(requested) if requested else own
 
 
 def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, trimesh.Trimesh]) -> None:
     """Check that a model was made for images of this size, unless they are raw, and for these very implants.
 
-    Ids alone do not tell: implant 1 of a simulated data set is another than implant 1 of the download. But the points
-    of the surface that a model keeps are vertices of the mesh that it was made from, and of no other.
+    Ids do not identify implants: implant 1 of a simulated data set is another than implant 1 of the download. But the
+    surface points that a model keeps are vertices of the mesh that it was made from, and of no other.
 
     Raises
     ------

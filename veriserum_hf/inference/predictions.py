@@ -1,4 +1,4 @@
-"""Poses by a model, with labels or without: rows of the form that `truth.parquet` has too."""
+"""Poses predicted by a model: rows with the columns of `truth.parquet`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,7 +122,7 @@ def write_predictions(
     ----------
     model, frames, batch_size, progress : see `predict_table`.
     output : the file.
-    about : what was looked at by which model, for the file's metadata.
+    about : model and data, for the file's metadata.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Long work: processes that share it, and the folder that keeps what is finished."""
+"""Long work: worker processes, and the folder that keeps finished parts."""
 
 import lazy_loader
 

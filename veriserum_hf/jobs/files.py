@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: Path, suffix: str = "") -> Iterator[Path]:
-    """Give a path beside a target to write to; what is there when the block ends becomes the target in one step.
+    """Yield a temporary path next to a target; what is there when the block ends becomes the target in one step.
 
     The path is hidden and different each time, so that several processes may write the same target: the last one
-    wins. Where the block raises an error, the target stays as it was and nothing else is left. What a killed process
+    wins. Where the block raises an error, the target stays unchanged and nothing else is left. What a killed process
     leaves is found by `remove_abandoned`.
 
     Parameters
@@ -22,7 +22,7 @@ def atomic_path(target: Path, suffix: str = "") -> Iterator[Path]:
     suffix : that the path must end in, for writers that choose the format by it, such as ``".mp4"``.
 
     """
-    temporary, replaced = _beside(target, suffix), _beside(target)
+    temporary, replaced = _next_to(target, suffix), _next_to(target)
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():
@@ -45,7 +45,7 @@ def remove_abandoned(folder: Path) -> None:
         _remove(abandoned)
 
 
-def _beside(target: Path, suffix: str = "") -> Path:
+def _next_to(target: Path, suffix: str = "") -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial{suffix}")
 
 

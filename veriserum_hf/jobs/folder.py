@@ -1,4 +1,4 @@
-"""The folder that unfinished work is kept in until it is whole: ``OUT.incomplete`` beside ``OUT``."""
+"""The folder that unfinished work is kept in until it is complete: ``OUT.incomplete`` next to ``OUT``."""
 
 import json
 import shutil
@@ -18,8 +18,10 @@ def incomplete_folder(target: Path) -> Path:
 
 
 @contextmanager
-def working_for(target: Path, record: Mapping[str, object], what: str, error: type[VeriserumError]) -> Iterator[Path]:
-    """Hold the folder of unfinished work, made anew or left by the same work; say what the disk says.
+def staging_folder(
+    target: Path, record: Mapping[str, object], what: str, error: type[VeriserumError]
+) -> Iterator[Path]:
+    """Lock the folder of unfinished work, new or left by the same work, and report errors of the disk.
 
     Parameters
     ----------
@@ -31,7 +33,7 @@ def working_for(target: Path, record: Mapping[str, object], what: str, error: ty
     """
     incomplete = incomplete_folder(target)
     if target.is_mount():
-        raise error(f"{target} is a mount point and cannot be put in place in one step. Choose a folder in it.")
+        raise error(f"{target} is a mount point and cannot be replaced in one step. Choose a folder in it.")
     try:
         incomplete.mkdir(parents=True, exist_ok=True)
         with FileLock(incomplete / "lock", timeout=0):
@@ -41,7 +43,7 @@ def working_for(target: Path, record: Mapping[str, object], what: str, error: ty
             elif json.loads(record_file.read_text()) != json.loads(json.dumps(record)):
                 raise error(
                     f"{incomplete} holds an unfinished {what} with other input, options or versions. Finish it with "
-                    "those, choose another folder, or remove it."
+                    "the same ones, choose another folder, or remove it."
                 )
             remove_abandoned(incomplete)
             yield incomplete
@@ -49,13 +51,13 @@ def working_for(target: Path, record: Mapping[str, object], what: str, error: ty
         raise error(f"Another {what} is writing to {incomplete}. Wait for it, or stop it.") from None
     except OSError as problem:
         raise error(
-            f"Cannot write below {incomplete}: {problem.strerror or problem}. What is finished is kept: make room or "
-            "give the folder's rights, then run the same command again."
+            f"Cannot write below {incomplete}: {problem.strerror or problem}. What is finished is kept: free "
+            "disk space or grant write permission, then run the same command again to resume."
         ) from problem
 
 
 def put_in_place(whole: Path, target: Path) -> None:
-    """Make a finished folder below the unfinished work the target, in one step, and tidy up."""
+    """Rename a finished folder below the unfinished work to the target, in one step, and remove the rest of it."""
     if target.exists():
         target.rmdir()  # empty, or the work would not have come this far
     whole.rename(target)

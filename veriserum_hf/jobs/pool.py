@@ -31,7 +31,7 @@ class Job(Protocol):
         """Whether nothing is left to do."""
 
     def run(self, advance: Callable[[int], None]) -> None:
-        """Do it, calling ``advance`` with the units that were done since the last call."""
+        """Run it, calling ``advance`` with the units that were done since the last call."""
 
 
 def cores() -> int:
@@ -74,8 +74,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
     context = multiprocessing.get_context("spawn")
     state = (context.Value("q", 0), context.Event())
     pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
-    # Neither `concurrent.futures.wait` nor the counter's lock is used here: an interrupt just when one takes its
-    # lock would leave it locked, and the shutdown would wait for it for ever.
+    # Neither `concurrent.futures.wait` nor the counter's lock is used here: an interrupt while one takes its
+    # lock would leave it locked, and the shutdown would wait for ever.
     finished: SimpleQueue[Future[None]] = SimpleQueue()
     try:
         with _interrupts_held():  # the workers start with the first submission, and inherit it
@@ -89,8 +89,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
             report(done_before + state[0].get_obj().value, total)
     except BrokenProcessPool as error:
         raise WorkerError(
-            "A worker process was killed, perhaps for want of memory. What is finished is kept: run the same command "
-            "again, with fewer --workers."
+            "A worker process was killed, perhaps for lack of memory. What is finished is kept: run the same command "
+            "again with fewer --workers to resume."
         ) from error
     finally:
         state[1].set()
@@ -99,8 +99,8 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold interrupts back, for processes started in here for good: the parent is told and says when to stop."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` has to do
+    """Block interrupts in processes that are started in here: the parent gets them and signals when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` ignores them
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

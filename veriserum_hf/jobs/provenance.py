@@ -1,4 +1,4 @@
-"""What shapes a result beside its input and options: this package's source, and the libraries below it."""
+"""What shapes a result in addition to its input and options: this package's source, and the libraries below it."""
 
 import ast
 import hashlib
@@ -11,7 +11,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 def library_versions(*libraries: str) -> dict[str, str]:
     """Versions of OpenCV, numpy, pyarrow and scipy, and of more libraries by the names of their distributions."""
-    import cv2  # here, as it is imported for nothing else where no hash is asked for
+    import cv2  # here, as it is imported for nothing else where no hash is requested
     import numpy as np
     import pyarrow as pa
     import scipy
@@ -22,12 +22,12 @@ def library_versions(*libraries: str) -> dict[str, str]:
 
 
 def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
-    """Hash of what modules of this package do, comments and docstrings aside, and of the libraries' versions.
+    """Hash of what modules of this package do, without comments and docstrings, and of the libraries' versions.
 
     Parameters
     ----------
     sources : rooms or modules below the package, such as ``"geometry"`` or ``"dataset.convert"``.
-    libraries : beside those of `library_versions`, by the names of their distributions.
+    libraries : in addition to those of `library_versions`, by the names of their distributions.
 
     """
     digest = hashlib.sha256(json.dumps(library_versions(*libraries)).encode())

@@ -7,8 +7,8 @@ import cv2
 
 
 @contextmanager
-def one_quiet_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread and quiet: work is shared out by process, what is wrong is told elsewhere."""
+def single_threaded_opencv() -> Iterator[None]:
+    """Limit OpenCV to one thread and silence its log: work is divided by process, errors are reported elsewhere."""
     threads, level = cv2.getNumThreads(), cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     cv2.setNumThreads(1)
     try:

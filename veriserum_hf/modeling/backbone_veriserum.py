@@ -1,4 +1,4 @@
-"""Vision backbones of transformers as one thing: a grey picture in, a spatial map of features out."""
+"""Vision backbones of transformers with one interface: a grey image in, a spatial map of features out."""
 
 import copy
 from typing import Any
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
-# Pretraining with hidden patches, and vectors of whole pictures: no feature map depends on their weights.
+# Pretraining with hidden patches, and vectors of whole images: no feature map depends on their weights.
 _OF_OTHER_TASKS = ("mask_token", "pooler.", "swin.layernorm.")
 
 
 class FeatureMap(nn.Module):
-    """A backbone whose features keep their place.
+    """A backbone whose features are a spatial map.
 
     Parameters
     ----------
-    config : of any backbone of transformers that takes pictures.
-    channels : of the pictures.
-    model : the backbone itself, else one with random weights is made.
+    config : of any vision backbone of transformers.
+    channels : of the images.
+    model : the backbone itself; without it, one with random weights is made.
 
     """
 
@@ -36,15 +36,15 @@ class FeatureMap(nn.Module):
             if any(part in name for part in _OF_OTHER_TASKS):  # several processes would wait for their gradients
                 parameter.requires_grad_(False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Features (B, channels, rows, columns) of pictures (B, C, size, size)."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (B, channels, rows, columns) of images (B, C, size, size)."""
         if self.has_maps:
-            features: Tensor = self.model(pictures).feature_maps[-1]
+            features: Tensor = self.model(images).feature_maps[-1]
             return features
         # Plain transformers give tokens: a class token first, then patches row by row.
-        tokens = self.model(pictures, interpolate_pos_encoding=True).last_hidden_state
+        tokens = self.model(images, interpolate_pos_encoding=True).last_hidden_state
         patch = self.model.config.patch_size
-        rows, columns = pictures.shape[-2] // patch, pictures.shape[-1] // patch
+        rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
         patches: Tensor = tokens[:, -rows * columns :].mT.unflatten(-1, (rows, columns))
         return patches
 
@@ -52,8 +52,8 @@ class FeatureMap(nn.Module):
 def load_backbone(name_or_path: str, channels: int = 1) -> PreTrainedModel:
     """Load a pretrained backbone from the hub or a folder, in float32, with its stem converted to grey channels.
 
-    A stem of three channels is given the sum of its weights: a grey picture then has the features of the same picture
-    in red, green and blue. Several channels share it, so that the same picture in all of them has these features too.
+    A stem of three channels is given the sum of its weights: a grey image then has the features of the same image
+    in red, green and blue. Several channels share it, so that the same image in all of them has these features too.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def load_backbone(name_or_path: str, channels: int = 1) -> PreTrainedModel:
     missing = sorted(key for key in info["missing_keys"] if not any(part in key for part in fresh))
     if missing:
         raise ValueError(
-            f"{name_or_path!r} has not the weights of a {config.model_type}: {', '.join(missing[:5])} "
+            f"{name_or_path!r} does not hold the weights of a {config.model_type}: {', '.join(missing[:5])} "
             f"({len(missing)} in all) are missing"
         )
     grey_stem(model, channels)
@@ -85,7 +85,7 @@ def load_backbone(name_or_path: str, channels: int = 1) -> PreTrainedModel:
 
 
 def grey_stem(model: PreTrainedModel, channels: int) -> None:
-    """Turn the stem of three channels into one of ``channels``, which sum up as the three did."""
+    """Convert the stem of three channels into one of ``channels``, with the same sum of weights."""
     module: Any
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.in_channels == 3 and module.groups == 1:
@@ -102,7 +102,7 @@ def _class_of(config: PreTrainedConfig) -> Any:
         return MODEL_FOR_BACKBONE_MAPPING[type(config)]
     if not hasattr(config, "num_channels") or not hasattr(config, "patch_size"):
         raise ValueError(
-            f"{config.model_type!r} is no vision backbone: expected convnext, convnextv2, vit, dinov2, dinov3_vit, "
-            "swin, resnet or another that transformers' AutoBackbone knows"
+            f"{config.model_type!r} is not a vision backbone: expected convnext, convnextv2, vit, dinov2, "
+            "dinov3_vit, swin, resnet or another that transformers' AutoBackbone knows"
         )
     return AutoModel._model_mapping[type(config)]

@@ -17,23 +17,23 @@ class Anatomy(TypedDict):
 
 
 class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimported, unused-ignore]
-    """What a `VeriserumPoseModel` is made of.
+    """Configuration of a `VeriserumPoseModel`.
 
     Parameters
     ----------
     backbone_config : of the vision backbone (convnext, convnextv2, vit, dinov2, dinov3, swin, resnet, ...), as an
         object or as its dictionary with a ``model_type``. It sees one grey channel a plane.
-    head : ``"spatial"`` finds both implants, looks at a crop around each in full resolution, and triangulates their
+    head : ``"spatial"`` finds both implants, processes a crop around each in full resolution, and triangulates their
         centres from both planes. ``"pooled"`` is the baseline of the data set's authors: both whole frames as
-        channels of one picture, features averaged over it, nine numbers for each implant.
-    planes : which planes the model looks at, of ``"bs"`` and ``"fs"``; with one, depth comes from size alone.
+        channels of one image, features averaged over it, nine numbers for each implant.
+    planes : which planes the model uses, of ``"bs"`` and ``"fs"``; with one, depth comes from size alone.
     anatomies : implants that the model knows, ``{"id": 3, "component": "tibia"}`` each; a model needs some of each
         component.
     image_size : edge of the corrected images, px (they show 360 mm).
     crop_size : edge of the crops, px of the corrected image.
-    locator_size : edge of the whole frames where implants are looked for, px.
+    locator_size : edge of the whole frames where implants are located, px.
     pooled_size : edge of the whole frames that the pooled head sees, px.
-    map_channels, map_size : a crop's features are brought to so many channels and so many cells along either edge.
+    map_channels, map_size : a crop's features are reduced to so many channels and so many cells along either edge.
     hidden_size : width of the head.
     crop_jitter_px : standard deviation along either axis by which crops miss the implant in training.
     plane_dropout : share of training frames in which one of two planes is hidden; 0 for a model that needs both.
@@ -42,7 +42,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
     Raises
     ------
     ValueError
-        If a value is none of those above.
+        If a value is invalid.
 
     """
 

@@ -33,7 +33,7 @@ def at_depth(px: Tensor, depth_mm: Tensor, intrinsics: Tensor, world_to_camera: 
 
 
 def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
-    """World points (..., 3) nearest to both rays: the middle of their shortest connection, mm.
+    """World points (..., 3) nearest to both rays: the midpoint of their shortest connection, mm.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tens
     sine_squared = 1 - cosine**2
     depth_one = (along_one - cosine * along_other) / sine_squared
     depth_other = (cosine * along_one - along_other) / sine_squared
-    middle: Tensor = (source_one + depth_one[..., None] * one + source_other + depth_other[..., None] * other) / 2
-    return middle
+    midpoint: Tensor = (source_one + depth_one[..., None] * one + source_other + depth_other[..., None] * other) / 2
+    return midpoint
 
 
 def place_centers(center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ def place_centers(center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Te
 
 
 def rotation_from_6d(columns: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) from six numbers (..., 6): their first two columns, straightened (Zhou et al. 2019)."""
+    """Rotations (..., 3, 3) from six numbers (..., 6), their first two columns orthonormalised (Zhou et al. 2019)."""
     rotation: Tensor = roma.special_gramschmidt(columns.unflatten(-1, (2, 3)).mT)
     return rotation
 
@@ -112,7 +112,7 @@ def crop(images: Tensor, center_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
     Returns
     -------
     crops : (B, K, size, size) of the images' type, zero outside of them.
-    middle_px : (B, K, 2) the middle of every square, (column, row) px of the image.
+    crop_center_px : (B, K, 2) the centre of every square, (column, row) px of the image.
 
     """
     first = (center_px.detach() - (size - 1) / 2).round().long()

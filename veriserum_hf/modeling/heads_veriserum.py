@@ -1,18 +1,18 @@
-"""Parts of the pose model: where implants are in a whole frame, and what a crop's features say about a pose."""
+"""Parts of the pose model: a locator of implants in a whole frame, and a head from a crop's features to a pose."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def standardised(pictures: Tensor) -> Tensor:
-    """Grey pictures (..., rows, columns) with mean 0 and standard deviation 1 each: gain and offset mean nothing."""
-    pictures = pictures - pictures.mean(dim=(-2, -1), keepdim=True)
-    return pictures / pictures.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-6)
+def standardised(images: Tensor) -> Tensor:
+    """Grey images (..., rows, columns) with mean 0 and standard deviation 1 each: gain and offset have no effect."""
+    images = images - images.mean(dim=(-2, -1), keepdim=True)
+    return images / images.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-6)
 
 
 class Locator(nn.Module):
-    """The coarse stage: a map over the whole frame for each implant, and the expected place under it.
+    """The coarse stage: a map over the whole frame for each implant, and the expected position under it.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) 
 
 
 class ImplantHead(nn.Module):
-    """What the maps of all planes say about one implant.
+    """From the maps of all planes to the pose of one implant.
 
-    A plane's map is flattened, never pooled, so that every place keeps weights of its own.
+    A plane's map is flattened, never pooled, so that every place has its own weights.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ class ImplantHead(nn.Module):
         self.outputs = nn.Linear(hidden, 6 + 3 * planes + 1 + anatomies)
 
     def forward(self, maps: Tensor, shown: Tensor, slopes: Tensor, anatomy: Tensor) -> dict[str, Tensor]:
-        """Answer for B frames.
+        """Predict for B frames.
 
         Parameters
         ----------
         maps : (B, planes, channels, map_size, map_size).
         shown : (B, planes) whether there is that plane.
-        slopes : (B, planes, 2) of the rays through the middles of the crops.
+        slopes : (B, planes, 2) of the rays through the centres of the crops.
         anatomy : (B,) index of the implant, or the number of anatomies where it is unknown.
 
         Returns
@@ -111,7 +111,7 @@ class ImplantHead(nn.Module):
             maps, slopes = maps.float(), slopes.float()
             seen = torch.stack([layer(maps[:, plane].flatten(1)) for plane, layer in enumerate(self.of_plane)], dim=1)
             seen = torch.where(shown[..., None], functional.gelu(seen), self.hidden_plane)
-            # Slopes are a tenth at most; they tell how much of a turn is only the place it is seen from.
+            # Slopes are a tenth at most; they separate the implant's rotation from the direction in which it is seen.
             slopes = torch.where(shown[..., None], 10 * slopes, torch.zeros_like(slopes))
             tokens = [seen.flatten(1), self.identity(anatomy), self.geometry(slopes.flatten(1))]
             outputs = self.outputs(self.layers(torch.cat(tokens, dim=1)))

@@ -1,4 +1,4 @@
-"""From rows of the data set, or pictures and cameras of one's own, to what the pose model takes."""
+"""From rows of the data set, or own images and cameras, to the inputs of the pose model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ Frame = Mapping[str, Any]  # a row of the data set, or what has the same images 
 class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-unimported, unused-ignore]
     """Checks corrected images against their cameras, and stacks them.
 
-    The model normalises what it looks at by itself: grey levels are left as they are.
+    The model normalises images itself: grey levels stay unchanged.
 
     Parameters
     ----------
@@ -32,14 +32,14 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         self.size = size
 
     def preprocess(self, images: Frame | Sequence[Frame], **_: object) -> BatchFeature:
-        """Turn frames into a batch.
+        """Stack frames into a batch.
 
         Parameters
         ----------
         images : one frame or several, each like a row of the data set: ``image_bs`` and ``image_fs`` (PIL images or
             arrays (N, N) of one grey channel) with ``camera_bs`` and ``camera_fs``; the same planes in all of them.
             The implants' ids are taken from ``femur`` and ``tibia`` where these are given, or from ``anatomy_id``,
-            (femur, tibia), and are unknown otherwise; poses are never looked at.
+            (femur, tibia), and are unknown otherwise; poses are never used.
 
         Returns
         -------
@@ -53,7 +53,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         """
         frames = [images] if isinstance(images, Mapping) else list(images)
         if not frames:
-            raise ValueError("no frame to look at: expected at least one")
+            raise ValueError("no frame was given: expected at least one")
         planes = [plane for plane in PLANES if frames[0].get(f"image_{plane}") is not None]
         data: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
             "anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])
@@ -61,8 +61,8 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         for number, frame in enumerate(frames):
             if planes != [plane for plane in PLANES if frame.get(f"image_{plane}") is not None] or not planes:
                 raise ValueError(
-                    f"frame {number} has not the planes {' and '.join(planes) or 'bs or fs'}: expected image_bs and "
-                    "image_fs, or the same one of them, in every frame of a batch"
+                    f"frame {number} does not have the planes {' and '.join(planes) or 'bs or fs'}: expected "
+                    "image_bs and image_fs, or the same one of them, in every frame of a batch"
                 )
         for plane in planes:
             stacked = np.stack([self._image(frame, plane, number) for number, frame in enumerate(frames)])
@@ -89,7 +89,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
                 f"frame {number}: image_{plane} is {self.size} px, but its camera is that of an image of {expected} "
                 "px; do not resize images, take the camera of this size"
             )
-        # torch can do next to nothing with 16-bit unsigned numbers.
+        # torch supports few operations on 16-bit unsigned numbers.
         return image.astype(np.float32) if image.dtype == np.uint16 else image
 
 

@@ -1,4 +1,4 @@
-"""What the pose model is given, checked and stacked."""
+"""The inputs of the pose model, checked and stacked."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,13 +12,13 @@ Camera = Mapping[str, Tensor]
 
 
 class Views(NamedTuple):
-    """The planes that a model looks at, in B frames.
+    """The planes that a model uses, in B frames.
 
     Attributes
     ----------
     images : (B, planes, N, N); the place of one that is missing is filled with the other.
     cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4), float64.
-    shown : (B, planes) whether the model may look at it.
+    shown : (B, planes) whether the model may use it.
 
     """
 
@@ -30,7 +30,7 @@ class Views(NamedTuple):
 def stack_views(
     config: VeriserumPoseConfig, given: Mapping[str, tuple[Tensor | None, Camera | None]], *, training: bool
 ) -> Views:
-    """Stack the planes that a model looks at.
+    """Stack the planes that a model uses.
 
     Parameters
     ----------
@@ -56,16 +56,16 @@ def stack_views(
                 f"got {tuple(image.shape)}; convert the data set with --size {size}"
             )
         if camera is None:
-            raise ValueError(f"image_{plane} has no camera_{plane}: a row's own camera is needed to tell mm")
+            raise ValueError(f"image_{plane} has no camera_{plane}: a row's own camera is needed for lengths in mm")
         present[plane] = image, camera
     if not present or (len(present) < len(planes) and not config.plane_dropout):
         needed, found = (" and ".join(f"image_{plane}" for plane in some) for some in (planes, present))
         raise ValueError(
-            f"this model needs {needed}, got {found or 'none of them'}; one plane will do for a model that was "
+            f"this model needs {needed}, got {found or 'none of them'}; one plane suffices for a model that was "
             "trained with plane_dropout, or with that plane alone"
         )
     if config.head == "pooled" and len(present) < len(planes):
-        raise ValueError("a pooled head sees both planes as channels of one picture and needs both")
+        raise ValueError("a pooled head sees both planes as channels of one image and needs both")
     views = [present.get(plane, next(iter(present.values()))) for plane in planes]
     images = torch.stack([image[:, 0] for image, _ in views], dim=1)
     intrinsics, world_to_camera = (
@@ -88,7 +88,7 @@ def anatomy_indices(
     Raises
     ------
     ValueError
-        If an id is none that the model knows of that component.
+        If the model does not know an id of that component.
 
     """
     ids = [entry["id"] for entry in config.anatomies]

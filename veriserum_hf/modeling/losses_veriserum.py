@@ -1,4 +1,4 @@
-"""What the pose model is trained to: rotation, place in each picture, points of the implant, and its own doubts."""
+"""Losses of the pose model: rotation, position in each image, points of the implant, and confidence."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,14 +11,14 @@ from torch.nn import functional
 from .configuration_veriserum import VeriserumPoseConfig
 from .geometry_veriserum import project
 
-CONFIDENT_MM, CONFIDENT_DEG = 2.0, 2.0  # what a confidence is the probability of
+CONFIDENT_MM, CONFIDENT_DEG = 2.0, 2.0  # a confidence is the probability of errors below these
 _TARGET_CELLS = 1.0  # standard deviation of the coarse stage's target
 _DEPTH_WEIGHT = 0.2
 
 
 @dataclass
 class Prediction:
-    """What a head told of B frames.
+    """What a head predicts for B frames.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Prediction:
     cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4).
     shown : (B, planes) whether the head saw the plane.
     confidence : (B, 2) logits, or NaN.
-    anatomy : (B, 2) index of the implant that the pose is told for, the number of anatomies where it is unknown.
+    anatomy : (B, 2) index of the implant that the pose is of, the number of anatomies where it is unknown.
     anatomy_logits : (B, 2, anatomies).
     locator_logits : (B, planes, 2, rows, columns) of the coarse stage.
 
@@ -82,7 +82,8 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
     point_mm = (_apply(prediction.T_world_implant, points) - _apply(labels, points)).norm(dim=-1).mean(-1)
     off_px = (prediction.center_px - true_px).norm(dim=-1)
     visible = prediction.shown[:, :, None] & present[:, None]
-    whole = prediction.shown.all(1)[:, None] & present  # a hidden plane leaves the depth open; it has its own loss
+    # A hidden plane leaves the depth undetermined; it has its own loss.
+    whole = prediction.shown.all(1)[:, None] & present
     losses = {
         "rotation_deg": _mean(rotation_deg, present),
         "point_mm": _mean(point_mm, whole),
@@ -103,8 +104,8 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
     losses["locator"] = _mean(_locator_loss(prediction.locator_logits, true_px, model.config.image_size), visible)
     losses["identity"] = _mean(_identity_loss(prediction.anatomy_logits, anatomy), present)
     good = (off_mm.norm(dim=-1) < CONFIDENT_MM) & (rotation_deg < CONFIDENT_DEG)
-    doubt = functional.binary_cross_entropy_with_logits(prediction.confidence, good.float(), reduction="none")
-    losses["confidence"] = _mean(doubt.double(), present)
+    entropy = functional.binary_cross_entropy_with_logits(prediction.confidence, good.float(), reduction="none")
+    losses["confidence"] = _mean(entropy.double(), present)
     losses["loss"] = (
         losses["loss"]
         + _DEPTH_WEIGHT * losses["depth_mm"]

@@ -19,8 +19,8 @@ from .losses_veriserum import Prediction, pose_losses
 
 POINTS = 64  # of an implant's surface, for the loss
 # Where the central rays of the nominal rig cross, and how far that is from the sources.
-_MIDDLE_MM, _MIDDLE_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
-_OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # what a one of the network's outputs means
+_CENTER_MM, _CENTER_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
+_OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # scale of the network's outputs
 
 
 @dataclass
@@ -33,7 +33,7 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     T_world_implant : (B, 2, 4, 4) float64, implant points (mm, of the STL file) to the world.
     center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the stored image.
     confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
-    anatomy_id : (B, 2) the identity that the pose is told for: what was given, else what was recognised; -1 from a
+    anatomy_id : (B, 2) the identity that the pose is of: as given, else as recognised; -1 from a
         pooled head where it was not given.
 
     """
@@ -50,12 +50,12 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     """Six degrees of freedom of the femoral and the tibial component, from both planes of one frame.
 
     With the spatial head a coarse stage finds both implants in both whole frames; a backbone, shared by the planes,
-    looks at a crop around each in the stored resolution; a head for each component joins the planes' maps and says
-    the rotation, and in each plane by how many pixels the crop missed the implant's centre. That centre is then
-    triangulated with the cameras, so that depth comes from geometry.
+    processes a crop around each in the stored resolution; a head for each component joins the planes' maps and
+    predicts the rotation, and in each plane by how many pixels the crop missed the implant's centre. That centre is
+    then triangulated with the cameras, so that depth comes from geometry.
 
     The buffers ``center_implant_mm`` (anatomies, 3) and ``points_implant_mm`` (anatomies, points, 3) hold what the
-    model has to know about its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
+    model needs of its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
 
     Raises
     ------
@@ -96,7 +96,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise as torch does; the backbone has its own ways."""
+        """Initialise as torch does; the backbone initialises itself."""
         if reset := getattr(module, "reset_parameters", None):
             reset()
 
@@ -114,7 +114,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     def from_pretrained(  # type: ignore[override]
         cls, name_or_path: Any, *arguments: Any, **options: Any
     ) -> "VeriserumPoseModel":
-        """Load a model as every model of transformers is loaded; weights must be all of it and nothing else.
+        """Load a model as other models of transformers; its weights must be complete, and nothing else.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
 
         """
         with_info = options.pop("output_loading_info", False)
-        options["ignore_mismatched_sizes"] = True  # they are told below, with all the others
+        options["ignore_mismatched_sizes"] = True  # they are reported below, with all the others
         loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
         model, info = loaded
         wrong = {what.removesuffix("_keys"): sorted(map(str, keys)) for what, keys in info.items() if keys}
@@ -141,8 +141,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     def set_anatomies(self, vertices_mm: Mapping[int, Tensor]) -> None:
         """Take the implants' shapes from the vertices (n, 3) of their meshes, by anatomy id.
 
-        An implant's centre is its origin, which is what a pose's translation tells the place of, where the origin is
-        inside the box around it; otherwise it is the middle of that box.
+        An implant's centre is its origin, whose position is a pose's translation, where the origin is inside the
+        box around it; otherwise it is the centre of that box.
         """
         for index, anatomy in enumerate(self.config.anatomies):
             vertices = torch.as_tensor(vertices_mm[anatomy["id"]], dtype=self.points_implant_mm.dtype)
@@ -161,21 +161,21 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         labels: Tensor | None = None,
         **_: object,
     ) -> VeriserumPoseOutput:
-        """Tell the poses of both implants.
+        """Predict the poses of both implants.
 
         Parameters
         ----------
         image_bs, image_fs : (B, 1, N, N) corrected images, grey levels of any type and scale.
         camera_bs, camera_fs : ``intrinsics`` (B, 3, 3) and ``world_to_camera`` (B, 4, 4), as in a row of the data
-            set. A plane may be left out where the model can do without.
+            set. A plane may be omitted where the model was trained for that.
         anatomy_id : (B, 2) ids of femoral and tibial component, -1 where unknown.
         labels : (B, 2, 4, 4) true ``T_world_implant``, NaN where there is none.
 
         Raises
         ------
         ValueError
-            If a plane is missing that the model needs, images have another size than the model's, or an implant is
-            none that it knows.
+            If a plane is missing that the model needs, images have another size than the model's, or it does not
+            know an implant.
 
         """
         given = {"bs": (image_bs, camera_bs), "fs": (image_fs, camera_fs)}
@@ -208,13 +208,13 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     def _pooled(self, views: Views, anatomy: Tensor) -> Prediction:
         images, cameras, shown = views
         size = self.config.pooled_size
-        pictures = functional.interpolate(images.float(), (size, size), mode="area")
-        features = self.backbone(standardised(pictures)).mean((-2, -1))
+        small = functional.interpolate(images.float(), (size, size), mode="area")
+        features = self.backbone(standardised(small)).mean((-2, -1))
         with torch.autocast(images.device.type, enabled=False):
             numbers = self.outputs(features.float()).double().unflatten(1, (len(COMPONENTS), 9))
-        translation_mm = torch.tensor(_MIDDLE_MM, device=images.device) + _TRANSLATION_MM * numbers[..., :3]
+        translation_mm = torch.tensor(_CENTER_MM, device=images.device) + _TRANSLATION_MM * numbers[..., :3]
         R = rotation_from_6d(numbers[..., 3:])
-        center_mm = translation_mm + self._turned(R, anatomy)
+        center_mm = translation_mm + self._center_offset_mm(R, anatomy)
         return Prediction(
             T_world_implant=transform(R, translation_mm),
             center_mm=center_mm,
@@ -236,29 +236,29 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             located_px = torch.where(true_center_px.isfinite(), true_center_px + jitter, located_px.double()).float()
             forgotten = torch.rand(anatomy.shape, device=anatomy.device) < self.config.anatomy_dropout
             given = torch.where(forgotten, len(self.config.anatomies), anatomy)
-        # Outside of an image it is as dark as at its darkest pixel, whatever the scale of its grey levels.
+        # Pixels outside of an image get its lowest grey level, whatever the scale of its grey levels.
         images = images - images.amin((-2, -1), keepdim=True)
-        crops, middle_px = crop(images.flatten(0, 1), located_px.flatten(0, 1), self.config.crop_size)
+        crops, crop_center_px = crop(images.flatten(0, 1), located_px.flatten(0, 1), self.config.crop_size)
         features = self.narrow(self.backbone(standardised(crops.flatten(0, 1).float())[:, None]))
         maps = functional.adaptive_avg_pool2d(features, self.config.map_size)
         maps = maps.view(frames, planes, implants, *maps.shape[1:])
-        middle_px = middle_px.view(frames, planes, implants, 2).double()
-        slope = slopes(middle_px, cameras[0][:, :, None])
+        crop_center_px = crop_center_px.view(frames, planes, implants, 2).double()
+        slope = slopes(crop_center_px, cameras[0][:, :, None])
         found = [
             head(maps[:, :, implant], shown, slope[:, :, implant], given[:, implant])
             for implant, head in enumerate(self.heads)
         ]
         answer = {name: torch.stack([one[name] for one in found], dim=1) for name in found[0]}
         R = rotation_from_6d(answer["rotation"].double())
-        center_px = middle_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
-        depth_mm = _MIDDLE_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
+        center_px = crop_center_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
+        depth_mm = _CENTER_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
         center_mm = place_centers(center_px, depth_mm, cameras, shown)
         recognised = (
             answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
         )
         index = torch.where(anatomy < len(self.config.anatomies), anatomy, recognised)
         return Prediction(
-            T_world_implant=transform(R, center_mm - self._turned(R, index)),
+            T_world_implant=transform(R, center_mm - self._center_offset_mm(R, index)),
             center_mm=center_mm,
             center_px=center_px,
             cameras=cameras,
@@ -277,11 +277,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         px = (cells + 0.5) * (size / logits.shape[-1]) - 0.5
         return logits.unflatten(0, (frames, planes)), px.unflatten(0, (frames, planes))
 
-    def _turned(self, R: Tensor, anatomy: Tensor) -> Tensor:
+    def _center_offset_mm(self, R: Tensor, anatomy: Tensor) -> Tensor:
         """Vector (B, 2, 3) in the world from an implant's origin to its centre; of an unknown one, the last one's."""
         index = anatomy.clamp(max=len(self.config.anatomies) - 1)
         return (R @ self.center_implant_mm[index].to(R.dtype)[..., None])[..., 0]
 
     def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
         """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4), NaN where there is none."""
-        return self._turned(labels[..., :3, :3].double(), anatomy) + labels[..., :3, 3].double()
+        return self._center_offset_mm(labels[..., :3, :3].double(), anatomy) + labels[..., :3, 3].double()

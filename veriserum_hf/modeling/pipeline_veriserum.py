@@ -45,7 +45,7 @@ class Outputs(TypedDict):
 class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, unused-ignore]
     """Poses of both implants in a frame, or in each of several.
 
-    A frame is like a row of the data set; see `VeriserumImageProcessor.preprocess`. The answer for a frame is a list
+    A frame is like a row of the data set; see `VeriserumImageProcessor.preprocess`. The result for a frame is a list
     of an entry for each implant, with ``component``, ``anatomy_id``, ``translation_mm`` (3) and ``quaternion_xyzw``
     (4, w >= 0) as in a row of the data set, and ``confidence``: the probability that the pose is within 2 mm and 2
     degrees, or None where the model has none.
@@ -65,8 +65,8 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         self, refine: bool | None = None, meshes: Meshes | None = None, **_: object
     ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
         given: dict[str, object] = {"refine": refine, "meshes": meshes}
-        told = {name: value for name, value in given.items() if value is not None}
-        return {} if refine is None else {"refine": refine}, {}, told
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return {} if refine is None else {"refine": refine}, {}, chosen
 
     def preprocess(self, frame: Frame, refine: bool = False) -> dict[str, object]:  # type: ignore[override]
         """Batch of one frame; to refine, the frame itself too."""
@@ -125,25 +125,25 @@ def _refined(frame: Any, entries: list[Entry], meshes: Meshes | None) -> list[En
         from veriserum_hf.registration import implants_of, register
     except ImportError as error:
         raise ImportError('refine=True needs the package: pip install "veriserum-hf[train]"') from error
-    starts: Any = {entry["component"]: entry for entry in entries}
-    implants_of([frame], [starts], meshes)  # meshes are mended by the user, a frame that fails is not
+    initial: Any = {entry["component"]: entry for entry in entries}
+    implants_of([frame], [initial], meshes)  # an invalid mesh is the user's error, a frame that fails is a result
 
     def registered(of: Any) -> dict[str, Registered]:
         try:
             found = register(frame, meshes, of)
         except RegistrationError as error:
-            if len(of) > 1:  # the other implant can have a better start
+            if len(of) > 1:  # the other implant can have a better initial pose
                 return {name: pose for each in of for name, pose in registered({each: of[each]}).items()}
             nothing: Registered = {"covariance": None, "verdict": "failed", "score": 0.0, "detail": str(error)}
             return dict.fromkeys(of, nothing)
-        return {name: _told(refined) for name, refined in found.items()}
+        return {name: _changes_of(refined) for name, refined in found.items()}
 
-    found = registered(starts)
+    found = registered(initial)
     return [{**entry, **found[entry["component"]]} for entry in entries]
 
 
-def _told(refined: Any) -> Registered:
-    """What an entry says of a registered pose."""
+def _changes_of(refined: Any) -> Registered:
+    """What a registered pose changes in an entry."""
     return {
         "translation_mm": refined.translation_mm.tolist(),
         "quaternion_xyzw": refined.quaternion_xyzw.tolist(),

@@ -1,4 +1,4 @@
-"""Poses of implants: their files, their differences, and estimates beside labels."""
+"""Poses of implants: their files, their differences, and estimates with their labels."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Estimated poses beside the labels they are compared with."""
+"""Estimated poses with the labels they are compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _RIGID_TOLERANCE = 1e-4  # of a rotation matrix's entries; float32 networks reac
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """One row per implant and frame: where a method puts the implant, where the label has it, and how it was seen.
+    """One row per implant and frame: the estimated pose, the label, and the cameras.
 
     Attributes
     ----------
@@ -24,12 +24,12 @@ class Estimates:
     T_world_implant : (n, 4, 4) estimated poses, mm.
     T_world_label : (n, 4, 4) poses of the data set, mm.
     cameras : by plane, intrinsics (n, 3, 3) in px of the stored image and world_to_camera (n, 4, 4) in mm, OpenCV.
-    confidence : (n,) stated probability that the pose is within 2 mm and 2 deg of the truth; NaN where there is none.
+    confidence : (n,) stated probability that the pose is within 2 mm and 2 deg of the truth; NaN where unknown.
 
     Raises
     ------
     TrainingError
-        If there is no row, a shape is another, or a pose, camera or confidence cannot be used; the first such row
+        If there is no row, a shape is wrong, or a pose, camera or confidence cannot be used; the first such row
         is named.
 
     """
@@ -59,7 +59,7 @@ class Estimates:
         return len(self.measurement_id)
 
     def row_name(self, row: int) -> str:
-        """What a user finds row number ``row`` by."""
+        """Name by which a user finds row number ``row``."""
         return (
             f"row {row} (measurement {self.measurement_id[row]}, trial {self.trial_id[row]}, {self.component[row]} "
             f"{self.anatomy_id[row]})"
@@ -91,7 +91,7 @@ class Estimates:
             row = int(np.flatnonzero(~usable)[0])
             raise TrainingError(
                 f"{self.row_name(row)}: {what} cannot be used, expected {expected}; {np.count_nonzero(~usable)} of "
-                f"{len(self)} rows are like it"
+                f"{len(self)} rows have the same fault"
             )
 
 

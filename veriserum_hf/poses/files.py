@@ -40,7 +40,7 @@ def read_poses(path: Path) -> pa.Table:
 
     Returns
     -------
-    The file's table as it is: ``measurement_id``, ``anatomy_id``, ``component`` (``"femur"`` or ``"tibia"``),
+    The file's table, unchanged: ``measurement_id``, ``anatomy_id``, ``component`` (``"femur"`` or ``"tibia"``),
     ``translation_mm`` [3], ``quaternion_xyzw`` [4], and whatever else the file has, such as ``verdict``,
     ``covariance``, ``confidence``, ``score`` and ``detail``.
 
@@ -49,7 +49,7 @@ def read_poses(path: Path) -> pa.Table:
     TrainingError
         If the file cannot be read, lacks a column or has no row, or a row cannot be used: a value is missing or not
         finite, a quaternion has another length than 1, a covariance is not 6 x 6 with variances from 0 up, or the
-        same implant of a frame stands there twice. The first such row is named.
+        same implant of a frame occurs twice. The first such row is named.
 
     """
     if not path.is_file():
@@ -71,7 +71,7 @@ def check_poses(poses: pa.Table, where: str) -> None:
     Parameters
     ----------
     poses : the table.
-    where : it is from, for messages.
+    where : its source, for messages.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def check_poses(poses: pa.Table, where: str) -> None:
     seen: dict[tuple[int, str], int] = {}
     for number, row in enumerate(poses.to_pylist()):
         name = f"{where}, row {number} (measurement {row['measurement_id']}, {row['component']})"
-        if wrong := _what_is_wrong(row):
+        if wrong := _fault(row):
             raise TrainingError(f"{name}: {wrong}")
         first = seen.setdefault((row["measurement_id"], row["component"]), number)
         if first != number:
@@ -117,7 +117,7 @@ def check_same_frame(poses: Poses, row: LabelRow, path: Path) -> None:
     Raises
     ------
     TrainingError
-        If a pose tells another trial, frame index or implant than the row.
+        If a pose states another trial, frame index or implant than the row.
 
     """
     for component, pose in poses.items():
@@ -126,9 +126,9 @@ def check_same_frame(poses: Poses, row: LabelRow, path: Path) -> None:
 
 
 def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | None = None) -> Estimates:
-    """Put poses beside the labels and the cameras of a data set, in the order of its rows, femur first.
+    """Pair poses with the labels and the cameras of a data set, in the order of its rows, femur first.
 
-    What has no pose in the table, or no label, is left out.
+    Implants without a pose in the table, or without a label, are skipped.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     Raises
     ------
     TrainingError
-        If no pose is of these rows, or one tells another implant, trial or frame index than its row and its label.
+        If no pose is of these rows, or one states another implant, trial or frame index than its row and its label.
 
     """
     estimated = poses_by_frame(poses)
@@ -161,8 +161,8 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     return _estimates(pairs)
 
 
-def _what_is_wrong(row: Mapping[str, object]) -> str | None:
-    """What keeps a row from being used, what was found and expected; None where nothing does."""
+def _fault(row: Mapping[str, object]) -> str | None:
+    """Why a row cannot be used, what was found and expected; None where it can."""
     for name in ("measurement_id", "anatomy_id"):
         if not isinstance(row[name], int):
             return f"{name} is {row[name]!r}, expected a whole number"
@@ -198,19 +198,19 @@ def _is_covariance(values: object) -> bool:
 
 
 def _what_differs(row: LabelRow, component: Component, pose: PoseRow, label: PoseRow | None) -> str | None:
-    """How a pose tells another trial, frame or implant than its row and label do; None where it does not."""
+    """How a pose states another trial, frame or implant than its row and label do; None where it does not."""
     names: tuple[Literal["trial_id", "frame_index"], ...] = ("trial_id", "frame_index")
     for name in names:
         stated = pose.get(name)
         if stated is not None and stated != row[name]:
             return (
                 f"measurement {row['measurement_id']}: {name} of the {component}'s pose is {stated}, the data "
-                f"set's is {row[name]}; expected poses of this very data set"
+                f"set's is {row[name]}; expected poses of this data set"
             )
     if label is not None and pose["anatomy_id"] != label["anatomy_id"]:
         return (
             f"measurement {row['measurement_id']}: the pose is of {component} {pose['anatomy_id']}, the label of "
-            f"{component} {label['anatomy_id']}; expected poses of this very data set"
+            f"{component} {label['anatomy_id']}; expected poses of this data set"
         )
     return None
 

@@ -1,7 +1,7 @@
 """Columns of pose files: one row for every implant in every frame.
 
 What ``veriserum predict`` and ``veriserum register`` write and the exact poses of a simulated archive
-(``truth.parquet``) share `POSE_FIELDS`; each adds columns of its own.
+(``truth.parquet``) share `POSE_FIELDS`; each adds its own columns.
 """
 
 import pyarrow as pa
@@ -29,7 +29,7 @@ TRUTH_SCHEMA = pa.schema(
         "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
     },
 )
-# Of every file of poses, whoever tells them.
+# Of every file of poses.
 POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in JOINT_MOTION)
 PREDICTED_SCHEMA = pa.schema(
     [*POSE_FIELDS, pa.field("confidence", pa.float64())],
@@ -54,13 +54,14 @@ REGISTERED_SCHEMA = pa.schema(
         "frame": TRUTH_SCHEMA.metadata[b"frame"],
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
-        "x, y, z (degrees), or null where none could be told",
-        "verdict": "converged, ambiguous or failed; detail says why. A pose that failed is the one it started from, "
-        "or where this frame had none, the start of the nearest frame that had one",
+        "x, y, z (degrees), or null where none could be determined",
+        "verdict": "converged, ambiguous or failed; detail states why. A failed pose is its initial pose, "
+        "or where this frame had none, the initial pose of the nearest frame that had one",
         "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",
-        "moved_mm": "distance of the mesh's middle from where the given start has it, and angle (moved_deg) from "
-        "that start, also where it was too far to believe; null where this frame had no start of its own",
-        "column start": "what led here: the start that was given, or the pose of the last frame before this one "
+        "moved_mm": "distance of the mesh's centre from its position at the given initial pose, and angle "
+        "(moved_deg) from that pose, also where these were too large to be accepted; null where this frame had no "
+        "own initial pose",
+        "column start": "the initial pose: the given one, or the pose of the last frame before this one "
         "(previous frame) or the first after it (next frame) that converged; null where there was none",
     },
 )

@@ -2,8 +2,8 @@ from .audit import CalibrationAudit as CalibrationAudit, audit_calibrations as a
 from .inputs import (
     chosen_frames as chosen_frames,
     distortions_of as distortions_of,
+    initial_rig as initial_rig,
     open_archive as open_archive,
-    starting_rig as starting_rig,
 )
 from .phantom_frames import (
     PhantomFrame as PhantomFrame,

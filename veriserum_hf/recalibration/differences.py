@@ -29,7 +29,7 @@ class Difference:
         return np.asarray(np.abs(self.values) > np.maximum(CERTAIN * self.std, self.most))
 
     def stated(self, which: BoolArray) -> str:
-        """Return some of them in words."""
+        """Return some of them as text."""
         off = zip(self.names, self.values, self.std, which, strict=True)
         unit = "mm" if self.unit == "mm" else "degrees"
         return ", ".join(f"{name} {value:+.3f} +- {std:.3f}" for name, value, std, shown in off if shown) + f" {unit}"
@@ -42,7 +42,7 @@ def source_difference(found: Plane, stored: Plane, std_mm: FloatArray) -> Differ
 
 
 def pose_differences(fit: RigFit, stored: FloatArray) -> dict[str, Difference]:
-    """Shift and turn of the refitted ``fs`` intensifier from the stored pose, along and about the world's axes."""
+    """Shift and rotation of the refitted ``fs`` intensifier from the stored one, along and about the world's axes."""
     translation_mm, rotation_deg = translation_and_rotation(fit.T_world_fs, stored)
     std = fit.standard_deviations
     return {
@@ -50,6 +50,6 @@ def pose_differences(fit: RigFit, stored: FloatArray) -> dict[str, Difference]:
             ("fs centre x", "fs centre y", "fs centre z"), translation_mm, std[6:9], "mm", MOST_SOURCE_MM
         ),
         "fs_turn": Difference(
-            ("fs turn about x", "about y", "about z"), rotation_deg, std[9:12], "deg", MOST_ROTATION_DEG
+            ("fs rotation about x", "about y", "about z"), rotation_deg, std[9:12], "deg", MOST_ROTATION_DEG
         ),
     }

@@ -1,4 +1,4 @@
-"""What ``veriserum calibrate source`` and ``rig`` work on: frames, their distortion, and the rig to start from."""
+"""Inputs of ``veriserum calibrate source`` and ``rig``: frames, their distortion, and the initial rig."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,8 +51,8 @@ def chosen_frames(
     return chosen
 
 
-def starting_rig(archive: VeriserumArchive | None, source_id: int | None) -> DualPlaneRig:
-    """Return the rig to start from."""
+def initial_rig(archive: VeriserumArchive | None, source_id: int | None) -> DualPlaneRig:
+    """Return the initial rig."""
     if source_id is None:
         return DualPlaneRig.from_calibration(
             principal_point_bs_mm=(0, 0),
@@ -74,7 +74,7 @@ def distortions_of(
     """Return the distortion of each plane, in the one way that was chosen."""
     if [distortion_id is not None, bool(grids), file is not None].count(True) != 1:
         raise CalibrationError(
-            "say in one way which distortion the frames have: --archive PATH --distortion-id N, or --grid FRAME for "
+            "give the distortion of the frames in one way: --archive PATH --distortion-id N, or --grid FRAME for "
             "each plane" + (", or --distortion FILE" if len(planes) == 1 else "")
         )
     if file is not None:
@@ -87,15 +87,15 @@ def distortions_of(
         if sorted(frame.plane for frame in given) != sorted(planes):
             found = ", ".join(f"{frame.path} ({frame.plane})" for frame in given)
             raise CalibrationError(
-                f"a grid frame of each plane is needed, {' and '.join(sorted(planes))}, each after a --grid of its "
-                f"own; found {found}"
+                f"a grid frame of each plane is needed, {' and '.join(sorted(planes))}, each after its own "
+                f"--grid; found {found}"
             )
         fits = {frame.plane: fit_grid(frame) for frame in given}
         for frame in given:
             if not fits[frame.plane].upright:
                 raise CalibrationError(
-                    f"{frame.path}: the phantom is turned by {fits[frame.plane].rotation_deg:.1f} degrees in the "
-                    "frame, so its mm are not those of the intensifier; give a frame that hangs upright"
+                    f"{frame.path}: the phantom is rotated by {fits[frame.plane].rotation_deg:.1f} degrees in the "
+                    "frame, so its mm are not those of the intensifier; give a frame of an upright phantom"
                 )
         return {plane: fit.distortion for plane, fit in fits.items()}
     archive = _needed(archive, f"--distortion-id {distortion_id}")

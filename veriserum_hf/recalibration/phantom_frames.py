@@ -23,7 +23,7 @@ _NAME = re.compile(r"(?:cal_)?(bs|fs)_(\d+)", re.IGNORECASE)
 
 
 def plane_and_number(path: Path) -> tuple[PlaneName, int] | None:
-    """Plane and number that the name of a frame's file tells, as ``cal_bs_000159.tif`` does; None if it does not."""
+    """Plane and number that the name of a frame's file states, as ``cal_bs_000159.tif`` does; None if it does not."""
     match = _NAME.fullmatch(path.stem)
     return None if match is None else ("bs" if match[1].lower() == "bs" else "fs", int(match[2]))
 
@@ -46,29 +46,29 @@ class PhantomFrame:
 
     @classmethod
     def from_path(cls, path: Path, plane: PlaneName | None = None) -> "PhantomFrame":
-        """Frame whose name tells the plane, or does not contradict it.
+        """Frame whose name states the plane, or does not contradict it.
 
         Raises
         ------
         CalibrationError
-            If there is no such file, or the plane is open or contradicted.
+            If there is no such file, or the plane is unknown or contradicted.
 
         """
         if path.is_dir():
             raise CalibrationError(f"{path}: this is a folder; give the frames that are in it")
         if not path.is_file():
             raise CalibrationError(f"{path}: there is no such file")
-        told = plane_and_number(path)
-        if told is None:
+        in_name = plane_and_number(path)
+        if in_name is None:
             if plane is None:
                 raise CalibrationError(
-                    f"{path}: its name does not tell the plane, expected one like cal_bs_000159.tif or "
-                    "fs_000159.jpg; say it with --plane bs or --plane fs"
+                    f"{path}: its name does not state the plane, expected one like cal_bs_000159.tif or "
+                    "fs_000159.jpg; give it with --plane bs or --plane fs"
                 )
             return cls(path, plane, None)
-        named, number = told
+        named, number = in_name
         if plane not in (None, named):
-            raise CalibrationError(f"{path}: its name says {named}, but {plane} was asked for")
+            raise CalibrationError(f"{path}: its name states {named}, but {plane} was requested")
         return cls(path, named, number)
 
     def read(self) -> Grey:
@@ -82,7 +82,7 @@ def fit_grid(frame: PhantomFrame) -> GridFit:
     Raises
     ------
     CalibrationError
-        If the file is no whole picture, or `fit_bead_grid` refuses it; the message names it.
+        If the file is not a complete image, or `fit_bead_grid` refuses it; the message names it.
 
     """
     try:
@@ -120,7 +120,7 @@ class Seen:
         return seen
 
     def pairs(self) -> list[DualObservation]:
-        """What both planes saw at once: frames with the same number. Those that have no partner are left out.
+        """What both planes saw at once: frames with the same number. Those without a partner are excluded.
 
         Raises
         ------
@@ -153,7 +153,7 @@ def find_in_frames(
     rig_start: DualPlaneRig,
     progress: Progress | None = None,
 ) -> Seen:
-    """Find the marker phantom in frames of one plane or both; those that show none are left out with their reason.
+    """Find the marker phantom in frames of one plane or both; those that show none are excluded with their reason.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def find_in_frames(
     Raises
     ------
     CalibrationError
-        If two frames of a plane have the same number: which of them belongs to the other plane's is open.
+        If two frames of a plane have the same number: which of them belongs to the other plane's is unknown.
 
     """
     _check_numbers(frames)

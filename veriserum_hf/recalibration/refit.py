@@ -2,7 +2,7 @@
 
 A refit does not reproduce stored numbers: many sets of coefficients describe nearly the same map, and the stored ones
 came from another program. So distortions are compared by the mm that they map pixels to, where there were beads, and
-sources by their positions, with what the refit knows of them.
+sources by their positions, with the uncertainty of the refit.
 """
 
 import os
@@ -47,14 +47,14 @@ _STEP_PX = 16
 
 @dataclass(frozen=True)
 class Refit:
-    """One stored calibration of one plane against what its phantom frames tell.
+    """One stored calibration of one plane compared with its phantom frames.
 
     Attributes
     ----------
     table, id, plane : the stored calibration.
-    outcome : "no frames" where the archive holds none of its phantom, "not fitted" where they tell nothing.
+    outcome : "no frames" where the archive holds none of its phantom, "not fitted" where they cannot be fitted.
     frames : those that were used, as paths within the archive.
-    detail : the comparison or the reason, in words.
+    detail : the comparison or the reason, as text.
     numbers : the comparison, mm and degrees; "off" is refitted minus stored.
 
     """
@@ -78,7 +78,7 @@ def refit_calibrations(
     """Refit every calibration whose phantom frames the archive holds.
 
     Distortions are refitted from each frame of the phantom `sipla_grid`, sources from all frames of `sipla_cylinder`
-    together: both planes at once where they saw the same poses, else each alone.
+    together: both planes at once where they show the same poses, else each alone.
 
     Parameters
     ----------
@@ -144,23 +144,23 @@ class _Refitting:
         return f"{self.archive.layout.where(table)}, id {id}, {' and '.join(planes)}"
 
     def _judged(self, refit: Refit, found: str, expected: str) -> Refit:
-        """Report a calibration that differs, by what of it does."""
+        """Report a calibration that differs, with the values that do."""
         if refit.outcome == "differs":
             command = "distortion" if refit.table == "distortion_calibration" else "rig"
             self.findings.problem(
                 "calibration differs",
                 self._where(refit.table, refit.id, [refit.plane]),
                 f"by the refit {found}; expected {expected}",
-                f"Look at `veriserum calibrate {command}` of its frames; if the refit is right, --write adds it "
+                f"Run `veriserum calibrate {command}` on its frames; if the refit is right, --write adds it "
                 "under a new id. Stored poses keep the calibration that they name.",
             )
         return refit
 
     def _unfitted(self, table: str, id: int, planes: Sequence[PlaneName], reason: str) -> list[Refit]:
         detail = reason.replace(f"{self.archive.layout.root}{os.sep}", "")
-        look = "Look at the frames, or take them again"
+        look = "Check the frames, or take them again"
         if table == "source_int_calibration" and (distortion_id := self.archive.distortions_of_sources.get(id)):
-            look = f"Look at the frames, and at distortion calibration {distortion_id}, which they were read with"
+            look = f"Check the frames, and distortion calibration {distortion_id}, which they were read with"
         remedy = f"{look}; the stored calibration stays in use."
         self.findings.problem("phantom not fitted", self._where(table, id, planes), detail, remedy)
         return [Refit(table, id, plane, "not fitted", detail=detail) for plane in planes]
@@ -182,14 +182,16 @@ class _Refitting:
         xy_px = xy_px[Delaunay(fit.beads_px).find_simplex(xy_px) >= 0]
         off_mm = np.linalg.norm(fit.distortion.to_mm(xy_px) - stored.to_mm(xy_px), axis=1)
         median_mm, max_mm = float(np.median(off_mm)), float(off_mm.max())
-        turned = "" if fit.upright else f", and the phantom is turned by {fit.rotation_deg:.0f} degrees in the frame"
+        rotated = (
+            "" if fit.upright else f", and the phantom is rotated by {fit.rotation_deg:.0f} degrees in the frame"
+        )
         refit = Refit(
             "distortion_calibration",
             id,
             frame.plane,
             "differs" if max_mm > MOST_MAPPED_MM else "agrees",
             [self._relative(frame)],
-            f"mapped places differ by {median_mm:.3f} mm (median), {max_mm:.3f} mm at most{turned}",
+            f"mapped places differ by {median_mm:.3f} mm (median), {max_mm:.3f} mm at most{rotated}",
             {
                 "mapped_off_mm_median": median_mm,
                 "mapped_off_mm_max": max_mm,
@@ -215,7 +217,7 @@ class _Refitting:
         for planes in groups:
             frames = [frame for plane in planes for frame in by_plane[plane]]
             if distortions is None:
-                reason = "neither a pose nor a calibration set tells which distortion goes with it"
+                reason = "neither a pose nor a calibration set states which distortion goes with it"
                 refits += self._unfitted(table, id, planes, reason)
                 self._step(by=len(frames))
                 continue

@@ -2,8 +2,8 @@
 
 No row that is there is ever changed, so every pose keeps its meaning: it names its calibrations by id. A new id is
 higher than any that a pose names, as obsolete poses may name calibrations that are not there. Either all that belongs
-to the new calibration is in the archive afterwards, or nothing: one transaction in SQLite; CSV files are written anew
-beside the old ones, whose bytes they begin with, and put in their place.
+to the new calibration is in the archive afterwards, or nothing: one transaction in SQLite; new CSV files are written
+next to the old ones, begin with their bytes, and replace them.
 
 The lab's schema has no place for a measured pose of the ``fs`` intensifier. It goes into a table of its own,
 ``inter_plane_calibration`` (centre tx, ty, tz in the world, mm; quaternion r0, r1, r2, r3 = x, y, z, w of
@@ -50,7 +50,7 @@ def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, Grid
     ----------
     path : the archive's folder, database or pose CSV.
     fits : of both planes.
-    frames : files that each plane's fit was made from; those of the archive tell the calibration trial.
+    frames : files that each plane's fit was made from; those of the archive determine the calibration trial.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, Grid
     Raises
     ------
     CalibrationError
-        If a plane is missing, its phantom did not hang upright, or its distortion folds over in the raw frame.
+        If a plane is missing, its phantom was not upright, or its distortion folds over in the raw frame.
     ArchiveError
         If the archive cannot be used or written to. Nothing was changed then.
 
@@ -69,9 +69,9 @@ def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, Grid
             raise CalibrationError(f"a row of distortion_calibration needs both planes; there is no fit of {plane}")
         if not fits[plane].upright:
             raise CalibrationError(
-                f"{plane}: the phantom is turned by {fits[plane].rotation_deg:.1f} degrees in the frame, so its mm "
-                "are not those of the intensifier: it hung turned or face about, or the frame is stored turned or "
-                "mirrored. Nothing was written; take a frame with the orientation bead at the upper left"
+                f"{plane}: the phantom is rotated by {fits[plane].rotation_deg:.1f} degrees in the frame, so its mm "
+                "are not those of the intensifier: it was mounted rotated or back to front, or the frame is stored "
+                "rotated or mirrored. Nothing was written; take a frame with the orientation bead at the upper left"
             )
         if fits[plane].distortion.folds():
             raise CalibrationError(
@@ -93,8 +93,8 @@ def write_source(
     ----------
     path : the archive's folder, database or pose CSV.
     rig : sources of both planes and the pose of the ``fs`` intensifier.
-    frames : files that each plane's source was found from; those of the archive tell the calibration trial.
-    copied_from : source calibration that the plane without frames, and its calibration trial, are taken over from.
+    frames : files that each plane's source was found from; those of the archive determine the calibration trial.
+    copied_from : source calibration that the plane without frames, and its calibration trial, are copied from.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def write_source(
 
 
 def _stamped(archive: VeriserumArchive, frames: PathsByPlane) -> Row:
-    """What every new row says of where it comes from; times are UTC.
+    """Columns of every new row that state its origin; times are UTC.
 
     A trial is known where all frames are the archive's own and of one trial.
     """
@@ -152,8 +152,8 @@ def _add(archive: VeriserumArchive, table: str, row: Row, pose: Row | None = Non
     except OSError as error:
         where = error.filename or layout.root
         raise ArchiveError(
-            f"{where}: {error.strerror or error}. Nothing was changed; give yourself the right to write there, or "
-            "make room"
+            f"{where}: {error.strerror or error}. Nothing was changed; grant yourself write permission, or free "
+            "disk space"
         ) from error
 
 
@@ -163,7 +163,7 @@ def _check_columns(where: str, present: Iterable[str], row: Row) -> dict[str, st
     if missing := [name for name in row if name not in columns]:
         raise ArchiveError(
             f"{where}: there is no column {listed(missing, 12)}; found {listed(sorted(columns), 30)}. Nothing was "
-            "changed; use the tables of the download as they are"
+            "changed; use the tables of the download unchanged"
         )
     return columns
 
@@ -181,7 +181,7 @@ def _add_to_database(path: Path, table: str, row: Row, pose: Row | None, named: 
             if pose is not None:
                 columns = ", ".join(f"{name} {type}" for name, type in _INTER_PLANE_COLUMNS.items())
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {INTER_PLANE} ({columns})")
-                # A row that refers to nothing yet must not come to belong to this one.
+                # A row that refers to nothing yet must not become part of this one.
                 ids += _ids(connection, INTER_PLANE, "source_int_calibration_id")
                 pose = {"id": _next_id(_ids(connection, INTER_PLANE, "id"))} | pose
                 pose["source_int_calibration_id"] = _next_id(ids)
@@ -210,7 +210,7 @@ def _reason(error: sqlite3.DatabaseError) -> str:
     if "locked" in message or "busy" in message:
         return "another program is using this database; close that program, then run again"
     if "readonly" in message or "unable to open" in message:
-        return "the database or its folder cannot be written to; give yourself the right, or use a copy"
+        return "the database or its folder cannot be written to; grant yourself write permission, or use a copy"
     return "the database does not take the new row"
 
 
@@ -221,12 +221,12 @@ def _add_to_csv(root: Path, files: Mapping[str, Path], table: str, row: Row, pos
         content = _read(target)
         ids = [named, *_csv_ids(content, "id")]
         if pose is not None:
-            beside = files.get(INTER_PLANE, root / f"{INTER_PLANE}.csv").resolve()
-            staged.insert(0, stack.enter_context(_Staged(beside)))  # first: alone it belongs to nothing
-            poses = _read(beside) if beside.exists() else (",".join(_INTER_PLANE_COLUMNS) + "\n").encode()
+            pose_file = files.get(INTER_PLANE, root / f"{INTER_PLANE}.csv").resolve()
+            staged.insert(0, stack.enter_context(_Staged(pose_file)))  # first: alone no calibration uses it
+            poses = _read(pose_file) if pose_file.exists() else (",".join(_INTER_PLANE_COLUMNS) + "\n").encode()
             ids += _csv_ids(poses, "source_int_calibration_id")
             pose = {"id": _next_id(_csv_ids(poses, "id")), "source_int_calibration_id": _next_id(ids)} | pose
-            staged[0].write(_with_row(poses, beside, pose))
+            staged[0].write(_with_row(poses, pose_file, pose))
         staged[-1].write(_with_row(content, target, {"id": _next_id(ids)} | row))
         for file in staged:
             file.put_in_place()
@@ -234,7 +234,7 @@ def _add_to_csv(root: Path, files: Mapping[str, Path], table: str, row: Row, pos
 
 
 class _Staged:
-    """The next content of a file, beside it; while it is there no other process writes to the file."""
+    """The next content of a file, next to it; while it is there no other process writes to the file."""
 
     def __init__(self, target: Path) -> None:
         self.target, self.partial = target, target.with_name(target.name + ".partial")
@@ -268,7 +268,7 @@ class _Staged:
 
 
 def _read(path: Path) -> bytes:
-    if not os.access(path, os.W_OK):  # replacing it would go round that
+    if not os.access(path, os.W_OK):  # replacing it would circumvent that
         raise PermissionError(13, "the file is read-only", str(path))
     return path.read_bytes()
 

@@ -1,7 +1,8 @@
-"""``veriserum register``: whole data sets, one job a trial, from where it was interrupted.
+"""``veriserum register``: registration of whole data sets, one job a trial; an interrupted run is resumed.
 
-Everything is written below ``OUT.incomplete`` and put in place as ``OUT`` in one step at the end: one small file for
-each finished trial, and what a model told, so that it is asked once. The result does not depend on the processes.
+Everything is written below ``OUT.incomplete`` and moved to ``OUT`` in one step at the end: one small file for each
+finished trial, and the predictions of a model, so that it runs once. The result does not depend on the number of
+processes.
 """
 
 import json
@@ -24,11 +25,11 @@ from veriserum_hf.jobs import (
     cores,
     incomplete_folder,
     library_versions,
-    one_quiet_thread,
     put_in_place,
     run_jobs,
+    single_threaded_opencv,
     source_hash,
-    working_for,
+    staging_folder,
     write_file,
 )
 from veriserum_hf.poses import REGISTERED_SCHEMA
@@ -50,19 +51,19 @@ except ImportError as error:
 _SOURCES = (*SOURCES_OF_ROWS, "poses", "rendering", "modeling", "inference", "registration")
 _LIBRARIES = ("manifold3d", "numba", "roma", "torch", "trimesh")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
-ARCHIVE_PX = 512  # edge of the images that an archive's frames are corrected to
-_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames
+ARCHIVE_PX = 512  # edge of the corrected images of an archive's frames
+_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames in a batch
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class TrialJob:
-    """One trial to register, with all that a worker process needs.
+    """One trial to register, with everything that a worker process needs.
 
     Attributes
     ----------
     frames : of the trial, in their order.
-    starts : by measurement id and component; at least one.
+    starts : initial poses by measurement id and component; at least one.
     meshes : by anatomy id, mm.
     file : Parquet file to write.
     device : ``"cpu"`` or ``"cuda"``.
@@ -82,12 +83,12 @@ class TrialJob:
 
     @property
     def done(self) -> bool:
-        """Whether the file is there."""
+        """Whether the file exists."""
         return self.file.exists()
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Register every frame, and write the file in one step."""
-        with one_quiet_thread(), _one_thread_of_torch():
+        with single_threaded_opencv(), _one_thread_of_torch():
             rows = register_trial(
                 self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
             )
@@ -108,15 +109,15 @@ def _one_thread_of_torch() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class Registrations:
-    """What a registration of whole trials wrote.
+    """Result of a registration of whole trials.
 
     Attributes
     ----------
     output : the Parquet file.
     poses : its rows, by `REGISTERED_SCHEMA`.
-    source : what they are of.
-    frames : dual-plane frames that were asked for.
-    without_start : those of them in trials of which no frame has a start; nothing is written of them.
+    source : data set or archive of the frames.
+    frames : number of requested dual-plane frames.
+    without_start : those in trials without any initial pose; the file has no rows of them.
 
     """
 
@@ -128,7 +129,7 @@ class Registrations:
 
     @property
     def not_converged(self) -> int:
-        """Poses of which the verdict is ambiguous or failed."""
+        """Number of poses with the verdict ambiguous or failed."""
         return sum(verdict != CONVERGED for verdict in self.poses["verdict"].to_pylist())
 
 
@@ -144,31 +145,31 @@ def register_dataset(
     progress: Progress | None = None,
     model_progress: Progress | None = None,
 ) -> Registrations:
-    """Register all frames of a data set or an archive, or go on where this was interrupted.
+    """Register all frames of a data set or an archive, or resume where this was interrupted.
 
     Parameters
     ----------
     dataset : folder that ``veriserum convert`` made, data set on the hub, or archive.
     output : Parquet file to write.
-    start : ``"target"``, ``"refined"``, ``"manual"``, ``"model"``, or a file of poses.
+    start : initial poses: ``"target"``, ``"refined"``, ``"manual"``, ``"model"``, or a file of poses.
     model : run folder or hub name, with the start ``"model"``.
     split : train, validation, test or all.
-    trials : ids; all where there are none.
-    workers : processes; None for one a core, or one alone where there is a GPU. The result does not depend on it.
+    trials : ids; all if empty.
+    workers : processes; None for one a core, or a single one with a GPU. The result does not depend on it.
     progress : called with the number of frames done and of all.
-    model_progress : the same, of the frames that the model has looked at.
+    model_progress : the same for the model's predictions.
 
     Raises
     ------
     RegistrationError
-        If there is nothing to register, an implant cannot be rendered, or the output is there and another one, or
-        cannot be written.
+        If there is nothing to register, an implant cannot be rendered, or the output exists and is another
+        registration, or cannot be written.
     DataSetError
         If the data set has no such frames or no implants, or cannot be loaded.
     TrainingError
-        If the file of starts or the model cannot be used, or is of another data set.
+        If the file of initial poses or the model cannot be used, or is of another data set.
     ArchiveError, ConversionError
-        If the archive's structure cannot be relied on, or it has no implants.
+        If the archive's structure is invalid, or it has no implants.
     WorkerError
         If a worker process was killed.
 
@@ -181,15 +182,15 @@ def register_dataset(
     record = _record(source, chosen, split, trials, identity_of_start(start, model))
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
-    # Before a folder is made that the next attempt, with another start, would find in its way.
-    asked = StartingModel(model, source, chosen) if model is not None else None
+    # Before the folder is made: it would block the next attempt, with other initial poses.
+    starting_model = StartingModel(model, source, chosen) if model is not None else None
     starts = starts_of(source, chosen, start) if model is None else {}
     about = {"veriserum_hf": __version__, "dataset": dataset, "start": start} | ({"model": model} if model else {})
-    with working_for(target, record, "registration", RegistrationError) as incomplete:
+    with staging_folder(target, record, "registration", RegistrationError) as incomplete:
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
-        if asked is not None:
-            starts = asked.starts(incomplete / _MODEL_STARTS, model_progress)
+        if starting_model is not None:
+            starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
         poses = _registered(source, chosen, starts, incomplete / _TRIALS, workers, progress)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         pq.write_table(poses.replace_schema_metadata(metadata), incomplete / _MERGED)
@@ -204,7 +205,7 @@ def _record(
     trials: Sequence[int],
     start: Mapping[str, str | None],
 ) -> dict[str, object]:
-    """What makes two registrations the same, as JSON."""
+    """Identity of a registration, as JSON."""
     versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
     return {
         "versions": versions | library_versions(*_LIBRARIES),
@@ -222,7 +223,7 @@ def _registered(
     workers: int | None,
     progress: Progress | None,
 ) -> pa.Table:
-    """Poses of all trials, each of which is registered unless its file is in the folder already."""
+    """Poses of all trials; those with a file in the folder are registered already."""
     folder.mkdir(exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
@@ -247,7 +248,7 @@ def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str
 
 
 def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, device: str) -> list[TrialJob]:
-    """One job for each trial that has a start."""
+    """One job for each trial that has an initial pose."""
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
         rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
@@ -263,7 +264,7 @@ def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, de
 
 
 def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:
-    """Poses of the same registration where they are there already."""
+    """Poses of the same registration, if it is complete already."""
     if not target.exists():
         return None
     try:
@@ -273,11 +274,11 @@ def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:
         same = False
     if not same:
         raise RegistrationError(
-            f"{target} exists and is not the result of this registration (same frames, implants, start, options and "
-            "versions). Nothing was changed. Choose another output, or remove this file, as after any change of the "
-            "data set."
+            f"{target} exists and is not the result of this registration (same frames, implants, initial poses, "
+            "options and versions). Nothing was changed. Choose another output, or remove this file, as after any "
+            "change of the data set."
         )
-    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed while tidying up
+    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
     return found
 
 

@@ -1,8 +1,8 @@
-"""One plane of a batch of frames at one scale: the gradients of its images, and of rendered implants.
+"""Gradient images of one plane at one scale of the pyramid: of the X-ray images, and of rendered implants (DRRs).
 
-Images are compared by their blurred gradients: what is smooth, such as scatter, glare and the fall of the open field,
-hardly has any, and the blur carries to the next outline. After a blur neighbouring pixels tell the same, so gradients
-are kept on a coarser grid, and only near the implants.
+Images are compared by their blurred gradients: smooth contributions such as scatter, glare and the fall-off of the
+open field have small gradients, and the blur widens the capture range. Neighbouring pixels of a blurred image are
+redundant, so gradients are kept on a coarser grid, and only near the implants.
 """
 
 import math
@@ -28,25 +28,25 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _FILTER_REACH = 3.5  # standard deviations
-_WHOLE = 0.99  # of a pixel
+_WHOLE = 0.99  # share of a pixel that must be in the field
 _FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How coarsely images are looked at, and how far around the implants.
+    """One level of the image pyramid, and how far around the implants it extends.
 
     Attributes
     ----------
-    size_px : edge of the whole image at this scale, no more than it has.
+    size_px : edge of the whole image at this scale, not above its own size.
     blur_px : standard deviation of the blur, in pixels of this scale.
     stride : of the grid that gradients are kept on, in pixels of this scale.
     rays : along each edge of a pixel of this scale, when implants are rendered.
-    margin_mm : on the intensifier, around the implants' shadows.
+    margin_mm : on the intensifier, around the implants' projections.
     iterations : of the optimisation, at most.
-    cutoff : residuals so many times larger than usual ones have a quarter of their weight.
-    tile_px : edge of the squares that residuals may depend on each other in, in pixels of this scale.
+    cutoff : residuals this many times the robust scale have a quarter of the weight.
+    tile_px : edge of the squares within which residuals may be correlated, in pixels of this scale.
 
     """
 
@@ -61,19 +61,19 @@ class Scale:
 
 
 class PlaneGradients:
-    """Gradients of the images of F frames in one plane, and of what may be rendered into them.
+    """Gradients of the images of F frames in one plane, and of implants rendered into them.
 
     Parameters
     ----------
     scene, plane : the frames, and which of their views.
-    scale : how coarsely.
-    T_world_implant : (F, K, 4, 4) poses that the window is laid around, mm.
+    scale : level of the pyramid.
+    T_world_implant : (F, K, 4, 4) poses that define the window, mm.
 
     Attributes
     ----------
     observed : (F, 2, S) gradients of the images along columns and rows at S places of the window.
     used : (F, S) float64, 1 where a place is near an implant and in the field, else 0.
-    tiles : (S,) places close to each other have the same number.
+    tiles : (S,) number of the tile that a place is in.
 
     """
 
@@ -86,18 +86,18 @@ class PlaneGradients:
         self._origin, self._extent = self._window(T)
         self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
         images, in_field = self._crops()
-        # What ends at the field's edge is no implant: filters must not see across it.
+        # The edge of the field is not an implant: filters must not reach across it.
         in_field = ~_dilated(~in_field[:, None], len(self._kernels[0]) // 2)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
         wanted = kept.flatten(1).any(0)
-        wanted[0] |= ~wanted.any()  # where a plane sees no implant, a place that counts for nothing
+        wanted[0] |= ~wanted.any()  # where a plane shows no implant: one place without weight
         self._places = wanted.nonzero()[:, 0]
         self.used = kept.flatten(1)[:, self._places].double()
         row, column = self._places // kept.shape[2], self._places % kept.shape[2]
         tile = scale.tile_px / scale.stride
         self.tiles = (row / tile).long() * kept.shape[2] + (column / tile).long()
         self._fields = self._polynomials()
-        self._scattered = self.gradients(self._fields[:, 1:])  # of the first, which is even, there is no gradient
+        self._scattered = self.gradients(self._fields[:, 1:])  # the first is constant and has no gradient
         self.observed = self.gradients(images)[:, 0].double()
 
     def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class PlaneGradients:
         return functional.avg_pool2d(rays, self._scale.rays) if self._scale.rays > 1 else rays
 
     def gradients(self, images: Tensor) -> Tensor:
-        """Blurred gradients of pictures (F, M, rows, columns) at the places that are looked at, (F, M, 2, S)."""
+        """Blurred gradients of images (F, M, rows, columns) at the places of the grid, (F, M, 2, S)."""
         frames, count, *shape = images.shape
         smooth, slope = self._kernels
         stride = self._scale.stride
@@ -130,21 +130,21 @@ class PlaneGradients:
         return found.flatten(2)[:, :, self._places].view(frames, count, 2, -1)
 
     def fields(self, transmission: Tensor) -> Tensor:
-        """Gradients of what the image may be made of, (F, C, 2, S), where this of the beam comes through.
+        """Gradients of the components of the image model, (F, C, 2, S), for a transmission (F, 1, rows, columns).
 
-        First the light, which is a polynomial times the transmission (F, 1, rows, columns); then its blur, to first
-        order (by diffusion); then what is scattered onto it, a polynomial.
+        First the light, a polynomial times the transmission; then its blur, to first order (by diffusion); then the
+        scatter, a polynomial.
         """
         seen = self.gradients(torch.cat([self._fields * transmission, _laplacian(transmission)], dim=1))
         return torch.cat([seen, self._scattered], dim=1)
 
     def light(self, coefficients: Tensor) -> Tensor:
-        """Light in every pixel, (F, 1, rows, columns), by the first of the coefficients (F, C) of `fields`."""
+        """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
         used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
         return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
 
     def _window(self, T: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First column and row of each frame's window, (F, 2), and how many it needs of them, (F, 2)."""
+        """First column and row of each frame's window, (F, 2), and the number of columns and rows, (F, 2)."""
         reach_px = self._scale.margin_mm / pixel_size_mm(self._size) + len(self._kernels[0])
         boxes = np.empty((len(self._views), 2, 2))
         for frame, view in enumerate(self._views):
@@ -179,11 +179,11 @@ class PlaneGradients:
         return torch.from_numpy(np.stack(images)).to(device)[:, None], torch.from_numpy(np.stack(fields)).to(device)
 
     def _near(self, T_world_implant: Tensor) -> Tensor:
-        """Whether pixels are within the margin of an implant's shadow, (F, rows, columns)."""
-        shadow = torch.zeros(len(self._views), 1, *self._shape, device=self._scene.device)
+        """Whether pixels are within the margin of an implant's projection, (F, rows, columns)."""
+        projection = torch.zeros(len(self._views), 1, *self._shape, device=self._scene.device)
         for k, component in enumerate(self._scene.implants):
-            shadow += self.pixels(self.lengths(component, T_world_implant[:, k, None]))
-        return _dilated(shadow > 0, self._scale.margin_mm / pixel_size_mm(self._size))[:, 0]
+            projection += self.pixels(self.lengths(component, T_world_implant[:, k, None]))
+        return _dilated(projection > 0, self._scale.margin_mm / pixel_size_mm(self._size))[:, 0]
 
     def _on_grid(self, pixels: Tensor) -> Tensor:
         """Values of (F, rows, columns) at the places of the coarser grid, where the filters fit into the window."""
@@ -230,7 +230,7 @@ class PlaneGradients:
     def _polynomials(self) -> Tensor:
         """Products of powers of column and row up to the order of the field, (F, C, rows, columns).
 
-        Columns and rows go from -1 to 1 over what each frame needs: other frames of the batch change nothing for it.
+        Columns and rows range from -1 to 1 over each frame's own window: other frames of the batch have no effect.
         """
         device = self._scene.device
         rows, columns = (
@@ -246,21 +246,21 @@ class PlaneGradients:
 
 
 def _laplacian(images: Tensor) -> Tensor:
-    """Second derivatives of pictures (F, C, rows, columns), along columns and rows together."""
+    """Laplacian of images (F, C, rows, columns)."""
     padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-    beside = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
-    above = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
-    return beside + above - 4 * images
+    horizontal = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
+    vertical = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
+    return horizontal + vertical - 4 * images
 
 
 def _dilated(pixels: Tensor, reach_px: float) -> Tensor:
-    """Whether a pixel of (F, 1, rows, columns) is within reach, along columns and rows, of one that is set."""
+    """Pixels (F, 1, rows, columns) within reach, along columns and rows, of one that is set."""
     reach = round(reach_px)
     return functional.max_pool2d(pixels.float(), 2 * reach + 1, 1, reach) > 0
 
 
 def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Gaussian that adds to one, and its slope, which tells that of a ramp exactly."""
+    """Gaussian that sums to one, and its derivative, scaled to give the slope of a ramp exactly."""
     reach = math.ceil(_FILTER_REACH * blur_px)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     smooth = torch.exp(-(at**2) / (2 * blur_px**2))

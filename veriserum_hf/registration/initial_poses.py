@@ -1,4 +1,4 @@
-"""Where a registration starts from: poses of the data set, of a file, or of a model."""
+"""Initial poses of a registration: those of the data set, of a file, or of a model."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,12 @@ _BATCH_SIZE = 16
 
 
 def configs_for(start: str) -> tuple[str, ...]:
-    """Configurations, the best first, whose frames can be registered from a start."""
+    """Configurations, the best first, whose frames can be registered from these initial poses."""
     return (CONFIG_OF_START[start],) if start in CONFIG_OF_START else _WITH_IMAGES
 
 
 def check_start(start: str, model: str | None) -> None:
-    """Raise RegistrationError for a start that is none, or does not go with the model."""
+    """Raise RegistrationError for an unknown start, or one that contradicts the model."""
     if (start == MODEL) != (model is not None):
         raise RegistrationError("--start model and --model RUN go together: give both, or another start")
     if start != MODEL and start not in CONFIG_OF_START and not Path(start).is_file():
@@ -38,7 +38,7 @@ def check_start(start: str, model: str | None) -> None:
 
 
 def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
-    """What makes two starts the same, wherever they lie, beside the data set that they are of."""
+    """Identity of initial poses, independent of paths and of the data set."""
     if model is not None:
         from veriserum_hf.inference import weights_sha256
 
@@ -51,18 +51,18 @@ def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
 
 
 def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) -> Starts:
-    """Poses to start from, of the frames that were chosen.
+    """Initial poses of the chosen frames.
 
     Parameters
     ----------
-    source : what the frames are of.
+    source : data set or archive of the frames.
     chosen : frames by split.
-    start : refined, target or manual, which are those of the frames themselves, or a file of poses.
+    start : refined, target or manual for the frames' own poses, or a file of poses.
 
     Raises
     ------
     RegistrationError
-        If no frame has a start, or an implant has no mesh, or one that cannot be rendered.
+        If no frame has an initial pose, or an implant has no mesh, or one that cannot be rendered.
     TrainingError
         If the file cannot be used, or is of another data set.
 
@@ -71,15 +71,15 @@ def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) ->
     if start in CONFIG_OF_START:
         starts: Starts = {row["measurement_id"]: _own_poses(row) for row in rows}
     else:
-        told = poses_by_frame(read_poses(Path(start)))
+        of_file = poses_by_frame(read_poses(Path(start)))
         for row in rows:
-            check_same_frame(told.get(row["measurement_id"], {}), row, Path(start))
-        starts = {id: told[id] for row in rows if (id := row["measurement_id"]) in told}
+            check_same_frame(of_file.get(row["measurement_id"], {}), row, Path(start))
+        starts = {id: of_file[id] for row in rows if (id := row["measurement_id"]) in of_file}
     _check_implants(source, starts)
     if not any(starts.values()):
         raise RegistrationError(
-            f"{start} has no pose of the frames of {source.dataset} {source.config} that were asked for; expected "
-            "poses of this very data set"
+            f"{start} has no pose of the requested frames of {source.dataset} {source.config}; expected poses of "
+            "this data set"
         )
     return starts
 
@@ -101,26 +101,26 @@ def _check_implants(source: Rows[Frames], starts: Starts) -> None:
         if id not in source.meshes:
             why = f" ({source.without_mesh[id]})" if id in source.without_mesh else ""
             raise RegistrationError(
-                f"the start has poses of {component} {id}, but {source.dataset} has no mesh of it{why}, only of "
+                f"the initial poses include {component} {id}, but {source.dataset} has no mesh of it{why}, only of "
                 f"{listed(sorted(source.meshes), 20) or 'none'}"
             )
         Implant(id, source.meshes[id])
 
 
 class StartingModel:
-    """A model that tells where to start, and the frames as it takes them.
+    """A model that predicts initial poses, and frames at its image size.
 
     Parameters
     ----------
     name : run folder or hub name.
-    source, chosen : frames by split, and what they are of.
+    source, chosen : data set or archive, and frames of it by split.
 
     Raises
     ------
     TrainingError
-        If there is no such model, or it was made for other images or implants.
+        If there is no such model, or it is for other images or implants.
     RegistrationError
-        If an implant that the frames have poses of cannot be rendered.
+        If an implant of the frames' poses cannot be rendered.
 
     """
 
@@ -128,21 +128,21 @@ class StartingModel:
         from veriserum_hf.inference import check_fit, load_model
 
         self.model = load_model(name)
-        # The model looks at images of its own size, the registration at larger ones.
+        # The model takes images of its own size, the registration larger ones.
         chosen = {split: frames.at_size(self.model.config.image_size) for split, frames in chosen.items()}
         self.source, self.chosen = source, chosen
         for frames in chosen.values():
             check_fit(self.model, frames, source.meshes)
-        # Not only when the model has looked at every frame.
+        # Early, not after the prediction of every frame.
         _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in _rows(chosen)})
 
     def starts(self, kept: Path, progress: Callable[[int, int], None] | None = None) -> Starts:
-        """Poses of all frames that can be read, of the implants that the model recognises.
+        """Predicted poses of all readable frames, for the implants that the model recognises.
 
         Parameters
         ----------
-        kept : Parquet file that they are written to, and read from where it is there.
-        progress : called with the number of frames that the model has looked at, and of all.
+        kept : Parquet file that they are written to, or read from if it exists.
+        progress : called with the number of frames predicted, and of all.
 
         Raises
         ------
@@ -162,13 +162,13 @@ class StartingModel:
         from veriserum_hf.inference import predict_frames
         from veriserum_hf.poses import PREDICTED_SCHEMA as SCHEMA
 
-        total, looked_at, told = sum(map(len, self.chosen.values())), 0, 0
+        total, read, reported = sum(map(len, self.chosen.values())), 0, 0
 
         def readable() -> Iterator[Frame]:
-            nonlocal looked_at
+            nonlocal read
             for frames in self.chosen.values():
                 for row in frames.read():
-                    looked_at += 1
+                    read += 1
                     if not isinstance(row, FrameError):
                         yield frame_of_row(row, self.model.config.image_size)
 
@@ -176,8 +176,8 @@ class StartingModel:
         for batch in predict_frames(self.model, readable(), _BATCH_SIZE):
             poses += batch
             if progress:
-                progress(told := looked_at, total)
-        if progress and told < total:  # the last frames cannot be read
+                progress(reported := read, total)
+        if progress and reported < total:  # the last frames cannot be read
             progress(total, total)
         with atomic_path(output) as partial:
             pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)

@@ -1,4 +1,4 @@
-"""From rows, meshes and starts to a scene: everything that can be wrong with them is said here."""
+"""From rows, meshes and initial poses to a scene; all their errors are reported here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -40,7 +40,7 @@ _POSE: tuple[Literal["anatomy_id", "translation_mm", "quaternion_xyzw"], ...] = 
     "translation_mm",
     "quaternion_xyzw",
 )
-_UNIT = 1e-3  # by which the length of a quaternion may be off
+_UNIT = 1e-3  # tolerance of the norm of a quaternion
 
 
 def scene_of(
@@ -50,7 +50,7 @@ def scene_of(
     planes: Sequence[PlaneName],
     device: torch.device,
 ) -> tuple[Scene, Tensor]:
-    """Scene of frames and the poses to start from, (F, K, 4, 4) float64; see `register_batch`.
+    """Scene of frames and their initial poses, (F, K, 4, 4) float64; see `register_batch`.
 
     Raises
     ------
@@ -59,15 +59,15 @@ def scene_of(
 
     """
     if not rows:
-        raise RegistrationError("no frame to register; expected one at least")
+        raise RegistrationError("no frame to register; expected at least one")
     if starts is not None and len(starts) != len(rows):
-        raise RegistrationError(f"expected a start for each frame, got {len(starts)} for {len(rows)}")
+        raise RegistrationError(f"expected initial poses for each frame, got {len(starts)} for {len(rows)}")
     if isinstance(planes, str) or not planes or not set(planes) <= set(PLANES):
         raise RegistrationError(f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)")
     own = [{component: row.get(component) for component in COMPONENTS} for row in rows]
     given = [_given(row, start) for row, start in zip(rows, own if starts is None else starts, strict=True)]
     views = [_views(row, planes) for row in rows]
-    _check_alike(rows, given, views)
+    _check_consistent(rows, given, views)
     known = implants_of(rows, given, meshes)
     scene = Scene(
         {plane: [view[plane] for view in views] for plane in views[0]},
@@ -84,18 +84,18 @@ def scene_of(
 
 
 def name_of(row: FrameRow) -> str:
-    """What a frame is called in messages."""
+    """Name of a frame in messages."""
     return f"measurement {row['measurement_id']}" if row.get("measurement_id") is not None else "the frame"
 
 
 def _given(row: FrameRow, start: Mapping[Component, PoseRow | None]) -> Poses:
     found = {name: pose for name in COMPONENTS if (pose := start.get(name)) is not None}
     if not found:
-        raise RegistrationError(f"{name_of(row)} has no pose to start from; give one of its femur, its tibia or both")
+        raise RegistrationError(f"{name_of(row)} has no initial pose; give one of its femur, its tibia or both")
     for component, pose in found.items():
         if missing := [name for name in _POSE if pose.get(name) is None]:
             raise RegistrationError(
-                f"{name_of(row)}: the start of {component} has no {' and no '.join(missing)}; expected "
+                f"{name_of(row)}: the initial pose of {component} has no {' and no '.join(missing)}; expected "
                 f"{', '.join(_POSE)}, as in a row"
             )
     return found
@@ -123,12 +123,14 @@ def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
         except (RegistrationError, CalibrationError) as error:
             raise RegistrationError(f"{name_of(row)}, plane {plane}: {error}") from error
     if not found:
-        raise RegistrationError(f"{name_of(row)} has no image of {' or '.join(planes)}; expected one at least")
+        raise RegistrationError(f"{name_of(row)} has no image of {' or '.join(planes)}; expected at least one")
     return found
 
 
-def _check_alike(rows: Sequence[FrameRow], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]) -> None:
-    """Frames of a batch share components, planes and size, and so do the planes of each."""
+def _check_consistent(
+    rows: Sequence[FrameRow], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]
+) -> None:
+    """Raise RegistrationError unless all frames have the same components, planes and image size."""
     shapes = []
     for row, poses, view in zip(rows, given, views, strict=True):
         sizes = sorted({len(each.image) for each in view.values()})
@@ -148,7 +150,7 @@ def _check_alike(rows: Sequence[FrameRow], given: Sequence[Poses], views: Sequen
 def implants_of(
     rows: Sequence[FrameRow], poses: Sequence[Poses], meshes: Mapping[int, trimesh.Trimesh]
 ) -> dict[int, Implant]:
-    """Implants that poses of frames are of, by anatomy id.
+    """Implants of the poses of frames, by anatomy id.
 
     Raises
     ------
@@ -173,7 +175,7 @@ def _transform(row: FrameRow, component: Component, pose: PoseRow) -> NDArray[np
     usable = quaternion.shape == (4,) and translation_mm.shape == (3,) and np.isfinite(translation_mm).all()
     if not usable or not abs(np.linalg.norm(quaternion) - 1) < _UNIT:
         raise RegistrationError(
-            f"{name_of(row)}: the start of {component} has translation_mm {translation_mm.tolist()} and "
+            f"{name_of(row)}: the initial pose of {component} has translation_mm {translation_mm.tolist()} and "
             f"quaternion_xyzw {quaternion.tolist()}; expected three finite mm and a unit quaternion, scalar last"
         )
     return make_transform(quaternion_to_matrix(quaternion), translation_mm)
@@ -182,17 +184,17 @@ def _transform(row: FrameRow, component: Component, pose: PoseRow) -> NDArray[np
 def _check_seen(
     what: str, implant: Implant, T_world_implant: NDArray[np.float64], views: Mapping[PlaneName, View]
 ) -> None:
-    """Refuse a start that is not in front of every source, or in no field."""
+    """Raise RegistrationError for an initial pose not in front of every source, or outside all fields."""
     corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
     for plane, view in views.items():
         depth_mm = view.plane.depths_mm(corners_mm)
         if not depth_mm.min() > 0:
             raise RegistrationError(
                 f"{what} {implant.anatomy_id} reaches {-depth_mm.min():.0f} mm behind the X-ray source of {plane} at "
-                "its start, expected all of it in front; is the start in mm and in the world frame?"
+                "its initial pose, expected all of it in front; is the pose in mm and in the world frame?"
             )
     if not any(view.share_in_field(implant, T_world_implant) for view in views.values()):
         raise RegistrationError(
-            f"{what} {implant.anatomy_id} is outside the field of {' and of '.join(views)} at its start, expected it "
-            "to be seen; is the start in mm and in the world frame?"
+            f"{what} {implant.anatomy_id} is outside the field of {' and of '.join(views)} at its initial pose, "
+            "expected it to be visible; is the pose in mm and in the world frame?"
         )

@@ -1,20 +1,20 @@
-"""``veriserum check-labels``: which stored poses disagree with their images, by registering them.
+"""``veriserum check-labels``: stored poses that disagree with their images, found by 2D/3D registration.
 
 A difference is label minus registration: of the implant's origin in mm along the world's axes, and the rotation
-vector that turns the registered implant into the labelled one, degrees about the world's axes. What is usual is taken
-from the data set itself: for each component and degree of freedom the median over all frames, and the spread (1.4826
-times the median absolute deviation) that the noise of labels and registrations leaves together; neither depends much
-on a few wrong labels. Where a registration states a larger variance than is typical, it is given so much more.
-Of fewer than 20 labels of a component, the wrong ones may be most: their median and spread are told, but each label
-is measured from zero, in units of what a good registration is off by and of the variance that its own states.
-``disagreement_sd`` is the length of the vector of the three shifts, or of the three turns if that is longer, each
-less its median and in units of its standard deviation.
+vector from the registered to the labelled implant, degrees about the world's axes. The usual differences are
+estimated from the data set itself, for each component and degree of freedom: the median over all frames, and the
+spread (robust scale: 1.4826 times the median absolute deviation, MAD) from the noise of labels and registrations
+together; a few wrong labels hardly affect either. Where a registration states a larger variance than is typical, the
+excess is added. With fewer than 20 labels of a component, most may be wrong: median and spread are still reported,
+but each label is compared with zero, in units of the error of a good registration and of the variance that its own
+registration states. ``disagreement_sd`` is the norm of the three shifts, or of the three rotations if that is larger,
+each less its median and in units of its standard deviation.
 
-A label is flagged where its shift is beyond 5 such standard deviations and longer than 0.75 mm, or its turn beyond 5
-and larger than 1.5 degrees. The spread does not tell how long the tails of the registrations' errors are: with these
-limits a shift by 1 mm is found, and registrations that are off by several times as much as usual accuse few labels.
-Registrations that have not converged tell nothing about their labels, which are listed as not assessed. A label that
-is too far off to start from is still found where its trial's other frames lead the registration to the right place.
+A label is flagged where its shift is beyond 5 such standard deviations and longer than 0.75 mm, or its rotation
+beyond 5 and larger than 1.5 degrees. The robust scale does not describe the tails of the registration errors: with
+these limits a shift of 1 mm is found, and registrations with several times the usual error flag few correct labels.
+Labels whose registration has not converged are listed as not assessed. A label outside the capture range is still
+found where the registration is initialised from neighbouring frames of its trial.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
 LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
-# What a good registration is off by: a spread is never taken to be narrower.
+# Error of a good registration: lower bound of a spread.
 _NARROWEST = np.repeat((0.05, 0.1), 3)
 _ENOUGH = 20  # labels of a component
 SCHEMA = pa.schema(
@@ -61,7 +61,8 @@ SCHEMA = pa.schema(
         "difference": "label minus registration: of the implant's origin, mm along the world's axes and along the "
         "ray from each plane's X-ray source (positive: label too far from it); rotation vector about the world's "
         "axes, degrees",
-        "disagreement_sd": "in standard deviations of what is usual in this data set, the larger of shift and turn",
+        "disagreement_sd": "in standard deviations of the usual difference in this data set, the larger of shift and "
+        "rotation",
         "flagged": f"beyond {LIMIT_SD:g} standard deviations and {LIMIT_MM:g} mm or {LIMIT_DEG:g} degrees; null: not "
         "assessed, since the registration has not converged (verdict, detail)",
         "row": "of the split, from 0, as `veriserum show` counts",
@@ -82,16 +83,16 @@ class Label(LabelRow):
 
 @dataclass(frozen=True, eq=False)
 class LabelCheck:
-    """What a check of labels found.
+    """Result of a check of labels.
 
     Attributes
     ----------
-    output, registered : Parquet files of the differences and of the registrations that labels were compared with.
+    output, registered : Parquet files of the differences, and of the registrations compared with the labels.
     rows : one per implant and frame with a label, by `SCHEMA`.
     spread : by component and degree of freedom, ``median`` and ``spread`` of label minus registration.
-    manual : where there are manually matched poses, by what was compared with them (``"label"``,
+    manual : if there are manually matched poses, by what was compared with them (``"label"``,
         ``"registration"``) and component: number of ``poses``, and for each degree of freedom ``median`` and ``mad``
-        of it minus the manual pose.
+        of the difference to the manual pose.
     no_manual : why manually matched poses cannot be read; None where they can, or there are none.
 
     """
@@ -105,14 +106,14 @@ class LabelCheck:
 
     @property
     def flagged(self) -> list[Row]:
-        """Labels that disagree with their images, the worst first."""
+        """Labels that disagree with their images, largest disagreement first."""
         return sorted(
             (row for row in self.rows.to_pylist() if row["flagged"]), key=lambda row: -row["disagreement_sd"]
         )
 
     @property
     def not_assessed(self) -> list[Row]:
-        """Labels of which nothing can be told."""
+        """Labels whose registration has not converged."""
         return [row for row in self.rows.to_pylist() if row["flagged"] is None]
 
 
@@ -124,25 +125,25 @@ def check_labels(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelCheck:
-    """Register every frame from its refined pose, and compare.
+    """Register every frame from its refined pose, and compare the two poses.
 
-    The registrations go to ``NAME.registered.parquet`` beside the output ``NAME.parquet``, and are used again for the
+    The registrations go to ``NAME.registered.parquet`` next to the output ``NAME.parquet``, and are reused for the
     same frames and implants. After a change of the data set, that file must be removed first.
 
     Parameters
     ----------
     dataset, split, workers, progress : see `veriserum_hf.registration.data_sets.register_dataset`.
-    output : Parquet file to write, replaced where it is there.
+    output : Parquet file to write, or to replace.
 
     Raises
     ------
     RegistrationError
-        If there is nothing to register, an implant cannot be rendered, the registrations that are there are of other
+        If there is nothing to register, an implant cannot be rendered, the existing registrations are of other
         frames, or a file cannot be written.
     DataSetError
         If the data set cannot be loaded, or has no such split.
     ArchiveError, ConversionError
-        If the archive's structure cannot be relied on, or it has no implants.
+        If the archive's structure is invalid, or it has no implants.
     WorkerError
         If a worker process was killed.
 
@@ -162,19 +163,19 @@ def check_labels(
         raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
     try:
         manual, no_manual = _manual(dataset, labels, found.poses), None
-    except DataSetError as error:  # the labels are checked all the same
+    except DataSetError as error:  # the labels are checked nevertheless
         manual, no_manual = {}, str(error)
     return LabelCheck(output, registered, rows, spread, manual, no_manual)
 
 
 def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Spread]:
-    """Differences of labels and registrations, and what is usual among them.
+    """Differences of labels and registrations, with their medians and spreads.
 
     Parameters
     ----------
-    labels : rows of the data set without pictures: measurement_id, trial_id, frame_index, split, row, cameras, and
+    labels : rows of the data set without images: measurement_id, trial_id, frame_index, split, row, cameras, and
         the poses of ``femur`` and ``tibia``.
-    registered : registrations that started from them, by `veriserum_hf.registration.data_sets.SCHEMA`.
+    registered : registrations with the labels as initial poses, by `veriserum_hf.registration.data_sets.SCHEMA`.
 
     Returns
     -------
@@ -191,9 +192,9 @@ def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Sp
     ]
     converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
     differences = np.full((len(pairs), 6), np.nan)
-    sure = [pair for pair, is_sure in zip(pairs, converged, strict=True) if is_sure]
-    stored = transforms(label for row, pose in sure if (label := row[pose["component"]]))
-    differences[converged] = pose_differences(stored, transforms(pose for _, pose in sure))
+    assessed = [pair for pair, has_converged in zip(pairs, converged, strict=True) if has_converged]
+    stored = transforms(label for row, pose in assessed if (label := row[pose["component"]]))
+    differences[converged] = pose_differences(stored, transforms(pose for _, pose in assessed))
     disagreement, spread = _disagreement(differences, pairs, converged)
     lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
     flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
@@ -211,7 +212,7 @@ def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Sp
 def _disagreement(
     differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]], converged: NDArray[np.bool_]
 ) -> tuple[FloatArray, Spread]:
-    """Shift and turn in standard deviations, (n, 2), NaN where not converged; and what they are made of."""
+    """Shift and rotation in standard deviations, (n, 2), NaN where not converged; medians and spreads."""
     z, spread = np.full_like(differences, np.nan), Spread()
     components = np.array([pose["component"] for _, pose in pairs])
     for component in COMPONENTS:
@@ -254,7 +255,7 @@ def _labels(source: Rows[Frames], split: str) -> list[Label]:
 
 
 def _manual(dataset: str, labels: Sequence[Label], registered: pa.Table) -> dict[str, ByComponent]:
-    """Labels and converged registrations beside manually matched poses, if any; DataSetError if they are damaged."""
+    """Labels and converged registrations minus manually matched poses, if any; DataSetError if those are damaged."""
     try:
         splits = open_rows(dataset, ("manual",), archive_px=ARCHIVE_PX).splits
     except NothingThereError:  # there are none

@@ -1,7 +1,25 @@
-"""Refine poses of femoral and tibial component until rendered implants agree with the images of both planes.
+"""2D/3D registration of a frame: refine the poses of both implants, and assess them.
 
-The method: `veriserum_hf.registration.solver`; covariance and score: `veriserum_hf.registration.uncertainty`. The
-covariance does not include errors of the cameras and the meshes.
+Implants are rendered as digitally reconstructed radiographs (DRRs) of path lengths, and their image gradients are
+fitted to those of both planes. The parts:
+
+cost function and robust Levenberg-Marquardt
+    `veriserum_hf.registration.solver`; the gradient images: `veriserum_hf.registration.gradients`.
+coarse-to-fine pyramid and restarts
+    `veriserum_hf.registration.search`.
+covariance (sandwich estimator) and score
+    `veriserum_hf.registration.uncertainty`. The covariance does not include errors of the cameras and the meshes.
+
+Verdict rules, in this order:
+
+``failed``
+    no plane has a fifth of the implant in its field, or there is no covariance; the pose is farther from the initial
+    one than the limits; or the score is below `MIN_SCORE`.
+``ambiguous``
+    only one plane shows the implant; the half-width of the 95 % interval exceeds 1 mm or 1 degree in the worst
+    direction; or the iterations ended before convergence.
+``converged``
+    otherwise.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +33,7 @@ from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, trans
 from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.search import DOUBTFUL_SCORE, optimise
+from veriserum_hf.registration.search import MIN_SCORE, optimise
 
 try:
     import torch
@@ -23,7 +41,7 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
-# In the field: of simulated implants that a plane shows less of, errors were larger than their covariance says.
+# In the field: with less of a simulated implant, errors were larger than their covariance states.
 _MIN_SHARE_IN_FIELD = 0.2
 # Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
 _MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
@@ -39,11 +57,11 @@ class RefinedPose:
     anatomy_id : of the implant.
     T_world_implant : (4, 4) mm; where the verdict is ``failed``, the initial pose.
     covariance : (6, 6) of x, y, z of the implant's origin in the world, mm, and of the rotation vector about the
-        world's axes, deg; NaN where the verdict is ``failed``. For one camera calibration, taken as exact.
+        world's axes, deg; NaN where the verdict is ``failed``. The camera calibration is assumed to be exact.
     score : weighted share of the image gradients that agree with the rendered implant, 0 to 1.
     verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
         alone; ``failed``.
-    detail : why; empty where converged.
+    detail : reason of the verdict; empty where converged.
     moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
 
     """
@@ -84,23 +102,23 @@ def register(
 
     Parameters
     ----------
-    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is left out. Of
-        images larger than 512 px, no more is looked at than 512 px hold.
+    row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is skipped. Images
+        larger than 512 px are reduced to 512 px.
     meshes : closed meshes in mm, by anatomy id.
-    start : poses to start from, by component, each as a row has them: ``anatomy_id``, ``translation_mm``,
-        ``quaternion_xyzw``; if not given, the row's own. Some 15 mm and 15 degrees away is near enough.
-    planes : to look at.
-    limit_mm, limit_deg : what goes farther than that from the start has failed.
-    device : ``"cpu"``, or ``"cuda"``, where many frames at once are worth it: see `register_batch`.
+    start : initial poses by component, each as in a row: ``anatomy_id``, ``translation_mm``, ``quaternion_xyzw``; if
+        not given, the row's own. The capture range is about 15 mm and 15 degrees.
+    planes : whose images are used.
+    limit_mm, limit_deg : a pose farther than this from its initial pose has failed.
+    device : ``"cpu"``, or ``"cuda"``, which pays for many frames at once: see `register_batch`.
 
     Returns
     -------
-    Pose by component, for each that has a start.
+    Pose by component, for each that has an initial pose.
 
     Raises
     ------
     RegistrationError
-        If there is nothing to start from or to look at, a mesh is missing, not closed or not in mm, or a start is
+        If there is no initial pose or no image, a mesh is missing, not closed or not in mm, or an initial pose is
         not in front of both sources or outside both fields.
 
     """
@@ -126,7 +144,7 @@ def register_batch(
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
 ) -> list[dict[Component, RefinedPose]]:
-    """Refine frames together, as `register` does each; on a GPU, some dozens at once keep it busy.
+    """Refine frames together, as `register` does each; a GPU needs some dozens at once to be used well.
 
     Raises
     ------
@@ -189,18 +207,18 @@ def _verdict(
 ) -> tuple[Verdict, str]:
     seen = [plane for plane, share in shares.items() if share >= _MIN_SHARE_IN_FIELD]
     if not seen or not np.isfinite(covariance).all():
-        return "failed", "the images do not show it"
+        return "failed", "not observable: in no plane's field, or the images do not determine its pose"
     if moved[0] > limits[0] or moved[1] > limits[1]:
         return "failed", (
-            f"moved by {moved[0]:.1f} mm and {moved[1]:.1f} deg from the start, more than the {limits[0]:g} mm and "
-            f"{limits[1]:g} deg that are allowed"
+            f"{moved[0]:.1f} mm and {moved[1]:.1f} deg from the initial pose, beyond the limits of {limits[0]:g} mm "
+            f"and {limits[1]:g} deg"
         )
-    if score < DOUBTFUL_SCORE:
+    if score < MIN_SCORE:
         return (
             "failed",
-            f"the images agree with {100 * score:.0f} % of its outlines, expected {100 * DOUBTFUL_SCORE:.0f}",
+            f"the images agree with {100 * score:.0f} % of its outlines, expected at least {100 * MIN_SCORE:.0f}",
         )
-    # Of an ellipsoid, the longest half-axis.
+    # The longest half-axis of the ellipsoid.
     widest_mm, widest_deg = (
         DEVIATIONS_95 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1]))
         for part in (np.s_[:3], np.s_[3:])
@@ -211,14 +229,14 @@ def _verdict(
             for plane, share in shares.items()
             if plane != seen[0]
         )
-        return "ambiguous", f"seen by {seen[0]} alone{hidden}: its depth is known to about {widest_mm:.1f} mm only"
+        return "ambiguous", f"visible in {seen[0]} only{hidden}: depth known to about {widest_mm:.1f} mm"
     if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:
         direction = np.linalg.eigh(covariance[:3, :3])[1][:, -1]
         along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
         return "ambiguous", (
-            f"known to {widest_mm:.2f} mm only along ({along}) in the world, and to {widest_deg:.2f} deg about its "
-            "worst axis"
+            f"95 % interval of +- {widest_mm:.2f} mm along ({along}) in the world, and of +- {widest_deg:.2f} deg "
+            "about the worst axis"
         )
     if not converged:
-        return "ambiguous", "still moving when the iterations were used up"
+        return "ambiguous", "not converged within the number of iterations"
     return "converged", ""

@@ -1,9 +1,9 @@
-"""What is registered: the frames of a batch, their implants, and the steps that poses are changed by.
+"""Input of a registration: the frames of a batch, their implants, and the steps that change poses.
 
-Poses change about the implant's centre: rotations there move its outline least, so rotations and translations are
+Poses rotate about the implant's centre: rotations there move its outline least, so rotations and translations are
 nearly uncorrelated, wherever the STL file has its origin. A step has six numbers, all in mm: the translation along
-the world's x, y and z, and the rotation vector about these axes times the implant's radius, which is how far it moves
-a point at that distance.
+the world's x, y and z, and the rotation vector about these axes times the implant's radius: the distance that it
+moves a point at that radius.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 DOF = 6
-CLEAR_MM = 20.0  # between an implant and a source: more than poses are varied by to see what changes
-# Implants are centimetres large; a mesh that is not was stored in another unit.
+CLEAR_MM = 20.0  # between an implant and a source: more than the steps of the numerical derivatives
+# Implants are centimetres large; another size means another unit.
 _SIZES_MM = (10.0, 500.0)
-# Only there can a corner of the image be dark for want of a field, and not for an implant.
+# Only beyond this radius can a dark corner be outside the field; within it, it may be an implant.
 _RIM_MM = 150.0
 _DARK = 0.08  # of the brightest pixel
 
@@ -45,7 +45,7 @@ class Implant:
     Raises
     ------
     RegistrationError
-        If the mesh is not closed, or no implant can be so large.
+        If the mesh is not closed, or its size is not that of an implant.
 
     """
 
@@ -90,8 +90,8 @@ class View:
     Attributes
     ----------
     image : (N, N) float32, 1 is the brightest pixel.
-    plane : where it was taken from.
-    in_field : (N, N) bool, False in dark corners that the intensifier's round field leaves.
+    plane : its camera.
+    in_field : (N, N) bool, False in the dark corners outside the intensifier's round field.
 
     """
 
@@ -128,7 +128,7 @@ class View:
 
 
 def _field(image: NDArray[np.float32]) -> BoolArray:
-    """Where an image is not dark up to one of its corners, outside the circle that implants are in."""
+    """Field of an image: all but dark regions that touch a corner, outside the circle that holds implants."""
     size = len(image)
     axis = (np.arange(size) - (size - 1) / 2) * pixel_size_mm(size)
     rim = np.hypot(axis[:, None], axis[None, :]) > _RIM_MM
@@ -140,13 +140,13 @@ def _field(image: NDArray[np.float32]) -> BoolArray:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Frames that are registered together; all show the same components in the same planes, in images of one size.
+    """Frames that are registered together: the same components and planes, and images of one size.
 
     Attributes
     ----------
     views : by plane, one for each of F frames.
     implants : by component, one for each frame.
-    device : of the tensors; on a GPU, rendering is done there too.
+    device : of the tensors; a GPU renders too.
 
     """
 
@@ -155,7 +155,7 @@ class Scene:
     device: torch.device
 
     def only(self, frames: Sequence[int]) -> "Scene":
-        """Scene of some of the frames, each as often as it is named."""
+        """Scene of some of the frames, which may repeat."""
         views = {plane: [each[frame] for frame in frames] for plane, each in self.views.items()}
         return Scene(
             views, {name: [each[frame] for frame in frames] for name, each in self.implants.items()}, self.device
@@ -210,12 +210,12 @@ class Scene:
         centers_world_mm = self.centers_world_mm(T_world_implant)
         reaches_mm = [[implant.reach_mm for implant in implants] for implants in self.implants.values()]
         least_mm = torch.tensor(reaches_mm).to(centers_world_mm).T + CLEAR_MM
-        found = torch.ones(len(centers_world_mm), dtype=torch.bool, device=self.device)
+        in_front = torch.ones(len(centers_world_mm), dtype=torch.bool, device=self.device)
         for views in self.views.values():
             axes = torch.tensor(np.array([view.plane.world_to_camera[2] for view in views])).to(centers_world_mm)
             depths_mm = (centers_world_mm @ axes[:, :3, None])[..., 0] + axes[:, 3:]
-            found &= (depths_mm > least_mm).all(dim=1)
-        return found
+            in_front &= (depths_mm > least_mm).all(dim=1)
+        return in_front
 
     def distance_mm(self, T_a: Tensor, T_b: Tensor) -> Tensor:
         """Distance between the implants' centres at two poses, (F, K, 4, 4) each, (F, K) mm."""

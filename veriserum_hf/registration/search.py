@@ -1,6 +1,7 @@
-"""Coarse-to-fine optimisation, with restarts from rotated initial poses where it fails.
+"""Coarse-to-fine optimisation over an image pyramid, with restarts from rotated initial poses where it fails.
 
-Frames of a batch never depend on each other: a restart is of one frame alone.
+Frames of a batch never depend on each other: a restart is of one frame alone. Each scale of the pyramid is solved by
+`veriserum_hf.registration.solver.Solver`.
 """
 
 import math
@@ -20,25 +21,25 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 # The last has the widest blur: a hundredth of a pixel shows in the slopes of outlines, not in the few pixels at their
-# centre, which sampling, holders and JPEG spoil most.
+# centre, which sampling, holders and JPEG affect most.
 SCALES = (
     Scale(size_px=64, blur_px=1.2, stride=1, rays=2, margin_mm=40.0, iterations=12, cutoff=3.0),
     Scale(size_px=128, blur_px=1.5, stride=1, rays=1, margin_mm=20.0, iterations=12, cutoff=3.0),
     Scale(size_px=256, blur_px=1.5, stride=1, rays=1, margin_mm=8.0, iterations=8, cutoff=3.0),
     Scale(size_px=512, blur_px=1.8, stride=2, rays=2, margin_mm=6.0, iterations=8, cutoff=5.0),
 )
-DOUBTFUL_SCORE = 0.55  # right poses of simulated frames, cluttered by holders, have 0.6 at least
+MIN_SCORE = 0.55  # correct poses in simulated frames, cluttered by holders, have at least 0.6
 _RESTART_ROTATION_DEG = 10.0
 _MAX_WINDOWS = 3  # of a scale, one after the other: an implant may leave that of its initial pose
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of F frames with K implants each.
+    """Result for F frames with K implants each.
 
     Attributes
     ----------
-    state : reached.
+    state : final poses and attenuations.
     covariance : (F, K, 6, 6); see `covariances`.
     score : (F, K); see `agreement`.
     converged : (F, K) bool, whether the steps of an implant have become negligible.
@@ -51,7 +52,7 @@ class Outcome:
     converged: Tensor
 
     def replaced(self, frame: int, other: "Outcome") -> "Outcome":
-        """Outcome with that of a single frame in the place of one of its own."""
+        """Outcome with that of one frame replaced."""
         return Outcome(
             self.state.replaced(frame, other.state),
             with_frame(self.covariance, frame, other.covariance),
@@ -64,11 +65,11 @@ def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
     """Optimise from initial poses (F, K, 4, 4).
 
     A frame with an implant whose outlines do not agree with the images is restarted, from its initial pose rotated by
-    10 degrees to either side about each axis of the world; the best of these at the coarsest scale is continued.
+    10 degrees in either direction about each world axis; the best of these at the coarsest scale is continued.
     """
     outcome = _coarse_to_fine(scene, initial_state(scene, T_world_implant), _scales(scene))
-    for frame in (outcome.score.amin(1) < DOUBTFUL_SCORE).nonzero()[:, 0].tolist():
-        start = _best_restart(scene, frame, T_world_implant[frame], outcome.score[frame] < DOUBTFUL_SCORE)
+    for frame in (outcome.score.amin(1) < MIN_SCORE).nonzero()[:, 0].tolist():
+        start = _best_restart(scene, frame, T_world_implant[frame], outcome.score[frame] < MIN_SCORE)
         tried = _coarse_to_fine(scene.only([frame]), start, _scales(scene)[1:] or _scales(scene))
         if tried.score.min() > outcome.score[frame].min():
             outcome = outcome.replaced(frame, tried)
@@ -76,7 +77,7 @@ def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
 
 
 def _scales(scene: Scene) -> list[Scale]:
-    """Scales for images of this size: none is finer than they are, and the last is as fine as it may be."""
+    """Scales for images of this size: none is finer than the images; the last is as fine as they allow."""
     *coarse, fine = SCALES
     size_px = min(fine.size_px, scene.size)
     return [*(scale for scale in coarse if scale.size_px < size_px), replace(fine, size_px=size_px)]
@@ -89,7 +90,7 @@ def _coarse_to_fine(scene: Scene, state: State, scales: Sequence[Scale]) -> Outc
 
 
 def _solve(scene: Scene, scale: Scale, state: State, windows: int) -> State:
-    """Optimise at one scale, and go on with the frames whose implants leave their window in a new one."""
+    """Optimise at one scale; frames whose implants leave their window continue in a new one."""
     reached, _ = Solver(scene, scale, state).run()
     for frame in _outside_window(scene, scale, state, reached) if windows > 1 else ():
         again = _solve(scene.only([frame]), scale, reached.only(frame), windows - 1)
@@ -115,14 +116,14 @@ def _outside_window(scene: Scene, scale: Scale, before: State, after: State) -> 
     return frames
 
 
-def _best_restart(scene: Scene, frame: int, T_world_implant: Tensor, doubtful: Tensor) -> State:
+def _best_restart(scene: Scene, frame: int, T_world_implant: Tensor, low_score: Tensor) -> State:
     """State of one frame, (1, K): of six rotated initial poses, the one with the best score at the coarsest scale."""
     axes = torch.eye(3).repeat(2, 1) * torch.tensor([1.0, -1.0]).repeat_interleave(3)[:, None]
-    steps_mm = torch.zeros(len(axes), len(doubtful), DOF).to(T_world_implant)
+    steps_mm = torch.zeros(len(axes), len(low_score), DOF).to(T_world_implant)
     steps_mm[:, :, 3:] = (
         math.radians(_RESTART_ROTATION_DEG) * axes[:, None].to(steps_mm) * scene.radii_mm[frame, :, None]
     )
-    steps_mm *= doubtful[:, None]
+    steps_mm *= low_score[:, None]
     several = scene.only([frame] * len(axes))
     starts = several.moved(T_world_implant.expand(len(axes), -1, -1, -1), steps_mm)
     outcome = _coarse_to_fine(several, initial_state(several, starts), _scales(scene)[:1])

@@ -1,16 +1,24 @@
-"""Robust Levenberg-Marquardt on the gradients of both planes, all implants of a frame at once, frames in batches.
+"""Robust Levenberg-Marquardt: minimise the difference of image gradients and those of rendered implants.
 
-The image of a plane is taken to be light that comes through the implants, blurred, plus what is scattered:
+All implants of a frame are estimated together, from both planes; frames are solved in batches.
+
+Image model: the image of a plane is light transmitted through the implants, blurred, plus scatter:
 
     I = (sum_c g_c phi_c) M + b laplacian(M) + sum_c s_c phi_c,    M = exp(-sum_k mu_k L_k)
 
-with path lengths L_k through the implants at their poses, an attenuation mu_k for each implant and plane, and an open
-field and scatter that vary slowly (phi_c: polynomials). Blur is that of a diffusion for a short time. All but poses
-and attenuations is linear and solved for in closed form; it and the attenuations are eliminated from the normal
-equations of the poses (variable projection; Golub and Pereyra, SIAM J. Numer. Anal. 1973). What the model does not
-know, such as holders, is an outlier (Geman and McClure 1987). Derivatives by pose are differences of renderings a
-pixel apart: a path length jumps where a face is parallel to the ray, which a difference sees and a derivative does
-not.
+with path lengths L_k through the implants at their poses (a DRR of path lengths), an attenuation mu_k for each
+implant and plane, and an open field and scatter that vary slowly (phi_c: polynomials). The blur term is diffusion for
+a short time.
+
+Cost function: the sum over both planes of the residuals between observed and modelled blurred gradients
+(`veriserum_hf.registration.gradients`), divided by their robust scale (from the median) and passed through the
+Geman-McClure function (1987), so that what the model does not contain, such as holders, counts as an outlier. It is
+minimised by iteratively reweighted least squares with Levenberg-Marquardt damping.
+
+Unknowns: everything except poses and attenuations is linear and solved in closed form. These coefficients and the
+attenuations are eliminated from the normal equations of the poses (variable projection; Golub and Pereyra, SIAM J.
+Numer. Anal. 1973). Derivatives with respect to pose are central differences of renderings: a path length is
+discontinuous where a face is parallel to the ray; a difference captures this step, a derivative does not.
 """
 
 import math
@@ -30,31 +38,31 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _PER_MM_RANGE = (0.02, 2.0)  # within which attenuations stay
-_LOG_STIFFNESS = 1.0  # of the logarithm of an attenuation: where the image does not tell it, it stays
-_MAX_LOG_STEP = 0.3  # that the logarithm of an attenuation changes by at once, at most
+_LOG_STIFFNESS = 1.0  # prior on the logarithm of an attenuation: it stays where the image does not determine it
+_MAX_LOG_STEP = 0.3  # of the logarithm of an attenuation, per iteration
 _DIAGONAL_LOADING = 1e-12  # keeps normal equations from being singular
-_INITIAL_REWEIGHTINGS = 4  # with robust weights, until the scale of the residuals is known
-_MAX_ATTEMPTS = 6  # at a step, each with more damping
+_INITIAL_REWEIGHTINGS = 4  # with robust weights, to estimate the scale of the residuals
+_MAX_ATTEMPTS = 6  # per iteration, each with more damping
 _INITIAL_DAMPING = 1e-3
-_DIFFERENCE_PX = 0.8  # of renderings, in pixels of the scale
+_DIFFERENCE_PX = 0.8  # step of the central differences, in pixels of the scale
 _MAX_STEP_PX = 5.0  # in pixels of the scale
-_CONVERGED_STEP_PX = 0.004  # an implant with a smaller step has converged; in pixels of the scale
+_CONVERGED_STEP_PX = 0.004  # below it an implant has converged; in pixels of the scale
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the image of one plane compares with a state.
+    """Model of one plane's image at a state, and its residuals.
 
     Attributes
     ----------
-    lengths : by implant, (F, rows, columns) of rays.
-    exponent : (F, rows, columns), their sum by attenuation.
-    regressors : (F, C, 2, S) gradients of the light and of what is scattered.
-    coefficients : (F, C) of them.
+    lengths : path lengths by implant, (F, rows, columns) of rays, mm.
+    exponent : (F, rows, columns), sum of attenuation times path length.
+    regressors : (F, C, 2, S) gradients of the light and of the scatter.
+    coefficients : (F, C) of the regressors.
     residual : (F, 2, S) observed gradient less modelled.
-    weight : (F, S) 0 to 1.
+    weight : (F, S) robust weights, 0 to 1.
     scale : (F,) robust standard deviation of a residual.
-    cost : (F,), to be made small.
+    cost : (F,), to be minimised.
 
     """
 
@@ -83,7 +91,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Equations:
-    """Normal equations of one plane: unknowns are 6K steps of the poses, and others that only this plane has.
+    """Normal equations of one plane: the unknowns are 6K steps of the poses, and those of this plane alone.
 
     Attributes
     ----------
@@ -91,7 +99,7 @@ class Equations:
     mixed : (F, C, 6K).
     others : (F, C, C): logarithms of K attenuations, then coefficients of the fields.
     right_poses, right_others : (F, 6K, 1) and (F, C, 1).
-    derivatives : (F, 6K + C, 2S) of the modelled gradients by each unknown.
+    derivatives : (F, 6K + C, 2S) of the modelled gradients with respect to each unknown (Jacobian).
 
     """
 
@@ -104,13 +112,13 @@ class Equations:
 
 
 class Solver:
-    """Poses of a batch at one scale.
+    """Levenberg-Marquardt iterations for a batch at one scale.
 
     Parameters
     ----------
     scene : the frames.
-    scale : how coarsely their images are looked at.
-    state : to start from.
+    scale : resolution of their images.
+    state : initial.
 
     """
 
@@ -146,7 +154,7 @@ class Solver:
                 damping = torch.where(moving, (damping * 8).clamp(min=1e-3), damping)
                 if not moving.any():
                     break
-            # Where no step is better, the frame is at its minimum, as far as differences of renderings can tell.
+            # Without a better step, the frame is at its minimum, as far as differences of renderings can resolve it.
             self.state, self.fits = state, fits
             converged = converged.all(dim=1, keepdim=True) | (length_mm < _CONVERGED_STEP_PX * self._pixel_mm)
             if converged.all():
@@ -154,7 +162,7 @@ class Solver:
         return self.state, converged
 
     def equations(self) -> Mapping[PlaneName, Equations]:
-        """Linearise the residuals of every plane at the present state."""
+        """Linearise the residuals of every plane at the current state."""
         if self._linearised is None or self._linearised[0] is not self.state:
             self._linearised = (self.state, {plane: self._equations(plane) for plane in self.planes})
         return self._linearised[1]
@@ -177,7 +185,7 @@ class Solver:
         )
 
     def _by_pose(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
-        """Derivatives of the gradients by the steps of each implant, (F, 6, 2, S) per mm."""
+        """Derivatives of the gradients with respect to the steps of each implant, (F, 6, 2, S) per mm."""
         view, fit, state = self.planes[plane], self.fits[plane], self.state
         half_mm = _DIFFERENCE_PX * self._pixel_mm / 2
         both_ways = half_mm * torch.cat([torch.eye(DOF), -torch.eye(DOF)]).to(state.T_world_implant)
@@ -193,7 +201,7 @@ class Solver:
         return found
 
     def _by_attenuation(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
-        """Derivatives of the gradients by the logarithm of each implant's attenuation, (F, 1, 2, S)."""
+        """Derivatives of the gradients with respect to the logarithm of each attenuation, (F, 1, 2, S)."""
         view, fit = self.planes[plane], self.fits[plane]
         through = torch.exp(-fit.exponent)
         per_mm = self.state.log_per_mm[plane].exp().float()
@@ -218,7 +226,7 @@ class Solver:
         return State(self.scene.moved(self.state.T_world_implant, steps_mm), log_per_mm), steps_mm
 
     def _fits(self, state: State, before: Mapping[PlaneName, Fit] | None, reweightings: int) -> dict[PlaneName, Fit]:
-        """Compare every plane with a state; residuals count as they did before, where there is a before."""
+        """Fit every plane at a state; weights and scale continue from the fits before, if any."""
         return {
             plane: self._fit(plane, state, before[plane] if before else None, reweightings) for plane in self.planes
         }
@@ -260,7 +268,7 @@ def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:
 
 
 def _residual_scale(squared: Tensor, used: Tensor) -> Tensor:
-    """Scale of the residuals, (F,), from their median: the standard deviation of a component of normal ones."""
+    """Robust scale, (F,), from the median of squared residuals: the standard deviation for normal ones."""
     median = torch.where(used > 0, squared, torch.nan).nanmedian(dim=1).values
     return (median.nan_to_num(0.0) / (2 * math.log(2))).sqrt().clamp(min=1e-6)
 

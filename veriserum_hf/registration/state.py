@@ -1,4 +1,4 @@
-"""What an optimisation estimates: poses and attenuations of a batch of frames."""
+"""Estimated quantities of a registration: poses and attenuations of a batch of frames."""
 
 import math
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _INITIAL_PER_MM = 0.2  # attenuation, between those of titanium and cobalt-chrom
 
 @dataclass(frozen=True)
 class State:
-    """Where the optimisation is.
+    """Current estimate of the optimisation.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class State:
         return State(self.T_world_implant[frame, None], log_per_mm)
 
     def replaced(self, frame: int, other: "State") -> "State":
-        """State with that of a single frame in the place of one of its own."""
+        """State with that of one frame replaced."""
         log_per_mm = {
             plane: with_frame(each, frame, other.log_per_mm[plane]) for plane, each in self.log_per_mm.items()
         }
@@ -55,7 +55,7 @@ def initial_state(scene: Scene, T_world_implant: Tensor) -> State:
 
 
 def with_frame(batch: Tensor, frame: int, single: Tensor) -> Tensor:
-    """Batch (F, ...) with the only frame of another, (1, ...), in the place of one of its own."""
+    """Batch (F, ...) with one frame replaced by the only one of another, (1, ...)."""
     changed = batch.clone()
     changed[frame] = single[0]
     return changed

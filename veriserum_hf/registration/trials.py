@@ -1,11 +1,12 @@
-"""One trial registered frame by frame, each frame helped by its neighbours where its own start does not do.
+"""Registration of a trial frame by frame; frames that fail are initialised from neighbouring frames.
 
-A frame whose start ends in anything but ``"converged"`` is tried again from the last frame that converged, in two
-ways: with the motion that the starts tell between the two frames, which is right where all starts are off by much the
-same (a robot's targets), and without, which is right where this one start is an outlier (a network's guess): at 30
-frames a second a knee moves by a few mm and degrees from one frame to the next. Each implant goes its own way: one
-that has converged starts the second attempt where it came to. After the last frame the same is done backwards, so
-that the first frames of a trial have a neighbour too. The better verdict counts, and of equal ones the better score.
+A frame whose own initial pose does not lead to the verdict ``"converged"`` is registered again, initialised from the
+last frame that converged, in two ways. With the motion between the initial poses of the two frames: right where all
+initial poses have nearly the same error, such as a robot's targets. Without motion: right where this initial pose is
+an outlier, such as a wrong prediction of a network; at 30 frames a second a knee moves by a few mm and degrees
+between frames. Implants are independent: one that has converged is registered again from the pose it converged to. A
+second pass runs backwards, so that the first frames of a trial have a neighbour too. The better verdict is kept, and
+of equal verdicts the better score.
 """
 
 from collections import defaultdict
@@ -48,14 +49,14 @@ Meshes = Mapping[int, trimesh.Trimesh]
 
 @dataclass(frozen=True, eq=False)
 class _Guess:
-    """A pose to start from."""
+    """An initial pose."""
 
     anatomy_id: int
     T_world_implant: FloatArray
     origin: Origin
 
     def as_start(self) -> PoseRow:
-        """As a row of the data set has it."""
+        """Pose in the form of a row of the data set."""
         return {
             "anatomy_id": self.anatomy_id,
             "translation_mm": self.T_world_implant[:3, 3].tolist(),
@@ -65,7 +66,7 @@ class _Guess:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What a start led to."""
+    """Result from an initial pose."""
 
     pose: RefinedPose
     origin: Origin
@@ -76,24 +77,24 @@ class _Found:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """The higher, the better; of two that failed, none is, so that the given start stays."""
+        """Higher is better; two failed results rank equal, so that the given initial pose stays."""
         failed = self.pose.verdict == VERDICTS[-1]
         return -VERDICTS.index(self.pose.verdict), 0.0 if failed else self.pose.score
 
 
 @dataclass(frozen=True, eq=False)
 class _Neighbour:
-    """The last frame in which an implant converged: its given start, where it had one, and where it came to."""
+    """The last frame in which an implant converged: its given initial pose, if any, and the result."""
 
     given: _Guess | None
     pose: RefinedPose
 
     def held(self, origin: Origin) -> _Guess:
-        """The implant has not moved since."""
+        """Initial pose without motion since that frame."""
         return _Guess(self.pose.anatomy_id, self.pose.T_world_implant, origin)
 
     def moved(self, given: _Guess, origin: Origin) -> _Guess | None:
-        """The implant has moved as the starts say: the error of a start, in the implant's own frame, stays."""
+        """Initial pose with the motion of the given ones: their error in the implant's frame is constant."""
         if self.given is None:
             return None
         T_start_implant = invert_transform(self.given.T_world_implant) @ self.pose.T_world_implant
@@ -109,16 +110,16 @@ def register_trial(
     device: str = "cpu",
     at_once: int = 1,
 ) -> list[PoseFileRow]:
-    """Register all frames of a trial; a row for each implant that any of them has a start of.
+    """Register all frames of a trial; a row for each implant that has an initial pose in any frame.
 
     Parameters
     ----------
     frames : in their order.
-    starts : by measurement id and component; at least one.
+    starts : initial poses by measurement id and component; at least one.
     meshes : by anatomy id, mm.
     advance : called with the number of frames done since the last call.
     device : see `veriserum_hf.registration.refine.register`.
-    at_once : frames that are registered together; but for rounding, what is found does not depend on it.
+    at_once : frames that are registered together; except for rounding, the result does not depend on it.
 
     Returns
     -------
@@ -133,7 +134,7 @@ def register_trial(
 
 
 class _Trial:
-    """The frames of a trial, and what is known of each so far."""
+    """The frames of a trial, and the results so far."""
 
     def __init__(self, frames: Frames, starts: Starts, meshes: Meshes, device: str) -> None:
         self.frames, self.meshes, self.device = frames, meshes, device
@@ -149,46 +150,46 @@ class _Trial:
         self.unreadable: dict[int, FrameError] = {}
 
     def from_given_starts(self, at_once: int, advance: Callable[[int], None]) -> None:
-        """Register every frame from its own start."""
+        """Register every frame from its own initial pose."""
         reading = enumerate(self.frames.read())
         while part := list(islice(reading, at_once)):
-            alike: dict[tuple[str, ...], dict[int, FrameRow]] = defaultdict(dict)
+            batches: dict[tuple[str, ...], dict[int, FrameRow]] = defaultdict(dict)
             for index, row in part:
                 if isinstance(row, FrameError):
                     self.unreadable[index] = row
                 elif self.given[index]:
                     planes = (plane for plane in PLANES if row[IMAGE_OF[plane]] is not None)
-                    alike[*planes, *sorted(self.given[index])][index] = row
-            for rows in alike.values():
+                    batches[*planes, *sorted(self.given[index])][index] = row
+            for rows in batches.values():
                 starts = [self.given[index] for index in rows]
                 self.found.update(zip(rows, self._registered(list(rows.values()), starts), strict=True))
             advance(len(part))
 
     def from_neighbours(self, order: Sequence[int], origin: Origin) -> None:
-        """Help what has not converged, each frame by the one before it in this order."""
+        """Register what has not converged again, initialised from the frame before it in this order."""
         neighbours: dict[Component, _Neighbour] = {}
         for index in order:
-            if index not in self.unreadable and self._poor(index, neighbours):
+            if index not in self.unreadable and self._unconverged(index, neighbours):
                 row = next(self.frames.taken([index]).read())
                 if not isinstance(row, FrameError):
-                    self._try_again(index, row, neighbours, origin)
+                    self._register_again(index, row, neighbours, origin)
             for name, found in self.found[index].items():
                 if found.converged:
                     neighbours[name] = _Neighbour(self.given[index].get(name), found.pose)
 
-    def _poor(self, index: int, neighbours: Mapping[Component, _Neighbour]) -> list[Component]:
-        """Implants of a frame that a neighbour may help."""
+    def _unconverged(self, index: int, neighbours: Mapping[Component, _Neighbour]) -> list[Component]:
+        """Implants of a frame that have not converged, but have in a neighbouring frame."""
         found = self.found[index]
         return [name for name in neighbours if name not in found or not found[name].converged]
 
-    def _try_again(
+    def _register_again(
         self, index: int, row: FrameRow, neighbours: Mapping[Component, _Neighbour], origin: Origin
     ) -> None:
-        """Start implants that have not converged from a neighbour, and keep what is better."""
+        """Register implants that have not converged from a neighbour's pose; keep the better result."""
         found, given = self.found[index], self.given[index]
         for with_motion in (True, False):
             again: dict[Component, _Guess] = {}
-            for name in self._poor(index, neighbours):
+            for name in self._unconverged(index, neighbours):
                 neighbour, own = neighbours[name], given.get(name)
                 if own is not None and own.anatomy_id != neighbour.pose.anatomy_id:
                     continue
@@ -212,15 +213,15 @@ class _Trial:
     def _registered(
         self, rows: Sequence[FrameRow], starts: Sequence[Mapping[Component, _Guess]]
     ) -> list[dict[Component, _Found]]:
-        """Frames together, each from its start; by themselves where that cannot be."""
+        """Register frames together, each from its initial poses; one by one where this fails."""
         given = [{name: guess.as_start() for name, guess in start.items()} for start in starts]
         try:
             poses = register_batch(rows, self.meshes, given, device=self.device)
         except RegistrationError as error:
-            if len(rows) > 1:  # one frame's trouble is not the others'
+            if len(rows) > 1:  # the error of one frame must not affect the others
                 return [self._registered([row], [start])[0] for row, start in zip(rows, starts, strict=True)]
             (start,) = starts
-            if len(start) > 1:  # nor one implant's the other's
+            if len(start) > 1:  # nor that of one implant the other
                 apart = (self._registered(rows, [{name: guess}])[0] for name, guess in start.items())
                 return [{name: each for found in apart for name, each in found.items()}]
             return [{name: _Found(_failed(name, guess, str(error)), guess.origin) for name, guess in start.items()}]
@@ -239,14 +240,13 @@ class _Trial:
             with_start = [other for other, guesses in enumerate(self.given) if component in guesses]
             nearest = self.given[min(with_start, key=lambda other: abs(other - index))][component]
             unreadable = self.unreadable.get(index)
-            why = (
-                str(unreadable) if unreadable else "this frame has no start, and no other of its trial has converged"
-            )
+            without = "no initial pose in this frame, and no other frame of its trial has converged"
+            why = str(unreadable) if unreadable else without
             found = _Found(_failed(component, given or nearest, why), "given")
         pose = found.pose
         moved_mm, moved_deg = self._moved(given, found) if given else (None, None)
         T = pose.T_world_implant
-        told = bool(np.isfinite(pose.covariance).all())
+        has_covariance = bool(np.isfinite(pose.covariance).all())
         return {
             "measurement_id": self.ids[index]["measurement_id"],
             "trial_id": self.ids[index]["trial_id"],
@@ -255,7 +255,7 @@ class _Trial:
             "component": component,
             "translation_mm": T[:3, 3].tolist(),
             "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
-            "covariance": pose.covariance.tolist() if told else None,
+            "covariance": pose.covariance.tolist() if has_covariance else None,
             "verdict": pose.verdict,
             "score": pose.score if np.isfinite(pose.score) else None,
             "detail": pose.detail,
@@ -265,7 +265,7 @@ class _Trial:
         }
 
     def _moved(self, given: _Guess, found: _Found) -> tuple[float, float]:
-        """Distance of the mesh's middle in mm, and angle in degrees, from the given start."""
+        """Distance of the mesh's centre in mm, and angle in degrees, from the given initial pose."""
         if found.origin == given.origin:
             return found.pose.moved_mm, found.pose.moved_deg
         center_mm = self.meshes[given.anatomy_id].bounds.mean(axis=0, keepdims=True)

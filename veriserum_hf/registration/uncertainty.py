@@ -1,8 +1,9 @@
-"""How far a registered pose may be off, and how well the images bear it out.
+"""Covariance of registered poses by the sandwich estimator, and the score of agreement with the images.
 
-What the model leaves unexplained is mostly not noise but structure (holders, the field, JPEG), which neighbouring
-pixels share. The covariance is therefore that of a misspecified model (the sandwich of Huber and White), with the
-scores summed over tiles of the image before they are squared (Liang and Zeger, Biometrika 1986).
+Residuals of the image model are mostly not noise but structure (holders, the field, JPEG), and are correlated between
+neighbouring pixels. The covariance is therefore that of a misspecified model: the sandwich estimator of Huber and
+White, clustered by tiles of the image: scores are summed over each tile before they are squared (Liang and Zeger,
+Biometrika 1986).
 """
 
 import numpy as np
@@ -18,13 +19,13 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# Scores of tiles do not include errors that all of an outline shares, such as how a blurred outline falls on the
-# pixels. In each plane an outline is taken to be shifted, rotated and scaled by this, at the implant's radius.
+# Scores of tiles do not include errors that a whole outline shares, such as the sampling of a blurred outline by the
+# pixels. In each plane an outline is assumed to be shifted, rotated and scaled by this, at the implant's radius.
 _COMMON_ERROR_PX = 0.01
 
 
 def covariances(solver: Solver) -> Tensor:
-    """Covariance of each pose, (F, K, 6, 6): x, y, z of the implant's origin in mm, then its rotation vector, deg."""
+    """Sandwich covariance of each pose, (F, K, 6, 6): x, y, z of the implant's origin, mm; rotation vector, deg."""
     scene, equations = solver.scene, solver.equations()
     apart = {plane: normal_equations([each])[0] for plane, each in equations.items()}
     inverse = torch.linalg.pinv(torch.stack(list(apart.values())).sum(0), hermitian=True)
@@ -32,7 +33,7 @@ def covariances(solver: Solver) -> Tensor:
     for plane, each in equations.items():
         view, fit = solver.planes[plane], solver.fits[plane]
         poses = each.poses.shape[1]
-        # Derivatives by the poses, everything else following them.
+        # Derivatives with respect to the poses, with all other unknowns re-optimised.
         others = torch.linalg.solve(each.others, each.mixed).mT @ each.derivatives[:, poses:]
         derivatives = (each.derivatives[:, :poses] - others).unflatten(2, (2, -1))
         pull = (fit.weight / fit.scale[:, None] ** 2)[:, None] * fit.residual
@@ -52,7 +53,7 @@ def covariances(solver: Solver) -> Tensor:
 
 
 def _common_covariance(solver: Solver, plane: PlaneName) -> Tensor:
-    """Covariance of the steps, (F, 6K, 6K), by which all outlines in one plane have the error `_COMMON_ERROR_PX`."""
+    """Covariance of the steps, (F, 6K, 6K), for an error `_COMMON_ERROR_PX` common to an outline in one plane."""
     scene, T = solver.scene, solver.state.T_world_implant
     blocks = []
     for k in range(len(scene.implants)):
@@ -93,7 +94,7 @@ def _of_origin(solver: Solver, k: int) -> Tensor:
 def agreement(solver: Solver) -> Tensor:
     """Weighted share of the image gradients that agree with each rendered implant, (F, K), 0 to 1.
 
-    Every place is weighted by how much the rendered gradient there depends on the pose; an outlier counts as zero.
+    The weight of a place is the sensitivity of the rendered gradient to the pose; an outlier counts as zero.
     """
     agreeing, total = 0.0, 0.0
     for plane, each in solver.equations().items():

@@ -47,7 +47,7 @@ class TensorMesh:
     Raises
     ------
     ValueError
-        If a shape or a type is another, or the mesh is not closed.
+        If a shape or a type is wrong, or the mesh is not closed.
 
     """
 

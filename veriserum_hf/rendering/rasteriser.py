@@ -60,7 +60,7 @@ def path_length(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane,
     Raises
     ------
     ValueError
-        If the mesh is not closed or is inside out, or reaches the source or behind it, or the pose has another shape.
+        If the mesh is not closed or is inside out, or reaches the source or behind it, or the pose has a wrong shape.
 
     """
     image = np.zeros((size, size))
@@ -96,7 +96,7 @@ def path_length_window(
 
 
 def check_closed(mesh: trimesh.Trimesh) -> None:
-    """Raise ValueError where path lengths would mean nothing; trimesh keeps the answers with the mesh."""
+    """Raise ValueError where path lengths would be meaningless; trimesh caches the results with the mesh."""
     if not mesh.is_watertight:
         raise ValueError(
             f"the mesh ({len(mesh.faces)} triangles) is not closed, so a ray may enter it and never leave; "
@@ -151,7 +151,7 @@ def _add_signed_depths(image: FloatArray, px: FloatArray, z: FloatArray, faces: 
 
 @numba.njit(cache=True)
 def _depths_to_lengths(image: FloatArray, focal_px: float, column_px: float, row_px: float) -> None:
-    """Turn lengths along the camera's axis into lengths along each pixel's ray."""
+    """Convert lengths along the camera's axis into lengths along each pixel's ray."""
     for row in range(image.shape[0]):
         v = (row - row_px) / focal_px
         for column in range(image.shape[1]):

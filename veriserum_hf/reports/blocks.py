@@ -1,4 +1,4 @@
-"""Pieces of a report's page: tables, pictures, headings and notes."""
+"""Pieces of a report's page: tables, images, headings and notes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,14 +12,14 @@ class Block:
 
     Attributes
     ----------
-    kind : what it is.
-    text : of a heading or a note; of a picture, what it shows.
-    address : of a picture, as a data URL.
-    table : of a table; its note is shown below it.
+    kind : of the piece.
+    text : of a heading or a note; description of an image.
+    address : of an image, as a data URL.
+    table : content of a table; its note is shown below it.
 
     """
 
-    kind: Literal["table", "heading", "note", "picture"]
+    kind: Literal["table", "heading", "note", "image"]
     text: str = ""
     address: str = ""
     table: Table | None = None
@@ -40,13 +40,13 @@ def note(text: str) -> Block:
     return Block("note", text)
 
 
-def picture(address: str, text: str) -> Block:
-    """Return a picture by its data URL, and what it shows."""
-    return Block("picture", text, address)
+def image(address: str, text: str) -> Block:
+    """Return an image by its data URL and its description."""
+    return Block("image", text, address)
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, and a dash where there is no value."""
+    """Three significant digits; a dash for None."""
     if value is None:
         return "-"
     return (

@@ -1,4 +1,4 @@
-"""One page about a calibration: what was seen, what is left over, and how well the result is known."""
+"""Page about a calibration: images, residuals, and the uncertainty of the result."""
 
 import os
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ from veriserum_hf.reports.pages import (
 from veriserum_hf.reports.source_page import source_page
 
 _CORRECTED_PX = 1000
-_SHOWN_ROWS = 4  # of beads: a line of the lattice through each fourth
+_SHOWN_ROWS = 4  # of beads: lattice lines through every fourth row
 _HALF_MM = BEAD_PITCH_MM * (BEADS_PER_SIDE - 1) / 2
 _ARROW_MM = 5.0  # beads are 7 mm apart
-_LENS_MM = np.array([(84.0, 56.0), (126.0, 98.0)])  # lower left and upper right of what is shown larger
+_LENS_MM = np.array([(84.0, 56.0), (126.0, 98.0)])  # lower left and upper right of the enlarged inset
 _LENS_AXES = (0.64, 0.02, 0.34, 0.34)
 
 
@@ -73,7 +73,7 @@ def draw_source_report(
 
 
 def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
-    """Draw raw and corrected frame, the beads, their residuals and the numbers of a distortion's fit.
+    """Draw raw and corrected frame, the beads, their residuals and the figures of a distortion's fit.
 
     Parameters
     ----------
@@ -88,29 +88,29 @@ def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
     _draw_corrected(corrected, frame, fit)
     _draw_beads(beads, frame, fit)
     factor = draw_vectors(vectors, _true_mm(fit), fit.residuals_mm, _ARROW_MM)
-    vectors.set_title(f"residuals: fitted - true place, {factor:g} times magnified", size=12)
+    vectors.set_title(f"residuals: fitted - true position, {factor:g} times magnified", size=12)
     off_mm = np.hypot(*fit.residuals_mm.T)
-    draw_histogram(histogram, {"": off_mm}, fit.residual_mm_rms, "distance of a bead from its true place, mm")
+    draw_histogram(histogram, {"": off_mm}, fit.residual_mm_rms, "distance of a bead from its true position, mm")
     warnings = []
     if not fit.upright:
         warnings = [
-            "NOT UPRIGHT: these mm are the phantom's, not the intensifier's. Hang it upright, take it again.",
+            "NOT UPRIGHT: mm are along the phantom's axes, not the intensifier's. Repeat with the phantom upright.",
             "",
         ]
     explained = [
         "",
-        "residual: what the fit leaves of the beads' places; most of it is the frame's noise",
-        "map: what noise does to the mm of a pixel; the number to go by",
-        "arrows: a pattern that is no noise is distortion that the polynomial does not follow",
-        "mm: x right and y up from the phantom's middle; the intensifier's where it hung upright",
+        "residual: fitted minus true bead positions; mostly image noise",
+        "map: uncertainty of a pixel's mm from noise; the accuracy of the calibration",
+        "arrows: a systematic pattern is distortion that the polynomial does not model",
+        "mm: x right and y up from the phantom's centre; the intensifier's axes if it is upright",
     ]
-    numbers = [line for line in grid_lines(fit) if not line.startswith("distortion")]  # which is too long for a page
+    numbers = [line for line in grid_lines(fit) if not line.startswith("distortion")]  # too long for a page
     draw_text(text, [*numbers, *explained], columns=60, warnings=warnings)
     return figure
 
 
 def _draw_raw(ax: Axes, frame: Grey, fit: GridFit) -> None:
-    # Scale, turn and shift that bring the phantom nearest to the frame: where beads lie off is distortion.
+    # Similarity that best maps the phantom to the frame: remaining differences are distortion.
     slope, offset = np.polyfit(_true_mm(fit) @ (1, 1j), fit.beads_px @ (1, -1j), 1)
 
     def to_px(xy_mm: FloatArray) -> FloatArray:
@@ -122,9 +122,9 @@ def _draw_raw(ax: Axes, frame: Grey, fit: GridFit) -> None:
         _show_raw(part, frame)
         for line in _lattice_mm(rows):
             part.plot(*to_px(line).T, color="tab:orange", lw=0.7)
-    middle_px, half_px = to_px(_LENS_MM.mean(axis=0)[None])[0], abs(slope) * np.ptp(_LENS_MM[:, 0]) / 2
-    _look_at(ax, lens, np.array([middle_px + (-half_px, half_px), middle_px + (half_px, -half_px)]))
-    ax.set_title("raw, with the square lattice nearest to it", size=12)
+    center_px, half_px = to_px(_LENS_MM.mean(axis=0)[None])[0], abs(slope) * np.ptp(_LENS_MM[:, 0]) / 2
+    _look_at(ax, lens, np.array([center_px + (-half_px, half_px), center_px + (half_px, -half_px)]))
+    ax.set_title("raw, with the best-fitting square lattice", size=12)
 
 
 def _draw_corrected(ax: Axes, frame: Grey, fit: GridFit) -> None:
@@ -141,7 +141,7 @@ def _draw_corrected(ax: Axes, frame: Grey, fit: GridFit) -> None:
 
 
 def _look_at(ax: Axes, lens: Axes, corners: FloatArray) -> None:
-    """Let an inset show what lies between the lower left and the upper right corner."""
+    """Set the inset to the region between the lower left and the upper right corner."""
     (left, bottom), (right, top) = corners.tolist()
     lens.set(xlim=(left, right), ylim=(bottom, top), xticks=(), yticks=(), xlabel="", ylabel="")
     ax.indicate_inset_zoom(lens, edgecolor="white", alpha=1)
@@ -156,7 +156,7 @@ def _draw_beads(ax: Axes, frame: Grey, fit: GridFit) -> None:
     others_px = fit.distortion.to_px(beads_mm[[tuple(place) not in fitted for place in index]])
     missing = max(0, fit.beads_expected - fit.beads_found - fit.outliers)
     ax.plot(*fit.beads_px.T, ".", ms=3, color=GOOD, label=f"{fit.beads_found} fitted")
-    others = f"{fit.outliers} outliers, {missing} not found, or out of the field"
+    others = f"{fit.outliers} outliers, {missing} not found or outside the field"
     ax.plot(*others_px.T, "o", ms=7, mfc="none", color=BAD, label=others)
     ax.legend(loc="lower center", fontsize=10, framealpha=0.9)
     ax.set_title(f"beads: {fit.beads_expected} in the field", size=12)
@@ -167,7 +167,7 @@ def _true_mm(fit: GridFit) -> FloatArray:
 
 
 def _lattice_mm(rows: int) -> list[FloatArray]:
-    """Lines (2, 2) through every so many rows and columns of beads."""
+    """Lines (2, 2) through every ``rows``-th row and column of beads."""
     places = np.arange(-_HALF_MM, _HALF_MM + 1, rows * BEAD_PITCH_MM)
     upright = [np.array([(x, -_HALF_MM), (x, _HALF_MM)]) for x in places]
     return upright + [line[:, ::-1] for line in upright]

@@ -1,4 +1,4 @@
-"""An evaluation as files: numbers, table, every single error, and pictures."""
+"""An evaluation as files: numbers, tables, the error of every pose, and plots."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ class Report:
 
     Parameters
     ----------
-    folder : made at once where it does not exist, so that nothing is computed that could not be written.
+    folder : made at once if it does not exist: an error here comes before the computation.
 
     Raises
     ------
@@ -34,12 +34,12 @@ class Report:
             raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
 
     def write(self, errors: pa.Table, document: Evaluation) -> None:
-        """Write evaluation.json, evaluation.md, errors.parquet and the pictures, over those of an older report.
+        """Write evaluation.json, evaluation.md, errors.parquet and the plots; replace those of an older report.
 
         Parameters
         ----------
         errors : result of `veriserum_hf.evaluation.metrics.pose_errors`.
-        document : their summary, with ``evaluated``: what was evaluated on what.
+        document : their summary, with ``evaluated``: model, data set, split and planes.
 
         """
         text = json.dumps(document, indent=1, allow_nan=False)

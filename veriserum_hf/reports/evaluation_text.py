@@ -4,7 +4,7 @@ from veriserum_hf.evaluation import Evaluation, summary_tables
 
 
 def evaluation_markdown(document: Evaluation) -> str:
-    """What was evaluated on what (``evaluated`` of an evaluation.json), and the tables; ends with a line break."""
+    """Model and data set (``evaluated`` of an evaluation.json), and the tables; ends with a line break."""
     about = document["evaluated"]
     title = (
         f"`{about['model']}` on `{about['dataset']}` ({about['config']}), split {about['split']}, planes "

@@ -1,4 +1,4 @@
-"""Part of a report: flexion, adduction and internal rotation of the knee, estimate and label."""
+"""Section of a report: flexion, adduction and internal rotation of the knee, estimate and label."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from veriserum_hf.core import FloatArray, Table
 from veriserum_hf.geometry import KNEE_ANGLES, angle_errors_deg, knee_angles_deg
-from veriserum_hf.reports.blocks import Block, note, number, picture, table
+from veriserum_hf.reports.blocks import Block, image, note, number, table
 from veriserum_hf.reports.run_figures import Motion, knee_motions
 from veriserum_hf.reports.sources import PoseSource, Reference
 
@@ -16,15 +16,15 @@ _ANGLES_NOTE = (
     "Angles of Grood and Suntay (1983) between the implants' own frames, the axes of their STL files, taken as x to "
     "the patient's left, y proximal, z anterior in a right knee: flexion, adduction (varus; negative: valgus) and "
     "internal rotation of the tibia are positive. In a left knee the last two have the opposite signs. They are "
-    "clinical angles only where the STL files have these axes, as in simulated archives. Of the download that is not "
-    "known: there every angle has an offset, and where an axis points elsewhere the three mix; the difference of "
-    "estimate and label still tells by how much the joint's posture is off."
+    "clinical angles only if the STL files have these axes, as in simulated archives. For the published data set "
+    "this is unknown: every angle has an offset, and other axes mix the three angles; the difference of estimate and "
+    "label still measures the error of the joint's pose."
 )
 Angles = Mapping[int, FloatArray]
 
 
 def knee_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Block]:
-    """Errors of the angles, and their course in a few trials; frames with poses of both implants count."""
+    """Errors of the angles, and angles over time in a few trials; only frames with poses of both implants."""
     labels: dict[int, FloatArray] = {}
     estimated: dict[str, Angles] = {}
     rows = []
@@ -39,7 +39,7 @@ def knee_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Blo
     header = ["", "frames", *(f"{name.removesuffix('_deg').replace('_', ' ')}, deg" for name in KNEE_ANGLES)]
     return [
         table(Table(header, rows, note=_ERRORS_NOTE)),
-        picture(knee_motions(_motions(reference, labels, estimated)), "angles of the knee against the frame"),
+        image(knee_motions(_motions(reference, labels, estimated)), "knee angles against the frame"),
         note(_ANGLES_NOTE),
     ]
 
@@ -67,7 +67,7 @@ def _errors(off_deg: FloatArray) -> list[str]:
 
 
 def _motions(reference: Reference, labels: Angles, estimated: Mapping[str, Angles]) -> list[Motion]:
-    """Trials to show: of each task the longest, and then the next longest of all."""
+    """Trials to show: the longest of each task, then the next longest overall."""
     columns = [reference.rows[name] for name in ("measurement_id", "trial_id", "frame_index", "task")]
     trials: dict[int, list[tuple[int, int]]] = {}
     task_of: dict[int, str] = {}

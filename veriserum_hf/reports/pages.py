@@ -1,4 +1,4 @@
-"""What the pages about calibrations have in common: paper, text, histograms, and vectors too small to be seen."""
+"""Shared parts of calibration pages: layout, text, histograms, and magnified vectors."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ except ImportError as error:
 
 
 PAGE_PX = (1800, 1200)
-REACH_MM = 180.0  # from the middle of an intensifier to the edge of its corrected image
-FAR = 5.0  # root mean squares; a residual that is larger is a wrong marker's
+REACH_MM = 180.0  # from the centre of an intensifier to the edge of its corrected image
+FAR = 5.0  # times the RMS; a larger residual is a wrong marker's
 GOOD, BAD = "tab:blue", "tab:red"
-ON_WHITE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}  # text that lies on lines
+ON_WHITE = {"fc": "white", "ec": "none", "alpha": 0.8, "pad": 1}  # text over lines
 _DPI = 100
 _STEPS = (1.0, 2.0, 5.0)
 _LINE_POINTS = 14.5
@@ -56,16 +56,16 @@ def save_page(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def magnification(length_mm: float, shown_mm: float) -> float:
-    """Largest of 1, 2 and 5 times a power of ten by which a length comes to no more than is asked for."""
+    """Largest of 1, 2 and 5 times a power of ten that magnifies a length to at most ``shown_mm``."""
     most = shown_mm / max(length_mm, 1e-9)
     decade = 10.0 ** np.floor(np.log10(most))
     return float(decade * max(step for step in _STEPS if step * decade <= most * (1 + 1e-9)))
 
 
 def draw_vectors(ax: Axes, at_mm: FloatArray, vectors_mm: FloatArray, shown_mm: float) -> float:
-    """Draw vectors (n, 2) at places (n, 2) of an intensifier, with a scale; return how many times magnified.
+    """Draw vectors (n, 2) at points (n, 2) of an intensifier, with a scale; return the magnification.
 
-    A vector as long as their root mean square is drawn up to ``shown_mm`` long.
+    A vector of RMS length is drawn at most ``shown_mm`` long.
     """
     factor = magnification(float(np.sqrt((vectors_mm**2).sum(axis=1).mean())), shown_mm)
     arrows = partial(ax.quiver, angles="xy", scale_units="xy", scale=1 / factor, minlength=0.1)
@@ -84,7 +84,7 @@ def frame_mm(ax: Axes) -> None:
 
 
 def draw_histogram(ax: Axes, off_mm: Mapping[str, FloatArray], rms_mm: float, label: str) -> None:
-    """Histogram of residuals by name, up to where those of wrong markers begin, with the root mean square."""
+    """Histogram of residuals by name, up to `FAR` times their root mean square."""
     every = np.concatenate(list(off_mm.values()))
     signed = bool((every < 0).any())
     most_mm = min(float(np.abs(every).max()), FAR * rms_mm)
@@ -94,7 +94,7 @@ def draw_histogram(ax: Axes, off_mm: Mapping[str, FloatArray], rms_mm: float, la
     ax.axvline(rms_mm, color="black", ls="--", label=f"{rms_mm:.4f} mm RMS")
     if signed:
         ax.axvline(-rms_mm, color="black", ls="--")
-    ax.set(xlabel=label, ylabel="how many", ylim=(0, 1.35 * ax.get_ylim()[1]))
+    ax.set(xlabel=label, ylabel="count", ylim=(0, 1.35 * ax.get_ylim()[1]))
     ax.set_title("residuals", size=12)
     ax.locator_params(axis="x", nbins=6)
     ax.legend(frameon=False, fontsize=10, loc="upper right")
@@ -102,11 +102,11 @@ def draw_histogram(ax: Axes, off_mm: Mapping[str, FloatArray], rms_mm: float, la
 
 
 def draw_text(ax: Axes, lines: Sequence[str], *, columns: int, warnings: Sequence[str] = ()) -> None:
-    """Fill a plot with lines of text below warnings in red, each wrapped at so many letters."""
+    """Fill a plot with lines of text below warnings in red, wrapped at a number of columns."""
     colored = [(line, BAD) for line in warnings] + [(line, "black") for line in lines]
     rows = [(row, color) for line, color in colored for row in wrap(line, columns, subsequent_indent="    ") or [""]]
     ax.axis("off")
     for number, (row, color) in enumerate(rows):
         below = (0, -_LINE_POINTS * number)
-        at = ax.annotate(row, (0, 1), below, xycoords="axes fraction", textcoords="offset points")
-        at.set(family="monospace", size=10.5, color=color, va="top")
+        text = ax.annotate(row, (0, 1), below, xycoords="axes fraction", textcoords="offset points")
+        text.set(family="monospace", size=10.5, color=color, va="top")

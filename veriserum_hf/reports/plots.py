@@ -1,4 +1,4 @@
-"""Pictures of errors: distributions, axes and planes, and what a stated confidence is worth."""
+"""Plots of errors: distributions, axes and planes, and the reliability of a stated confidence."""
 
 from pathlib import Path
 
@@ -15,20 +15,20 @@ try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise TrainingError('pictures need matplotlib: pip install "veriserum-hf[viz]"') from error
+    raise TrainingError('plots need matplotlib: pip install "veriserum-hf[viz]"') from error
 
-# Of Okabe and Ito, told apart by everybody.
+# Of Okabe and Ito, safe for colour-blind readers.
 _COLORS = {"femur": "#0072B2", "tibia": "#D55E00"}
 LineStyle = str | tuple[int, tuple[int, ...]]
-# Of the implants of a component, in turn.
+# Of the implants of a component, in sequence.
 _STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)))
 _CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm"}
-_SHOWN_PERCENTILE = 99  # of the errors: the last hundredth would squeeze all others to the left
+_SHOWN_PERCENTILE = 99  # of the errors: the largest would compress all others
 _BINS = 10
 
 
 def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
-    """Write every picture that the errors allow into a folder as PNG.
+    """Write all plots that the errors allow into a folder as PNG.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
 
 
 def cumulative_errors(errors: pa.Table) -> Figure:
-    """Share of implants below each error of rotation and translation, for each anatomy."""
+    """Cumulative errors of rotation and translation, for each implant."""
     figure, axes = _figure(len(_CURVES))
     component, anatomy = (errors[name].to_numpy(zero_copy_only=False) for name in ("component", "anatomy_id"))
     for ax, (metric, label) in zip(axes, _CURVES.items(), strict=True):
@@ -95,9 +95,9 @@ def errors_by_axis(errors: pa.Table) -> Figure:
 
 
 def reliability(errors: pa.Table) -> Figure:
-    """Share of poses within 2 mm and 2 deg against the confidence that was stated for them.
+    """Share of poses within 2 mm and 2 deg against their stated confidence.
 
-    Points are bins of a tenth, with the 95 % Wilson interval of their share as if frames were independent.
+    Points are bins of width 0.1, with 95 % Wilson intervals that assume independent frames.
     """
     figure, (ax,) = _figure(1, width=4.6, height=4.6)
     confidence = errors["confidence"].to_numpy()
@@ -142,5 +142,5 @@ def _box(ax: Axes, values: FloatArray, at: float, color: str) -> None:
 
 
 def _upper(values: FloatArray) -> float:
-    """Right end of the axis: beyond it are the last errors, and nothing where all errors are zero."""
+    """Upper limit of the axis: 1.05 times the shown percentile, 1 if that is zero."""
     return 1.05 * float(np.percentile(values, _SHOWN_PERCENTILE)) or 1.0

@@ -1,4 +1,4 @@
-"""Curves of a report: errors of every source, and the knee's angles over time; as SVG that a page holds."""
+"""Plots of a report: errors of every source, and the knee's angles over time; as SVG embedded in the page."""
 
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ import numpy as np
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import KNEE_ANGLES
-from veriserum_hf.reports.pages import Axes, Figure  # first: it says what to install where matplotlib is missing
+from veriserum_hf.reports.pages import Axes, Figure  # first: its error names what to install without matplotlib
 from veriserum_hf.reports.sources import PoseSource
 
 # isort: split
 from matplotlib import rc_context
 
-# Of Okabe and Ito, told apart by everybody. The last source has the first, which it has in overlays too.
+# Of Okabe and Ito, safe for colour-blind readers. The last source has the first, as in overlays.
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 _CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
 _STYLES = {"femur": "-", "tibia": "--"}
@@ -26,7 +26,7 @@ _ANGLE_NAMES = {
     "internal_rotation_deg": "internal rotation, deg",
 }
 _CURVE_POINTS = 400
-_SMALLEST = 1e-3  # mm or deg: curves begin here, where errors are of no interest any more
+_SMALLEST = 1e-3  # mm or deg: curves begin here; smaller errors do not matter
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class Motion:
     ----------
     title : trial and task.
     frame_index : (frames,) in ascending order.
-    label_deg : (frames, 3) flexion, adduction, internal rotation; NaN where it is unknown.
-    sources_deg : such by the names of the sources.
+    label_deg : (frames, 3) flexion, adduction, internal rotation; NaN where unknown.
+    sources_deg : the same angles by the names of the sources.
 
     """
 
@@ -49,10 +49,10 @@ class Motion:
 
 
 def check_count(sources: int) -> None:
-    """Raise VeriserumError where there are more sources than colours."""
+    """Raise VeriserumError if there are more sources than colours."""
     if sources > len(_COLORS):
         raise VeriserumError(
-            f"{sources} files and models cannot be told apart in one figure; give at most {len(_COLORS)}"
+            f"{sources} files and models cannot be distinguished in one figure; give at most {len(_COLORS)}"
         )
 
 
@@ -62,7 +62,7 @@ def colors_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def cumulative_errors(sources: Sequence[PoseSource]) -> str:
-    """Share of poses below each error, one curve for each source and component, as the address of an SVG."""
+    """Cumulative errors, one curve for each source and component, as the data URL of an SVG."""
     figure = _figure(11.0, 4.2)
     colors = colors_of([source.name for source in sources])
     axes = figure.subplots(1, len(_CURVES), sharey=True)
@@ -88,7 +88,7 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
 
 
 def knee_motions(motions: Sequence[Motion]) -> str:
-    """The three angles against the frame, one column for each trial, as the address of an SVG."""
+    """The three angles against the frame, one column for each trial, as the data URL of an SVG."""
     figure = _figure(11.0, 7.5)
     names = list(motions[0].sources_deg)
     colors = colors_of(names)
@@ -116,7 +116,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _curve(ax: Axes, values: FloatArray, color: str, style: str) -> None:
-    """Cumulative share of values; of many, only so many quantiles as are seen."""
+    """Cumulative share of values, with at most `_CURVE_POINTS` quantiles."""
     share = np.linspace(0, 1, min(len(values), _CURVE_POINTS) + 1)
     ax.step(np.quantile(values, share, method="inverted_cdf"), share, where="post", lw=1.4, color=color, ls=style)
 
@@ -127,7 +127,7 @@ def _legend_above(figure: Figure, ax: Axes) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    # Without a date, and with names of its parts that are not drawn by lot: the same picture has the same bytes.
+    # Without a date or random ids: the same figure has the same bytes.
     with rc_context({"svg.hashsalt": "veriserum", "svg.fonttype": "path"}), BytesIO() as file:
         figure.savefig(file, format="svg", metadata={"Date": None})
         return f"data:image/svg+xml;base64,{b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""One page about poses and their labels: a single HTML file that needs nothing else, to be read, printed or sent."""
+"""Report on poses and their labels: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from veriserum_hf.dataset import data_record
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
 from veriserum_hf.jobs import library_versions, write_file
-from veriserum_hf.reports.blocks import Block, heading, note, picture, table
+from veriserum_hf.reports.blocks import Block, heading, image, note, table
 from veriserum_hf.reports.knee_section import knee_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
 from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
@@ -36,18 +36,18 @@ class Section:
 
 
 def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> str:
-    """The page as HTML: the same input, versions included, gives the same text.
+    """The page as HTML: the same input and versions give the same text.
 
     Parameters
     ----------
-    reference : what the poses are compared with.
-    sources : at least one; of the last, the worst frames are shown.
-    summaries : by the sources' names, of `veriserum_hf.evaluation.summarise`.
+    reference : data set and labels to compare with.
+    sources : at least one; the worst frames of the last are shown.
+    summaries : of `veriserum_hf.evaluation.summarise`, by the sources' names.
 
     Raises
     ------
     VeriserumError
-        If a frame that is to be shown cannot be decoded, or there are more sources than colours.
+        If a frame cannot be decoded, or there are more sources than colours.
 
     """
     check_count(len(sources))
@@ -94,17 +94,17 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
     return (
         f"Poses of {names}, compared with {reference.about_labels['labels']} of {len(rows)} frames of "
         f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame: origin at the "
-        "centre of the bs intensifier, x right, y up, z towards its source; mm and degrees. An error counts the "
-        "label's own error too."
+        "centre of the bs intensifier, x right, y up, z towards its source; mm and degrees. Errors include "
+        "those of the labels."
     )
 
 
 def _warnings(sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
-    found = ["The data set is simulated: nothing in it was measured."] if simulated else []
+    found = ["The data set is simulated: it contains no measured images or poses."] if simulated else []
     if common_implants(sources) is not None:
         found.append(
-            "The sources do not have poses of the same implants and frames: compare them by the table of those that "
-            "all have."
+            "The sources do not have poses of the same implants and frames: compare them by the table of poses that "
+            "all sources have."
         )
     return found
 
@@ -150,7 +150,7 @@ def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Summ
         blocks += [heading(f"On the {len(common)} poses that all sources have"), table(accuracy_table(groups))]
     elif common is not None:
         blocks.append(note("No implant in a frame has a pose of every source."))
-    return [*blocks, picture(cumulative_errors(sources), "cumulative errors"), note(_CURVES_NOTE)]
+    return [*blocks, image(cumulative_errors(sources), "cumulative errors"), note(_CURVES_NOTE)]
 
 
 def _detail_blocks(summaries: Mapping[str, Summary]) -> list[Block]:

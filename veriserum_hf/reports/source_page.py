@@ -1,4 +1,4 @@
-"""A page about a fit of sources: residuals, coverage, where the sources are, and the ``fs`` intensifier's pose."""
+"""Page about a fit of X-ray sources: residuals, coverage, source positions, and the ``fs`` intensifier's pose."""
 
 import re
 from collections.abc import Sequence
@@ -37,13 +37,13 @@ from veriserum_hf.reports.pages import (
 _KNOWN = re.compile(r"\w+ -?[\d.]+ \+- [\d.]+")
 _ARROW_MM = 12.0
 _MOST_ARROWS = 800
-_ELLIPSE = float(np.sqrt(chi2.ppf(0.95, df=2)))  # standard deviations: 95 % of two numbers together
-_LABEL_MM = 110.0  # how far behind its intensifier a plane's name stands
-_CLOUD_MM = 200.0  # half of the largest ellipse as it is drawn, 1900 mm from the intensifier
+_ELLIPSE = float(np.sqrt(chi2.ppf(0.95, df=2)))  # standard deviations: 95 % of a bivariate normal distribution
+_LABEL_MM = 110.0  # distance of a plane's name behind its intensifier
+_CLOUD_MM = 200.0  # semi-axis of the largest ellipse as drawn, 1900 mm from the intensifier
 
 
 class _Seen(NamedTuple):
-    """Markers of one plane over all frames, (n, 2) mm on the intensifier: where they are, and fitted minus found."""
+    """Markers of one plane over all frames, (n, 2) mm on the intensifier: positions, and fitted minus found."""
 
     at_mm: FloatArray
     residuals_mm: FloatArray
@@ -52,12 +52,12 @@ class _Seen(NamedTuple):
 def source_page(
     fit: SourceFit | RigFit, observations: Sequence[Observation | DualObservation], *, title: str
 ) -> Figure:
-    """Draw residuals, coverage, the sources and the numbers of a fit of one plane or two.
+    """Draw residuals, coverage, the sources and the figures of a fit of one plane or two.
 
     Parameters
     ----------
     fit : `veriserum_hf.calibration.source.fit_source` or `veriserum_hf.calibration.source.fit_rig` of them.
-    observations : what it was fitted to, in the same order.
+    observations : the fitted observations, in the same order.
     title : of the page.
 
     """
@@ -69,11 +69,13 @@ def source_page(
         axes = figure.subplot_mosaic(layout)
     else:
         upper = ["residuals bs", "residuals fs", "cover bs", "cover fs"]
-        layout = [upper, ["above", "histogram", [["shift"], ["turn"]], "text"]]
+        layout = [upper, ["above", "histogram", [["shift"], ["rotation"]], "text"]]
         axes = figure.subplot_mosaic(layout, height_ratios=(1, 1.15))
         numbers = source_numbers(fit)
         _draw_from_nominal(axes["shift"], "shift", numbers["fs_shift_mm"], numbers["fs_shift_std_mm"], "mm")
-        _draw_from_nominal(axes["turn"], "turn", numbers["fs_turn_deg"], numbers["fs_turn_std_deg"], "degrees")
+        _draw_from_nominal(
+            axes["rotation"], "rotation", numbers["fs_turn_deg"], numbers["fs_turn_std_deg"], "degrees"
+        )
     for name, markers in seen.items():
         _draw_residuals(axes[f"residuals {name}"], markers, fit.residual_mm_rms, name)
         _draw_cover(axes[f"cover {name}"], markers, planes[name], name)
@@ -82,12 +84,12 @@ def source_page(
     _draw_from_above(axes["above"], fit, planes)
     explained = [
         "",
-        "residuals: along each axis of an intensifier; a pattern of the arrows that is no noise tells of a wrong "
+        "residuals: along each axis of an intensifier; a systematic pattern of the arrows indicates a wrong "
         "distortion or phantom",
-        "deviations: hold for random errors of the pictures, not for a phantom that is not as it is said to be",
-        "markers: what shows a source grows with the square of their distance from the principal point",
+        "deviations: hold for random errors of the images, not for errors of the phantom's stated geometry",
+        "markers: information about a source grows with the square of their distance from the principal point",
     ]
-    # A value stays on one line with its name and its deviation.
+    # No line break between name, value and deviation.
     known = [
         _KNOWN.sub(lambda value: value[0].replace(" ", "\N{NO-BREAK SPACE}"), line) for line in source_lines(fit)
     ]
@@ -137,8 +139,8 @@ def _draw_from_above(ax: Axes, fit: SourceFit | RigFit, planes: dict[str, Plane]
     """Draw sources with their ellipses, intensifiers and phantom along the world's x and z."""
     roots = [_root(covariance[np.ix_((0, 2), (0, 2))]) for covariance in _source_covariances(fit, planes)]
     factor = magnification(_ELLIPSE * max(float(np.linalg.norm(root, 2)) for root in roots), _CLOUD_MM)
-    turn = np.linspace(0, 2 * np.pi, 100)
-    ax.plot(*fit.T_world_phantom[:, (0, 2), 3].T, ".", ms=3, color="0.5", label="phantom's middle")
+    angle = np.linspace(0, 2 * np.pi, 100)
+    ax.plot(*fit.T_world_phantom[:, (0, 2), 3].T, ".", ms=3, color="0.5", label="phantom's centre")
     ends_mm = np.array([(-REACH_MM, 0.0, 0.0, 1.0), (REACH_MM, 0.0, 0.0, 1.0)])
     for (name, plane), root in zip(planes.items(), roots, strict=True):
         edges_mm, source_mm = (ends_mm @ plane.T_world_intensifier.T)[:, (0, 2)], plane.source_mm[[0, 2]]
@@ -146,18 +148,18 @@ def _draw_from_above(ax: Axes, fit: SourceFit | RigFit, planes: dict[str, Plane]
         ax.plot(*edges_mm.T, color="black", lw=3)
         x_mm, z_mm = (edges_mm.mean(axis=0) - _LABEL_MM * plane.T_world_intensifier[(0, 2), 2]).tolist()
         ax.text(x_mm, z_mm, name, size=12, ha="center", va="center")
-        cloud_mm = source_mm[:, None] + factor * _ELLIPSE * root @ np.stack([np.cos(turn), np.sin(turn)])
+        cloud_mm = source_mm[:, None] + factor * _ELLIPSE * root @ np.stack([np.cos(angle), np.sin(angle)])
         ax.fill(*cloud_mm, color=GOOD, alpha=0.35)
         ax.plot(*source_mm, ".", color=GOOD)
     ax.margins(0.1)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="x, mm", ylabel="z, mm")
-    ax.set_title(f"from above; the sources' 95 % ellipses,\n{factor:g} times magnified", size=12)
+    ax.set_title(f"from above; 95 % ellipses of the sources,\n{factor:g} times magnified", size=12)
     ax.legend(loc="upper left", fontsize=9)
 
 
 def _source_covariances(fit: SourceFit | RigFit, planes: dict[str, Plane]) -> list[FloatArray]:
-    """Of the sources' places in the world, (3, 3) mm^2, with what the pose of the ``fs`` intensifier adds."""
+    """Covariances of the source positions in the world, (3, 3) mm^2, including the ``fs`` intensifier's pose."""
     covariances = []
     for number, plane in enumerate(planes.values()):
         by_setting = np.zeros((3, len(fit.covariance)))
@@ -171,7 +173,7 @@ def _source_covariances(fit: SourceFit | RigFit, planes: dict[str, Plane]) -> li
 
 
 def _root(covariance: FloatArray) -> FloatArray:
-    """Matrix that makes the ellipse of one standard deviation of the unit circle."""
+    """Matrix that maps the unit circle to the ellipse of one standard deviation."""
     variance, axes = np.linalg.eigh(covariance)
     return np.asarray(axes * np.sqrt(np.maximum(variance, 0)))
 

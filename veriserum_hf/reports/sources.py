@@ -1,4 +1,4 @@
-"""Poses of several sources beside the labels of one split: what a report compares."""
+"""Poses of several sources and the labels of one split, for comparison in a report."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ _ABOUT_LABELS = {
     "manual": "the data set's own manually matched poses",
     "target": "the data set's own target poses",
 }
-_LONGEST_SHOWN = 500  # bytes of metadata: what is longer, such as what pandas writes, is not for people to read
+_LONGEST_SHOWN = 500  # bytes of metadata: longer values, such as those that pandas writes, are not for people
 ImplantInFrame = tuple[int, Component]  # measurement id and component
 
 
@@ -35,12 +35,12 @@ class Reference:
     ----------
     dataset : folder or name on the hub, as it was given.
     split : train, validation, test or all.
-    config : that the rows are of: calibrated, manual or target.
+    config : of the rows: calibrated, manual or target.
     rows : of the split.
     meshes : of the implants by anatomy id, mm.
     points_implant_mm : (k, 3) of each implant's surface, for the errors of points.
     labels : None where they are the rows' own.
-    about_labels : what the labels are, in words.
+    about_labels : description of the labels.
 
     """
 
@@ -54,12 +54,12 @@ class Reference:
     about_labels: Mapping[str, str]
 
     def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "PoseSource":
-        """Set poses of `veriserum_hf.poses.files.read_poses` beside the labels.
+        """Compare poses of `veriserum_hf.poses.files.read_poses` with the labels.
 
         Raises
         ------
         TrainingError
-            If they are not of this data set and split, or of an implant that it has no mesh of.
+            If they are not of this data set and split, or of an implant without mesh.
 
         """
         try:
@@ -76,8 +76,8 @@ class PoseSource:
 
     Attributes
     ----------
-    name : short, another one for each source.
-    about : where the poses are from, in words.
+    name : short and unique.
+    about : origin of the poses.
     estimates, errors : n poses with a label, in the same order.
     poses : all of them, by measurement id and component.
 
@@ -94,19 +94,19 @@ class PoseSource:
         return list(zip(self.estimates.measurement_id.tolist(), self.estimates.component.tolist(), strict=True))
 
     def column(self, name: str) -> list[Any]:
-        """Values of a column of the poses, n of them; None where a pose has none."""
+        """The n values of a column of the poses; None where a pose has no value."""
         return [self.poses[measurement][component].get(name) for measurement, component in self.implants()]
 
 
 def open_reference(dataset: str, split: str, labels: Path | None = None, *, config: str = CONFIG) -> Reference:
-    """Load what poses are compared with.
+    """Load the data set and labels that poses are compared with.
 
     Parameters
     ----------
     dataset : folder that ``veriserum convert`` made, or a data set on the hub.
     split : train, validation, test or all.
     labels : file of poses to compare with instead of the rows' own.
-    config : calibrated, manual or target: whose frames and poses these are.
+    config : calibrated, manual or target.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
 
 
 def about_file(path: Path) -> dict[str, str]:
-    """Which file this is, by its content, and its metadata; `read_poses` has read it already."""
+    """Hash and metadata of a file that `read_poses` has read already."""
     with path.open("rb") as file:
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     metadata = pq.read_schema(path).metadata or {}
@@ -134,7 +134,7 @@ def about_file(path: Path) -> dict[str, str]:
 
 
 def _metadata_text(text: bytes) -> str:
-    """Text of a file's metadata, whoever wrote it."""
+    """Text of a file's metadata, by whatever program."""
     return text.decode(errors="replace") if len(text) <= _LONGEST_SHOWN else f"{len(text)} bytes, not shown"
 
 
@@ -146,7 +146,7 @@ def predicted(
     *,
     config: str = CONFIG,
 ) -> tuple[pa.Table, dict[str, str]]:
-    """Poses that a model tells of a split, and which model it is.
+    """Poses that a model predicts for a split, and the identity of the model.
 
     Parameters
     ----------
@@ -158,9 +158,9 @@ def predicted(
     Raises
     ------
     TrainingError
-        If there is no such model, it was made for other images or implants, or a pose of its cannot be used.
+        If there is no such model, it is for other images or implants, or a predicted pose is invalid.
     ImportError
-        If torch is not installed; it says what to install.
+        If torch is not installed; the message names what to install.
 
     """
     from veriserum_hf.inference import check_fit, load_model, predict_table, weights_sha256
@@ -171,7 +171,7 @@ def predicted(
     check_fit(model, frames, rows.meshes)
     poses = predict_table(model, frames, batch_size=16, progress=progress)
     check_poses(poses, name)
-    import torch  # not before the inference room, which says what to install where it is missing
+    import torch  # after the inference room, whose error names what to install
 
     weights = weights_sha256(name) or "several files"
     return poses, {"model": name, "weights_sha256": weights, "torch": torch.__version__}
@@ -185,7 +185,7 @@ def common_implants(sources: Sequence[PoseSource]) -> set[ImplantInFrame] | None
 
 
 def source_names(names: Sequence[str]) -> list[str]:
-    """Short names of files and models: their last part without ending, or all of it where that is not enough.
+    """Short names of files and models: the last part without ending, or the full path where that is not unique.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Part of a report: verdicts and stated uncertainties of the poses, against their errors."""
+"""Section of a report: errors by verdict, and coverage of stated uncertainties."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from veriserum_hf.reports.sources import PoseSource
 
 _COVERAGE_NOTE = (
     f"For each degree of freedom: the share of errors within {DEVIATIONS_95:.2f} stated standard deviations (SD), "
-    "95 % where these are right and the labels exact; the median of the stated SD; and the error that 68.3 % of the "
-    "absolute errors are below, which equals the SD where that is right. Position of the implant's origin along, and "
-    "rotation vector about, the world's axes. The labels' own errors count here too: they lower the share."
+    "95 % if these are correct and the labels exact; the median of the stated SD; and the 68.3 % quantile of the "
+    "absolute errors, which equals a correct SD. Position of the implant's origin along, and rotation vector about, "
+    "the world's axes. Errors of the labels are included and lower the share."
 )
 
 
 def verdict_blocks(sources: Sequence[PoseSource]) -> list[Block]:
-    """Errors by verdict, and what the stated intervals hold, of every source that states them; nothing if none."""
+    """Errors by verdict, and coverage of stated intervals, for every source that has them."""
     return [block for source in sources for block in _of_source(source)]
 
 
@@ -39,7 +39,7 @@ def _coverage_table(source: PoseSource, verdicts: Sequence[str | None]) -> Table
     found = coverage(differences, covariances)
     if not found:
         return None
-    header = ["degree of freedom", "poses", "within 95 %", "stated SD", "68.3 % of errors below"]
+    header = ["degree of freedom", "poses", "within 95 %", "stated SD", "68.3 % quantile of errors"]
     rows: list[list[object]] = [
         [
             each["name"],

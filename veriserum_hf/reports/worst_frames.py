@@ -1,4 +1,4 @@
-"""Part of a report: the frames with the largest errors, with outlines of label and estimate."""
+"""Section of a report: the frames with the largest errors, with outlines of label and estimate."""
 
 from base64 import b64encode
 
@@ -8,7 +8,7 @@ import numpy as np
 from veriserum_hf.core import ByteImage, FrameRow, Table
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.poses import poses_by_frame
-from veriserum_hf.reports.blocks import Block, heading, note, number, picture, table
+from veriserum_hf.reports.blocks import Block, heading, image, note, number, table
 from veriserum_hf.reports.sources import PoseSource, Reference
 from veriserum_hf.viewer import PoseSet, draw_outlines, label_of
 
@@ -21,7 +21,7 @@ _ERRORS = {
     "fs_depth_mm": "along fs depth, mm",
 }
 _STATED = ("verdict", "confidence", "score", "detail")
-# Half of the colours would make thin lines grey.
+# Subsampled colours would make thin lines grey.
 _JPEG = [
     cv2.IMWRITE_JPEG_QUALITY,
     80,
@@ -31,7 +31,7 @@ _JPEG = [
 
 
 def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]:
-    """Up to `WORST` frames by the larger mTRE of their implants, the worst first, each with numbers and a picture.
+    """Up to `WORST` frames by the larger mTRE of their implants, worst first, each with errors and an image.
 
     Raises
     ------
@@ -49,7 +49,10 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
     stated = {name: source.column(name) for name in _STATED}
     stated = {name: values for name, values in stated.items() if any(value is not None for value in values)}
     blocks = [
-        note("By the larger mTRE of a frame's implants. Depth errors are positive where too far from the source.")
+        note(
+            "Sorted by the larger mTRE of a frame's implants. Depth errors are positive where the estimate is too "
+            "far from the source."
+        )
     ]
     for id in worst:
         row = _decoded(reference, place[id], id)
@@ -75,7 +78,7 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
 def _decoded(reference: Reference, place: int, measurement_id: int) -> FrameRow:
     try:
         row: FrameRow = reference.rows[place]
-    # The kinds that Pillow raises where a file is damaged.
+    # Raised by Pillow for damaged files.
     except (OSError, SyntaxError, ValueError) as error:
         raise TrainingError(f"measurement {measurement_id} cannot be decoded: {error}") from error
     return row
@@ -85,8 +88,8 @@ def _overlay(reference: Reference, row: FrameRow, label: PoseSet, estimate: Pose
     try:
         drawn = draw_outlines(row, [label, estimate], reference.meshes)
     except VeriserumError as error:
-        return note(f"No picture: {error}")
-    return picture(_jpeg(drawn), f"outlines of label and {estimate.name} in both planes")
+        return note(f"No image: {error}")
+    return image(_jpeg(drawn), f"outlines of label and {estimate.name} in both planes")
 
 
 def _jpeg(drawn: ByteImage) -> str:

@@ -1,4 +1,4 @@
-"""An archive in the layout of the download, made from nothing: implants, motion, X-ray images, tables."""
+"""A simulated archive in the layout of the download: implants, motion, X-ray images, tables."""
 
 import lazy_loader
 

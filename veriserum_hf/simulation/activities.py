@@ -16,7 +16,7 @@ few points, approximated by hand from the shapes and ranges that these authors r
 
 The joint's angles are those of Grood and Suntay (J Biomech Eng 105 (1983) 136) between the implants' own frames
 (x to the patient's left, y proximal, z anterior; right knees): flexion about the femur's x, internal rotation about
-the tibia's y, adduction about the axis normal to both. All three are then positive right-handed turns of the tibia.
+the tibia's y, adduction about the axis normal to both. All three are positive right-handed rotations of the tibia.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ TASKS = tuple(_POINTS)
 _GAIN_RANGE = np.array([0.10, 0.30, 0.30, 0.30, 0.15])
 _OFFSET_RANGE = np.array([3.0, 0.6, 3.0, 1.5, 4.0])
 _MEDIAL_RANGE_MM = 1.5
-_TIMING_RANGE = 0.25  # the cycle's pace varies by this part, so that time never stands still
+_TIMING_RANGE = 0.25  # the cycle's pace varies by this part, so that time always advances
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,8 @@ class Trajectory:
     task : one of ``TASKS``.
     T_world_femur, T_world_tibia : (frames, 4, 4) poses of the femoral and the tibial component.
     flexion_deg, adduction_deg, internal_rotation_deg : (frames,) of the tibia against the femur (Grood and Suntay).
-    anterior_mm : (frames,) position of the femur's flexion axis along the tray, anterior positive; the condyles
-        touch the insert right below it wherever they are round about that axis.
+    anterior_mm : (frames,) position of the femur's flexion axis along the tray, anterior positive; where
+        the condyles are circular about that axis, they touch the insert right below it.
 
     """
 
@@ -132,7 +132,7 @@ def simulate_trial(
     frames: int,
     rng: np.random.Generator,
 ) -> Trajectory:
-    """Draw a trial: consecutive frames at ``FRAME_RATE_HZ`` from anywhere in the cycle, over its end if need be.
+    """Draw a trial: consecutive frames at ``FRAME_RATE_HZ`` from any phase of the cycle, repeated as needed.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:
 
 
 def _phase(cycle_s: tuple[float, float], frames: int, rng: np.random.Generator) -> FloatArray:
-    """Part of the cycle, (frames,), growing at an uneven pace from a random start."""
+    """Part of the cycle, (frames,), increasing at a varying pace from a random phase."""
     steady = rng.uniform() + np.arange(frames) / (FRAME_RATE_HZ * rng.uniform(*cycle_s))
     unevenness = rng.uniform(0, _TIMING_RANGE) / (2 * np.pi)
     return steady + unevenness * np.sin(2 * np.pi * (steady - rng.uniform()))
@@ -201,7 +201,7 @@ def _seat(femur: trimesh.Trimesh, R_tibia_femur: FloatArray, anterior_mm: FloatA
 
 
 def _orient(lean_deg: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Orientations of the tibia in the world, (frames, 3, 3): the shank leans within a turned and tilted mounting."""
+    """Orientations of the tibia in the world, (frames, 3, 3): the shank leans within a rotated, tilted mounting."""
     heading = _MEAN_HEADING_DEG + rng.uniform(-_HEADING_RANGE_DEG, _HEADING_RANGE_DEG)
     tilt, towards = np.radians(rng.uniform(0, _MOUNTING_TILT_DEG)), rng.uniform(0, 2 * np.pi)
     mounting = Rotation.from_rotvec((tilt * np.cos(towards), 0.0, tilt * np.sin(towards))) * Rotation.from_euler(
@@ -212,11 +212,11 @@ def _orient(lean_deg: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def _wander(phase: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Path of the joint about the field's middle, (frames, 3) mm: a fluoroscope follows the knee only roughly."""
+    """Path of the joint about the field's centre, (frames, 3) mm: a fluoroscope follows the knee only roughly."""
     center = rng.uniform(-_CENTER_RANGE_MM, _CENTER_RANGE_MM, 3)
     amplitudes = rng.uniform(0, _DRIFT_MM, (2, 3))
-    starts = rng.uniform(0, 2 * np.pi, (2, 3))
-    drift = amplitudes * np.cos(2 * np.pi * phase[:, None, None] * ((1,), (2,)) + starts)
+    phases = rng.uniform(0, 2 * np.pi, (2, 3))
+    drift = amplitudes * np.cos(2 * np.pi * phase[:, None, None] * ((1,), (2,)) + phases)
     path: FloatArray = center + drift.sum(axis=1)
     return path
 
@@ -229,7 +229,7 @@ def _place(
     R_world_tibia: FloatArray,
     wander_mm: FloatArray,
 ) -> FloatArray:
-    """Poses of the tibia in the world, (frames, 4, 4), with the path drawn together until the field holds it."""
+    """Poses of the tibia in the world, (frames, 4, 4), with the path scaled down until the field holds it."""
     center_px = mm_to_px((0.0, 0.0), NATIVE_SIZE)
     center_mm = rig.triangulate(center_px, center_px, NATIVE_SIZE)
     # The field is convex: it holds a mesh if it holds the corners of a box around it.
@@ -243,7 +243,7 @@ def _place(
             return T_world_tibia
     raise ValueError(
         f"the implants, {max(femur.extents):.0f} and {max(tibia.extents):.0f} mm long, leave the field that both "
-        f"planes see, {FIELD_RADIUS_MM:.0f} mm about each intensifier's centre, even in its middle; are they in mm?"
+        f"planes see, {FIELD_RADIUS_MM:.0f} mm about each intensifier's centre, even at its centre; are they in mm?"
     )
 
 

@@ -17,7 +17,7 @@ _FINENESS = 8  # rays per canvas pixel and axis through a bead
 
 
 def random_distortion(rng: np.random.Generator) -> Distortion:
-    """A shift, a turn, a pincushion and an S-shaped twist, as large as in the published calibrations."""
+    """A shift, a rotation, a pincushion and an S-shaped twist, as large as in the published calibrations."""
     x, y = np.zeros((4, 4)), np.zeros((4, 4))
     x[0, 0], y[0, 0] = rng.uniform(-6, 6, 2)
     x[1, 0], y[0, 1] = rng.uniform(1.01, 1.025, 2)
@@ -28,8 +28,8 @@ def random_distortion(rng: np.random.Generator) -> Distortion:
     by_power = np.outer([1, 1e-2, 1e-4, 1e-6], [1, 1e-2, 1e-4, 1e-6])
     x += by_power * rng.normal(0, 0.02, (4, 4))
     y += by_power * rng.normal(0, 0.02, (4, 4))
-    turn = np.radians(rng.uniform(-1.5, 1.5))
-    rotation = (np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn))
+    angle = np.radians(rng.uniform(-1.5, 1.5))
+    rotation = (np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle))
     return Distortion(
         tuple(x.ravel().tolist()),
         tuple(y.ravel().tolist()),
@@ -47,7 +47,7 @@ def random_source(rng: np.random.Generator) -> dict[str, float]:
 
 
 def moved_fs(translation_mm: ArrayLike, rotation_deg: ArrayLike) -> FloatArray:
-    """Nominal pose of the ``fs`` intensifier, (4, 4), shifted along and turned about the world's axes."""
+    """Nominal pose of the ``fs`` intensifier, (4, 4), shifted along and rotated about the world's axes."""
     rotation = Rotation.from_rotvec(np.asarray(rotation_deg, dtype=np.float64), degrees=True).as_matrix()
     return make_transform(
         rotation @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + np.asarray(translation_mm)
@@ -66,14 +66,14 @@ def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_
 
 
 def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None = None) -> ImageArray:
-    """Part of the beam that comes through the grid phantom, on the canvas of a ``size`` px image.
+    """Transmission, 0 to 1, of the grid phantom, on the canvas of a ``size`` px image.
 
     Parameters
     ----------
     imaging : the imaging chain.
     size : edge of the corrected image, px.
-    beads_mm : where the beads are, (n, 2) on the intensifier; those beyond the canvas are not drawn. If None, those
-        of the whole phantom, hung straight. A turned or damaged phantom is its beads turned or left out.
+    beads_mm : where the beads are, (n, 2) on the intensifier; those beyond the canvas are not drawn. If None, all
+        beads of a phantom that is not rotated. For a rotated or damaged phantom, rotate or remove beads.
 
     """
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)

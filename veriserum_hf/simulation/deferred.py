@@ -1,4 +1,4 @@
-"""A simulated archive whose frames are drawn when they are needed and removed after use."""
+"""A simulated archive whose frames are simulated on demand and removed after use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from veriserum_hf.simulation.write import write_all_but_images
 
 
 class DeferredArchive(VeriserumArchive):
-    """A simulated archive that has everything but its pictures, in a folder that is made where it is missing.
+    """A simulated archive without its images, in a folder that is made where it is missing.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class DeferredArchive(VeriserumArchive):
 
 @contextmanager
 def drawn(rows: pa.Table, settings: Settings) -> Iterator[pa.Table]:
-    """Rows of a plan of a deferred archive, with the paths of frames that are there for the while."""
+    """Rows of a plan of a deferred archive, with the paths of their frames, which exist within the context only."""
     columns = [column for column in (f"path_{plane}" for plane in PLANES) if column in rows.column_names]
-    if not columns:  # implants are there for good
+    if not columns:  # implants are kept
         yield rows
         return
     with TemporaryDirectory(prefix="veriserum-") as name:

@@ -1,7 +1,7 @@
 """Femoral components of total knee replacements as solids.
 
 A sagittal curve, given by its radius of curvature, is swept across the knee and sunk where the surface lies deeper:
-at the edges, between the condyles, in the trochlear groove. The bone's box cuts are then taken out of it.
+at the edges, between the condyles, in the trochlear groove. The bone's box cuts are then subtracted.
 Sagittal points are (z, y), mm. The outward normal at the angle theta is (sin theta, -cos theta): 0 is distal, +90
 degrees anterior, -90 posterior; at a flexion phi the point with the normal at -phi is the lowest.
 """
@@ -20,7 +20,7 @@ IntArray = NDArray[np.int64]
 
 GRID_MM = 0.81
 _FAR_MM = 80.0
-# The swept surface is closed by its own image, shrunk toward this point: inside the bone, which is taken out.
+# The swept surface is closed by its own image, shrunk toward this point: inside the bone, which is subtracted.
 _HUB_MM, _SHRINK = np.array([5.0, 9.0]), 0.4
 # Metal between the outer surface and each facet of the bone, by the angle of the facet's normal.
 _THICKNESS_MM = {-91.0: 8.5, -46.0: 9.0, 0.0: 9.0, 47.0: 9.5, 87.0: 8.5}
@@ -158,7 +158,7 @@ def _bone(facets: FloatArray) -> CrossSection:
 
 
 def _open_notch(half_width_mm: float) -> Manifold:
-    """U-shaped from below and open behind; to be taken out."""
+    """U-shaped from below and open behind; to be subtracted."""
     front = CrossSection.circle(half_width_mm, 64).translate((0, 12.0 - half_width_mm))
     u = CrossSection.batch_hull([front, front.translate((0, -_FAR_MM))])
     upright = Manifold.extrude(u, 2 * _FAR_MM).translate((0, 0, -_FAR_MM))
@@ -187,6 +187,6 @@ def _section(outline: list[tuple[float, float]] | list[FloatArray]) -> CrossSect
 
 
 def _across(section: CrossSection, half_width_mm: float) -> Manifold:
-    """Prism of a sagittal section (z, y) over both sides of the middle."""
+    """Prism of a sagittal section (z, y) over both sides of the midplane."""
     prism = Manifold.extrude(section, 2 * half_width_mm).translate((0, 0, -half_width_mm))
     return prism.transform([[0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, 0]])

@@ -1,4 +1,4 @@
-"""The picture files of a simulated archive, as jobs for one process or several."""
+"""The image files of a simulated archive, as jobs for one process or several."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from veriserum_hf.core import PLANES, Grey, PlaneName
-from veriserum_hf.jobs import one_quiet_thread, write_file
+from veriserum_hf.jobs import single_threaded_opencv, write_file
 from veriserum_hf.simulation.poses import pose_ids
 from veriserum_hf.simulation.scenario import draw_frame, draw_grid, draw_marker_frame, trial
 from veriserum_hf.simulation.settings import Settings
@@ -35,7 +35,7 @@ class FrameJob:
         return all(path.exists() for frame in self.numbers for plane in PLANES for path in self._paths(frame, plane))
 
     def run(self, advance: Callable[[int], None]) -> None:
-        """Draw the frames that are not there."""
+        """Draw the frames that are missing."""
         for frame in self.numbers:
             for plane in PLANES:
                 if not all(path.exists() for path in self._paths(frame, plane)):
@@ -45,7 +45,7 @@ class FrameJob:
             advance(1)
 
     def _drawn(self, frame: int, plane: PlaneName) -> bytes:
-        with one_quiet_thread():
+        with single_threaded_opencv():
             image = draw_frame(self.settings, self.trial_index, frame, plane)
             if self.settings.bit_depth == 16:
                 return _as_tiff(image)
@@ -76,7 +76,7 @@ class GridJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Draw it."""
-        with one_quiet_thread():
+        with single_threaded_opencv():
             data = _as_tiff(draw_grid(self.settings, self.session_index, self.plane))
         write_file(_phantom_path(self.folder, self.plane, self.number), data)
         advance(1)
@@ -100,11 +100,11 @@ class MarkerJob:
         return all(_phantom_path(self.folder, plane, self.number).exists() for plane in PLANES)
 
     def run(self, advance: Callable[[int], None]) -> None:
-        """Draw what is not there."""
+        """Draw what is missing."""
         for plane in PLANES:
             path = _phantom_path(self.folder, plane, self.number)
             if not path.exists():
-                with one_quiet_thread():
+                with single_threaded_opencv():
                     data = _as_tiff(draw_marker_frame(self.settings, self.session_index, self.frame, plane))
                 write_file(path, data)
         advance(1)

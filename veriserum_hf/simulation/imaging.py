@@ -1,6 +1,6 @@
-"""What the imaging chain of a simulated fluoroscope is like, and what stands in its beam.
+"""The imaging chain of a simulated fluoroscope, and the solids in its beam.
 
-Signals are fractions of what the open field gives at its centre.
+Signals are fractions of the open field's signal at its centre.
 """
 
 import math
@@ -16,7 +16,7 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import Plane
 
 # Effective, per mm: the ratios are about those of tabulated mass attenuation at 100 keV (Hubbell and Seltzer, NIST
-# SRD 126), what is left of a beam behind millimetres of metal; implants are then as dark as in the published frame.
+# SRD 126), as of a beam hardened by millimetres of metal; implants are then as dark as in the published frame.
 ATTENUATION_PER_MM = {
     "CoCr": 0.35,
     "Ti6Al4V": 0.118,
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class _Allowed(NamedTuple):
-    """Which values of a parameter mean something, in words and as a test."""
+    """The valid values of a parameter, in words and as a test."""
 
     words: str
     holds: Callable[[float], bool]
@@ -48,18 +48,18 @@ _NOT_NEGATIVE = _Allowed("zero or positive", lambda value: value >= 0)
 _FRACTION = _Allowed("at least 0 and less than 1", lambda value: 0 <= value < 1)
 _LEVEL = _Allowed("from 0 to 1", lambda value: 0 <= value <= 1)
 _ANY = _Allowed("a finite number", lambda value: True)
-# A steeper slope would leave less than no light at the canvas's edge, 207 mm from its centre.
+# A steeper slope would make the signal negative at the canvas's edge, 207 mm from its centre.
 _SLOPE = _Allowed("between -0.004 and 0.004", lambda value: abs(value) < 0.004)
 
 
 def _in(low: float, high: float, default: float, allowed: _Allowed = _POSITIVE) -> Any:
-    """A parameter with its default, the range it is drawn from for domain randomisation, and what it may be."""
+    """A parameter with its default, the range it is drawn from for domain randomisation, and its valid values."""
     return field(default=default, metadata={"range": (low, high), "allowed": allowed})
 
 
 @dataclass(frozen=True)
 class Imaging:
-    """Every parameter of the imaging chain; `random` draws them from the ranges beside the defaults.
+    """Every parameter of the imaging chain; `random` draws them from the ranges given with the defaults.
 
     Pixels are those of a 1664 x 1600 raw frame; other sizes show the same field. Values were chosen so that frames
     look like the one that is published (arXiv 2509.05483).
@@ -67,7 +67,7 @@ class Imaging:
     Attributes
     ----------
     attenuation_per_mm : linear attenuation by material, 1/mm.
-    attenuation_scale : factor on all of them, as another tube voltage would bring.
+    attenuation_scale : factor on all of them, as for another tube voltage.
     focal_spot_mm : full width at half maximum of the X-ray source.
     screen_blur_mm : standard deviation of the point spread of screen and optics, on the intensifier. Pixels blur
         too, by half their size: frames of fewer than some 700 rows are blurred by more than this.
@@ -88,7 +88,7 @@ class Imaging:
     Raises
     ------
     ValueError
-        If a parameter is none that an imaging chain can have, such as a negative blur or more scatter than signal.
+        If a parameter is invalid, such as a negative blur or more scatter than signal.
 
     """
 
@@ -119,7 +119,7 @@ class Imaging:
     jpeg_quality: int = 95
 
     def __post_init__(self) -> None:
-        # A copy: what was given may change, this does not.
+        # A copy: the caller's may change, this does not.
         object.__setattr__(self, "attenuation_per_mm", dict(self.attenuation_per_mm))
         for material, per_mm in self.attenuation_per_mm.items():
             _check(f"attenuation_per_mm[{material!r}]", per_mm, _NOT_NEGATIVE)
@@ -144,7 +144,7 @@ class Imaging:
         return cls(**drawn)
 
     def blur_mm(self, plane: Plane, depth_mm: float) -> float:
-        """Standard deviation on the intensifier, mm, of the blur of what stands ``depth_mm`` from the source."""
+        """Standard deviation on the intensifier, mm, of the blur of an object ``depth_mm`` from the source."""
         penumbra_mm = self.focal_spot_mm / np.sqrt(8 * np.log(2)) * (plane.sid_mm / depth_mm - 1)
         return float(np.hypot(penumbra_mm, self.screen_blur_mm))
 

@@ -1,8 +1,8 @@
 """Two femoral and five tibial components of total knee replacements: meshes, STL files and voxels.
 
-They stand in for the components of the download, ``ana_000001.stl`` and on: right knees, mm, x to the patient's
+They replace the components of the download, ``ana_000001.stl`` and on: right knees, mm, x to the patient's
 left, y proximal, z anterior. A femoral component has its flexion axis on x, with its origin midway between the
-circles of its posterior condyles; a tibial one has its origin in the middle of its tray's upper surface.
+circles of its posterior condyles; a tibial one has its origin at the centre of its tray's upper surface.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""From what comes through a scene to a raw frame of an intensifier.
+"""From a scene's transmission to a raw frame of an intensifier.
 
 On the canvas, the grid of a corrected image with a margin, the open field falls towards the rim, and blur, scatter
-and glare are added. The distortion's polynomial says where on the canvas every raw pixel looks, so the raw frame is
-one lookup; what the intensifier's output and its television camera add (round aperture, bands, noise, quantisation)
+and glare are added. The distortion's polynomial maps every raw pixel to the canvas, so the raw frame is one
+lookup; what the intensifier's output and its television camera add (round aperture, bands, noise, quantisation)
 is added there.
 """
 
@@ -77,10 +77,10 @@ def read_out(
     """Raw frame of a transmission on the canvas of a ``height_px`` px image; see `expose`."""
     horizontal, vertical = _open_field(imaging, height_px)
     signal: ImageArray = through * horizontal
-    del through  # of 14 MB at full size, as every picture on the canvas
+    del through  # of 14 MB at full size, as every image on the canvas
     signal *= vertical[:, None]
     _spread(signal, blur_mm, imaging, height_px)
-    signal = cv2.remap(signal, *_looks_at(distortion, height_px), cv2.INTER_LINEAR)
+    signal = cv2.remap(signal, *_canvas_maps(distortion, height_px), cv2.INTER_LINEAR)
     _surround(signal, imaging)
     return _grey(signal, imaging, rng, bit_depth)
 
@@ -110,7 +110,7 @@ def _open_field(imaging: Imaging, size: int) -> tuple[ImageArray, ImageArray]:
 
 
 def _blur(image: ImageArray, sigma_mm: float, size: int) -> None:
-    """Blur a canvas in place, by what its sampling leaves to be done."""
+    """Blur a canvas in place, less what its sampling has blurred already."""
     # The mean of n rays spread evenly over a pixel blurs by (1 - 1/n^2) / 12 square pixels, with two by 1/16; a
     # lookup between pixels at f and 1 - f by f (1 - f), 1/6 on average.
     sampling = (1 - 1 / RAYS_PER_PIXEL**2) / 12 + 1 / 6
@@ -118,7 +118,7 @@ def _blur(image: ImageArray, sigma_mm: float, size: int) -> None:
     if variance_px <= 0:
         return
     if variance_px < 0.4:
-        # Sampled, so narrow a Gaussian is narrower than it says; three weights have its variance exactly.
+        # Sampled, so narrow a Gaussian has less than its variance; three weights have it exactly.
         narrow = np.array([variance_px / 2, 1 - variance_px, variance_px / 2])
         cv2.sepFilter2D(image, -1, narrow, narrow, image)
     else:
@@ -126,7 +126,7 @@ def _blur(image: ImageArray, sigma_mm: float, size: int) -> None:
 
 
 def _grey(signal: ImageArray, imaging: Imaging, rng: np.random.Generator, bit_depth: Literal[8, 16]) -> Grey:
-    """Grey levels of a signal, with quantum and read-out noise and bands; the signal is used up."""
+    """Grey levels of a signal, with quantum and read-out noise and bands; the signal is overwritten."""
     height = len(signal)
     per_px = height / RAW_HEIGHT_PX  # pitch of a 1600-row frame over this one's
     white = _WHITE[bit_depth]
@@ -167,7 +167,7 @@ def _raw_axes_px(height_px: int) -> tuple[NDArray[np.floating], NDArray[np.float
 
 
 @lru_cache(maxsize=2)  # both planes; 21 MB each at full size
-def _looks_at(distortion: Distortion, height_px: int) -> tuple[ImageArray, ImageArray]:
+def _canvas_maps(distortion: Distortion, height_px: int) -> tuple[ImageArray, ImageArray]:
     """Canvas column and row of every raw pixel."""
     x, y = _raw_axes_px(height_px)
     margin = canvas_margin_px(height_px)
@@ -180,7 +180,7 @@ def _looks_at(distortion: Distortion, height_px: int) -> tuple[ImageArray, Image
 
 
 def _surround(raw: ImageArray, imaging: Imaging) -> None:
-    """Cut a raw picture off outside the round field, in place, and add the stray light around it."""
+    """Cut a raw image off outside the round field, in place, and add the stray light around it."""
     x, y = (axis.astype(np.float32) for axis in _raw_axes_px(len(raw)))
     squared = np.add.outer((y - imaging.field_center_y_px) ** 2, (x - imaging.field_center_x_px) ** 2)
     edge_px = max(2.0, RAW_HEIGHT_PX / len(raw))

@@ -3,7 +3,7 @@
 `veriserum_hf.simulation.intensifier` draws a raw frame of 1600 rows, which a conversion then corrects. Here the same
 imaging chain is worked out on the grid of the corrected image: what falls on the intensifier is drawn there (see
 `transmission` for the canvas), and what belongs to raw pixels, the round field, the bands and the noise, is looked up
-where the distortion says that the corrected pixel lies in the raw frame. Noise has the variance, and between
+at the corrected pixel's position in the raw frame. Noise has the variance, and between
 neighbours the correlation, that the correction leaves of it. JPEG's own noise is not drawn.
 """
 
@@ -29,12 +29,12 @@ _WHITE = 255.0
 _COARSE_MM = 5.0  # scatter and glare are smooth: they are blurred on pixels about so large
 _NODES = 33  # along each edge of the image, between which raw positions are interpolated
 _DEGREE = 7  # of the polynomial that inverts a distortion
-_RAW_PITCH_MM = 0.2275  # of the simulator's distortions, give or take 2 %
+_RAW_PITCH_MM = 0.2275  # of the simulator's distortions, within 2 %
 _WIDEST_PASS_PX2 = 0.4  # variance of one pass of a blur with three weights
 
 
 class Exposure(NamedTuple):
-    """What makes one image, besides what stands in the beam.
+    """What makes one image, besides the solids in the beam.
 
     Attributes
     ----------
@@ -108,9 +108,9 @@ def _by_name(table: Mapping[str, ArrayLike], device: torch.device | str) -> dict
 def raw_positions(distortion: Distortion, size: int) -> FloatArray:
     """Raw column and row, (2, nodes, nodes), on a coarse grid from the first to the last pixel of a corrected image.
 
-    Beyond the raw frame the positions go on smoothly.
+    Beyond the raw frame the positions continue smoothly.
     """
-    # The frame and a tenth around it: nodes outside are then no wild extrapolation.
+    # The frame and a tenth around it, so that nodes outside are not extrapolated far.
     axes_px = [(np.linspace(-0.05, 1.05, 23) * count).tolist() for count in (RAW_WIDTH_PX, RAW_HEIGHT_PX)]
     xy_px = np.stack(np.meshgrid(*axes_px), axis=-1).reshape(-1, 2)
     coefficients = np.linalg.lstsq(_powers(distortion.to_mm(xy_px)), xy_px, rcond=None)[0]
@@ -138,11 +138,11 @@ def canvas_rays(intrinsics: Tensor, size: int) -> tuple[Tensor, int]:
 
 
 def expose(exponent: Tensor, chains: Chains, size: int, generator: torch.Generator | None) -> Tensor:
-    """Corrected images of what stands in the beam, (n, size, size) uint8.
+    """Corrected images of the solids in the beam, (n, size, size) uint8.
 
     Parameters
     ----------
-    exponent : (n, rays, rays) float32 sum of attenuation times path length along `canvas_rays`; it is used up.
+    exponent : (n, rays, rays) float32 sum of attenuation times path length along `canvas_rays`; it is overwritten.
     chains : of the n images.
     size : edge of the images, px.
     generator : source of the noise, on the images' device; None for no noise.
@@ -197,11 +197,11 @@ def _spread(signal: Tensor, chains: Chains, size: int) -> Tensor:
 
 
 def _smoothing(sigma_px: Tensor, edge: int) -> Tensor:
-    """Gaussian blurs along one axis as matrices, (n, edge, edge), the picture mirrored about its outermost pixels."""
+    """Gaussian blurs along one axis as matrices, (n, edge, edge), the image mirrored about its outermost pixels."""
     at = torch.arange(edge, device=sigma_px.device, dtype=torch.float32)
     weights = torch.zeros(len(sigma_px), edge, edge, device=sigma_px.device)
     last = 2 * (edge - 1)
-    inner = (at > 0) & (at < edge - 1)  # the mirrors themselves are there once
+    inner = (at > 0) & (at < edge - 1)  # the outermost pixels count once
     for mirrored, counts in ((at, torch.ones_like(inner)), (-at, inner), (last - at, inner)):
         weights += (-0.5 * ((at[:, None] - mirrored) / sigma_px) ** 2).exp() * counts
     return weights / weights.sum(-1, keepdim=True)
@@ -237,10 +237,10 @@ def _box_px(size: int) -> int:
 
 
 def _variance_left_px2(blur_mm: FloatArray, size: int) -> FloatArray:
-    """Variance, in square pixels, of the blur that is still to be done on the canvas.
+    """Variance, in square pixels, of the blur that remains to be applied on the canvas.
 
     A raw frame is blurred by ``blur_mm``, pixels included; the correction adds its box and, on average, 1/6 of a
-    square raw pixel by its lookup. The rays of a pixel of the canvas have done their part.
+    square raw pixel by its lookup. What the rays of a canvas pixel average over is subtracted.
     """
     correction_mm2 = ((_box_px(size) ** 2 - 1) / 12 + 1 / 6) * _RAW_PITCH_MM**2
     rays_px2 = (1 - 1 / RAYS_PER_PIXEL**2) / 12

@@ -31,7 +31,7 @@ _FIELD_RADIUS_MM = 180.0
 
 
 def phantom_poses(count: int, rng: np.random.Generator) -> FloatArray:
-    """Poses in the world, (count, 4, 4), of a phantom slowly turned, tilted and carried through the fields."""
+    """Poses in the world, (count, 4, 4), of a phantom slowly rotated, tilted and moved through the fields."""
     run = (np.arange(count) + rng.uniform()) / count
     spin_deg = 360 * (3 * run + rng.uniform())
     tilt_deg = _MOST_TILT_DEG * np.sqrt((run * 7.3 + rng.uniform()) % 1)
@@ -46,7 +46,7 @@ def phantom_poses(count: int, rng: np.random.Generator) -> FloatArray:
 def observe_markers(
     plane: Plane, T_world_phantom: FloatArray, noise_mm: float, rng: np.random.Generator
 ) -> Observation:
-    """The beads in the field, rightly named, at their exact places but for Gaussian noise along each axis."""
+    """The beads in the field, correctly identified, at exact positions plus Gaussian noise along each axis."""
     beads_mm = cylinder_beads_mm()
     detector_mm = plane.project_mm(transform_points(T_world_phantom, beads_mm))
     seen = np.linalg.norm(detector_mm, axis=1) < _FIELD_RADIUS_MM
@@ -64,7 +64,7 @@ def _tube() -> trimesh.Trimesh:
 
 
 def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imaging, size: int) -> ImageArray:
-    """Part of the beam that comes through the marker phantom, on the canvas of a ``size`` px image.
+    """Transmission, 0 to 1, of the marker phantom, on the canvas of a ``size`` px image.
 
     A ray from the source passes a bead's centre at a distance b and leaves a chord of 2 sqrt(r^2 - b^2) in it.
     """

@@ -1,4 +1,4 @@
-"""What holds an implant component in the X-ray pictures: post, bolt, clamp, cement, and the robot's end.
+"""The holder of an implant component in the X-ray images: post, bolt, clamp, cement, and the robot's end.
 
 A clear acrylic post carries the component; a steel bolt in the post's bore pulls it onto a base with countersunk
 screws. The femoral base is a rounded housing on a stepped fixture block with an acrylic wing, the tibial one a clamp
@@ -24,7 +24,7 @@ Material = Literal["steel", "aluminium", "PMMA", "cement"]
 Pieces = dict[Material, list[Manifold]]
 Outline = list[tuple[float, float]]
 
-# The femoral post stands so far beside the component, its arm at this height and depth in the component's inside.
+# Distance of the femoral post from the component, and its arm's height and depth inside the component.
 _BESIDE_MM, _INSIDE_YZ_MM, _ARM_RADIUS_MM = 14.0, (9.0, -7.0), 7.0
 # Side view of the fixture block and its jaw and wing (u across the post, z), measured in the real frame.
 _BLOCK_UZ_MM: Outline = [(-64, 27), (-43, 24), (39, 14), (44, 33), (44, 85), (-64, 85)]
@@ -55,8 +55,8 @@ def holder(
 ) -> tuple[Solid, ...]:
     """Build the holder of one implant component; it moves with the component.
 
-    The femoral post stands beside the component, on its lateral side, where it clears the tibia at every flexion; an
-    arm leads from it to the component's inside. The tibial one goes on from the stem.
+    The femoral post is next to the component, on its lateral side, where it clears the tibia at every flexion; an
+    arm leads from it to the component's inside. The tibial one continues the stem.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ def holder(
 
     Returns
     -------
-    One part per material. Parts share surfaces, with each other and with the implant; the volume of two of them at
-    once is a few mm3 at most.
+    One part per material. Parts share surfaces, with each other and with the implant; they overlap
+    by a few mm3 at most.
 
     Raises
     ------
     ValueError
-        If the component is another, or the direction is not a unit vector.
+        If the component is invalid, or the direction is not a unit vector.
 
     """
     axis = np.asarray(direction, dtype=np.float64)
@@ -97,7 +97,7 @@ def holder(
 
 
 def _post_start_mm(component: str, implant: trimesh.Trimesh) -> FloatArray:
-    """Where the axis of the post begins."""
+    """Start of the post's axis."""
     corners = implant.vertices
     if component == "femur":
         return np.array([corners[:, 0].min() - _BESIDE_MM, *_INSIDE_YZ_MM])
@@ -112,7 +112,7 @@ def _arm(start_mm: FloatArray) -> Manifold:
 
 
 def _axes(z: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Columns u, v, z of the holder: u shows in a side view of the knee, give or take a turn about the post."""
+    """Columns u, v, z of the holder: u shows in a side view of the knee, up to a random rotation about the post."""
     lateral = np.eye(3)[0 if abs(z[0]) < 0.9 else 2]
     u = np.cross(z, lateral)
     u /= np.linalg.norm(u)
@@ -219,7 +219,7 @@ def _fasteners(rng: np.random.Generator, circle_mm: float, head_mm: float) -> li
 
 
 def _cement(rng: np.random.Generator) -> Manifold:
-    """Lump around the start of the post: a ball with lobes, seen from its centre in every direction once."""
+    """Lump around the start of the post: a ball with lobes, star-shaped about its centre."""
     lobes = rng.normal(size=(7, 3))
     lobes /= np.linalg.norm(lobes, axis=1, keepdims=True)
     heights_mm, widths = rng.uniform(4, 10, size=7), rng.uniform(0.25, 0.5, size=7)
@@ -234,6 +234,6 @@ def _cement(rng: np.random.Generator) -> Manifold:
 
 
 def _revolved(outline_rz_mm: Outline, segments: int = 20) -> Manifold:
-    """Solid turned about z; the outline (radius, z) runs from one end to the other."""
+    """Solid of revolution about z; the outline (radius, z) runs from one end to the other."""
     outline = [(0.0, outline_rz_mm[0][1]), *outline_rz_mm, (0.0, outline_rz_mm[-1][1])]
     return Manifold.revolve(CrossSection([outline], FillRule.NonZero), segments)

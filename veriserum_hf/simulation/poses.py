@@ -14,7 +14,7 @@ from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.tables import Row, pose_row
 
 Kind = Literal["REFINED", "ROBOT", "MANMATCH", "OBSOLETE"]
-# How far a stored pose is off the truth, standard deviation per axis: mm, degrees.
+# Error of a stored pose, standard deviation per axis: mm, degrees.
 _ERRORS: dict[Kind, tuple[float, float]] = {
     "REFINED": (0.05, 0.06),
     "ROBOT": (0.8, 0.7),
@@ -32,14 +32,14 @@ CALIBRATION_TRUTH_SCHEMA = pa.schema(
     metadata={
         "frame": TRUTH_SCHEMA.metadata[b"frame"],
         "pose": "x_world = R(quaternion_xyzw) x_phantom + translation_mm, of the marker phantom in both planes of a "
-        "frame; its origin is its middle, its axis y",
+        "frame; its origin is its centre, its axis y",
     },
 )
 
 
 def _kinds(settings: Settings, trial_index: int, frame: int) -> Iterator[Kind]:
     """Kinds of pose that a frame has, in the order of their rows."""
-    # First, so that taking the first refined row without a look at `obsolete` is a mistake.
+    # First, so that taking the first refined row without checking `obsolete` is a mistake.
     if (trial_index * settings.frames_per_trial + frame) % 4 == 2:
         yield "OBSOLETE"
     yield from ("REFINED", "ROBOT")

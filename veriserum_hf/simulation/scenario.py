@@ -1,6 +1,6 @@
-"""What a simulated archive shows: its calibrations, its trials, and the picture of every frame.
+"""Content of a simulated archive: its calibrations, its trials, and the image of every frame.
 
-Everything follows from the settings: each trial and each frame has random numbers of its own, so that any process can
+Everything follows from the settings: each trial and each frame has its own random numbers, so that any process can
 draw any frame, in any order.
 """
 
@@ -28,12 +28,12 @@ from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
 
-SESSIONS = 3  # each with a distortion and a source-intensifier calibration of its own
+SESSIONS = 3  # each with its own distortion and source-intensifier calibration
 _DOWN_WORLD = np.array([0.0, -1.0, 0.0])
-# How far the femoral post leans to the lateral side, against 1 downwards, until it clears the tibia and its holder.
+# Lateral leans of the femoral post, against 1 downwards, tried until it clears the tibia and its holder.
 _LATERAL = (0.5, 0.75, 1.0, 1.4, 2.0, 3.0)
 _CHECKED_FRAMES = 5  # of a trial
-_PHANTOM_IMAGING = Imaging(bright_level=0.85)  # exposed so that nothing is white
+_PHANTOM_IMAGING = Imaging(bright_level=0.85)  # exposed so that nothing saturates
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Session:
 
     Attributes
     ----------
-    rig : as it truly stands; ``source`` is what the tables hold of it.
+    rig : the true one; ``source`` is what the tables hold of it.
 
     """
 
@@ -104,12 +104,12 @@ def true_fs(settings: Settings) -> FloatArray:
 def trial(settings: Settings, index: int) -> Trial:
     """One of the trials, from 0."""
     rng = settings.rng(Stream.TRIAL, index)
-    # Which trial falls into which split goes by its id: other seeds, other splits.
+    # A trial's split depends on its id: other seeds, other splits.
     first_id = int(settings.rng(Stream.IDS).integers(1, 10_000))
     femur_id, tibia_id = IMPLANT_PAIRS[index % settings.pairs]
     anatomy_ids: dict[Component, int] = {"femur": femur_id, "tibia": tibia_id}
     day = session(settings, index * SESSIONS // settings.trials)
-    # One step on with every round of the pairs, so that each pair comes to do every activity.
+    # Shifted by one with every round of the pairs, so that each pair performs every activity.
     task = TASKS[(index + index // settings.pairs) % len(TASKS)]
     trajectory = simulate_trial(
         task, implant_mesh(femur_id), implant_mesh(tibia_id), day.rig, settings.frames_per_trial, rng
@@ -126,7 +126,7 @@ def trial(settings: Settings, index: int) -> Trial:
 
 @lru_cache(maxsize=2)
 def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]]:
-    """What holds both components in a trial: mounted for its middle frame, and moving with them."""
+    """The holders of both components in a trial: mounted for its central frame, and moving with them."""
     shown, rng = trial(settings, index), settings.rng(Stream.HOLDERS, index)
     center_frame = settings.frames_per_trial // 2
     R_world = {component: shown.pose(component, center_frame)[:3, :3] for component in shown.anatomy_ids}
@@ -136,18 +136,18 @@ def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]
         direction = R_world[component].T @ _DOWN_WORLD + aside + rng.normal(0, 0.06, 3)
         return holder(component, implants[component], direction / np.linalg.norm(direction), rng)
 
-    tibial = mounted("tibia", (0.0, -2.0, 0.0))  # its post goes on from the stem, give or take
-    below = [solid_of(mesh) for mesh in (implants["tibia"], *(part.mesh for part in tibial))]
+    tibial = mounted("tibia", (0.0, -2.0, 0.0))  # its post continues the stem, approximately
+    tibial_solids = [solid_of(mesh) for mesh in (implants["tibia"], *(part.mesh for part in tibial))]
     checked = np.unique(np.linspace(0, settings.frames_per_trial - 1, _CHECKED_FRAMES).astype(int))
     tried: list[tuple[float, int, tuple[Solid, ...]]] = []
     for lateral in _LATERAL:
         femoral = mounted("femur", (-lateral, 0.0, 0.0))
-        beside = [solid_of(part.mesh) for part in femoral]
+        femoral_solids = [solid_of(part.mesh) for part in femoral]
         shared_mm3 = sum(
             (one.transform((np.linalg.inv(shown.pose("tibia", k)) @ shown.pose("femur", k))[:3]) ^ other).volume()
             for k in checked
-            for one in beside
-            for other in below
+            for one in femoral_solids
+            for other in tibial_solids
         )
         tried.append((shared_mm3, len(tried), femoral))
         if shared_mm3 < 1:
@@ -156,7 +156,7 @@ def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]
 
 
 def scene(settings: Settings, index: int, frame: int, *, with_holders: bool = True) -> list[Part]:
-    """Everything that stands in the beam in a frame of a trial."""
+    """All solids in the beam in a frame of a trial."""
     shown, parts = trial(settings, index), []
     for component, anatomy_id in shown.anatomy_ids.items():
         T = shown.pose(component, frame)
@@ -181,7 +181,7 @@ def draw_frame(settings: Settings, trial_index: int, frame: int, plane: PlaneNam
 
 
 def draw_grid(settings: Settings, session_index: int, plane: PlaneName) -> Grey:
-    """Raw 16-bit frame of the bead grid on one intensifier; no source blurs what hangs right on it."""
+    """Raw 16-bit frame of the bead grid on one intensifier; the focal spot does not blur what is directly on it."""
     return read_out(
         grid_transmission(_PHANTOM_IMAGING, settings.height_px),
         _PHANTOM_IMAGING.screen_blur_mm,

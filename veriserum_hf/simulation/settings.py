@@ -1,4 +1,4 @@
-"""What a user can choose about a simulated archive, and the random numbers that it is made from."""
+"""Settings of a simulated archive, and the random numbers that it is made from."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, frame_width_px
 from veriserum_hf.core import FrameIds, Rotations
 from veriserum_hf.errors import SimulationError
 
-# What shapes the frames of a simulated archive, beside its settings; see `veriserum_hf.jobs.source_hash`.
+# What shapes the frames of a simulated archive, in addition to its settings; see `veriserum_hf.jobs.source_hash`.
 SOURCES_OF_FRAMES = (
     "core.domain",
     "geometry.cameras",
@@ -65,19 +65,19 @@ class Settings:
 
     Attributes
     ----------
-    trials, frames_per_trial : how many; trials go through the activities and the implant pairs in turn.
+    trials, frames_per_trial : how many; trials go through the activities and the implant pairs in sequence.
     pairs : how many of the ten implant pairs are used.
-    seed : other seeds give other motions, calibrations and pictures.
+    seed : other seeds give other motions, calibrations and images.
     height_px : rows of the raw frames; the width is 1.04 times as much.
     ids : what the number in a frame's name is, ``"measurement"`` or ``"pose"``.
-    rotation : how the pose table says it, ``"quaternion"`` or ``"euler"``.
+    rotation : how the pose table stores it, ``"quaternion"`` or ``"euler"``.
     csv : the authors' three CSV files instead of the database; rotations are Euler angles in them.
     bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
     nifti : also the implants as volumes.
     marker_frames : dual-plane frames of the marker phantom for each of the sessions' calibrations.
     fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` intensifier is from the nominal one;
-        the directions depend on the seed. Frames are drawn with the true pose; the tables hold none, and readers use
-        the nominal one.
+        the directions depend on the seed. Frames are drawn with the true pose; the tables do not hold it, and readers
+        use the nominal one.
 
     """
 
@@ -107,8 +107,8 @@ class Settings:
         for name, (low, high) in whole.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
-                asked = f"{name} (--size)" if name == "height_px" else name
-                raise SimulationError(f"{asked} must be a whole number from {low} to {high}, got {value!r}")
+                option = f"{name} (--size)" if name == "height_px" else name
+                raise SimulationError(f"{option} must be a whole number from {low} to {high}, got {value!r}")
         for name, highest in {"fs_translation_mm": 50.0, "fs_rotation_deg": 10.0}.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= highest:
@@ -121,8 +121,8 @@ class Settings:
                 )
         if self.csv and self.rotation != "euler":
             raise SimulationError(
-                "the CSV files of the download hold Euler angles and no quaternions: ask for rotation 'euler' too, "
-                "or leave csv out"
+                "the CSV files of the download hold Euler angles and no quaternions: set rotation 'euler' too, "
+                "or omit csv"
             )
 
     def measurement_id(self, trial_index: int, frame: int) -> int:
@@ -134,7 +134,7 @@ class Settings:
         return divmod(measurement_id - 1, self.frames_per_trial)
 
     def rng(self, stream: Stream, *index: int) -> np.random.Generator:
-        """Random numbers for one thing, such as the noise of one frame."""
+        """Random numbers for one purpose, such as the noise of one frame."""
         return np.random.default_rng((self.seed, stream, *index))
 
 
@@ -144,7 +144,7 @@ def parse_height(text: str) -> int:
     Raises
     ------
     SimulationError
-        If it is no such size, or does not have the shape of a raw frame.
+        If it is not a size, or does not have the shape of a raw frame.
 
     """
     match = re.fullmatch(r"(?:(\d{1,6})\s*[xX]\s*)?(\d{1,6})", text.strip())

@@ -31,7 +31,7 @@ def mesh_of(solid: Manifold, smallest_detail_mm: float) -> trimesh.Trimesh:
     on_grid = np.round(np.asarray(rough.vert_properties)[:, :3] / _GRID_MM) * _GRID_MM
     rounded = Manifold(Mesh64(np.ascontiguousarray(on_grid), np.asarray(rough.tri_verts).copy()))
     if rounded.status() != Error.NoError:
-        raise RuntimeError(f"rounded to {_GRID_MM} mm, the shape is no solid: {rounded.status()}")
+        raise RuntimeError(f"rounded to {_GRID_MM} mm, the shape is not a solid: {rounded.status()}")
     mesh = rounded.simplify(smallest_detail_mm).to_mesh64()
     corners, faces = np.asarray(mesh.vert_properties)[:, :3], np.asarray(mesh.tri_verts).astype(np.int64)
     order = np.lexsort(corners.T)

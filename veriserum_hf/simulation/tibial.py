@@ -1,7 +1,7 @@
 """Tibial components of total knee replacements as solids.
 
 A kidney-shaped tray with its proximal surface at y = 0, and what anchors it in the bone: stem, keel, wings or pegs.
-An anchor is drawn downward from the middle of the tray's thickness, so that both are one body.
+An anchor is drawn downward from half of the tray's thickness, so that both are one body.
 """
 
 from collections.abc import Callable, Sequence
@@ -116,7 +116,7 @@ def _bar(radius_mm: float, start: tuple[float, float, float], end: tuple[float, 
 
 
 def _both_sides(part: Manifold, swept_deg: float = 0.0) -> Manifold:
-    """A part on the left, turned backward about the stem, and its mirror image on the right."""
+    """A part on the left, rotated backward about the stem, and its mirror image on the right."""
     left = part.rotate((0, swept_deg, 0))
     return left + left.mirror((1, 0, 0))
 

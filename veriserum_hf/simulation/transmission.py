@@ -1,4 +1,4 @@
-"""From solids to what of the beam comes through them, on the canvas.
+"""Transmission of the beam through solids, on the canvas.
 
 The canvas is the grid of a corrected image with a margin: there the plane's camera is a plain pinhole.
 """
@@ -24,7 +24,7 @@ def canvas_margin_px(size: int) -> int:
 
 
 def transmission(parts: Sequence[Part], plane: Plane, imaging: Imaging, size: int) -> ImageArray:
-    """Part of the beam that comes through straight, exp(-sum of mu L), on the canvas of a ``size`` px image.
+    """Transmission without scatter, exp(-sum of mu L), on the canvas of a ``size`` px image.
 
     Raises
     ------

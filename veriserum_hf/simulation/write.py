@@ -1,7 +1,7 @@
-"""``veriserum simulate``: an archive in the layout of the download, from nothing, with the exact poses beside it.
+"""``veriserum simulate``: a simulated archive in the layout of the download, with its exact poses.
 
 As a conversion does, it works below ``OUT.incomplete`` and puts ``OUT`` in place in one step at the end. Every frame
-appears under its name in one step and depends on the settings alone: an interrupted simulation goes on where it
+appears under its name in one step and depends on the settings alone: an interrupted simulation resumes where it
 stopped, and its result is the same to the byte, whatever the number of processes.
 """
 
@@ -29,7 +29,7 @@ from veriserum_hf.jobs import (
     put_in_place,
     run_jobs,
     source_hash,
-    working_for,
+    staging_folder,
     write_file,
 )
 from veriserum_hf.poses import TRUTH_SCHEMA
@@ -71,7 +71,7 @@ def simulate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write a simulated archive, or go on with one that was interrupted.
+    """Write a simulated archive, or resume one that was interrupted.
 
     Parameters
     ----------
@@ -82,9 +82,9 @@ def simulate(
 
     Returns
     -------
-    The finished folder. Beside the archive it holds ``truth.parquet``, the exact pose of every implant in every
-    frame, ``calibration_truth.parquet``, those of the marker phantom, and ``simulation.json``: all settings, both
-    planes as they truly stood for every source-intensifier calibration, and what was drawn for every trial.
+    The finished folder. It also holds ``truth.parquet``, the exact pose of every implant in every frame,
+    ``calibration_truth.parquet``, those of the marker phantom, and ``simulation.json``: all settings, the
+    true geometry of both planes for every source-intensifier calibration, and what was drawn for every trial.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def simulate(
         shutil.rmtree(incomplete_folder(target))
         return target
     _check_free(target)
-    with working_for(target, _record(settings), "simulation", SimulationError) as incomplete:
+    with staging_folder(target, _record(settings), "simulation", SimulationError) as incomplete:
         _check_free(target)  # another process may have finished a moment ago
         archive = incomplete / _ARCHIVE
         (archive / FRAMES_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -114,16 +114,16 @@ def simulate(
 
 
 def _check_free(target: Path) -> None:
-    """Raise SimulationError where something is in the way of the result."""
+    """Raise SimulationError where the result's place is taken."""
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise SimulationError(
-            f"{target} is there already and not an empty folder. Nothing was changed. Choose another folder, or "
+            f"{target} exists already and is not an empty folder. Nothing was changed. Choose another folder, or "
             "remove this one."
         )
 
 
 def _killed_while_tidying_up(target: Path, settings: Settings) -> bool:
-    """Whether this simulation put its result in place and was ended before the unfinished folder was gone."""
+    """Whether this simulation put its result in place and was killed before the unfinished folder was removed."""
     try:
         unfinished = json.loads((incomplete_folder(target) / "record.json").read_text())
         found = json.loads((target / SIMULATION_RECORD).read_text())
@@ -136,7 +136,7 @@ def _killed_while_tidying_up(target: Path, settings: Settings) -> bool:
 def write_all_but_images(archive: Path, settings: Settings) -> None:
     """Write tables, implants, exact poses and, as the last, the record of a simulated archive into a folder.
 
-    Nothing is done where the record is there already.
+    Nothing is done where the record exists already.
     """
     if (archive / SIMULATION_RECORD).exists():
         return
@@ -187,7 +187,7 @@ def _calibrations(settings: Settings) -> CalibrationTables:
 
 
 def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
-    """Both planes as they truly stand, by source-intensifier calibration."""
+    """The true geometry of both planes, by source-intensifier calibration."""
     days = [session(settings, index) for index in range(SESSIONS)]
     return {
         day.source_id: {
@@ -203,7 +203,7 @@ def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
 
 
 def _phantom_jobs(settings: Settings, folder: Path) -> Iterator[Job]:
-    if settings.csv:  # nothing in the CSV files says what a phantom's frame belongs to
+    if settings.csv:  # the CSV files do not state what a phantom's frame belongs to
         return
     calibrations = _calibrations(settings)
     for index in range(SESSIONS):

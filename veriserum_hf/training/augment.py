@@ -1,13 +1,13 @@
-"""Random changes to a training sample's pictures, such as another day's imaging chain could have made.
+"""Random changes to a training sample's images, as by the imaging chain of another day.
 
-Each plane is changed on its own: the whole picture is shifted and scaled, things stand in the beam, the picture is
-blurred, its grey levels pass through another curve, and noise is added. The implants stay where they are in the
-world: a shifted and scaled picture is that of a camera with other intrinsics,
+Each plane is changed on its own: the whole image is shifted and scaled, objects are put into the beam, the image is
+blurred, its grey levels pass through another curve, and noise is added. The implants keep their poses in the
+world: a shifted and scaled image is that of a camera with other intrinsics,
 
     A = [[s, 0, c (1 - s) + shift_column], [0, s, c (1 - s) + shift_row], [0, 0, 1]],    K' = A K,
 
-with c = (N - 1) / 2, the middle of the picture where pixel centres are whole numbers. The camera is updated to the
-last bit; the picture follows it to what OpenCV's interpolation keeps, 1/64 px.
+with c = (N - 1) / 2, the centre of the image, whose pixel centres are whole numbers. The camera is updated exactly;
+the image follows it to the precision of OpenCV's interpolation, 1/64 px.
 """
 
 import math
@@ -22,7 +22,7 @@ from veriserum_hf.core import PLANES, FloatArray, ImageArray
 from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
 from veriserum_hf.training.batches import Sample
 
-# Implants that project no farther from the picture's middle than this stay in the picture whatever is drawn.
+# Implants that project no farther from the image's centre than this stay in the image whatever is drawn.
 KEPT_RADIUS_MM = 150.0
 _UPPER_BOUNDS = {  # of a strength; the others have no bound
     "scale": 0.15,
@@ -41,9 +41,9 @@ _NOISE_MARGIN_PX = 256  # how far apart the first pixels of two crops of the noi
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly a sample's pictures are changed; at 0 a change is left out, at all 0 nothing changes.
+    """How strongly a sample's images are changed; at 0 a change is skipped, at all 0 nothing changes.
 
-    Lengths are on the intensifier, 360 mm of which make the picture, whatever its size in pixels.
+    Lengths are on the intensifier, 360 mm of which make the image, whatever its size in pixels.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Augmentation:
     occlusion_absorption : largest part of the light that one solid absorbs; the smallest is a quarter of it.
     blur_mm : largest standard deviation of a Gaussian blur.
     gain : largest change of all grey levels, as a part of them.
-    contrast : largest change of the distance from the middle grey, as a part of it.
+    contrast : largest change of the distance from mid-grey, as a part of it.
     gamma : largest logarithm of the exponent g in ``white (grey / white)^g``.
     noise : largest standard deviation of the noise at white, fraction of white; it grows with the root of the grey
         level, as that of quanta does.
@@ -63,7 +63,7 @@ class Augmentation:
     ------
     ValueError
         If a strength is negative, not finite or beyond what it can mean, or if shift and scale together could move
-        an implant out of the picture that projects ``KEPT_RADIUS_MM`` from its middle.
+        an implant out of the image that projects ``KEPT_RADIUS_MM`` from its centre.
 
     """
 
@@ -93,7 +93,7 @@ class Augmentation:
         if reach_mm > FIELD_MM / 2 - 1.5:
             raise ValueError(
                 f"shift_mm {self.shift_mm:g} and scale {self.scale:g} move what projects {KEPT_RADIUS_MM:g} mm from "
-                f"the middle to {reach_mm:g} mm, out of the picture; {KEPT_RADIUS_MM:g} (1 + scale) + shift_mm must "
+                f"the centre to {reach_mm:g} mm, out of the image; {KEPT_RADIUS_MM:g} (1 + scale) + shift_mm must "
                 f"not exceed {FIELD_MM / 2 - 1.5:g} mm: lower one of them"
             )
 
@@ -104,19 +104,19 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
     Parameters
     ----------
     sample : of `veriserum_hf.training.batches.sample_of`: ``image_bs`` and ``image_fs`` (1, N, N) uint8,
-        ``camera_bs`` and ``camera_fs``; a plane whose picture is missing or None is left out.
+        ``camera_bs`` and ``camera_fs``; a plane whose image is missing or None is skipped.
     augmentation : the strengths.
     rng : decides everything; it is advanced.
 
     Returns
     -------
-    A new dictionary with new pictures and new ``intrinsics`` (3, 3) float64, px. Everything else, poses included, is
+    A new dictionary with new images and new ``intrinsics`` (3, 3) float64, px. Everything else, poses included, is
     the same object as in the sample.
 
     Raises
     ------
     ValueError
-        If a picture is not a (1, N, N) uint8 tensor.
+        If an image is not a (1, N, N) uint8 tensor.
 
     """
     changed = dict(sample)
@@ -129,33 +129,33 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
                 f"image_{plane} must be a (1, N, N) uint8 tensor, got {tuple(image.shape)} of {image.dtype}"
             )
         camera = sample[f"camera_{plane}"]
-        picture, A = _change(image[0].numpy(), augmentation, rng)
-        changed[f"image_{plane}"] = torch.from_numpy(picture)[None]
+        changed_image, A = _change(image[0].numpy(), augmentation, rng)
+        changed[f"image_{plane}"] = torch.from_numpy(changed_image)[None]
         intrinsics = torch.from_numpy(A).to(camera["intrinsics"].dtype) @ camera["intrinsics"]
         changed[f"camera_{plane}"] = camera | {"intrinsics": intrinsics}
     return changed
 
 
-def _change(picture: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> tuple[ImageArray, FloatArray]:
-    """A changed picture (N, N), and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
-    size = len(picture)
+def _change(image: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> tuple[ImageArray, FloatArray]:
+    """A changed image (N, N), and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
+    size = len(image)
     A = _shift_and_scale(strengths, size, rng)
     if strengths.shift_mm or strengths.scale:
         # Black comes in from outside, as where a raw frame does not reach.
-        picture = cv2.warpAffine(picture, A[:2], (size, size), flags=cv2.INTER_LINEAR)
+        image = cv2.warpAffine(image, A[:2], (size, size), flags=cv2.INTER_LINEAR)
     else:
-        picture = picture.copy()
+        image = image.copy()
     if strengths.occlusions and strengths.occlusion_mm and strengths.occlusion_absorption:
         for _ in range(rng.integers(strengths.occlusions + 1)):
-            _occlude(picture, strengths, rng)
+            _occlude(image, strengths, rng)
     sigma_px = rng.uniform(0, strengths.blur_mm) / pixel_size_mm(size)
     if sigma_px > 0:
-        picture = cv2.GaussianBlur(picture, (0, 0), sigma_px)
+        image = cv2.GaussianBlur(image, (0, 0), sigma_px)
     if strengths.gain or strengths.contrast or strengths.gamma:
-        picture = cv2.LUT(picture, _grey_curve(strengths, rng))
+        image = cv2.LUT(image, _grey_curve(strengths, rng))
     if strengths.noise:
-        picture = _with_noise(picture, rng.uniform(0, strengths.noise), rng)
-    return picture, A
+        image = _with_noise(image, rng.uniform(0, strengths.noise), rng)
+    return image, A
 
 
 def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> FloatArray:
@@ -166,15 +166,15 @@ def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generato
     return A
 
 
-def _occlude(picture: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> None:
-    """Put one solid into the beam, in place: light is multiplied by what comes through."""
-    size = len(picture)
+def _occlude(image: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> None:
+    """Put one solid into the beam, in place: light is multiplied by its transmission."""
+    size = len(image)
     radius_px = strengths.occlusion_mm / pixel_size_mm(size) * rng.uniform(0.25, 1)
     absorbed = strengths.occlusion_absorption * rng.uniform(0.25, 1)
     edge_px = rng.uniform(0.3, 1.5)
     center_px = rng.uniform(0, size, 2)
-    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two stand for a disc
-    # All of the solid and of its edge, and what of that the picture holds.
+    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two mean a disc
+    # All of the solid and of its edge, and the part of that in the image.
     reach = int(np.ceil(radius_px + 4 * edge_px))
     first = np.rint(center_px).astype(int) - reach
     solid: ImageArray = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
@@ -190,13 +190,13 @@ def _occlude(picture: ImageArray, strengths: Augmentation, rng: np.random.Genera
     solid = cv2.GaussianBlur(solid, (0, 0), edge_px)
     through = cv2.LUT(solid, np.rint(255 - absorbed * np.arange(256)).astype(np.uint8))
     low, high = np.maximum(first, 0), np.minimum(first + len(solid), size)
-    seen = picture[low[1] : high[1], low[0] : high[0]]
+    seen = image[low[1] : high[1], low[0] : high[0]]
     part = through[low[1] - first[1] : high[1] - first[1], low[0] - first[0] : high[0] - first[0]]
-    picture[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
+    image[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
 
 
 def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray:
-    """New grey level, (256,) uint8, of each old one: exponent, contrast about the middle grey, gain."""
+    """New grey level, (256,) uint8, of each old one: exponent, contrast about mid-grey, gain."""
     exponent = np.exp(rng.uniform(-strengths.gamma, strengths.gamma))
     contrast = 1 + rng.uniform(-strengths.contrast, strengths.contrast)
     gain = 1 + rng.uniform(-strengths.gain, strengths.gain)
@@ -206,21 +206,21 @@ def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray
     return curve
 
 
-def _with_noise(picture: ImageArray, at_white: float, rng: np.random.Generator) -> ImageArray:
-    """A picture with noise whose variance grows with the grey level."""
-    size = len(picture)
+def _with_noise(image: ImageArray, at_white: float, rng: np.random.Generator) -> ImageArray:
+    """An image with noise whose variance grows with the grey level."""
+    size = len(image)
     row, column = rng.integers(_NOISE_MARGIN_PX, size=2)
     noise = _white_noise(size)[row : row + size, column : column + size]
-    turned, mirrored = int(rng.integers(4)), int(rng.integers(2))
-    noise = np.ascontiguousarray(np.rot90(noise.T if mirrored else noise, turned))
-    deviation = cv2.LUT(picture, (255 * at_white * np.sqrt(np.arange(256) / 255)).astype(np.float32))
-    noisy: ImageArray = cv2.add(picture, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
+    quarters, mirrored = int(rng.integers(4)), int(rng.integers(2))
+    noise = np.ascontiguousarray(np.rot90(noise.T if mirrored else noise, quarters))
+    deviation = cv2.LUT(image, (255 * at_white * np.sqrt(np.arange(256) / 255)).astype(np.float32))
+    noisy: ImageArray = cv2.add(image, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
     return noisy
 
 
 @lru_cache(maxsize=2)
 def _white_noise(size: int) -> ImageArray:
-    """Normal numbers to cut a picture's noise from: drawing them anew would take longer than all the rest."""
+    """Normal numbers to cut an image's noise from: drawing new ones would take longest of all."""
     edge = size + _NOISE_MARGIN_PX
     noise: ImageArray = np.random.default_rng(0).standard_normal((edge, edge), dtype=np.float32)
     noise.setflags(write=False)

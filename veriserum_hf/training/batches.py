@@ -52,7 +52,7 @@ Augment = Callable[[Sample, np.random.Generator], Sample]
 
 
 def sample_of(row: FrameRow) -> Sample:
-    """Turn a row of the configurations with corrected images into tensors.
+    """Convert a row of the configurations with corrected images into tensors.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def model_inputs(batch: Batch) -> dict[str, torch.Tensor | Cameras]:
-    """What of a batch a model's forward takes, labels included."""
+    """The part of a batch that a model's forward takes, labels included."""
     return {
         "image_bs": batch["image_bs"],
         "image_fs": batch["image_fs"],

@@ -1,4 +1,4 @@
-"""What a run needs to go on: tensors as safetensors, the rest as JSON, and never half of either.
+"""Checkpoints to resume a run from: tensors as safetensors, the rest as JSON, written as a whole or not at all.
 
 Random numbers are not kept: those of a step follow from seed, step and process alone (`seed_step`), those of a
 sample from seed, epoch and measurement.
@@ -55,7 +55,7 @@ def save_checkpoint(
     optimizer: Optimizer,
     state: RunState,
 ) -> None:
-    """Write a checkpoint; the folder appears in one step, and what killed processes left beside it is removed.
+    """Write a checkpoint; the folder appears in one step, and what killed processes left next to it is removed.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def load_checkpoint(
     optimizer: Optimizer,
     expected: Mapping[str, object],
 ) -> RunState:
-    """Go back to a checkpoint; returns its state.
+    """Restore a checkpoint; returns its state.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def load_checkpoint(
     Raises
     ------
     TrainingError
-        If it is no checkpoint, a damaged one, or one of other settings.
+        If it is not a checkpoint, is damaged, or has other settings.
 
     """
     try:
@@ -131,15 +131,15 @@ def latest_checkpoint(run: Path) -> Path:
 
 
 def check_unused(run: Path) -> None:
-    """Raise TrainingError where a new run would mix with what its folder holds of another."""
+    """Raise TrainingError where a new run would mix with another one in its folder."""
     if any((run / CHECKPOINTS).glob("step_*")):
         raise TrainingError(
-            f"{run} holds checkpoints of a run already: go on with it with --resume_from_checkpoint latest, or "
+            f"{run} holds checkpoints of a run already: resume it with --resume_from_checkpoint latest, or "
             "choose another --output_dir"
         )
     if (run / "model.safetensors").exists():
         raise TrainingError(
-            f"{run} holds a model already, and what was measured of it: choose another --output_dir, or remove it"
+            f"{run} holds a model already, and its evaluation: choose another --output_dir, or remove it"
         )
 
 
@@ -164,5 +164,5 @@ def _check_settings(folder: Path, found: Mapping[str, object], expected: Mapping
     if other:
         raise TrainingError(
             f"{folder} is a checkpoint of another configuration: {'; '.join(other)}. Resume with the same settings, "
-            "or start anew in another --output_dir"
+            "or start a new run in another --output_dir"
         )

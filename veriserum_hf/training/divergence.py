@@ -12,14 +12,14 @@ from veriserum_hf.training.checkpoints import CHECKPOINTS
 
 
 def not_finite(what: str, folder: Path, step: int, batch: Batch, losses: Mapping[str, Tensor]) -> TrainingError:
-    """The error to raise: where a number was lost, and what is kept.
+    """The error to raise: where a number was not finite, and what is kept.
 
     Parameters
     ----------
     what : ``"the loss"`` or ``"the gradient"``.
     folder : of the run.
     step : optimiser steps that were done before.
-    batch : that it was lost in.
+    batch : that it happened in.
     losses : of that batch, by name.
 
     """
@@ -31,5 +31,5 @@ def not_finite(what: str, folder: Path, step: int, batch: Batch, losses: Mapping
     return TrainingError(
         f"{what} is not finite at step {step} ({parts or 'all losses are'}), measurements "
         f"{batch['measurement_id'].tolist()}. Kept: {best}, {checkpoints[-1] if checkpoints else 'no checkpoint'} to "
-        "resume from. Look at those frames' poses, or start anew with a lower --learning_rate or --max_grad_norm"
+        "resume from. Check those frames' poses, or start a new run with a lower --learning_rate or --max_grad_norm"
     )

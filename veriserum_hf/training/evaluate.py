@@ -4,7 +4,7 @@
     accelerate launch -m veriserum_hf.training.evaluate --model RUN --dataset OUT --json > evaluation.json
 
 The table, or with --json one JSON document, goes to standard output, everything else to standard error. The model
-sees images, cameras and which implants they show; where they are it finds by itself.
+receives images, cameras and the implants' identities; it locates the implants itself.
 
 Exit status: 0 done, 2 not done.
 """
@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--planes", nargs="+", choices=PLANES, help="what the model sees (all that it can)")
     parser.add_argument("--batch_size", type=_at_least(1), default=16, help="frames, of each process (%(default)s)")
     parser.add_argument("--num_workers", type=_at_least(0), default=2, help="loading, of each process (%(default)s)")
-    parser.add_argument("--output_dir", type=Path, help="folder for JSON, table, errors.parquet and pictures")
+    parser.add_argument("--output_dir", type=Path, help="folder for JSON, table, errors.parquet and figures")
     parser.add_argument("--json", action="store_true", help="print one JSON document, nothing else")
     return parser.parse_args()
 
@@ -70,7 +70,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
 
     Returns
     -------
-    The numbers of `veriserum_hf.evaluation.summarise` and what was evaluated; None but in the main process.
+    The numbers of `veriserum_hf.evaluation.summarise` and what was evaluated; None except in the main process.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one message and exit status 2."""
+    """Run the command line; a user's error is one message and exit status 2."""
     arguments = parse_arguments()
     # Or accelerate would not let processes that torchrun starts without a GPU find each other.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())

@@ -21,7 +21,7 @@ from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, Optim
 
 
 class Batches(Protocol):
-    """Training batches without end.
+    """Endless training batches.
 
     Attributes
     ----------

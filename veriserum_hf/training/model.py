@@ -40,7 +40,7 @@ def make_model(
     Raises
     ------
     TrainingError
-        If there is no such backbone, or a setting is impossible.
+        If there is no such backbone, or a setting is invalid.
 
     """
     try:

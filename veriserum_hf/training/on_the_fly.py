@@ -1,9 +1,9 @@
-"""Training batches that are drawn on the training device when they are needed, as many as one likes.
+"""Training batches that are simulated on demand on the training device, without end.
 
-A frame shows what a simulated archive shows (`veriserum_hf.simulation.scenario`): one of the implant pairs in a phase
-of one of the activities, with holders, in a rig of its own, through two imaging chains of its own. Frames of a batch
+A frame is like one of a simulated archive (`veriserum_hf.simulation.scenario`): one of the implant pairs in a phase
+of one of the activities, with holders, in its own rig, through its own two imaging chains. Frames of a batch
 have no motion in common, so that a batch is diverse; some share their holders and distortions, since each mesh is
-rendered for all of its frames at once. Holders are renewed bit by bit.
+rendered for all of its frames at once. Holders are replaced one after another.
 
 A batch follows from the seed and its number alone. On a GPU sums are formed in any order, so that a grey level may
 differ by one step between two runs.
@@ -43,7 +43,7 @@ _FRAMES_PER_MOUNTING = 8  # of a batch, at most: they are rendered together
 _MIN_MOUNTINGS = 4  # in a batch
 _MAX_TRIALS = 100_000  # of a simulated archive
 _ARCHIVE_STREAM, _BATCH_STREAM, _DISTORTION_STREAM = range(3)  # of random numbers, under the seed
-_FRAMES_PER_TRIAL = 30  # holders are mounted for the middle one, and clear each other in all
+_FRAMES_PER_TRIAL = 30  # holders are mounted for the central one, and clear each other in all
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class _Mounting:
 
 @dataclass(frozen=True, eq=False)
 class _Scenes:
-    """m frames of one mounting: what is to be drawn. Images are all of ``bs``, then all of ``fs``.
+    """m frames of one mounting, to be rendered. Images are all of ``bs``, then all of ``fs``.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class SimulatedBatches:
     """An endless iterable of training batches, as `veriserum_hf.training.batches.collate` makes them.
 
     Images are uint8 on the device, and so is every other tensor. ``measurement_id`` and ``trial_id`` number the
-    frames of all batches: every frame is a trial of its own.
+    frames of all batches: every frame is its own trial.
 
     Parameters
     ----------
@@ -101,14 +101,14 @@ class SimulatedBatches:
     seed : other seeds give other batches.
     device : where batches are drawn and stay.
     rank, world_size : of this process: its batch k is batch ``k world_size + rank`` of all of them.
-    start : number of the first batch, to go on where a run was interrupted.
+    start : number of the first batch, to resume an interrupted run.
 
     Raises
     ------
     ValueError
         If a number is out of its range.
     SimulationError
-        If the number of pairs is.
+        If the number of pairs is out of its range.
 
     """
 
@@ -136,7 +136,7 @@ class SimulatedBatches:
         self.batch_size, self.size, self.device = batch_size, size, torch.device(device)
         self.rank, self.world_size, self.start = rank, world_size, start
         self._seed = seed
-        # An archive that is simulated with the same seed, perhaps to test on, shows other trials.
+        # An archive that is simulated with the same seed, perhaps to test on, has other trials.
         archive_seed = np.random.SeedSequence((seed, _ARCHIVE_STREAM)).generate_state(1)[0]
         self._settings = Settings(
             trials=_MAX_TRIALS, frames_per_trial=_FRAMES_PER_TRIAL, pairs=pairs, seed=int(archive_seed)
@@ -146,7 +146,7 @@ class SimulatedBatches:
         self._mounting = lru_cache(maxsize=_MOUNTINGS + 1)(self._mount)
 
     def __iter__(self) -> Iterator[Batch]:
-        # What is to be drawn is decided while the batch before is drawn and learned from.
+        # The scenes of the next batch are drawn while this one is rendered and learned from.
         with ThreadPoolExecutor(max_workers=1) as thread:
             step = self.start
             following = thread.submit(self._draw_scenes, step)
@@ -157,7 +157,7 @@ class SimulatedBatches:
                 step += 1
 
     def _draw_scenes(self, step: int) -> list[_Scenes]:
-        """Everything random about a batch but its noise."""
+        """All random choices of a batch except its noise."""
         number = step * self.world_size + self.rank
         rng = np.random.default_rng((self._seed, _BATCH_STREAM, number))
         groups = min(self.batch_size, max(_MIN_MOUNTINGS, -(-self.batch_size // _FRAMES_PER_MOUNTING)))
@@ -174,7 +174,7 @@ class SimulatedBatches:
         return differentiable.TensorMesh.from_mesh(implant_mesh(anatomy_id), self.device)
 
     def _mount(self, index: int) -> _Mounting:
-        """The implants, the activity and the holders of a simulated archive's trial, and distortions of its own."""
+        """The implants, the activity and the holders of a simulated archive's trial, and its own distortions."""
         shown, held = trial(self._settings, index), holders(self._settings, index)
         solids = []
         for component, (name, anatomy_id) in enumerate(shown.anatomy_ids.items()):

@@ -18,7 +18,7 @@ def parameter_groups(
     """Parameters by learning rate and weight decay.
 
     The head learns at ``learning_rate``. Each layer of ``model.backbone`` learns at ``layer_decay`` times the rate of
-    the layer above it: what a pretrained backbone sees first is the most general. Biases and norms do not decay.
+    the layer above it: the first layers of a pretrained backbone are the most general. Biases and norms do not decay.
     """
     below_head = _below_head([name for name, _ in model.named_parameters() if name.startswith("backbone.")])
     groups: dict[tuple[float, float], list[Tensor]] = {}
@@ -26,7 +26,7 @@ def parameter_groups(
         if parameter.requires_grad:
             lr = learning_rate * layer_decay ** below_head.get(name, 0)
             groups.setdefault((lr, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    # A schedule that goes on with a resumed run asks for the rate that it began with.
+    # The schedule of a resumed run needs the rate that it began with.
     return [
         {"params": tensors, "lr": lr, "initial_lr": lr, "weight_decay": decay}
         for (lr, decay), tensors in groups.items()
@@ -36,7 +36,7 @@ def parameter_groups(
 def _below_head(names: Sequence[str]) -> dict[str, int]:
     """How many layers below the head each parameter of a backbone is, from their names in the backbone's order.
 
-    What is in no numbered layer, such as patch embeddings or a last norm, stands before or after them all.
+    What is in no numbered layer, such as patch embeddings or a last norm, is before or after them all.
     """
     found = [_LAYER.match(name) for name in names]
     last = max((index for index, match in enumerate(found) if match), default=0)

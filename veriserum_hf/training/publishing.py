@@ -1,4 +1,4 @@
-"""What a run leaves for others: models that `from_pretrained` loads, in its folder and on the hub."""
+"""The models of a run that `from_pretrained` loads, in its folder and on the hub."""
 
 import logging
 import shutil
@@ -12,12 +12,12 @@ _logger = logging.getLogger(__name__)
 
 
 def save_model(model: VeriserumPoseModel, folder: Path) -> None:
-    """Write what `from_pretrained` loads; a file is there whole or not at all."""
+    """Write what `from_pretrained` loads; each file appears as a whole."""
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     VeriserumImageProcessor(size=model.config.image_size).save_pretrained(partial)
-    # Weights first, and config.json, which says that there is a model, last.
+    # Weights first, and config.json, which marks a model, last.
     for path in sorted(partial.iterdir(), key=lambda path: (path.name == "config.json", path.suffix == ".json")):
         path.replace(folder / path.name)
     partial.rmdir()

@@ -110,7 +110,7 @@ class TrainingRun:
         self._waiting_s = self._evaluating_s = 0.0
 
     def run(self) -> None:
-        """Train, evaluate and write everything that a run leaves."""
+        """Train, evaluate and write all results of the run."""
         self.prepare()
         began, first_step = time.perf_counter(), self.steps_done
         main = self.accelerator.is_main_process
@@ -129,7 +129,7 @@ class TrainingRun:
         self.finish(time.perf_counter() - began, self.steps_done - first_step)
 
     def prepare(self) -> None:
-        """Check the folder, go back to a checkpoint where one is named, and write the settings.
+        """Check the folder, restore a checkpoint where one is named, and write the settings.
 
         Raises
         ------
@@ -174,10 +174,10 @@ class TrainingRun:
         """
         accumulated, seed = self.settings.optimization.gradient_accumulation_steps, self.settings.optimization.seed
         for number in range(accumulated):
-            asked = time.perf_counter()
+            began = time.perf_counter()
             batch = next(self._source)
-            self._waiting_s += time.perf_counter() - asked
-            # Only now: a loader that begins an epoch, or goes on in one, draws random numbers too.
+            self._waiting_s += time.perf_counter() - began
+            # Only now: a loader that begins or resumes an epoch draws random numbers too.
             seed_step(seed, self.steps_done * accumulated + number, self.accelerator.process_index)
             losses = self._accumulate(batch)
         self._schedule.step()
@@ -190,7 +190,7 @@ class TrainingRun:
         """Measure the published model, where there is a validation split; save it if it is the best so far."""
         if self._validation is None:
             return
-        asked = time.perf_counter()
+        began = time.perf_counter()
         # Each process has seen other frames: their running means are those of the first, which is published.
         broadcast(list(self.published.buffers()))
         estimates = predict_labelled(self.published, self._validation, self.accelerator)
@@ -203,10 +203,10 @@ class TrainingRun:
         if self.best is None or found[_SELECTION_ERROR]["median"] < self.best[_SELECTION_ERROR]["median"]:
             self.best = {"step": self.steps_done} | found
             self._save_model(self.folder)
-        self._evaluating_s += time.perf_counter() - asked
+        self._evaluating_s += time.perf_counter() - began
 
     def checkpoint(self) -> None:
-        """Write what a run needs to go on from here."""
+        """Write a checkpoint to resume the run from here."""
         scaler = self.accelerator.scaler
         state: RunState = {
             "step": self.steps_done,
@@ -265,7 +265,7 @@ class TrainingRun:
         epoch, batches = state["positions"][self.accelerator.process_index]
         self._position = (epoch, batches)
         if not (self.folder / "model.safetensors").is_file():
-            self.best = None  # of the folder that the checkpoint comes from; this one needs a model of its own
+            self.best = None  # of the folder that the checkpoint comes from; this one needs its own model
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:
@@ -283,7 +283,7 @@ class TrainingRun:
             accelerator.backward(output.loss)
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(self._trained.parameters(), optimization.max_grad_norm)
-                # Before it gets into weights that are kept; in fp16 the scaler leaves such a step out.
+                # Before it gets into weights that are kept; in fp16 the scaler skips such a step.
                 if accelerator.scaler is None and not torch.isfinite(norm):
                     raise not_finite("the gradient", self.folder, self.steps_done, batch, losses)
             self.optimizer.step()

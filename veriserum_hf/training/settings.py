@@ -1,4 +1,4 @@
-"""Everything that can be chosen about a training run: dataclasses, filled from a YAML file and the command line."""
+"""Settings of a training run: dataclasses, filled from a YAML file and the command line."""
 
 import difflib
 import json
@@ -26,7 +26,7 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class DataSettings:
-    """What is learned from."""
+    """Training data."""
 
     dataset: str | None = _option(None, "Folder that `veriserum convert` made, or a data set on the hub.")
     dataset_config_name: str = _option("calibrated", "Its configuration: calibrated, target or simulated.")
@@ -53,8 +53,8 @@ class DataSettings:
             )
         if self.data == ON_THE_FLY and (self.augmentation is not None or self.streaming):
             raise TrainingError(
-                f"frames of --data {ON_THE_FLY} are no stream and are not augmented, each is rendered anew: leave "
-                "augmentation and streaming out of the settings"
+                f"frames of --data {ON_THE_FLY} are rendered one by one, neither streamed nor augmented: remove "
+                "augmentation and streaming from the settings"
             )
         _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
         if not 32 <= self.size <= NATIVE_SIZE:
@@ -65,7 +65,7 @@ class DataSettings:
 
 @dataclass
 class ModelSettings:
-    """What learns; see `VeriserumPoseConfig`."""
+    """The model; see `VeriserumPoseConfig`."""
 
     backbone: str | None = _option(None, "Pretrained vision backbone: an id on the hub, or a folder.")
     backbone_config: Json | str | None = field(
@@ -74,7 +74,7 @@ class ModelSettings:
     )
     head: Literal["spatial", "pooled"] = _option("spatial", "Pooled is the baseline of the data set's authors.")
     planes: list[str] = field(
-        default_factory=lambda: list(PLANES), metadata={"help": "Planes that the model looks at: bs, fs, or both."}
+        default_factory=lambda: list(PLANES), metadata={"help": "Planes that the model uses: bs, fs, or both."}
     )
     crop_size: int = _option(160, "Edge of the crops around the implants, px of the stored images.")
     map_channels: int = _option(32, "Channels that a crop's features are narrowed to.")
@@ -95,13 +95,13 @@ class ModelSettings:
             _check_backbone(self.backbone_config)
 
     def model_configuration(self) -> Json:
-        """What goes into the model's configuration as it is."""
+        """What goes into the model's configuration unchanged."""
         return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("backbone")}
 
 
 @dataclass
 class OptimizationSettings:
-    """How it learns."""
+    """Optimisation."""
 
     max_train_steps: int | None = _option(None, "Optimiser steps; else num_train_epochs decides.")
     num_train_epochs: int = _option(50, "Passes over the training split.")
@@ -109,7 +109,7 @@ class OptimizationSettings:
     gradient_accumulation_steps: int = _option(1, "Batches an optimiser step is made from.")
     learning_rate: float = _option(1e-3, "Highest learning rate, of the head.")
     layer_decay: float = _option(1.0, "Factor on the learning rate from each layer of the backbone to the one below.")
-    weight_decay: float = _option(0.05, "Of AdamW; biases and norms are left out.")
+    weight_decay: float = _option(0.05, "Of AdamW; biases and norms are excluded.")
     warmup_steps: int = _option(50, "Steps in which the learning rate rises; it then falls as a cosine.")
     max_grad_norm: float = _option(50.0, "Gradients are clipped to this norm.")
     ema_decay: float = _option(0.99, "Of the average of weights that is evaluated and published; 0 for none.")
@@ -134,13 +134,13 @@ class OptimizationSettings:
         """Optimiser steps of the run; TrainingError where neither the settings nor the data limit them."""
         steps = self.max_train_steps or self.steps_of(self.num_train_epochs * (batches_per_epoch or 0))
         if not steps:
-            raise TrainingError("these data have no end: say how long to train with --max_train_steps")
+            raise TrainingError("these data have no end: limit the training with --max_train_steps")
         return steps
 
 
 @dataclass
 class RunSettings:
-    """What is kept of the run."""
+    """Results and checkpoints of the run."""
 
     output_dir: str = _option("run", "Folder to make: best and last checkpoint, settings, metrics.")
     eval_steps: int | None = _option(None, "Steps from one evaluation to the next; an epoch if not given.")
@@ -159,7 +159,7 @@ class RunSettings:
 
 @dataclass
 class TrainingSettings:
-    """All of them."""
+    """All settings of a run."""
 
     data: DataSettings
     model: ModelSettings
@@ -175,7 +175,7 @@ class TrainingSettings:
         path.write_text(yaml.safe_dump(self.as_flat() | {"resume_from_checkpoint": None}, sort_keys=False))
 
     def resume_invariants(self) -> dict[str, object]:
-        """Settings without which a resumed run would not be the one that was interrupted."""
+        """Settings that a resumed run must share with the interrupted one."""
         free = {f.name for f in fields(RunSettings)}
         free |= {"max_train_steps", "num_train_epochs", "dataset", "prefetch_factor"}
         if not self.data.streaming:  # each worker shuffles its own part of a stream
@@ -196,18 +196,18 @@ def parse_settings(arguments: Sequence[str], program: str | None = None) -> Trai
     Parameters
     ----------
     arguments : of the command line.
-    program : what its help and errors call it; the script that runs if not given.
+    program : its name in help and errors; the running script if not given.
 
     Raises
     ------
     TrainingError
-        If the file cannot be read or names what is no setting, or a value is impossible.
+        If the file cannot be read or names an unknown setting, or a value is invalid.
     SystemExit
-        If an option is none or its value is no such thing, after a line on standard error; and for ``--help``.
+        If an option is unknown or its value has another type, after a line on standard error; and for ``--help``.
 
     """
     parser = HfArgumentParser(
-        _GROUPS,  # type: ignore[arg-type] # which dataclasses are what it asks for
+        _GROUPS,  # type: ignore[arg-type] # it takes dataclasses
         prog=program,
         usage="%(prog)s --config FILE --dataset DIR --output_dir RUN [--SETTING VALUE ...], all in --help",
         description="Train a dual-plane pose model.",
@@ -220,14 +220,14 @@ def parse_settings(arguments: Sequence[str], program: str | None = None) -> Trai
     if unknown:
         near = difflib.get_close_matches(unknown[0].split("=")[0], parser._option_string_actions, n=1)
         parser.error(f"no such option: {' '.join(unknown)}{f'; did you mean {near[0]}?' if near else ''}")
-    # As options before the others, so that both are checked alike and the others count.
+    # As options before the others, so that both are checked the same way and the others override.
     written = [] if known.config is None else _from_file(Path(known.config))
     *groups, _ = parser.parse_args_into_dataclasses([*written, *arguments], look_for_args_file=False)
     return TrainingSettings(*groups)
 
 
 def _from_file(path: Path) -> list[str]:
-    """Settings of a YAML file as options of the command line; null leaves a default as it is."""
+    """Settings of a YAML file as options of the command line; null keeps the default."""
     try:
         found = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

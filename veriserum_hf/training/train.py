@@ -4,7 +4,7 @@
     torchrun --nproc_per_node 2 -m veriserum_hf.training.train --config FILE.yaml --dataset OUT --output_dir RUN
 
 OUT is a folder that `veriserum convert` made, or a data set on the hub. Every setting of the YAML file can be given
-here too, and then counts; --help lists them. In the end RUN holds the best checkpoint with its configuration, which
+here too, and overrides it; --help lists them. In the end RUN holds the best checkpoint with its configuration, which
 `VeriserumPoseModel.from_pretrained(RUN)` loads; the last one, in last; training.yaml, from which the run can be
 repeated; and metrics.json. There waiting_share is time of the host alone: the share of training in which it waited
 for a batch to be handed over, whatever a GPU still had to do.
@@ -36,7 +36,7 @@ from veriserum_hf.training.settings import TrainingSettings, parse_settings
 
 
 def run_training(arguments: Sequence[str], program: str | None = None) -> None:
-    """Train as the options of the command line say, with messages on standard error.
+    """Train with the options of the command line, with messages on standard error.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
     Raises
     ------
     VeriserumError
-        If the run cannot begin or go on.
+        If the run cannot begin or continue.
     SystemExit
         For ``--help``, and after a line on standard error if an option is invalid.
 
@@ -60,7 +60,7 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The accelerator of this process; TrainingError where its device cannot compute in the precision chosen."""
+    """The accelerator of this process; TrainingError where its device does not support the precision."""
     optimization = settings.optimization
     gpu = torch.cuda.is_available()
     if not gpu and optimization.mixed_precision == "fp16":
@@ -98,7 +98,7 @@ def _messages_on_standard_error() -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one message and exit status 2."""
+    """Run the command line; a user's error is one message and exit status 2."""
     try:
         run_training(sys.argv[1:])
     except VeriserumError as error:

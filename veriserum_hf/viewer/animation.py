@@ -1,4 +1,4 @@
-"""A trial as a moving picture: GIF by Pillow, MP4 by OpenCV."""
+"""Animation of a trial: GIF by Pillow, MP4 by OpenCV."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, 
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, draw_traces
 from veriserum_hf.viewer.overlay import grey_of, write
 
-FRAMES_PER_SECOND = 15  # half of what a fluoroscope takes: slow enough to follow the outlines
+FRAMES_PER_SECOND = 15  # half the rate of the fluoroscope: slow enough to follow the outlines
 PLANE_PX = 480
-_GREYS = 40  # steps: finer ones spend the file on noise
-_BLENDS = (0.35, 0.7, 1.0)  # of a line's color with what it is drawn on
-_GROUNDS = (16, 96, 160, 224)
+_GREYS = 40  # steps: more of them encode noise
+_BLENDS = (0.35, 0.7, 1.0)  # of a line's color with its background
+_BACKGROUNDS = (16, 96, 160, 224)
 
 
 def draw_trial(
@@ -30,7 +30,7 @@ def draw_trial(
     meshes: Mapping[int, trimesh.Trimesh],
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ByteImage]:
-    """Draw frames with outlines in both planes, all of the same part of the field: BGR, uint8, of one even size.
+    """Draw frames with outlines in both planes, all with the same crop of the field: BGR, uint8, of one even size.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def draw_trial(
 
 
 def write_animation(images: Iterator[ByteImage], output: Path) -> None:
-    """Write pictures of one size as a GIF or MP4, by the file's ending, at `FRAMES_PER_SECOND`.
+    """Write images of one size as a GIF or MP4, by the file's ending, at `FRAMES_PER_SECOND`.
 
     Raises
     ------
     VeriserumError
-        If the name's ending is another, or the file cannot be written.
+        If the name has another ending, or the file cannot be written.
 
     """
     check_output(output)
@@ -85,7 +85,7 @@ def write_animation(images: Iterator[ByteImage], output: Path) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise VeriserumError where a file's name is not that of a GIF or MP4, or its folder does not exist."""
+    """Raise VeriserumError unless a file's name is that of a GIF or MP4 in an existing folder."""
     if output.suffix.lower() not in (".gif", ".mp4"):
         raise VeriserumError(f"cannot write a trial to {output}; expected a name that ends in .gif or .mp4")
     if not output.absolute().parent.is_dir():
@@ -93,7 +93,7 @@ def check_output(output: Path) -> None:
 
 
 def _gif(images: Iterator[ByteImage]) -> bytes:
-    # One palette for all frames, without dither: nothing flickers, and even areas cost little.
+    # One palette for all frames, without dither: no flicker, and uniform areas compress well.
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette())
     frames = [
@@ -112,10 +112,10 @@ def _palette() -> bytes:
     """Greys, and every line's colour blended with dark to bright ones, red, green and blue."""
     greys = np.repeat(np.linspace(0, 255, _GREYS)[:, None], 3, axis=1)
     blends = [
-        share * np.array(color[::-1]) + (1 - share) * ground
+        share * np.array(color[::-1]) + (1 - share) * background
         for color in COLORS
         for share in _BLENDS
-        for ground in (_GROUNDS if share < 1 else _GROUNDS[:1])
+        for background in (_BACKGROUNDS if share < 1 else _BACKGROUNDS[:1])
     ]
     colors: ByteImage = np.rint(np.concatenate([greys, blends])).astype(np.uint8)
     return colors.tobytes()
@@ -123,7 +123,7 @@ def _palette() -> bytes:
 
 def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
     with atomic_path(output, suffix=".mp4") as partial:
-        partial.touch()  # OpenCV does not tell why it cannot write
+        partial.touch()  # raises with the reason, which OpenCV does not report
         first = next(images)
         size = (first.shape[1], first.shape[0])
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size)

@@ -1,4 +1,4 @@
-"""Both planes of a row with outlines of its implants, close-ups of where they are to be judged, and a legend."""
+"""Both planes of a row with outlines of its implants, close-ups of these, and a legend."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
 from veriserum_hf.viewer.outlines import PoseSet, Trace, draw_sample, draw_traces, trace
 from veriserum_hf.viewer.overlay import grey_of, write
 
-SIZE_PX = 900  # of a plane in the picture
+SIZE_PX = 900  # of a plane in the image
 CLOSE_UP_PX = 225  # four below a plane
-CLOSE_UP_MM = 9.0  # on the intensifier; more where outlines are farther apart
-_ABOUT_LINES = 1.5  # edge of a close-up, of how far its outlines are apart at least
+CLOSE_UP_MM = 9.0  # on the intensifier, at least
+_ABOUT_LINES = 1.5  # edge of a close-up, at least, relative to the distance of its outlines
 _BARS_MM, _LEAST_BAR_PX = (1, 10), 5
-_FINE_PX = 900  # outlines are traced in a picture of the whole field so wide: steps of 0.05 mm on the intensifier
-_MARGIN, _LEAST_MM = 1.15, 100.0  # of what is shown of a plane: about the outlines, and not less than this
+_FINE_PX = 900  # edge of the image of the whole field that outlines are traced in: to 0.05 mm on the intensifier
+_MARGIN, _LEAST_MM = 1.15, 100.0  # of the crop: relative to the outlines, and its least edge
 _BORDER_PX = 2.0  # an outline that leaves the field is closed along its border
 _DARK = 20
 
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A square part of a plane as a picture.
+    """A square crop of a plane.
 
     Attributes
     ----------
-    center_px : (column, row) in the picture that outlines are traced in.
-    edge_mm : of the part, on the intensifier.
-    size : of the picture, px.
+    center_px : (column, row) in the image that outlines are traced in.
+    edge_mm : of the crop, on the intensifier.
+    size : of the resulting image, px.
 
     """
 
@@ -42,17 +42,17 @@ class Crop:
 
     @property
     def px_per_mm(self) -> float:
-        """Pixels of the picture per mm on the intensifier."""
+        """Pixels of the image per mm on the intensifier."""
         return self.size / self.edge_mm
 
     @property
     def scale(self) -> float:
-        """Pixels of the picture per pixel that outlines are traced in."""
+        """Pixels of the image per pixel that outlines are traced in."""
         return self.px_per_mm * pixel_size_mm(_FINE_PX)
 
     @property
     def shift_px(self) -> FloatArray:
-        """Where pixel (0, 0) that outlines are traced in lies in the picture; centres are at integers in both."""
+        """Position in the image of pixel (0, 0) that outlines are traced in; centres are at integers in both."""
         return np.asarray((self.size - 1) / 2 - self.center_px * self.scale)
 
     def cut(self, grey: ByteImage) -> ByteImage:
@@ -68,13 +68,13 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class Spot:
-    """A place to look at closely.
+    """Location of a close-up.
 
     Attributes
     ----------
-    number : in the picture.
+    number : shown in the image.
     component : the implant.
-    at_px : (column, row) of its middle, as traced.
+    at_px : (column, row) of its centre, as traced.
     edge_mm : of the close-up, on the intensifier.
 
     """
@@ -86,7 +86,7 @@ class Spot:
 
 
 def draw_outlines(row: FrameRow, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]) -> ByteImage:
-    """Both planes about their outlines, below each two close-ups an implant, and a legend: BGR, uint8.
+    """Both planes cropped to the outlines, below each two close-ups per implant, and a legend: BGR, uint8.
 
     One close-up is where an outline is farthest from the label's (with one kind of pose, at its leftmost point), the
     other at the point of the outline farthest from that. Both show the outlines of all kinds of pose.
@@ -107,26 +107,26 @@ def draw_outlines(row: FrameRow, sets: Sequence[PoseSet], meshes: Mapping[int, t
     crops = choose_crops(traces, SIZE_PX)
     images = [_draw_plane(row, plane, traces[plane], crops[plane]) for plane in PLANES]
     px_per_mm = crops["bs"].px_per_mm
-    about = f"1 mm on the intensifier is {px_per_mm:.1f} px above; close-ups have bars"
+    about = f"1 mm on the intensifier is {px_per_mm:.1f} px above; close-ups have scale bars"
     if len(sets) > 1:
-        about += " and show where outlines differ most, and opposite"
+        about += " and show the largest difference of outlines, and the opposite side"
     return np.vstack([np.hstack(images), legend([frame_name(row), about], sets, 2 * SIZE_PX, 0.6)])
 
 
 def trace_planes(
     row: LabelRow, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
 ) -> dict[PlaneName, list[Trace]]:
-    """Outlines in both planes, in pixels that a `Crop` knows; parameters and errors as `draw_outlines`."""
+    """Outlines in both planes, in the pixels of `Crop.center_px`; parameters and errors as `draw_outlines`."""
     return {plane: trace(row, plane, sets, meshes, _FINE_PX) for plane in PLANES}
 
 
 def choose_crops(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict[PlaneName, Crop]:
-    """What to show of each plane: all outlines, in both planes at one scale; the whole field where there is none.
+    """Crop of each plane: all outlines, both planes at one scale; the whole field without outlines.
 
     Parameters
     ----------
     traces : of `trace_planes`, of one frame or several.
-    size : edge of each plane's picture, px.
+    size : edge of each plane's image, px.
 
     """
     corners: dict[PlaneName, tuple[FloatArray, FloatArray]] = {}
@@ -136,7 +136,7 @@ def choose_crops(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict
             corners[plane] = points.min(axis=0), points.max(axis=0)
     needed_mm = max((float((high - low).max()) for low, high in corners.values()), default=np.inf)
     edge_mm = min(max(_MARGIN * needed_mm * pixel_size_mm(_FINE_PX), _LEAST_MM), FIELD_MM)
-    # The view stays in the field.
+    # The crop stays in the field.
     least_px = edge_mm / pixel_size_mm(_FINE_PX) / 2 - 0.5
     crops = {}
     for plane in traces:
@@ -147,7 +147,7 @@ def choose_crops(traces: Mapping[PlaneName, Sequence[Trace]], size: int) -> dict
 
 
 def choose_spots(traces: Sequence[Trace]) -> list[Spot]:
-    """Two places of every implant, see `draw_outlines`; none of one that is out of the field."""
+    """Two close-ups per implant, see `draw_outlines`; nothing for an implant outside the field."""
     spots: list[Spot] = []
     for component in COMPONENTS:
         points = [_points(traced) for traced in traces if traced.component == component]
@@ -164,14 +164,14 @@ def choose_spots(traces: Sequence[Trace]) -> list[Spot]:
 
 
 def _spot(number: int, component: str, shown_px: FloatArray) -> Spot:
-    """Place about points (n, 2) that must be in the close-up."""
+    """Close-up around points (n, 2) that must be in it."""
     low, high = shown_px.min(axis=0), shown_px.max(axis=0)
     apart_mm = float((high - low).max()) * pixel_size_mm(_FINE_PX)
     return Spot(number, component, (low + high) / 2, max(CLOSE_UP_MM, _ABOUT_LINES * apart_mm))
 
 
 def _points(traced: Trace) -> FloatArray:
-    """Points of an outline (n, 2) but those on the field's border."""
+    """Points of an outline (n, 2), except those on the field's border."""
     points = np.concatenate([np.empty((0, 2)), *traced.contours_px])
     inside = (points > _BORDER_PX) & (points < _FINE_PX - 1 - _BORDER_PX)
     return np.asarray(points[inside.all(axis=1)])
@@ -194,7 +194,7 @@ def _draw_plane(row: FrameRow, plane: PlaneName, traces: Sequence[Trace], crop: 
 def _mark(image: ByteImage, spot: Spot, crop: Crop) -> None:
     center_px, half = spot.at_px * crop.scale + crop.shift_px, spot.edge_mm * crop.px_per_mm / 2
     low, high = (tuple(np.rint(center_px + side * half).astype(int).tolist()) for side in (-1, 1))
-    for outwards, shade in ((1, _DARK), (0, 255)):  # seen on any grey
+    for outwards, shade in ((1, _DARK), (0, 255)):  # visible on any grey
         first, last = (low[0] - outwards, low[1] - outwards), (high[0] + outwards, high[1] + outwards)
         cv2.rectangle(image, first, last, (shade,) * 3, 1)
     write(image, str(spot.number), (low[0] + 4, low[1] - 8), 0.45)
@@ -216,7 +216,7 @@ def _close_up(grey: ByteImage, traces: Sequence[Trace], spot: Spot) -> ByteImage
 
 
 def frame_name(row: LabelRow) -> str:
-    """Which frame a picture is of."""
+    """Name of a frame in captions."""
     return (
         f"measurement {row['measurement_id']}, trial {row['trial_id']}, frame {row['frame_index']}, "
         f"{row['task'] or 'unknown task'}"
@@ -224,7 +224,7 @@ def frame_name(row: LabelRow) -> str:
 
 
 def legend(lines: Sequence[str], sets: Sequence[PoseSet], width: int, scale: float) -> ByteImage:
-    """Lines of text, then for every kind of pose its line, its name and its implants, with how sure they are."""
+    """Lines of text, then each kind of pose: its line, name and implants, with verdict or confidence."""
     step = round(50 * scale)
     strip = np.full((step * (len(lines) + len(sets)) + step // 2, width, 3), _DARK, np.uint8)
     for number, text in enumerate(lines):
@@ -246,13 +246,13 @@ def _implants(poses: PoseSet) -> str:
 
 
 def _assessment(pose: PoseRow) -> str | None:
-    """How sure it is, in the words of its method: a network's confidence, or a registration's verdict."""
+    """Confidence of a network's pose, or verdict of a registration."""
     confidence = pose.get("confidence")
     return pose.get("verdict") if confidence is None else f"(confidence {confidence:.2f})"
 
 
 def _fitted(text: str, scale: float, width: int) -> str:
-    """The text, or as much of its beginning as is no wider than this."""
+    """Text, truncated to a width in px."""
     kept = len(text)
     while cv2.getTextSize(shown := text if kept == len(text) else f"{text[:kept]}...", 0, scale, 1)[0][0] > width:
         kept -= 1

@@ -1,4 +1,4 @@
-"""Outlines of the implants at the poses of several kinds: a row's labels, and those of files of poses."""
+"""Outlines of implants at poses of several kinds: a row's labels, and poses from files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
 from veriserum_hf.rendering import outline
 
-# Of Okabe and Ito, told apart by everybody: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
+# Of Okabe and Ito, safe for colour-blind readers: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
 COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0))
-# Lengths of dash and gap, px: where outlines coincide, the label's unbroken one shows through the gaps of the others.
+# Lengths of dash and gap, px: where outlines coincide, the label's solid one is visible in the gaps of the others.
 _DASHES_PX: tuple[tuple[float, float] | None, ...] = (None, (24, 16), (12, 14), (6, 12), (4, 12))
 _SUBPIXEL_BITS = 4
-_OFF_PX = 0.1  # by which a drawn line may miss an outline, well below what is seen
+_TOLERANCE_PX = 0.1  # of a simplified outline, well below what is visible
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class PoseSet:
 
     Attributes
     ----------
-    name : what the legend calls them.
+    name : in the legend.
     poses : by component (``"femur"``, ``"tibia"``), each with ``anatomy_id``, ``translation_mm``,
-        ``quaternion_xyzw`` and, where its file tells it, ``verdict``.
+        ``quaternion_xyzw`` and, if its file has one, ``verdict``.
 
     """
 
@@ -43,9 +43,9 @@ class Trace:
 
     Attributes
     ----------
-    kind : number of its `PoseSet`, which tells its colour and dashes.
+    kind : number of its `PoseSet`, which determines its colour and dashes.
     component : ``"femur"`` or ``"tibia"``.
-    contours_px : closed, each (n, 2) as (column, row) in a picture of the size that it was traced for.
+    contours_px : closed, each (n, 2) as (column, row) in an image of the traced size.
 
     """
 
@@ -55,17 +55,17 @@ class Trace:
 
 
 def label_of(row: LabelRow) -> PoseSet:
-    """Poses of a row itself; its legend tells what kind they are."""
+    """Poses of a row itself; their name in the legend states their kind."""
     poses = {component: pose for component in COMPONENTS if (pose := row[component]) is not None}
     kinds = sorted({pose["kind"] for pose in poses.values()})
     return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
 
 
 def check_pose_sets(sets: int) -> None:
-    """Raise VeriserumError where there are more kinds of pose than colours."""
+    """Raise VeriserumError if there are more kinds of pose than colours."""
     if sets > len(COLORS):
         raise VeriserumError(
-            f"{sets - 1} files of poses cannot be told apart in one picture; give at most {len(COLORS) - 1}"
+            f"{sets - 1} files of poses cannot be distinguished in one image; give at most {len(COLORS) - 1}"
         )
 
 
@@ -82,9 +82,9 @@ def trace(
     ----------
     row : a row of ``calibrated``, ``manual`` or ``target``.
     plane : ``"bs"`` or ``"fs"``.
-    sets : the poses; no more kinds than `COLORS`.
+    sets : the poses; at most as many as `COLORS`.
     meshes : of the implants by anatomy id, mm.
-    size : edge of the picture, px.
+    size : edge of the image, px.
 
     Raises
     ------
@@ -125,12 +125,12 @@ def _contours(
 
 
 def draw_traces(image: ByteImage, traces: Sequence[Trace], scale: float = 1.0, shift_px: ArrayLike = (0, 0)) -> None:
-    """Draw thin lines, the label's unbroken and first, so that the dashes of the others lie on it.
+    """Draw thin lines: the label's solid and first, then the dashed ones of the others on top.
 
     Parameters
     ----------
     image : (rows, columns, 3) BGR, drawn into.
-    traces : their pixels times ``scale`` plus ``shift_px`` are pixels of the picture.
+    traces : their pixels times ``scale`` plus ``shift_px`` are pixels of the image.
     scale, shift_px : as above; shift as (column, row).
 
     """
@@ -153,13 +153,13 @@ def _draw_line(image: ByteImage, line: FloatArray, kind: int) -> None:
 
 
 def _simplified(contour: FloatArray) -> FloatArray:
-    """The same closed line of few points: many overlaid short antialiased lines would be a thick one."""
-    corners = cv2.approxPolyDP(contour.astype(np.float32)[:, None], _OFF_PX, True)[:, 0]
+    """Closed line simplified to few points: many short antialiased lines would add up to a thick one."""
+    corners = cv2.approxPolyDP(contour.astype(np.float32)[:, None], _TOLERANCE_PX, True)[:, 0]
     return np.concatenate([corners, corners[:1]]).astype(np.float64)
 
 
 def _dashed(line: FloatArray, dash_px: float, gap_px: float) -> list[FloatArray]:
-    """Pieces of a line (n, 2): dashes of one length along it."""
+    """Dashes of one length along a line (n, 2)."""
     at = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     pieces = []
     for start in np.arange(0.0, at[-1], dash_px + gap_px):

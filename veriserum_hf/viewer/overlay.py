@@ -1,4 +1,4 @@
-"""Both planes of a row with its implants' axes, drawn with nothing but the row's own cameras."""
+"""Both planes of a row with its implants' axes, drawn by the row's own cameras alone."""
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from veriserum_hf.core import (
 from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points
 
 AXIS_LENGTH_MM = 40.0
-# x red, y green, z blue, as everywhere; BGR.
+# x red, y green, z blue, by convention; BGR.
 _AXIS_COLORS = ((60, 60, 240), (60, 200, 60), (240, 140, 40))
 _IMAGE_PX = 640
 
@@ -66,14 +66,14 @@ def _draw(image: ByteImage, camera: CameraRow, pose: PoseRow, label: str, scale:
 
 
 def grey_of(row: FrameRow, plane: PlaneName) -> ByteImage:
-    """Corrected image of a row in eight bits; sixteen are shown from black to the brightest pixel."""
+    """Corrected image of a row in eight bits; sixteen bits are scaled to the brightest pixel."""
     image = np.asarray(row[IMAGE_OF[plane]])
     grey = image if image.dtype == np.uint8 else np.clip(image / max(image.max(), 1) * 255, 0, 255)
     return grey.astype(np.uint8)
 
 
 def write(image: ByteImage, text: str, at: tuple[int, int], scale: float) -> None:
-    """White letters on a dark plate, readable on any grey; ``at`` is the lower left corner, (column, row)."""
+    """White letters on a dark background, readable on any grey; ``at`` is the lower left corner, (column, row)."""
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     cv2.rectangle(image, (at[0] - 4, at[1] - height - 4), (at[0] + width + 4, at[1] + below), (20, 20, 20), -1)
     cv2.putText(image, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""``veriserum calibrate ...``: a file a command."""
+"""``veriserum calibrate ...``: one file for each command."""
 
 import typer
 
@@ -8,9 +8,9 @@ from veriserum_hf.cli.calibrate.source import source
 from veriserum_hf.cli.help import add_command
 
 app = typer.Typer(
-    help="Calibrate from raw frames of the phantoms. Nothing is written to an archive but with --write.\n\n"
+    help="Calibrate from raw frames of the phantoms. An archive is changed only with --write.\n\n"
     "Exit status: 0 done, 2 not done, 3 done but some frames could not be used.",
-    short_help="Calibrate from raw frames of the phantoms. Nothing is written to an archive but with --write.",
+    short_help="Calibrate from raw frames of the phantoms. An archive is changed only with --write.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

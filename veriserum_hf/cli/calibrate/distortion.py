@@ -1,4 +1,4 @@
-"""``veriserum calibrate distortion``: argument parsing and exit statuses; the work is done elsewhere."""
+"""``veriserum calibrate distortion``: arguments and exit statuses; the work is done in `recalibration`."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import typer
 from veriserum_hf.cli.calibrate.options import OnePlane, Report, WriteTo
 from veriserum_hf.cli.calibrate.results import check_report
 from veriserum_hf.cli.options import AsJson
-from veriserum_hf.cli.output import say, say_error, say_json, show_progress, warn
+from veriserum_hf.cli.output import print_error, print_json, print_text, show_progress, warn
 from veriserum_hf.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ def distortion(
 ) -> None:
     """Fit the distortion of an intensifier to each frame of its grid phantom.
 
-    --write takes one frame of each plane. With several frames, --report draws a page for each and adds the frame's
-    name to the PNG's.
+    --write takes one frame of each plane. With several frames, --report draws a page for each and adds the
+    name of the frame to that of the PNG.
 
     Exit status: 0 done, 2 nothing fitted or not written, 3 some frames could not be fitted.
 
@@ -61,7 +61,7 @@ def distortion(
             progress(done, len(frames))
     for frame, fit in fits.items():
         if not as_json:
-            say("\n  ".join([f"{frame.plane} {frame.path}", *grid_lines(fit)]))
+            print_text("\n  ".join([f"{frame.plane} {frame.path}", *grid_lines(fit)]))
         if report:
             from veriserum_hf.reports import draw_distortion_report
 
@@ -70,11 +70,11 @@ def distortion(
         new_id = _write_distortions(write, fits)
         documents = [document | {"distortion_calibration_id": new_id} for document in documents]
     if as_json:
-        say_json(documents)
+        print_json(documents)
     elif write and not errors:
-        say(f"written to {write} as distortion_calibration id {new_id}")
+        print_text(f"written to {write} as distortion_calibration id {new_id}")
     for message in errors:
-        say_error(message)
+        print_error(message)
     if write and errors:
         warn("nothing was written: --write needs a fit of every frame")
     sys.exit(2 if errors and (write or not fits) else 3 if errors else 0)

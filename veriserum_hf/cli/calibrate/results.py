@@ -1,11 +1,11 @@
-"""What the commands do with a fit."""
+"""How the commands print and write a fit."""
 
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from veriserum_hf.cli.output import say, say_json, warn
+from veriserum_hf.cli.output import print_json, print_text, warn
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import CalibrationError
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def check_report(report: Path | None) -> None:
-    """Refuse at once what would fail after the work."""
+    """Refuse a path that would fail after the fit."""
     if report is None:
         return
     if not (report.suffix.lower() == ".png" and report.absolute().parent.is_dir()):
         raise CalibrationError(f"--report {report}: expected a path that ends in .png in a folder that exists")
-    import_module("veriserum_hf.reports.calibration_report")  # which says so where matplotlib is missing
+    import_module("veriserum_hf.reports.calibration_report")  # raises an error if matplotlib is missing
 
 
 def finish(
@@ -34,22 +34,22 @@ def finish(
     rig: "DualPlaneRig",
     copied_from: int | None,
 ) -> None:
-    """Print a fit, write it where that was asked for, and end with the status that frames left out make."""
+    """Print a fit, write it if requested, and exit with the status for skipped frames."""
     from veriserum_hf.calibration import RigFit, source_lines, source_numbers
     from veriserum_hf.recalibration import write_source
 
     if not as_json:
-        say("\n  ".join([title, *source_lines(fit)]))
+        print_text("\n  ".join([title, *source_lines(fit)]))
     if write:
         used = {plane: [frame.path for frame in seen.observations if frame.plane == plane] for plane in PLANES}
         new_id = write_source(write, rig, used, copied_from=copied_from)
         document = document | {"source_int_calibration_id": new_id}
         if not as_json:
             pose = " (its fs pose: inter_plane_calibration)" if isinstance(fit, RigFit) else ""
-            say(f"written to {write} as source_int_calibration id {new_id}{pose}")
+            print_text(f"written to {write} as source_int_calibration id {new_id}{pose}")
     if as_json:
-        left_out = [{"frame": str(frame.path), "error": reason} for frame, reason in seen.left_out.items()]
-        say_json(document | source_numbers(fit) | {"left_out": left_out})
+        skipped = [{"frame": str(frame.path), "error": reason} for frame, reason in seen.left_out.items()]
+        print_json(document | source_numbers(fit) | {"left_out": skipped})
     for frame, reason in seen.left_out.items():
-        warn(f"left out: {frame.path}: {reason}")
+        warn(f"skipped: {frame.path}: {reason}")
     sys.exit(3 if seen.left_out else 0)

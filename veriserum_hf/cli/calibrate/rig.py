@@ -1,4 +1,4 @@
-"""``veriserum calibrate rig``: argument parsing; the work is done elsewhere."""
+"""``veriserum calibrate rig``: arguments; the work is done in `recalibration`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,9 @@ def rig(
     frames: Frames = None,
     grid: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FRAME", help="Distortion: fitted to this frame of the grid; once for each plane."),
+        typer.Option(
+            metavar="FRAME", help="Distortion: fitted to this frame of the grid phantom; once for each plane."
+        ),
     ] = None,
     distortion_id: DistortionId = None,
     archive: FromArchive = None,
@@ -26,15 +28,15 @@ def rig(
     report: Report = None,
     write: WriteTo = None,
 ) -> None:
-    r"""Find both sources and the pose of the fs intensifier from dual-plane frames of the marker phantom.
+    r"""Estimate both sources and the pose of the fs intensifier from dual-plane frames of the marker phantom.
 
-    Frames of both planes belong together by the number in their names: bs_000007.tif, fs_000007.tif.
+    Frames of both planes are paired by the number in their names: bs_000007.tif, fs_000007.tif.
 
-    --write adds a row to source_int_calibration, and the pose to a table of its own, inter_plane_calibration, made if
-    absent. It holds for the new id only: all other source calibrations, and the poses that name them, keep the
-    nominal pose of the fs intensifier.
+    --write adds a row to source_int_calibration, and the pose to the table inter_plane_calibration, created if
+    absent. The pose applies to the new id only: all other source calibrations, and the poses that refer to them, keep
+    the nominal pose of the fs intensifier.
 
-    Exit status: 0 done, 2 not done, 3 done but frames were left out.
+    Exit status: 0 done, 2 not done, 3 done but frames were skipped.
 
     Examples
     --------
@@ -44,12 +46,12 @@ def rig(
         --write ARCHIVE
     """
     from veriserum_hf.calibration import fit_rig
-    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, open_archive, starting_rig
+    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, initial_rig, open_archive
 
     check_report(report)
     opened = open_archive(archive, write)
     chosen = chosen_frames(opened, frames, calibration_trial, None)
-    start = starting_rig(opened, source_id)
+    start = initial_rig(opened, source_id)
     distortions = distortions_of(set(PLANES), opened, distortion_id, grid or [], None)
     with show_progress("finding markers", "frames") as progress:
         seen = find_in_frames(chosen, distortions, start, progress)

@@ -1,4 +1,4 @@
-"""``veriserum calibrate source``: argument parsing; the work is done elsewhere."""
+"""``veriserum calibrate source``: arguments; the work is done in `recalibration`."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,13 +21,13 @@ def source(
     frames: Frames = None,
     plane: Annotated[
         PlaneName | None,
-        typer.Option(help="Which frames of a trial to use; of frames whose name does not tell it, theirs."),
+        typer.Option(help="Frames of a trial to use; or the plane of frames whose name does not state it."),
     ] = None,
     grid: Annotated[
         Path | None, typer.Option(metavar="FRAME", help="Distortion: fitted to this frame of the grid phantom.")
     ] = None,
     distortion: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Distortion: a file that holds the stored text.")
+        Path | None, typer.Option(metavar="FILE", help="Distortion: a file with the stored text.")
     ] = None,
     distortion_id: DistortionId = None,
     archive: FromArchive = None,
@@ -37,11 +37,11 @@ def source(
     report: Report = None,
     write: WriteTo = None,
 ) -> None:
-    r"""Find principal point and source-to-intensifier distance of one plane from frames of the marker phantom.
+    r"""Estimate principal point and source-to-intensifier distance of one plane from frames of the marker phantom.
 
-    --write needs --source-id: the new row's other plane, and the pose of the fs intensifier, are copied from there.
+    --write needs --source-id: the new row's other plane, and the pose of the fs intensifier, are copied from it.
 
-    Exit status: 0 done, 2 not done, 3 done but frames were left out.
+    Exit status: 0 done, 2 not done, 3 done but frames were skipped.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def source(
     """
     from veriserum_hf.calibration import fit_source
     from veriserum_hf.geometry import DualPlaneRig
-    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, open_archive, starting_rig
+    from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, initial_rig, open_archive
 
     check_report(report)
     if write and source_id is None:
@@ -62,7 +62,7 @@ def source(
     opened = open_archive(archive, write)
     chosen = chosen_frames(opened, frames, calibration_trial, plane)
     name = _only_plane(chosen)
-    start = starting_rig(opened, source_id)
+    start = initial_rig(opened, source_id)
     distortions = distortions_of({name}, opened, distortion_id, [grid] if grid else [], distortion)
     with show_progress("finding markers", "frames") as progress:
         seen = find_in_frames(chosen, distortions, start, progress)

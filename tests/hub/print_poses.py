@@ -1,6 +1,6 @@
-"""Run where this package is not: poses of a frame by a published checkpoint, through the model and its pipeline.
+"""Run without this package: poses of a frame by a published checkpoint, through the model and its pipeline.
 
-``python tell_poses.py NAME FRAME.npz`` prints one JSON document.
+``python print_poses.py NAME FRAME.npz`` prints one JSON document.
 """
 
 import importlib.util
@@ -33,9 +33,9 @@ def main(name, path):
         inputs[f"camera_{plane}"] = {key: torch.tensor([value], dtype=torch.float64) for key, value in camera.items()}
     with torch.inference_mode():
         T = model(**inputs).T_world_implant[0]
-    told = pipeline(model=name, trust_remote_code=True, device="cpu")(frame)
+    poses = pipeline(model=name, trust_remote_code=True, device="cpu")(frame)
     others = [each for each in ("veriserum_hf", "datasets", "PIL", "scipy") if importlib.util.find_spec(each)]
-    print(json.dumps({"T_world_implant": T.tolist(), "pipeline": told, "others": others}))
+    print(json.dumps({"T_world_implant": T.tolist(), "pipeline": poses, "others": others}))
 
 
 if __name__ == "__main__":

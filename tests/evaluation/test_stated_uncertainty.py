@@ -1,4 +1,4 @@
-"""What a method says of its poses is compared with how they are."""
+"""Stated uncertainties and verdicts are compared with the errors of poses."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ from scipy.spatial.transform import Rotation
 
 from tests.poses.made import POINTS_MM, estimates_of, noisy, poses
 from veriserum_hf.evaluation.metrics import pose_errors
-from veriserum_hf.evaluation.stated import by_verdict, coverage
+from veriserum_hf.evaluation.stated_uncertainty import by_verdict, coverage
 from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.poses.differences import DEGREES_OF_FREEDOM, pose_differences
 
 SD = np.array([0.1, 0.2, 0.4, 0.5, 1.0, 2.0])
 
 
-def test_a_difference_is_that_of_the_origin_and_the_turn_about_the_worlds_axes():
+def test_a_difference_is_the_shift_of_the_origin_and_the_rotation_about_the_worlds_axes():
     labels = poses(1, np.random.default_rng(0))
     moved = labels.copy()
     moved[:, :3, 3] += (1, 2, -3)
@@ -35,7 +35,7 @@ def test_the_share_within_stated_intervals(factor, share):
         assert each["error_68"] == pytest.approx(sd, rel=0.03)
 
 
-def test_poses_that_state_nothing_are_left_out():
+def test_poses_without_stated_uncertainty_are_excluded():
     differences = np.full((3, 6), 0.1)
     assert coverage(differences, [None, np.zeros((6, 6)), None]) == []
     found = coverage(differences, [None, np.eye(6).tolist(), np.zeros((6, 6)).tolist()])

@@ -1,7 +1,7 @@
-"""What a method says of its own poses, against how they are: verdicts, and the intervals of its covariances.
+"""Stated uncertainty of poses compared with their errors: coverage of intervals, and errors by verdict.
 
 A covariance is 6 x 6, of the position of the implant's origin along the world's x, y, z (mm) and of the rotation
-vector about the same axes (deg) that turns the label into the estimate.
+vector about the same axes (deg) from the label to the estimate.
 """
 
 from collections.abc import Sequence
@@ -30,20 +30,20 @@ class Coverage(TypedDict):
 
 
 def coverage(differences: FloatArray, covariances: Sequence[ArrayLike | None]) -> list[Coverage]:
-    """Compare stated standard deviations with what the errors are.
+    """Compare stated standard deviations with the errors.
 
     Parameters
     ----------
     differences : (n, 6) of `pose_differences`.
-    covariances : n covariances, 6 x 6, or None. One whose variances are not all above zero states no interval, such
-        as that of an exact pose.
+    covariances : n covariances, 6 x 6, or None. One with a variance of zero states no interval, such as that of an
+        exact pose.
 
     Returns
     -------
-    One row for each degree of freedom that is in ``DEGREES_OF_FREEDOM``, none where nothing is stated: ``name``;
-    ``count``; ``within_95``, the share of absolute errors below 1.96 standard deviations; ``stated_sd``, the median
-    of the standard deviations; ``error_68``, what 68.3 % of the absolute errors are below. In a method that knows its
-    errors, and with exact labels, the last two are alike and ``within_95`` is 0.95.
+    One row for each of ``DEGREES_OF_FREEDOM``, empty without stated covariances: ``name``; ``count``; ``within_95``,
+    the share of absolute errors below 1.96 standard deviations; ``stated_sd``, the median of the standard deviations;
+    ``error_68``, the 68.3 % quantile of the absolute errors. With correct covariances and exact labels the last two
+    are equal and ``within_95`` is 0.95.
 
     """
     variances = {
@@ -76,7 +76,7 @@ def by_verdict(errors: pa.Table, verdicts: Sequence[str | None]) -> dict[str, Gr
     Parameters
     ----------
     errors : n rows of `veriserum_hf.evaluation.metrics.pose_errors`.
-    verdicts : n of them; rows with None are in no group.
+    verdicts : n verdicts; rows with None are excluded.
 
     """
     of_row = np.array(["" if verdict is None else verdict for verdict in verdicts], dtype=str)
