@@ -45,6 +45,16 @@ def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(tiny, tmp
     assert not (tmp_path / "out.incomplete").exists()
 
 
+def check_resumed(out, tiny, converted):
+    """What was stopped is not there yet, and the next conversion resumes from its shards, with the same result."""
+    assert not out.exists()
+    kept = finished(out)
+    assert kept
+    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
+    assert kept.items() <= finished(out).items()
+    assert content(out) == content(converted)
+
+
 def test_workers_end_when_their_parent_is_killed_and_what_they_finished_is_kept(converted, tiny, command, tmp_path):
     out = tmp_path / "out"
     with at_work(VERISERUM, *command, "--workers", 2, until=partial(finished, out)) as process:
@@ -53,12 +63,7 @@ def test_workers_end_when_their_parent_is_killed_and_what_they_finished_is_kept(
     _, alive = psutil.wait_procs(workers, timeout=300)
     assert len(workers) >= 2
     assert not alive
-    assert not out.exists()
-    kept = finished(out)
-    assert kept
-    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
-    assert kept.items() <= finished(out).items()
-    assert content(out) == content(converted)
+    check_resumed(out, tiny, converted)
 
 
 def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, command, tmp_path):
@@ -69,12 +74,7 @@ def test_an_interrupt_is_a_message_and_keeps_what_is_finished(converted, tiny, c
     assert process.returncode == 130
     assert "interrupted; finished work is kept" in stderr
     assert "Traceback" not in stderr
-    assert not out.exists()
-    kept = finished(out)
-    assert kept
-    convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
-    assert kept.items() <= finished(out).items()
-    assert content(out) == content(converted)
+    check_resumed(out, tiny, converted)
 
 
 @pytest.mark.parametrize(("workers", "run"), [(1, run_here), (2, veriserum)], ids=["1", "2"])

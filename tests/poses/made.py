@@ -56,3 +56,13 @@ def noisy(count, seed=0, *, rotation_deg=1.0, translation_mm=1.0, **options):
         rng.normal(0, translation_mm / 3**0.5, (count, 3)),
     )
     return estimates_of(labels @ errors, labels, **options)
+
+
+def own_pose(row, part):
+    """A data set row's own pose of an implant, as a row of a pose file."""
+    ids = {name: row[name] for name in ("measurement_id", "trial_id")}
+    return (
+        ids
+        | {"component": part}
+        | {name: row[part][name] for name in ("anatomy_id", "translation_mm", "quaternion_xyzw")}
+    )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.poses.made import own_pose
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
@@ -41,15 +42,7 @@ def own_poses(rows):
     """The labels of the rows as a table of poses, in another order than theirs."""
     return pa.Table.from_pylist(
         [
-            {
-                "measurement_id": row["measurement_id"],
-                "trial_id": row["trial_id"],
-                "anatomy_id": row[part]["anatomy_id"],
-                "component": part,
-                "translation_mm": row[part]["translation_mm"],
-                "quaternion_xyzw": row[part]["quaternion_xyzw"],
-                "confidence": None if part == "tibia" else 0.25,
-            }
+            own_pose(row, part) | {"confidence": None if part == "tibia" else 0.25}
             for row in reversed(list(rows))
             for part in ("tibia", "femur")
         ]

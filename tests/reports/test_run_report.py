@@ -23,6 +23,7 @@ import typer
 from scipy.spatial.transform import Rotation
 
 from tests.modeling.frames import config
+from tests.poses.made import own_pose
 from veriserum_hf.cli.report import report
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
@@ -73,17 +74,7 @@ def folder(tmp_path_factory, rows):
 def poses_of(rows, changed):
     """The rows' own poses with what ``changed`` makes of frame number, component and pose."""
     poses = [
-        {
-            "measurement_id": row["measurement_id"],
-            "trial_id": row["trial_id"],
-            "anatomy_id": row[part]["anatomy_id"],
-            "component": part,
-            "translation_mm": row[part]["translation_mm"],
-            "quaternion_xyzw": row[part]["quaternion_xyzw"],
-        }
-        | changed(number, part, row[part])
-        for number, row in enumerate(rows)
-        for part in PARTS
+        own_pose(row, part) | changed(number, part, row[part]) for number, row in enumerate(rows) for part in PARTS
     ]
     return pa.Table.from_pylist(poses).replace_schema_metadata({"start": "target <poses>"})
 

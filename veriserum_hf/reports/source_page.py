@@ -18,21 +18,7 @@ from veriserum_hf.calibration import (
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import Plane, transform_points
 from veriserum_hf.poses import DEVIATIONS_95
-from veriserum_hf.reports.pages import (
-    BAD,
-    FAR,
-    GOOD,
-    ON_WHITE,
-    REACH_MM,
-    Axes,
-    Figure,
-    draw_histogram,
-    draw_text,
-    draw_vectors,
-    frame_mm,
-    magnification,
-    new_page,
-)
+from veriserum_hf.reports import pages
 
 _KNOWN = re.compile(r"\w+ -?[\d.]+ \+- [\d.]+")
 _ARROW_MM = 12.0
@@ -51,7 +37,7 @@ class _Seen(NamedTuple):
 
 def source_page(
     fit: SourceFit | RigFit, observations: Sequence[Observation | DualObservation], *, title: str
-) -> Figure:
+) -> pages.Figure:
     """Draw residuals, coverage, the sources and the figures of a fit of one plane or two.
 
     Parameters
@@ -61,7 +47,7 @@ def source_page(
     title : of the page.
 
     """
-    figure = new_page(title)
+    figure = pages.new_page(title)
     planes: dict[str, Plane] = {"": fit.plane} if isinstance(fit, SourceFit) else {p: fit.rig[p] for p in PLANES}
     seen = {name: _seen(fit, plane, [_of(name, both) for both in observations]) for name, plane in planes.items()}
     if isinstance(fit, SourceFit):
@@ -80,7 +66,7 @@ def source_page(
         _draw_residuals(axes[f"residuals {name}"], markers, fit.residual_mm_rms, name)
         _draw_cover(axes[f"cover {name}"], markers, planes[name], name)
     off_mm = {name: markers.residuals_mm.ravel() for name, markers in seen.items()}
-    draw_histogram(axes["histogram"], off_mm, fit.residual_mm_rms, "fitted - found, h and v, mm")
+    pages.draw_histogram(axes["histogram"], off_mm, fit.residual_mm_rms, "fitted - found, h and v, mm")
     _draw_from_above(axes["above"], fit, planes)
     explained = [
         "",
@@ -93,7 +79,7 @@ def source_page(
     known = [
         _KNOWN.sub(lambda value: value[0].replace(" ", "\N{NO-BREAK SPACE}"), line) for line in source_lines(fit)
     ]
-    draw_text(axes["text"], [*known, *explained], columns=48 if isinstance(fit, RigFit) else 100)
+    pages.draw_text(axes["text"], [*known, *explained], columns=48 if isinstance(fit, RigFit) else 100)
     return figure
 
 
@@ -112,36 +98,36 @@ def _seen(fit: SourceFit | RigFit, plane: Plane, observations: Sequence[Observat
     return _Seen(at_mm, np.concatenate(fitted_mm) - at_mm)
 
 
-def _draw_residuals(ax: Axes, seen: _Seen, rms_mm: float, name: str) -> None:
-    wrong = (np.abs(seen.residuals_mm) > FAR * rms_mm).any(axis=1)
+def _draw_residuals(ax: pages.Axes, seen: _Seen, rms_mm: float, name: str) -> None:
+    wrong = (np.abs(seen.residuals_mm) > pages.FAR * rms_mm).any(axis=1)
     right = np.flatnonzero(~wrong)
     step = -(-len(right) // _MOST_ARROWS)
     shown = right[::step]
-    factor = draw_vectors(ax, seen.at_mm[shown], seen.residuals_mm[shown], _ARROW_MM)
+    factor = pages.draw_vectors(ax, seen.at_mm[shown], seen.residuals_mm[shown], _ARROW_MM)
     if wrong.any():
-        label = f"{np.count_nonzero(wrong)} off by over {FAR:g} RMS"
-        ax.plot(*seen.at_mm[wrong].T, "x", ms=8, mew=2, color=BAD, label=label)
+        label = f"{np.count_nonzero(wrong)} off by over {pages.FAR:g} RMS"
+        ax.plot(*seen.at_mm[wrong].T, "x", ms=8, mew=2, color=pages.BAD, label=label)
         ax.legend(loc="upper right", fontsize=9)
     share = "" if step == 1 else f", 1 of {step} shown"
     ax.set_title(f"{name} residuals\n{factor:g} times magnified{share}".strip(), size=12)
 
 
-def _draw_cover(ax: Axes, seen: _Seen, plane: Plane, name: str) -> None:
-    extent = (-REACH_MM, REACH_MM, -REACH_MM, REACH_MM)
+def _draw_cover(ax: pages.Axes, seen: _Seen, plane: Plane, name: str) -> None:
+    extent = (-pages.REACH_MM, pages.REACH_MM, -pages.REACH_MM, pages.REACH_MM)
     cells = ax.hexbin(*seen.at_mm.T, gridsize=18, extent=extent, mincnt=1, cmap="viridis")
-    ax.plot(*plane.principal_point_mm, "+", ms=14, mew=2.5, color=BAD)
-    frame_mm(ax)
+    ax.plot(*plane.principal_point_mm, "+", ms=14, mew=2.5, color=pages.BAD)
+    pages.frame_mm(ax)
     most = int(np.asarray(cells.get_array()).max())
     ax.set_title(f"{name} {len(seen.at_mm)} markers, 1 to {most} in a cell\n+ principal point".strip(), size=12)
 
 
-def _draw_from_above(ax: Axes, fit: SourceFit | RigFit, planes: dict[str, Plane]) -> None:
+def _draw_from_above(ax: pages.Axes, fit: SourceFit | RigFit, planes: dict[str, Plane]) -> None:
     """Draw sources with their ellipses, intensifiers and phantom along the world's x and z."""
     roots = [_root(covariance[np.ix_((0, 2), (0, 2))]) for covariance in _source_covariances(fit, planes)]
-    factor = magnification(_ELLIPSE * max(float(np.linalg.norm(root, 2)) for root in roots), _CLOUD_MM)
+    factor = pages.magnification(_ELLIPSE * max(float(np.linalg.norm(root, 2)) for root in roots), _CLOUD_MM)
     angle = np.linspace(0, 2 * np.pi, 100)
     ax.plot(*fit.T_world_phantom[:, (0, 2), 3].T, ".", ms=3, color="0.5", label="phantom's centre")
-    ends_mm = np.array([(-REACH_MM, 0.0, 0.0, 1.0), (REACH_MM, 0.0, 0.0, 1.0)])
+    ends_mm = np.array([(-pages.REACH_MM, 0.0, 0.0, 1.0), (pages.REACH_MM, 0.0, 0.0, 1.0)])
     for (name, plane), root in zip(planes.items(), roots, strict=True):
         edges_mm, source_mm = (ends_mm @ plane.T_world_intensifier.T)[:, (0, 2)], plane.source_mm[[0, 2]]
         ax.plot(*np.stack([edges_mm[0], source_mm, edges_mm[1]]).T, color="0.8", lw=0.8)
@@ -149,8 +135,8 @@ def _draw_from_above(ax: Axes, fit: SourceFit | RigFit, planes: dict[str, Plane]
         x_mm, z_mm = (edges_mm.mean(axis=0) - _LABEL_MM * plane.T_world_intensifier[(0, 2), 2]).tolist()
         ax.text(x_mm, z_mm, name, size=12, ha="center", va="center")
         cloud_mm = source_mm[:, None] + factor * _ELLIPSE * root @ np.stack([np.cos(angle), np.sin(angle)])
-        ax.fill(*cloud_mm, color=GOOD, alpha=0.35)
-        ax.plot(*source_mm, ".", color=GOOD)
+        ax.fill(*cloud_mm, color=pages.GOOD, alpha=0.35)
+        ax.plot(*source_mm, ".", color=pages.GOOD)
     ax.margins(0.1)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="x, mm", ylabel="z, mm")
@@ -178,13 +164,13 @@ def _root(covariance: FloatArray) -> FloatArray:
     return np.asarray(axes * np.sqrt(np.maximum(variance, 0)))
 
 
-def _draw_from_nominal(ax: Axes, what: str, values: Sequence[float], std: Sequence[float], unit: str) -> None:
+def _draw_from_nominal(ax: pages.Axes, what: str, values: Sequence[float], std: Sequence[float], unit: str) -> None:
     rows = np.arange(3)
-    ax.errorbar(values, rows, xerr=DEVIATIONS_95 * np.array(std), fmt="o", color=GOOD, capsize=5)
+    ax.errorbar(values, rows, xerr=DEVIATIONS_95 * np.array(std), fmt="o", color=pages.GOOD, capsize=5)
     for row, value, sigma in zip(rows, values, std, strict=True):
         known = f"{value:.3f} ± {DEVIATIONS_95 * sigma:.3f}"
-        ax.annotate(known, (value, row), (0, 9), textcoords="offset points", ha="center", size=9, bbox=ON_WHITE)
-    ax.axvline(0, color=BAD, ls="--")
+        ax.annotate(known, (value, row), (0, 9), textcoords="offset points", ha="center", size=9, bbox=pages.ON_WHITE)
+    ax.axvline(0, color=pages.BAD, ls="--")
     ax.margins(x=0.3)
     ax.set(yticks=rows, yticklabels=("x", "y", "z"), ylim=(2.5, -0.7), xlabel=unit)
     ax.set_title(f"fs intensifier's {what} from nominal, 95 %", size=12)
