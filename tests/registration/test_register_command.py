@@ -250,7 +250,7 @@ def test_errors_are_one_message(register, dataset, archive, tmp_path):
         (dataset, "--start", "manual"): "has no configuration manual, only anatomies, calibrated, target. Give the",
         (dataset, "--start", "refined", "--split", "tset"): "has no split tset; there are train",
         (dataset, "--start", "refined", "--trial", "5"): "has no trial 5; there are",
-        (dataset, "--start", stray): "has no pose of the frames of",
+        (dataset, "--start", stray): "has no pose of the requested frames of",
         (dataset, "--start", unknown): "unknown.parquet, measurement 1: the pose is of femur 77, the label of femur",
         (dataset, "--start", another): "trial_id of the femur's pose is 9, the data set's is",
         (archive, "--start", tmp_path / "text.parquet"): "text.parquet cannot be read as Parquet",

@@ -42,7 +42,7 @@ class DeferredArchive(VeriserumArchive):
             }
         return layout
 
-    def _look_into_frames(self) -> RawFormat:
+    def _sample_frames(self) -> RawFormat:
         return RawFormat(white_level=255, aspect=RAW_WIDTH_PX / RAW_HEIGHT_PX)
 
 
