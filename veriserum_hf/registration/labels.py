@@ -175,7 +175,7 @@ def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Sp
     ----------
     labels : rows of the data set without images: measurement_id, trial_id, frame_index, split, row, cameras, and
         the poses of ``femur`` and ``tibia``.
-    registered : registrations with the labels as initial poses, by `veriserum_hf.registration.data_sets.SCHEMA`.
+    registered : registrations with the labels as initial poses, by `veriserum_hf.poses.REGISTERED_SCHEMA`.
 
     Returns
     -------

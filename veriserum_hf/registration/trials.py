@@ -123,7 +123,7 @@ def register_trial(
 
     Returns
     -------
-    Rows of `veriserum_hf.registration.data_sets.SCHEMA`, frame by frame.
+    Rows of `veriserum_hf.poses.REGISTERED_SCHEMA`, frame by frame.
 
     """
     trial = _Trial(frames, starts, meshes, device)
