@@ -13,4 +13,4 @@ import veriserum_hf.dataset.builder
 class Veriserum(veriserum_hf.dataset.builder.Veriserum):
     """The builder, defined where datasets expects it in a loading script."""
 
-    VERSION = datasets.Version(veriserum_hf.dataset.builder.VERSION)
+    VERSION = datasets.Version(veriserum_hf.dataset.builder.ROWS_VERSION)

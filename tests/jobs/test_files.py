@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -111,7 +112,23 @@ def test_a_folder_is_whole_whenever_a_process_is_killed(tmp_path, step):
     content = {each.read_text() for each in path.glob("*")}
     assert content == [{"first"}, set(), {"second"}][step - 1]
     remove_abandoned(tmp_path)
-    assert names(tmp_path) == (["folder"] if content else [])
+    assert names(tmp_path) == ["folder"]
+    assert (path / "a").read_text() == ("second" if step == 3 else "first")
+
+
+def test_a_folder_that_cannot_take_the_place_of_another_leaves_it(tmp_path, monkeypatch):
+    path, rename = tmp_path / "folder", Path.rename
+    write_folder(path, "first")
+
+    def refused(self, target):
+        if self.name.endswith(".partial"):
+            raise PermissionError(13, "refused")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(PermissionError):
+        write_folder(path, "second")
+    assert names(tmp_path) == ["folder"] and (path / "a").read_text() == "first"
 
 
 def test_what_a_killed_process_leaves_is_found_and_nothing_else(tmp_path):

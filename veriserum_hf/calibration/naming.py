@@ -20,7 +20,7 @@ from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Plane, transform_points
 
-LEAST_MARKERS = 24
+LEAST_SPOTS = 24
 _LEAST_SHARE = 0.6  # of the spots of a bead's size: a wrong pose explains a tenth of them by chance
 _TRIES = 100  # sets of four spots; one of true large beads is enough
 _MAGNIFICATION = (0.9, 4.0)  # of anything between intensifier and source, with a margin
@@ -66,9 +66,9 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
         If the spots show no phantom, or are ambiguous.
 
     """
-    if len(spots_mm) < LEAST_MARKERS:
+    if len(spots_mm) < LEAST_SPOTS:
         raise CalibrationError(
-            f"{len(spots_mm)} round, dark spots are in the frame, at least {LEAST_MARKERS} are needed to recognise "
+            f"{len(spots_mm)} round, dark spots are in the frame, at least {LEAST_SPOTS} are needed to recognise "
             "the marker phantom: is it in the field, and is this a frame of it?"
         )
     large = np.flatnonzero(spot_radii_mm > 1.5 * np.median(spot_radii_mm))
@@ -86,7 +86,7 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
             continue
         found = _all_beads(T, spots_mm, spot_radii_mm, tree, plane_start)
         best = max(best, found, key=lambda named: len(named.spots))
-        if len(best.spots) >= LEAST_MARKERS and len(best.spots) >= _LEAST_SHARE * len(spots_mm):
+        if len(best.spots) >= LEAST_SPOTS and len(best.spots) >= _LEAST_SHARE * len(spots_mm):
             return best
     raise CalibrationError(
         f"{len(spots_mm)} spots are in the frame, {len(large)} of them large, but no pose of the marker phantom "

@@ -39,10 +39,10 @@ def push_dataset(
     veriserum push-dataset OUT my-lab/veriserum --dry-run
     veriserum push-dataset OUT my-lab/veriserum --version 1.1.0
     """
-    from veriserum_hf.dataset import VERSION
+    from veriserum_hf.dataset import ROWS_VERSION
     from veriserum_hf.hub import ConvertedFolder, push_dataset as push, what_stays
 
     if stays := what_stays(ConvertedFolder.open(folder)):
         warn(stays)
     do = partial(push, folder, repository, public=public, accept_data_licence=accept_data_licence)
-    push_with_progress(do, version or VERSION, dry_run=dry_run, as_json=as_json)
+    push_with_progress(do, version or ROWS_VERSION, dry_run=dry_run, as_json=as_json)

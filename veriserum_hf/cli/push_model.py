@@ -41,7 +41,7 @@ def push_model(
     veriserum push-model RUN my-lab/veriserum-pose --dry-run
     veriserum push-model RUN my-lab/veriserum-pose --evaluation REPORT
     """
-    from veriserum_hf.hub import VERSION, push_model as push
+    from veriserum_hf.hub import MODEL_VERSION, push_model as push
 
     do = partial(push, run, repository, evaluation=evaluation, public=public, accept_data_licence=accept_data_licence)
-    push_with_progress(do, version or VERSION, dry_run=dry_run, as_json=as_json)
+    push_with_progress(do, version or MODEL_VERSION, dry_run=dry_run, as_json=as_json)

@@ -89,7 +89,7 @@ class ImageFile(TypedDict):
     """Content and name of an image's file."""
 
     bytes: bytes
-    path: str
+    path: str | None
 
 
 class FileRow(LabelRow):

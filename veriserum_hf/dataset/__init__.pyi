@@ -1,4 +1,4 @@
-from .builder import VERSION as VERSION
+from .builder import ROWS_VERSION as ROWS_VERSION
 from .card import NAME_TO_FILL_IN as NAME_TO_FILL_IN
 from .export import (
     ConversionResult as ConversionResult,

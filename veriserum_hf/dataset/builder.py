@@ -23,7 +23,7 @@ from veriserum_hf.jobs import source_hash
 from veriserum_hf.simulation import LIBRARIES_OF_FRAMES, SOURCES_OF_FRAMES, Settings
 
 SIMULATED = "simulated"
-VERSION = "1.0.0"
+ROWS_VERSION = "1.0.0"
 _SIMULATED_DESCRIPTION = "The same rows as calibrated, of simulated frames: no archive is needed."
 _logger = datasets.utils.logging.get_logger(__name__)
 # Frames of a shard: the unit that is distributed to processes and to the workers of a streaming loader.
@@ -104,7 +104,7 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     BUILDER_CONFIG_CLASS = VeriserumConfig
     BUILDER_CONFIGS = tuple(
-        VeriserumConfig(name=name, version=datasets.Version(VERSION), description=description)
+        VeriserumConfig(name=name, version=datasets.Version(ROWS_VERSION), description=description)
         for name, description in (CONFIGS | {SIMULATED: _SIMULATED_DESCRIPTION}).items()
     )
     DEFAULT_CONFIG_NAME = "calibrated"

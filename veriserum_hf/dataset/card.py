@@ -10,7 +10,7 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
-from veriserum_hf.dataset.builder import VERSION
+from veriserum_hf.dataset.builder import ROWS_VERSION
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.plugin import NAME
 from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
@@ -173,7 +173,7 @@ def _info(config: str, options: Options, sizes: dict[str, SplitSize]) -> Dataset
     return DatasetInfo(
         features=options.features,
         config_name=config,
-        version=Version(VERSION),
+        version=Version(ROWS_VERSION),
         splits=splits,
         download_size=sum(size.file_bytes for size in sizes.values()),
         dataset_size=sum(size.bytes for size in sizes.values()),

@@ -11,7 +11,6 @@ CONFIGS: dict[str, str] = {
     "anatomies": "One implant a row, with its mesh in mm.",
     "calibration": "Raw frames of the calibration phantoms.",
 }
-FRAME_CONFIGS = ("calibrated", "raw", "manual", "target")
 KIND_OF_CONFIG = {"calibrated": "refined", "raw": "refined", "manual": "manual", "target": "target"}
 
 

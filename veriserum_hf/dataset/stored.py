@@ -18,6 +18,7 @@ from veriserum_hf.errors import FrameError
 
 _AT_ONCE = 64  # rows whose images are held to be hashed
 _METADATA = (*IDS, "task", *CAMERA_OF.values(), *COMPONENTS)
+_JPEG = b"\xff\xd8\xff"
 _SAMPLED_ROWS = 16
 _Opened = TypeVar("_Opened", datasets.Dataset, datasets.IterableDataset)
 
@@ -88,7 +89,7 @@ class StoredFrames(Frames):
         for row in _files_of(self.rows.select(sample)):
             for plane in PLANES:
                 file: ImageFile | None = row[IMAGE_OF[plane]]
-                if file is None or file["path"].lower().endswith((".jpg", ".jpeg")):
+                if file is None or file["bytes"].startswith(_JPEG):  # 8 bits
                     continue
                 try:
                     frame = decode_frame(file["bytes"])

@@ -36,7 +36,6 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import angle_between_deg, invert_transform, project, transform_points, viewing_axes
 from veriserum_hf.poses import Estimates
 
-SCALAR_METRICS = ("rotation_deg", "translation_mm", "mtre_mm", "add_s_mm")
 WORLD_AXES = ("x", "y", "z")
 PLANE_AXES = ("h", "v", "depth")
 POINTS = 1000  # of an implant's surface, for the errors of points

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from veriserum_hf.core import listed
-from veriserum_hf.dataset import NAME_TO_FILL_IN, VERSION
+from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 
@@ -71,7 +71,7 @@ def push_dataset(
     folder: Path,
     repo_id: str,
     *,
-    version: str = VERSION,
+    version: str = ROWS_VERSION,
     public: bool = False,
     accept_data_licence: bool = False,
     dry_run: bool = False,

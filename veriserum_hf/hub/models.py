@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise ImportError('publishing a model needs torch: pip install "veriserum-hf[train]"') from error
 
-VERSION = "1.0.0"  # of a model whose version is not given
+MODEL_VERSION = "1.0.0"  # of a model whose version is not given
 EVALUATION = "evaluation.json"
 WEIGHTS = "model.safetensors"
 _CODE = Path(__file__).parents[1] / "modeling"
@@ -43,7 +43,7 @@ def push_model(
     repo_id: str,
     *,
     evaluation: Path | None = None,
-    version: str = VERSION,
+    version: str = MODEL_VERSION,
     public: bool = False,
     accept_data_licence: bool = False,
     dry_run: bool = False,

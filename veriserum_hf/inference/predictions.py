@@ -148,11 +148,14 @@ def _tables(
 ) -> Iterator[pa.Table]:
     """Poses batch by batch, so that memory does not grow with the data set."""
     done = 0
-    for poses in predict_frames(model, _shown(frames, model.config.image_size), batch_size):
-        yield pa.Table.from_pylist(poses, PREDICTED_SCHEMA)
-        done += len(poses) // len(COMPONENTS)
-        if progress:
-            progress(done, len(frames))
+    try:
+        for poses in predict_frames(model, _shown(frames, model.config.image_size), batch_size):
+            yield pa.Table.from_pylist(poses, PREDICTED_SCHEMA)
+            done += len(poses) // len(COMPONENTS)
+            if progress:
+                progress(done, len(frames))
+    except OSError as error:  # errors of who takes the tables are not raised here
+        raise TrainingError(f"cannot read the frames: {error}") from error
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_REPLACED = ".replaced"  # ending of a folder that was moved aside
+
 
 @contextmanager
 def atomic_path(target: Path, suffix: str = "") -> Iterator[Path]:
@@ -18,19 +20,20 @@ def atomic_path(target: Path, suffix: str = "") -> Iterator[Path]:
     Parameters
     ----------
     target : file or folder to make or to replace. A folder that is to be replaced is moved aside first: for a moment
-        there is neither, but never half of one.
+        there is neither. It is put back if the new one cannot take its place, or by `remove_abandoned` if the process
+        is killed in this moment.
     suffix : that the path must end in, for writers that choose the format by it, such as ``".mp4"``.
 
     """
-    temporary, replaced = _next_to(target, suffix), _next_to(target)
+    temporary = _next_to(target, f".partial{suffix}")
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():
-            target.rename(replaced)
-        temporary.replace(target)
+            _replace_folder(temporary, target)
+        else:
+            temporary.replace(target)
     finally:
         _remove(temporary)
-        _remove(replaced)
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -40,13 +43,33 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed processes left of `atomic_path` below a folder, which no other process may write to now."""
+    """Remove what killed processes left of `atomic_path` below a folder, which no other process may write to now.
+
+    A folder that was moved aside and has no successor is put back.
+    """
+    for abandoned in list(folder.rglob(f".*{_REPLACED}")):
+        target = abandoned.with_name(abandoned.name.removeprefix(".").removesuffix(_REPLACED).rpartition(".")[0])
+        if target.exists():
+            _remove(abandoned)
+        else:
+            abandoned.rename(target)
     for abandoned in list(folder.rglob(".*.partial*")):
         _remove(abandoned)
 
 
-def _next_to(target: Path, suffix: str = "") -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial{suffix}")
+def _replace_folder(new: Path, target: Path) -> None:
+    old = _next_to(target, _REPLACED)
+    target.rename(old)
+    try:
+        new.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    _remove(old)
+
+
+def _next_to(target: Path, ending: str) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{ending}")
 
 
 def _remove(path: Path) -> None:

@@ -12,5 +12,5 @@ from .phantom_frames import (
     fit_grid as fit_grid,
     plane_and_number as plane_and_number,
 )
-from .refit import Refit as Refit, refit_calibrations as refit_calibrations
+from .refit import Refit as Refit
 from .write_calibration import write_distortion as write_distortion, write_source as write_source

@@ -41,11 +41,12 @@ def source_difference(found: Plane, stored: Plane, std_mm: FloatArray) -> Differ
     return Difference(("principal point h", "principal point v", "SID"), off_mm, std_mm, "mm", MOST_SOURCE_MM)
 
 
-def pose_differences(fit: RigFit, stored: FloatArray) -> dict[str, Difference]:
+def inter_plane_differences(fit: RigFit, stored: FloatArray) -> dict[str, Difference]:
     """Shift and rotation of the refitted ``fs`` intensifier from the stored one, along and about the world's axes."""
     translation_mm, rotation_deg = translation_and_rotation(fit.T_world_fs, stored)
     std = fit.standard_deviations
     return {
+        # Keys of the JSON document, which scripts read.
         "fs_shift": Difference(
             ("fs centre x", "fs centre y", "fs centre z"), translation_mm, std[6:9], "mm", MOST_SOURCE_MM
         ),

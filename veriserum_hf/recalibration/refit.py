@@ -32,7 +32,7 @@ from veriserum_hf.recalibration.differences import (
     MOST_ROTATION_DEG,
     MOST_SOURCE_MM,
     Difference,
-    pose_differences,
+    inter_plane_differences,
     source_difference,
 )
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, Seen, find_in_frames, fit_grid
@@ -249,7 +249,7 @@ class _Refitting:
             source = slice(3 * number, 3 * number + 3)
             all_off = {"source": source_difference(fitted[plane], stored[plane], fit.standard_deviations[source])}
             if isinstance(fit, RigFit) and plane == "fs":
-                all_off |= pose_differences(fit, stored["fs"].T_world_intensifier)
+                all_off |= inter_plane_differences(fit, stored["fs"].T_world_intensifier)
             refits.append(self._source_refit(id, plane, all_off, fit, seen))
         return refits
 

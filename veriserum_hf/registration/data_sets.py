@@ -48,7 +48,19 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_SOURCES = (*SOURCES_OF_ROWS, "poses", "rendering", "modeling", "inference", "registration")
+# What shapes poses, in addition to frames, initial poses and options.
+SOURCES_OF_POSES = (
+    *SOURCES_OF_ROWS,
+    "dataset.archive_frames",
+    "dataset.frames",
+    "dataset.model_frames",
+    "dataset.stored",
+    "poses",
+    "rendering",
+    "modeling",
+    "inference",
+    "registration",
+)
 _LIBRARIES = ("manifold3d", "numba", "roma", "torch", "trimesh")
 _TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
 ARCHIVE_PX = 512  # edge of the corrected images of an archive's frames
@@ -206,7 +218,7 @@ def _record(
     start: Mapping[str, str | None],
 ) -> dict[str, object]:
     """Identity of a registration, as JSON."""
-    versions = {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)}
+    versions = {"veriserum_hf": __version__, "source": source_hash(*SOURCES_OF_POSES)}
     return {
         "versions": versions | library_versions(*_LIBRARIES),
         "dataset": {"config": source.config, "identity": source.digest(chosen)},

@@ -21,6 +21,7 @@ SOURCES_OF_FRAMES = (
     "calibration.observations",
     "calibration.phantoms",
     "calibration.poses",
+    "poses.schema",
     "rendering.rasteriser",
     "simulation.activities",
     "simulation.calibrations",

@@ -16,7 +16,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from veriserum_hf.dataset import StoredFrames, data_record, open_rows
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
-from veriserum_hf.hub import VERSION, prepare_repository
+from veriserum_hf.hub import MODEL_VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import Batch, model_inputs
@@ -152,7 +152,7 @@ class TrainingRun:
         )
         if self.accelerator.is_main_process:
             if run.push_to_hub and not run.resume_from_checkpoint:
-                prepare_repository(str(run.hub_model_id), repo_type="model", version=VERSION)
+                prepare_repository(str(run.hub_model_id), repo_type="model", version=MODEL_VERSION)
             self.folder.mkdir(parents=True, exist_ok=True)
             settings.save(self.folder / "training.yaml")
         if run.with_tracking:
