@@ -231,7 +231,7 @@ def test_the_command_prints_and_counts_what_it_did(download):
     done = run("audit", download.root, "--calibration", "--deep", FORCE_COLOR="1")
     assert done.returncode == 0, done.stderr
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-    assert "A refit does not reproduce stored coefficients; compared is what they map to." in plain
+    assert "A refit does not reproduce stored coefficients; the mapped positions are compared." in plain
     assert re.search(
         r"distortion_calibration 3 bs agrees \(\S+cal_bs_\d+\.tif\): mapped places differ by 0\.0\d\d mm ", plain
     )
