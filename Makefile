@@ -42,7 +42,7 @@ demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, tra
 		--labels $(DEMO)/archive/truth.parquet --output $(DEMO)/report.html
 	$(BIN)/python -m tests.hub.demo $(DEMO)
 
-bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables beside the benchmarks
+bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
 	$(BIN)/python -m tests.benchmarks.bench_calibration
@@ -50,7 +50,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables beside the
 bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an hour on two idle cores
 	$(BIN)/python -m tests.benchmarks.bench_accuracy $(BENCH_DATA)
 
-bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives some of its starts; 20 minutes
+bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives some of its initial poses; 20 minutes
 	$(BIN)/python -m tests.benchmarks.bench_registration $(BENCH_DATA)
 
 clean:

@@ -29,7 +29,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def rooms(root: Path) -> list[str]:
-    """Rooms that users import from, those that know nothing of the others first."""
+    """Rooms that users import from, those that import none of the others first."""
     project = tomllib.loads((root / "pyproject.toml").read_text())
     layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
     named = [room.strip() for layer in reversed(layers) for room in layer.split("|")]
@@ -85,7 +85,7 @@ def index_page(root: Path) -> str:
     )
     for room in rooms(root):
         face = root / PACKAGE / room / "__init__.py"
-        text = _introduction(face) if face.exists() else "What a user can mend, each with a message that says how."
+        text = _introduction(face) if face.exists() else "What a user can correct, each with a message that says how."
         page += f"\n- [`{room}`]({room}.md): {text.splitlines()[0]}"
     return page + "\n"
 

@@ -15,7 +15,7 @@ _SECONDS_A_CELL = 300
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Write a page for each, and its images beside it."""
+    """Write a page for each, and its images next to it."""
     for notebook in sorted(Path(config.docs_dir, "notebooks").glob("*.ipynb")):
         text, images = page(notebook.stem, executed(notebook.read_text(encoding="utf-8")))
         files.append(File.generated(config, f"notebooks/{notebook.stem}.md", content=text))

@@ -9,7 +9,7 @@ PAGES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Write the pages; their links into ``docs`` lead to the pages beside them."""
+    """Write the pages; their links into ``docs`` lead to the pages next to them."""
     root = Path(config.config_file_path).parent
     for page, source in PAGES.items():
         text = (root / source).read_text(encoding="utf-8").replace("](docs/", "](")

@@ -1,7 +1,7 @@
 """Accuracy, stated confidence and time of registration: ``... bench_registration FOLDER``.
 
-FOLDER is that of the accuracy benchmark, whose trained network gives one row its starts. Frames are of an archive of
-their own, with another seed than that which the network was trained on.
+FOLDER is that of the accuracy benchmark, whose trained network gives one row its initial poses. Frames are of an
+archive of their own, with another seed than that which the network was trained on.
 """
 
 import sys
@@ -21,7 +21,7 @@ from veriserum_hf.registration.refine import register_batch
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
 
 ROOT = Path(__file__).parents[2]
-STARTS = {  # name in the table: frames, start, how many frames
+STARTS = {  # name in the table: frames, initial pose, how many frames
     "5 mm and 5 deg off": ("cluttered", "near", 120),
     "10 mm and 10 deg off": ("cluttered", "far", 120),
     "the network's own poses": ("cluttered", "network", 120),
@@ -34,9 +34,9 @@ _NEAR, _FAR, _NETWORK, _BARE_START, _INDEPENDENT, *_HOPELESS = STARTS
 
 
 def accuracy_table(found: Mapping[str, list[Found]]) -> str:
-    """One line for each kind of start."""
+    """One line for each kind of initial pose."""
     header = [
-        "start",
+        "initial pose",
         "frames",
         "rotation, deg: median (p95)",
         "translation, mm: median (p95)",
@@ -138,7 +138,7 @@ def requirements(found: Mapping[str, list[Found]], folder: Path) -> Iterator[Row
     wrong = [each for implants in found.values() for each in implants if max(each.off) > 1]
     reported = sum(each.verdict != "converged" for each in wrong)
     yield Row(
-        "Off by more than 1 mm or 1 deg, from all starts: ambiguous or failed",
+        "Off by more than 1 mm or 1 deg, from all initial poses: ambiguous or failed",
         f"{reported} of {len(wrong)} ({_share(reported / max(len(wrong), 1))})",
         "at least 95 %",
         reported >= 0.95 * len(wrong),

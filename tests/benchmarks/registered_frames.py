@@ -1,4 +1,4 @@
-"""Frames to register, with their true poses and starts of many kinds, and what comes of each."""
+"""Frames to register, with their true poses and initial poses of many kinds, and what comes of each."""
 
 import time
 from concurrent.futures import ProcessPoolExecutor

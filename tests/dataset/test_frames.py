@@ -149,6 +149,12 @@ def test_the_first_configuration_that_is_there_is_opened(archive, dataset):
         open_rows(str(archive), "calibrated")
 
 
+def test_a_data_set_that_cannot_be_looked_into_is_not_one_without_the_configuration():
+    with pytest.raises(DataSetError, match=r"cannot load my-lab/not-here: there is no such folder") as caught:
+        open_rows("my-lab/not-here", ("manual",), archive_px=SIZE)
+    assert not isinstance(caught.value, NothingThereError)
+
+
 def test_a_stream_is_opened_by_an_id(dataset):
     rows = open_rows(dataset, "calibrated").joined("all")
     for column in ("measurement_id", "trial_id"):

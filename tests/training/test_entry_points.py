@@ -70,9 +70,26 @@ def test_the_command_trains(two_steps, by_the_script, tmp_path):
     assert started.written("output") == "" and started.written("errors").count("step 2: rotation_deg ") == 1
 
 
+@pytest.mark.parametrize("script", ["train", "evaluate"])
+def test_an_interrupt_is_one_line_and_the_status_130(script, two_steps, by_the_script, dataset, tmp_path):
+    program = tmp_path / "program.py"  # the first thing that the model computes is interrupted
+    program.write_text(
+        "import runpy, signal, torch\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it\n"
+        "torch.nn.Linear.forward = lambda *_: signal.raise_signal(signal.SIGINT)\n"
+        f"runpy.run_path('training/{script}.py', run_name='__main__')\n"
+    )
+    options = two_steps if script == "train" else ("--model", by_the_script, "--dataset", dataset)
+    started = Started(str(program), *options, "--output_dir", tmp_path / "RUN")
+    assert started.end() == [130], started.written("errors")
+    assert started.written("output") == "" and "Traceback" not in started.written("errors")
+    assert started.written("errors").splitlines()[-1].startswith("interrupted")
+
+
 def test_settings_of_the_command(dataset, config, tmp_path):
     done = run_here("train", "--config", config, "--learningrate", 1)
     assert done.returncode == 2 and "usage: veriserum train --config FILE" in done.stderr
+    assert "all in `python -m veriserum_hf.training.train --help`" in done.stderr
     assert "no such option: --learningrate 1; did you mean --learning_rate?" in done.stderr
     done = run_here("train", "--config", config, "--dataset", dataset, "--output-dir", tmp_path, "--seed", -1)
     assert done.returncode == 2 and done.stderr == "error: seed must be at least 0, got -1\n"

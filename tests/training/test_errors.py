@@ -116,6 +116,12 @@ def test_help_lists_every_setting():
     assert "--batch-size" not in output
 
 
+def test_help_explains_the_command_line_and_the_folder_of_the_run():
+    output, _ = run("train", "--help")
+    assert "    accelerate launch -m veriserum_hf.training.train --config FILE.yaml --dataset OUT" in output
+    assert "In the end RUN holds the best checkpoint" in output
+
+
 def test_an_empty_split(tmp_path):
     archive = write_archive(tmp_path / "archive", trials=1, frames_per_trial=1, frame_size=(208, 200))
     convert_archive(archive.root, tmp_path / "out", workers=1)

@@ -38,11 +38,10 @@ app = typer.Typer(
     rich_markup_mode=None,  # slower to load than the rest of the help, and it does not fill paragraphs
     context_settings={"max_content_width": 120},
 )
-# In the order of --help.
+# In the order of --help, which lists groups last.
 add_command(app, audit)
 add_command(app, convert)
 add_command(app, simulate)
-app.add_typer(calibrate_app, name="calibrate")
 # The settings of a training are its options: they are read where they are defined.
 add_command(app, train, allow_extra_args=True, ignore_unknown_options=True)
 add_command(app, show)
@@ -52,6 +51,7 @@ add_command(app, check_labels)
 add_command(app, report)
 add_command(app, push_dataset)
 add_command(app, push_model)
+app.add_typer(calibrate_app, name="calibrate")
 
 
 def _print_version(wanted: bool) -> None:

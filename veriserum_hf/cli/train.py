@@ -13,7 +13,9 @@ def train(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="YAML file of settings, such as training/configs/demo.yaml."),
+        typer.Option(
+            metavar="FILE", help="YAML file of settings, such as training/configs/demo.yaml of the repository."
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -28,7 +30,8 @@ def train(
 ) -> None:
     """Train a pose network in one process.
 
-    Every setting of the YAML file can also be given as an option, which overrides the file.
+    Every setting of the YAML file can also be given as an option, which overrides the file. Configurations to begin
+    with are in the repository's `training/configs`; an installed package does not hold them.
     `python -m veriserum_hf.training.train --help` lists all settings. For GPUs and several processes, use the same
     options with `accelerate launch -m veriserum_hf.training.train`.
 

@@ -1,4 +1,4 @@
-"""A row of a data set: one dual-plane frame with its cameras and poses; see `veriserum_hf.dataset.schema`."""
+"""A row of a data set: one dual-plane frame with its cameras and poses."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
@@ -38,7 +38,7 @@ class PoseRow(TypedDict):
     # Of a data set.
     pose_id: NotRequired[int]
     kind: NotRequired[str]
-    # Of a pose file; see `veriserum_hf.poses.schema`.
+    # Of a pose file.
     trial_id: NotRequired[int | None]
     frame_index: NotRequired[int | None]
     covariance: NotRequired[list[list[float]] | None]

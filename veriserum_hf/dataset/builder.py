@@ -36,7 +36,7 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """A configuration and its options.
 
     See `veriserum_hf.dataset.plan.Options`; the fields after ``split_by`` request a simulated archive instead of one
-    on this machine, see `veriserum_hf.simulation.settings.Settings`.
+    on this machine, see `veriserum_hf.simulation.Settings`.
     """
 
     size: int = 512

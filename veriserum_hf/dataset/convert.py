@@ -34,7 +34,7 @@ class Rejected:
     Attributes
     ----------
     id : measurement, anatomy or calibration measurement id, by the configuration.
-    reason : a fixed short phrase; see `veriserum_hf.archive.frames.read_frame`, and ``one plane only``.
+    reason : a fixed short phrase; see `veriserum_hf.archive.read_frame`, and ``one plane only``.
     detail : what was found, for each file.
 
     """

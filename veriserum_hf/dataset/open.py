@@ -103,7 +103,7 @@ def _first_there(dataset: str, configs: Sequence[str]) -> str:
     try:
         there = datasets.get_dataset_config_names(dataset)
     except (ValueError, OSError) as error:
-        raise NothingThereError(
+        raise DataSetError(
             f"cannot load {dataset}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
             "convert` made, a data set on the hub, or an archive"
         ) from error

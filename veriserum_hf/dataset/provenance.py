@@ -1,4 +1,4 @@
-"""Which data a model was trained on, described without local paths."""
+"""Names and records of data sets as they are published: without local paths."""
 
 import json
 import re

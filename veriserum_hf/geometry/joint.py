@@ -30,9 +30,9 @@ KNEE_ANGLES = ("flexion_deg", "adduction_deg", "internal_rotation_deg")
 def knee_angles_deg(T_world_femur: ArrayLike, T_world_tibia: ArrayLike) -> FloatArray:
     """Flexion, adduction and internal rotation, (..., 3) deg; see the module's docstring for signs and axes.
 
-    The inverse of `veriserum_hf.simulation.activities.joint_rotation`: ``R_femur_tibia = Rx(flexion) Rz(adduction)
-    Ry(internal rotation)``. Flexion and internal rotation lie within 180 deg of zero, adduction within 90; where
-    adduction is 90 deg, only the sum or the difference of the other two is known.
+    They solve ``R_femur_tibia = Rx(flexion) Rz(adduction) Ry(internal rotation)``. Flexion and internal rotation lie
+    within 180 deg of zero, adduction within 90; where adduction is 90 deg, only the sum or the difference of the
+    other two is known.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Run:
     settings : training.yaml as published.
     config : config.json of the model.
     parameters : number of learned parameters.
-    data : of `veriserum_hf.dataset.provenance.data_record`; None if no data set was used.
+    data : of `veriserum_hf.dataset.data_record`; None if no data set was used.
     validation : the best checkpoint's figures on the validation split, a group of a summary; None without one.
     evaluation : an evaluation.json as published; None without one.
 

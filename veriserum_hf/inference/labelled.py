@@ -18,7 +18,7 @@ try:
 except ImportError as error:
     raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
 
-Batch = Mapping[str, Any]  # of `veriserum_hf.training.batches.collate`
+Batch = Mapping[str, Any]  # fields of B frames: images, cameras, ids, labels
 Arrays = dict[str, NDArray[Any]]  # by name, each of its own type
 
 
@@ -43,7 +43,8 @@ def predict_labelled(
     Parameters
     ----------
     model : called as a `VeriserumPoseModel`; one that is training is set to evaluation meanwhile.
-    loader : batches of `veriserum_hf.training.batches.collate`; with several processes, prepared by the accelerator.
+    loader : batches of frames, images (B, 1, N, N) with their cameras, ``anatomy_id`` (B, 2) and ``labels``
+        (B, 2, 4, 4); with several processes, prepared by the accelerator.
     accelerator : of this process.
     planes : what the model sees; of another plane it gets neither image nor camera.
 

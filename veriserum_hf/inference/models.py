@@ -82,8 +82,8 @@ def weights_sha256(name: str) -> str | None:
 def planes_seen(model: VeriserumPoseModel, requested: Sequence[PlaneName] | None) -> tuple[PlaneName, ...]:
     """Planes to show a model: those requested, or all that it was made for; TrainingError for any other."""
     own: tuple[PlaneName, ...] = tuple(plane for plane in PLANES if plane in model.config.planes)
-    if requested and (strange := set(requested) - set(own)):
-        raise TrainingError(f"the model uses {' and '.join(own)} alone, not {' and '.join(sorted(strange))}")
+    if requested and (unknown := set(requested) - set(own)):
+        raise TrainingError(f"the model uses {' and '.join(own)} alone, not {' and '.join(sorted(unknown))}")
     return tuple(requested) if requested else own
 
 

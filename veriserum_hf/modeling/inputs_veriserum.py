@@ -96,10 +96,10 @@ def anatomy_indices(
         return torch.full((frames, len(COMPONENTS)), len(ids), device=device)
     same = anatomy_id[..., None] == torch.tensor(ids, device=anatomy_id.device)
     same = same & possible_anatomies(config, anatomy_id.device)
-    strange = (~same.any(-1)) & (anatomy_id >= 0)
-    if strange.any():
+    unknown = (~same.any(-1)) & (anatomy_id >= 0)
+    if unknown.any():
         known = [f"{entry['component']} {entry['id']}" for entry in config.anatomies]
-        frame, component = strange.nonzero()[0].tolist()
+        frame, component = unknown.nonzero()[0].tolist()
         raise ValueError(
             f"this model knows {', '.join(known)}, got anatomy_id of {COMPONENTS[component]} "
             f"{int(anatomy_id[frame, component])}; pass -1 for an implant whose identity is unknown"

@@ -50,7 +50,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     (4, w >= 0) as in a row of the data set, and ``confidence``: the probability that the pose is within 2 mm and 2
     degrees, or None where the model has none.
 
-    ``refine=True`` registers these poses with the images (`veriserum_hf.registration.refine.register`). It needs the
+    ``refine=True`` registers these poses with the images (`veriserum_hf.registration.register`). It needs the
     package veriserum-hf, and ``meshes``: the implants' closed meshes in mm by anatomy id. Every entry then has also
     ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed``, also because no camera
     sees an implant at the model's pose, that pose is kept and ``covariance`` is None.

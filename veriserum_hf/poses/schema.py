@@ -20,7 +20,7 @@ TRUTH_SCHEMA = pa.schema(
         "quaternion_xyzw": pa.list_(pa.float64(), 4),
         "covariance": pa.list_(pa.list_(pa.float64(), 6), 6),
         "verdict": pa.string(),
-        **dict.fromkeys(JOINT_MOTION, pa.float64()),  # see `veriserum_hf.simulation.activities.Trajectory`
+        **dict.fromkeys(JOINT_MOTION, pa.float64()),
     },
     metadata={
         "frame": "world: origin at the centre of the bs intensifier, x right, y up, z towards its source; mm",

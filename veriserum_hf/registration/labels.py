@@ -132,7 +132,7 @@ def check_labels(
 
     Parameters
     ----------
-    dataset, split, workers, progress : see `veriserum_hf.registration.data_sets.register_dataset`.
+    dataset, split, workers, progress : see `register_dataset`.
     output : Parquet file to write, or to replace.
 
     Raises

@@ -48,7 +48,7 @@ Meshes = Mapping[int, trimesh.Trimesh]
 
 
 @dataclass(frozen=True, eq=False)
-class _Guess:
+class _InitialPose:
     """An initial pose."""
 
     anatomy_id: int
@@ -86,19 +86,19 @@ class _Found:
 class _Neighbour:
     """The last frame in which an implant converged: its given initial pose, if any, and the result."""
 
-    given: _Guess | None
+    given: _InitialPose | None
     pose: RefinedPose
 
-    def held(self, origin: Origin) -> _Guess:
+    def held(self, origin: Origin) -> _InitialPose:
         """Initial pose without motion since that frame."""
-        return _Guess(self.pose.anatomy_id, self.pose.T_world_implant, origin)
+        return _InitialPose(self.pose.anatomy_id, self.pose.T_world_implant, origin)
 
-    def moved(self, given: _Guess, origin: Origin) -> _Guess | None:
+    def moved(self, given: _InitialPose, origin: Origin) -> _InitialPose | None:
         """Initial pose with the motion of the given ones: their error in the implant's frame is constant."""
         if self.given is None:
             return None
         T_start_implant = invert_transform(self.given.T_world_implant) @ self.pose.T_world_implant
-        return _Guess(given.anatomy_id, given.T_world_implant @ T_start_implant, origin)
+        return _InitialPose(given.anatomy_id, given.T_world_implant @ T_start_implant, origin)
 
 
 def register_trial(
@@ -141,7 +141,7 @@ class _Trial:
         self.ids = frames.table("measurement_id", "trial_id", "frame_index").to_pylist()
         self.given = [
             {
-                component: _Guess(pose["anatomy_id"], _transform(pose), "given")
+                component: _InitialPose(pose["anatomy_id"], _transform(pose), "given")
                 for component, pose in starts.get(id["measurement_id"], {}).items()
             }
             for id in self.ids
@@ -188,21 +188,21 @@ class _Trial:
         """Register implants that have not converged from a neighbour's pose; keep the better result."""
         found, given = self.found[index], self.given[index]
         for with_motion in (True, False):
-            again: dict[Component, _Guess] = {}
+            again: dict[Component, _InitialPose] = {}
             for name in self._unconverged(index, neighbours):
                 neighbour, own = neighbours[name], given.get(name)
                 if own is not None and own.anatomy_id != neighbour.pose.anatomy_id:
                     continue
                 if with_motion:
-                    guess = neighbour.moved(own, origin) if own is not None else None
+                    initial = neighbour.moved(own, origin) if own is not None else None
                 else:
-                    guess = neighbour.held(origin)
-                if guess is not None:
-                    again[name] = guess
+                    initial = neighbour.held(origin)
+                if initial is not None:
+                    again[name] = initial
             if not again:
                 continue
             others = {
-                name: _Guess(each.pose.anatomy_id, each.pose.T_world_implant, each.origin)
+                name: _InitialPose(each.pose.anatomy_id, each.pose.T_world_implant, each.origin)
                 for name, each in found.items()
             }
             (better_found,) = self._registered([row], [others | again])
@@ -211,10 +211,10 @@ class _Trial:
                     found[name] = better
 
     def _registered(
-        self, rows: Sequence[FrameRow], starts: Sequence[Mapping[Component, _Guess]]
+        self, rows: Sequence[FrameRow], starts: Sequence[Mapping[Component, _InitialPose]]
     ) -> list[dict[Component, _Found]]:
         """Register frames together, each from its initial poses; one by one where this fails."""
-        given = [{name: guess.as_start() for name, guess in start.items()} for start in starts]
+        given = [{name: initial.as_start() for name, initial in start.items()} for start in starts]
         try:
             poses = register_batch(rows, self.meshes, given, device=self.device)
         except RegistrationError as error:
@@ -222,9 +222,11 @@ class _Trial:
                 return [self._registered([row], [start])[0] for row, start in zip(rows, starts, strict=True)]
             (start,) = starts
             if len(start) > 1:  # nor that of one implant the other
-                apart = (self._registered(rows, [{name: guess}])[0] for name, guess in start.items())
+                apart = (self._registered(rows, [{name: initial}])[0] for name, initial in start.items())
                 return [{name: each for found in apart for name, each in found.items()}]
-            return [{name: _Found(_failed(name, guess, str(error)), guess.origin) for name, guess in start.items()}]
+            return [
+                {name: _Found(_failed(name, initial, str(error)), initial.origin) for name, initial in start.items()}
+            ]
         return [
             {name: _Found(pose, start[name].origin) for name, pose in found.items()}
             for found, start in zip(poses, starts, strict=True)
@@ -237,7 +239,7 @@ class _Trial:
     def _row(self, index: int, component: Component) -> PoseFileRow:
         given, found = self.given[index].get(component), self.found[index].get(component)
         if found is None:
-            with_start = [other for other, guesses in enumerate(self.given) if component in guesses]
+            with_start = [other for other, poses in enumerate(self.given) if component in poses]
             nearest = self.given[min(with_start, key=lambda other: abs(other - index))][component]
             unreadable = self.unreadable.get(index)
             without = "no initial pose in this frame, and no other frame of its trial has converged"
@@ -264,7 +266,7 @@ class _Trial:
             "start": found.origin if given or found.origin != "given" else None,
         }
 
-    def _moved(self, given: _Guess, found: _Found) -> tuple[float, float]:
+    def _moved(self, given: _InitialPose, found: _Found) -> tuple[float, float]:
         """Distance of the mesh's centre in mm, and angle in degrees, from the given initial pose."""
         if found.origin == given.origin:
             return found.pose.moved_mm, found.pose.moved_deg
@@ -274,7 +276,7 @@ class _Trial:
         return float(np.linalg.norm(shift_mm)), float(angle_between_deg(T_start[:3, :3], T[:3, :3]))
 
 
-def _failed(component: Component, at: _Guess, why: str) -> RefinedPose:
+def _failed(component: Component, at: _InitialPose, why: str) -> RefinedPose:
     return RefinedPose(
         component=component,
         anatomy_id=at.anatomy_id,

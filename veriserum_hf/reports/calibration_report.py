@@ -78,7 +78,7 @@ def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
     Parameters
     ----------
     frame : (rows, columns) uint8 or uint16, the raw frame that was fitted.
-    fit : `veriserum_hf.calibration.bead_grid.fit_bead_grid` of it.
+    fit : `veriserum_hf.calibration.fit_bead_grid` of it.
     title : of the page.
 
     """

@@ -38,7 +38,7 @@ class Report:
 
         Parameters
         ----------
-        errors : result of `veriserum_hf.evaluation.metrics.pose_errors`.
+        errors : result of `veriserum_hf.evaluation.pose_errors`.
         document : their summary, with ``evaluated``: model, data set, split and planes.
 
         """

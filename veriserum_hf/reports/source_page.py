@@ -42,7 +42,7 @@ def source_page(
 
     Parameters
     ----------
-    fit : `veriserum_hf.calibration.source.fit_source` or `veriserum_hf.calibration.source.fit_rig` of them.
+    fit : `veriserum_hf.calibration.fit_source` or `veriserum_hf.calibration.fit_rig` of them.
     observations : the fitted observations, in the same order.
     title : of the page.
 

@@ -54,7 +54,7 @@ class Reference:
     about_labels: Mapping[str, str]
 
     def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "PoseSource":
-        """Compare poses of `veriserum_hf.poses.files.read_poses` with the labels.
+        """Compare poses of `veriserum_hf.poses.read_poses` with the labels.
 
         Raises
         ------

@@ -6,7 +6,7 @@
 The table, or with --json one JSON document, goes to standard output, everything else to standard error. The model
 receives images, cameras and the implants' identities; it locates the implants itself.
 
-Exit status: 0 done, 2 not done.
+Exit status: 0 done, 2 not done, 130 interrupted.
 """
 
 import argparse
@@ -112,7 +112,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit status 2."""
+    """Run the command line; a user's error is one message and exit status 2, an interruption one and 130."""
     arguments = parse_arguments()
     # Or accelerate would not let processes that torchrun starts without a GPU find each other.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -121,6 +121,9 @@ def main() -> None:
     except VeriserumError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
     finally:
         accelerator.end_training()
     if document is not None:

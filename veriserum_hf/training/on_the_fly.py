@@ -1,6 +1,6 @@
 """Training batches that are simulated on demand on the training device, without end.
 
-A frame is like one of a simulated archive (`veriserum_hf.simulation.scenario`): one of the implant pairs in a phase
+A frame is like one of a simulated archive (`veriserum_hf.simulation.simulate`): one of the implant pairs in a phase
 of one of the activities, with holders, in its own rig, through its own two imaging chains. Frames of a batch
 have no motion in common, so that a batch is diverse; some share their holders and distortions, since each mesh is
 rendered for all of its frames at once. Holders are replaced one after another.

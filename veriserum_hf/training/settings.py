@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -39,7 +40,7 @@ class DataSettings:
     prefetch_factor: int = _option(2, "Batches that each of these processes has ready in advance.")
     augmentation: Json | str | None = field(
         default=None,
-        metadata={"help": "Strengths by name, as JSON, see veriserum_hf/training/augment.py; none if not given."},
+        metadata={"help": "Strengths by name, as JSON, see `veriserum_hf.training.augment`; none if not given."},
     )
     pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
     size: int = _option(512, "Edge of images that are simulated on the fly, px.")
@@ -187,16 +188,23 @@ class TrainingSettings:
         return self.optimization.batch_size * self.optimization.gradient_accumulation_steps
 
 
+class _Help(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Help with defaults, and with the lines of the description as they are."""
+
+
 _GROUPS = (DataSettings, ModelSettings, OptimizationSettings, RunSettings)
 
 
-def parse_settings(arguments: Sequence[str], program: str | None = None) -> TrainingSettings:
+def parse_settings(
+    arguments: Sequence[str], program: str | None = None, description: str | None = None
+) -> TrainingSettings:
     """Read ``--config FILE`` (YAML, one setting a line) and the options that override it.
 
     Parameters
     ----------
     arguments : of the command line.
     program : its name in help and errors; the running script if not given.
+    description : its purpose, for ``--help``.
 
     Raises
     ------
@@ -206,11 +214,13 @@ def parse_settings(arguments: Sequence[str], program: str | None = None) -> Trai
         If an option is unknown or its value has another type, after a line on standard error; and for ``--help``.
 
     """
+    settings_help = "--help" if program is None else "`python -m veriserum_hf.training.train --help`"
     parser = HfArgumentParser(
         _GROUPS,  # type: ignore[arg-type] # it takes dataclasses
         prog=program,
-        usage="%(prog)s --config FILE --dataset DIR --output_dir RUN [--SETTING VALUE ...], all in --help",
-        description="Train a dual-plane pose model.",
+        usage=f"%(prog)s --config FILE --dataset DIR --output_dir RUN [--SETTING VALUE ...], all in {settings_help}",
+        description=description,
+        formatter_class=_Help,
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file of any of these settings; options override it.")
@@ -234,8 +244,8 @@ def _from_file(path: Path) -> list[str]:
         raise TrainingError(f"cannot read the configuration {path}: {error}") from error
     known = {f.name for group in _GROUPS for f in fields(group)}
     if not isinstance(found, dict) or not found.keys() <= known:
-        strange = ", ".join(map(str, found.keys() - known)) if isinstance(found, dict) else type(found).__name__
-        raise TrainingError(f"{path} holds no such settings: {strange}; the settings are {', '.join(sorted(known))}")
+        unknown = ", ".join(map(str, found.keys() - known)) if isinstance(found, dict) else type(found).__name__
+        raise TrainingError(f"{path} holds no such settings: {unknown}; the settings are {', '.join(sorted(known))}")
     options: list[str] = []
     for name, value in found.items():
         if isinstance(value, list):
@@ -262,9 +272,9 @@ def _check_backbone(fields: Json) -> None:
             f"{', '.join(near) or 'convnextv2, dinov2, vit, swin or resnet'}"
         )
     known = CONFIG_MAPPING[model_type]().to_dict()
-    if strange := fields.keys() - known.keys() - {"model_type"}:
+    if unknown := fields.keys() - known.keys() - {"model_type"}:
         raise TrainingError(
-            f"backbone_config: {model_type} has no {', '.join(sorted(strange))}; it has {', '.join(sorted(known))}"
+            f"backbone_config: {model_type} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}"
         )
 
 

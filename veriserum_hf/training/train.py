@@ -3,13 +3,15 @@
     accelerate launch -m veriserum_hf.training.train --config FILE.yaml --dataset OUT --output_dir RUN
     torchrun --nproc_per_node 2 -m veriserum_hf.training.train --config FILE.yaml --dataset OUT --output_dir RUN
 
-OUT is a folder that `veriserum convert` made, or a data set on the hub. Every setting of the YAML file can be given
-here too, and overrides it; --help lists them. In the end RUN holds the best checkpoint with its configuration, which
-`VeriserumPoseModel.from_pretrained(RUN)` loads; the last one, in last; training.yaml, from which the run can be
-repeated; and metrics.json. There waiting_share is time of the host alone: the share of training in which it waited
-for a batch to be handed over, whatever a GPU still had to do.
+FILE.yaml holds settings; the repository has examples in training/configs. Every setting of it can be given here too,
+and overrides it; --help lists them. OUT is a folder that `veriserum convert` made, or a data set on the hub.
 
-Exit status: 0 done, 2 not done.
+In the end RUN holds the best checkpoint with its configuration, which `VeriserumPoseModel.from_pretrained(RUN)`
+loads; the last one, in last; training.yaml, from which the run can be repeated; and metrics.json. There waiting_share
+is time of the host alone: the share of training in which it waited for a batch to be handed over, whatever a GPU
+still had to do.
+
+Exit status: 0 done, 2 not done, 130 interrupted.
 """
 
 import logging
@@ -54,7 +56,7 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore] # of files that take no time to write
     # Tables of a pretrained backbone's weights: those that matter are checked.
     set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
-    settings = parse_settings(arguments, program)
+    settings = parse_settings(arguments, program, __doc__)
     with _messages_on_standard_error():
         TrainingRun(settings, make_accelerator(settings)).run()
 
@@ -98,12 +100,18 @@ def _messages_on_standard_error() -> Iterator[None]:
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit status 2."""
+    """Run the command line; a user's error is one message and exit status 2, an interruption one and 130."""
     try:
         run_training(sys.argv[1:])
     except VeriserumError as error:
         tqdm.write(f"error: {error}", file=sys.stderr)  # not into a line of progress
         sys.exit(2)
+    except KeyboardInterrupt:
+        tqdm.write(
+            "interrupted; with --checkpointing_steps, --resume_from_checkpoint latest resumes the run",
+            file=sys.stderr,
+        )
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def draw_trial(
 
     Parameters
     ----------
-    rows : of `veriserum_hf.dataset.selection.rows_found`.
+    rows : of `veriserum_hf.dataset.rows_found`.
     sets : poses of each row, of the same kinds in the same order.
     meshes : of the implants by anatomy id, mm.
     progress : called with the number of frames traced and of all.
