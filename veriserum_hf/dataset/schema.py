@@ -19,7 +19,7 @@ def _vector(length: int) -> Sequence:
 
 
 def camera_features() -> dict[str, object]:
-    """One plane as an OpenCV camera; see `veriserum_hf.geometry.rig.Plane.camera`.
+    """One plane as an OpenCV camera; see `veriserum_hf.geometry.Plane.camera`.
 
     The rows of a matrix are a list without a fixed length: pyarrow (26) takes wrong numbers from a slice of lists of
     fixed length in lists of fixed length, and the shuffle buffer of a stream uses slices.

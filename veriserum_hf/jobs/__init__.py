@@ -1,4 +1,4 @@
-"""Long work: worker processes, and the folder that keeps finished parts."""
+"""Long work: worker processes, files and folders that appear whole or not at all, and provenance."""
 
 import lazy_loader
 

@@ -32,7 +32,7 @@ def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
 
     Parameters
     ----------
-    errors : result of `veriserum_hf.evaluation.metrics.pose_errors`.
+    errors : result of `veriserum_hf.evaluation.pose_errors`.
     folder : an existing one.
 
     """
