@@ -199,7 +199,7 @@ class TrainingRun:
         self.accelerator.log({f"validation/{name}": value for name, value in medians.items()}, self.steps_done)
         if self.accelerator.is_main_process:
             shown = ", ".join(f"{name} {value:.3g}" for name, value in medians.items())
-            _logger.info("step %d: %s", self.steps_done, shown)
+            _logger.info("step %d: %s (medians on validation)", self.steps_done, shown)
         if self.best is None or found[_SELECTION_ERROR]["median"] < self.best[_SELECTION_ERROR]["median"]:
             self.best = {"step": self.steps_done} | found
             self._save_model(self.folder)
