@@ -7,10 +7,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import typer
 
 from docs.hooks.api import exported, face_of, room_page, rooms
 from docs.hooks.commands import commands, page as commands_page
 from docs.hooks.notebooks import executed, page as notebook_page
+from veriserum_hf.cli.app import app
 from veriserum_hf.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,11 @@ def test_every_command_line_names_a_command_and_its_options():
     lines = [(page, shlex.split(line)) for page, line in shell_lines() if line.startswith("veriserum ")]
     assert len(lines) > 40
     seen = set()
+    of_all = {option for parameter in typer.main.get_command(app).params for option in parameter.opts} | {"--help"}
     for page, words in lines:
+        if words[1].startswith("-"):
+            assert options_of(words) <= of_all, (page, words)
+            continue
         known = [name for name in COMMANDS if words[: len(name.split())] == name.split()]
         if words[1:2] == ["COMMAND"] or words[1:] == ["calibrate", "..."]:
             continue
