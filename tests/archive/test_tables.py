@@ -62,16 +62,12 @@ def test_tables_that_only_calibration_needs_may_be_absent(download, pristine):
     assert_same_content(archive, pristine.read())
 
 
-@pytest.mark.parametrize("kind", ["view", "table without row ids"])
-def test_poses_may_be_a_view_or_a_table_without_row_ids(download, pristine, kind):
-    if kind == "view":
-        download.sql("ALTER TABLE poses RENAME TO everything; CREATE VIEW poses AS SELECT * FROM everything")
-    else:
-        columns = ", ".join(column_names(download, "poses")[1:])
-        download.sql(
-            f"CREATE TABLE rebuilt (id INTEGER PRIMARY KEY, {columns}) WITHOUT ROWID;"
-            "INSERT INTO rebuilt SELECT * FROM poses; DROP TABLE poses; ALTER TABLE rebuilt RENAME TO poses"
-        )
+def test_poses_may_be_a_table_without_row_ids(download, pristine):
+    columns = ", ".join(column_names(download, "poses")[1:])
+    download.sql(
+        f"CREATE TABLE rebuilt (id INTEGER PRIMARY KEY, {columns}) WITHOUT ROWID;"
+        "INSERT INTO rebuilt SELECT * FROM poses; DROP TABLE poses; ALTER TABLE rebuilt RENAME TO poses"
+    )
     assert_same_content(download.read(), pristine.read())
 
 

@@ -27,7 +27,8 @@ from veriserum_hf.archive.measurements import read_calibration_frames, read_fram
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
-from veriserum_hf.archive.tables import Row, read_tables
+from veriserum_hf.archive.table_specs import Row
+from veriserum_hf.archive.tables import read_tables
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
 from veriserum_hf.core import COMPONENTS, PLANES, PlaneName, listed
 from veriserum_hf.errors import CalibrationError, FrameError

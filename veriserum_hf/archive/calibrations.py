@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.archive.tables import Row
+from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError

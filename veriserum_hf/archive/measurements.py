@@ -9,7 +9,7 @@ from veriserum_hf.archive.frame_names import name_frames
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.pose_rows import integers
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.archive.tables import Row
+from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.core import PLANES
 
 FRAME_SCHEMA = pa.schema(
