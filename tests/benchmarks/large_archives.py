@@ -6,6 +6,7 @@ Frames are hard links to a few dozen files, so that an archive of 110,990 frames
 import os
 import shutil
 import sqlite3
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.fixtures.archives import ANATOMIES_FOLDER, DATABASE_NAME, FRAMES_FOLD
 from veriserum_hf.core.domain import PLANES
 
 _BASE_TRIALS, _BASE_FRAMES_PER_TRIAL = 6, 4
+_STARTED = datetime(2023, 4, 14, 9, 30)
 _NOISE_LEVELS = 3.0  # on top of the fixture's own: a frame then takes about 0.8 MB
 
 
@@ -54,7 +56,8 @@ def write_large(root: Path, base: Path, *, pairs: int, trials: int) -> Path:
         measurement, poses = measurements[number % len(measurements)]
         if not rows["trials"] or rows["trials"][-1]["id"] != trial + 1:
             rows["trials"].append({**trial_row, "id": trial + 1})
-        rows["measurements"].append({**measurement, "id": number, "trials_id": trial + 1})
+        moment = (_STARTED + timedelta(seconds=number / 30)).isoformat(" ", "milliseconds")
+        rows["measurements"].append({**measurement, "id": number, "trials_id": trial + 1, "datetime": moment})
         for pose in poses:
             rows["poses"].append({**pose, "id": len(rows["poses"]) + 1, "measurement_id": number})
         for plane in PLANES:

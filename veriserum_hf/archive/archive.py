@@ -24,6 +24,8 @@ from veriserum_hf.archive.calibrations import (
 from veriserum_hf.archive.frames import RawFormat, read_frame, white_level
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
+from veriserum_hf.archive.motion import check_motion
+from veriserum_hf.archive.plausible_calibrations import compare_distortions, compare_rigs
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
@@ -92,11 +94,14 @@ class VeriserumArchive:
         self.source_calibrations: dict[int, DualPlaneRig] = self._calibrations(
             "source_int_calibration", lambda row: parse_rig(row, inter_plane.get(row["id"], []))
         )
+        compare_distortions(self.distortions, self._where("distortion_calibration"), self._findings)
+        compare_rigs(self.source_calibrations, self._where("source_int_calibration"), self._findings)
         self.distortion_trials = phantom_trials(self._tables["distortion_calibration"])
         self.source_trials = phantom_trials(self._tables["source_int_calibration"])
         self.poses = self._read_poses()
         self.anatomies = self._read_anatomies()
         self.frames = read_frames_table(self._tables, self.poses, self.layout, self._findings)
+        check_motion(self.poses, self._outside, self.frames, self._where("poses"), self._findings)
         self.calibration_frames = read_calibration_frames(self._tables, self.layout)
         if findings is None and self._findings.structural:
             raise self._findings.unusable()
@@ -129,18 +134,28 @@ class VeriserumArchive:
         return self.layout.where(table)
 
     def _check_ids(self) -> None:
-        """Refuse ids that occur in two rows; poses and calibrations are checked where they are read."""
-        for name in ("measurements", "trials", "anatomies"):
-            ids = self._tables[name]["id"].to_pylist() if name in self._tables else []
-            for id, count in Counter(ids).items():
-                if count > 1 or id is None:
-                    self._findings.problem(
-                        "id twice",
-                        f"{self._where(name)}, id {'NULL' if id is None else id}",
-                        f"this id occurs in {count} rows, expected a number in one row",
-                        "Give every row its own id.",
-                        structural=True,
-                    )
+        """Refuse ids that are NULL, negative, or in two rows; for poses and calibrations the latter comes later."""
+        for name in [name for name in self._tables if name != "poses"]:
+            ids = integers(self._tables[name], "id")
+            needed = name in ("measurements", "trials", "anatomies")
+            if not (numbered := ids >= 0).all():
+                self._findings.problem(
+                    "no id",
+                    self._where(name),
+                    f"{int((~numbered).sum())} rows have no id: NULL, or a negative number",
+                    "Give every row its own id." if needed else "Give every row its own id; these are not used.",
+                    structural=needed,
+                )
+                self._tables[name] = self._tables[name].filter(pa.array(numbered))
+            unique, counts = np.unique(ids[numbered], return_counts=True)
+            for id, count in zip(unique[counts > 1], counts[counts > 1], strict=True) if needed else ():
+                self._findings.problem(
+                    "id twice",
+                    f"{self._where(name)}, id {id}",
+                    f"this id occurs in {count} rows, expected a number in one row",
+                    "Give every row its own id.",
+                    structural=True,
+                )
 
     def _check_paths(self) -> None:
         """Refuse paths that climb out of the archive; none is ever followed, frames are found by their names.
@@ -200,7 +215,9 @@ class VeriserumArchive:
             else {row["id"]: _component(row["category"]) for row in anatomies.to_pylist()},
             usable_distortion_ids=list(self.distortions),
         )
-        poses = pose_table(PoseRows(self._tables["poses"], self._where("poses"), self._findings), references)
+        rows = PoseRows(self._tables["poses"], self._where("poses"), self._findings)
+        poses = pose_table(rows, references)
+        self._outside = rows.ids[rows.outside]
         self._components = references.components or {}
         self.manual_measurements = references.manual_measurements
         return poses

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from veriserum_hf.archive.layout import Layout
+from veriserum_hf.archive.plausible_calibrations import check_distortion, check_rig
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.calibration import Distortion
@@ -31,7 +32,7 @@ def parse_distortions(row: Row) -> dict[PlaneName, Distortion]:
     Raises
     ------
     CalibrationError
-        If one of them is invalid, or folds over inside the raw frame.
+        If one of them is invalid, folds over inside the raw frame, or cannot be: see `check_distortion`.
 
     """
     distortions = {}
@@ -39,10 +40,12 @@ def parse_distortions(row: Row) -> dict[PlaneName, Distortion]:
         text = row[f"distortion_result_{plane}"]
         try:
             distortions[plane] = Distortion.from_string(text or "")
+            with np.errstate(all="ignore"):  # what is not finite is refused next
+                if distortions[plane].folds():
+                    raise CalibrationError("the polynomial folds over inside the raw frame")
+            check_distortion(distortions[plane])
         except CalibrationError as error:
             raise CalibrationError(f"distortion_result_{plane}: {error}") from error
-        if distortions[plane].folds():
-            raise CalibrationError(f"distortion_result_{plane}: the polynomial folds over inside the raw frame")
     return distortions
 
 
@@ -52,17 +55,20 @@ def parse_rig(row: Row, inter_plane: Sequence[Row] = ()) -> DualPlaneRig:
     Raises
     ------
     CalibrationError
-        If a value is invalid, or more than one inter-plane pose, or an invalid one, belongs to it.
+        If a value is invalid, more than one inter-plane pose, or an invalid one, belongs to it, or no rig can be
+        like it: see `check_rig`.
 
     """
     value = {name: float("nan") if number is None else number for name, number in row.items()}
-    return DualPlaneRig.from_calibration(
+    rig = DualPlaneRig.from_calibration(
         principal_point_bs_mm=(value["principalp_h_bs"], value["principalp_v_bs"]),
         sid_bs_mm=value["sid_bs"],
         principal_point_fs_mm=(value["principalp_h_fs"], value["principalp_v_fs"]),
         sid_fs_mm=value["sid_fs"],
         T_world_fs=_pose_of_fs(inter_plane),
     )
+    check_rig(rig)
+    return rig
 
 
 def _pose_of_fs(rows: Sequence[Row]) -> FloatArray:

@@ -1,5 +1,7 @@
 """Frames and phantom frames as tables: measurement, trial, and the files of both planes."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -77,8 +79,9 @@ def _trials(
     measurements, trials = tables.get("measurements"), tables.get("trials")
     if measurements is None:
         return _trials_by_poses(poses, findings)
-    order = np.argsort(ids := integers(measurements, "id"))
+    order = np.argsort(ids := integers(measurements, "id"), kind="stable")
     ids, trial_ids = ids[order], integers(measurements, "trials_id")[order]
+    _check_order(measurements.take(order), ids, trial_ids, layout, findings)
     if trials is not None:
         current = poses.filter(pc.invert(poses["obsolete"]))
         needed = np.isin(ids, np.asarray(current["measurement_id"]))
@@ -91,6 +94,67 @@ def _trials(
                 structural=bool(needed[row]),
             )
     return ids, trial_ids
+
+
+def _check_order(
+    measurements: pa.Table, ids: NDArray[np.int64], trial_ids: NDArray[np.int64], layout: Layout, findings: Findings
+) -> None:
+    """Report trials in which the time of a frame is before that of a frame with a lower id."""
+    if "datetime" not in measurements.column_names:
+        return
+    where, times = layout.where("measurements"), measurements["datetime"]
+    moments = _moments(times)
+    unread = np.flatnonzero(np.isnan(moments) & times.is_valid().to_numpy())
+    if 2 * len(unread) > len(ids):
+        findings.decide(
+            "frame_order",
+            "In which order do the frames of a trial follow each other?",
+            "by their measurement ids",
+            f"their times could not be read: {times[int(unread[0])].as_py()!r} is not like 2023-04-14 09:30:00.033",
+        )
+        return
+    if len(unread):
+        findings.problem(
+            "order of frames",
+            f"{where}, id {ids[unread[0]]}",
+            f"datetime is {times[int(unread[0])].as_py()!r}, expected a time as in the other rows "
+            f"({len(unread)} rows in all)",
+            "Correct the value; frames of a trial are ordered by their ids.",
+        )
+    timed = np.flatnonzero(~np.isnan(moments))
+    timed = timed[np.argsort(trial_ids[timed], kind="stable")]
+    first, second = timed[:-1], timed[1:]
+    back = (trial_ids[first] == trial_ids[second]) & (moments[second] < moments[first])
+    for trial in np.unique(trial_ids[second[back]]).tolist():
+        of_trial = np.flatnonzero(back & (trial_ids[second] == trial))
+        before, after = int(first[of_trial[0]]), int(second[of_trial[0]])
+        findings.problem(
+            "order of frames",
+            f"{where}, trial {trial}",
+            f"measurement {ids[after]} was taken at {times[after].as_py()}, before measurement {ids[before]} at "
+            f"{times[before].as_py()}, expected later; the trial has {len(of_trial)} such places",
+            "Check the ids, or the clock; frames of a trial are ordered by their ids.",
+        )
+
+
+def _moments(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    """Times in seconds, (rows,); NaN where there is none, or what is there is neither a time nor a number."""
+    try:
+        microseconds = column.cast(pa.timestamp("us")).cast(pa.int64()).cast(pa.float64())
+        return np.asarray(pc.fill_null(microseconds, np.nan), dtype=np.float64) / 1e6
+    except pa.ArrowInvalid:  # some are written in another way, with a time zone, or as a number
+        return np.array([_moment(text or "") for text in column.to_pylist()], dtype=np.float64)
+
+
+def _moment(text: str) -> float:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        try:
+            return float(text)
+        except ValueError:
+            return float("nan")
 
 
 def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,8 +20,11 @@ def in_world(
     shift = np.zeros_like(stored_mm)
     for id, rig in rigs.items():
         shift[rows.sources == id] = rig["bs"].source_mm
-    from_intensifier = _in_field(rows, rigs, stored_mm)
-    from_source = _in_field(rows, rigs, stored_mm + shift)
+    by_plane_from_intensifier = _in_field(rows, rigs, stored_mm)
+    by_plane_from_source = _in_field(rows, rigs, stored_mm + shift)
+    from_intensifier = np.asarray(by_plane_from_intensifier.any(axis=1))
+    from_source = np.asarray(by_plane_from_source.any(axis=1))
+    by_plane = by_plane_from_intensifier.copy()
     # Where a calibration is unusable, that is the problem, not its poses.
     located = rows.sound & np.isin(rows.sources, list(rigs))
     world_mm, answers, evidence = stored_mm.copy(), {}, []
@@ -51,8 +54,10 @@ def in_world(
         evidence.append(found)
         if source_origin:
             world_mm[kinds == kind] += shift[kinds == kind]
+            by_plane[kinds == kind] = by_plane_from_source[kinds == kind]
         inside, other = (from_source, from_intensifier) if source_origin else (from_intensifier, from_source)
         _check_fields(rows, of_kind, stored_mm, inside, other)
+    _check_planes(rows, rigs, by_plane, rows.used & np.isin(kinds, list(answers)))
     same = len(set(answers.values())) == 1
     answer = next(iter(answers.values())) if same else ", ".join(f"{kind}: {text}" for kind, text in answers.items())
     rows.findings.decide(
@@ -74,7 +79,9 @@ def _check_fields(
         ),
         "Bring all poses of a kind into one frame, or mark this one obsolete.",
     )
-    for row in np.flatnonzero(of_kind & ~rows.obsolete & ~inside & ~inside_by_other):
+    outside = of_kind & ~rows.obsolete & ~inside & ~inside_by_other
+    rows.outside |= outside
+    for row in np.flatnonzero(outside):
         rows.findings.problem(
             "pose outside",
             f"{rows.where}, id {rows.ids[row]}",
@@ -84,15 +91,37 @@ def _check_fields(
 
 
 def _in_field(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], world_mm: FloatArray) -> BoolArray:
-    """Whether points (rows, 3) project into at least one intensifier's field, between it and its source."""
-    inside = np.zeros(len(world_mm), dtype=bool)
+    """Whether points (rows, 3) project into each intensifier's field, between it and its source, (rows, planes)."""
+    inside = np.zeros((len(world_mm), len(PLANES)), dtype=bool)
     for id, rig in rigs.items():
         of_rig = np.flatnonzero((rows.sources == id) & rows.sound)
-        for plane in PLANES:
+        for number, plane in enumerate(PLANES):
             px = rig[plane].project(world_mm[of_rig], size=2)  # a 2 x 2 grid: the field is -0.5..1.5
-            height = (world_mm[of_rig] - rig[plane].T_world_intensifier[:3, 3]) @ rig[plane].T_world_intensifier[
-                :3, 2
-            ]
+            center_mm, normal = rig[plane].T_world_intensifier[:3, 3], rig[plane].T_world_intensifier[:3, 2]
+            above = world_mm[of_rig] @ normal >= center_mm @ normal
             with np.errstate(invalid="ignore"):
-                inside[of_rig] |= (np.abs(px - 0.5) <= 1).all(axis=1) & (height >= 0)
+                inside[of_rig, number] = (np.abs(px - 0.5) <= 1).all(axis=1) & above
     return inside
+
+
+def _check_planes(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], inside: BoolArray, current: BoolArray) -> None:
+    """Report calibrations with which a plane does not see the implants whose poses use them.
+
+    An origin far from its implant may lie outside too; where other calibrations have their implants in the field,
+    it is the calibration.
+    """
+    in_use = {id: current & (rows.sources == id) for id in rigs}
+    for number, plane in enumerate(PLANES):
+        seen = {id: (int(inside[used, number].sum()), int(used.sum())) for id, used in in_use.items() if used.any()}
+        sound = any(2 * count > of for count, of in seen.values())
+        for id, (count, of) in seen.items():
+            if 2 * count < of:
+                rows.findings.problem(
+                    "implants not seen",
+                    rows.where,
+                    f"with source_int_calibration {id} (sid_{plane} {rigs[id][plane].sid_mm:g} mm), {count} of the "
+                    f"{of} poses that use it lie in the field of {plane}, expected all, or nearly all",
+                    "Compare the calibration, and inter_plane_calibration where it is there, with the download's; or "
+                    "check the poses.",
+                    structural=sound and count == 0,
+                )

@@ -45,6 +45,7 @@ class PoseRows:
         self.distortions = integers(table, "distortion_calibration_id")
         self.obsolete = integers(table, "obsolete") > 0
         self.sound = np.ones(len(self.ids), dtype=bool)
+        self.outside = np.zeros(len(self.ids), dtype=bool)  # reported for lying in neither plane's field, and kept
 
     @property
     def used(self) -> BoolArray:

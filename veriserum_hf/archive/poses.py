@@ -117,6 +117,13 @@ def _check_references(rows: PoseRows, references: References) -> None:
             f"Add the row to {table} or mark the pose obsolete.",
         )
 
+    if references.measurement_ids is None or references.components is None:  # otherwise such an id is not there
+        rows.report(
+            np.asarray((rows.measurements < 0) | (rows.anatomies < 0)),
+            "dangling id",
+            lambda row: "measurement_id or anatomy_id is NULL, or a negative number",
+            "Add the id, or mark the pose obsolete.",
+        )
     known(rows.sources, "source_int_calibration", references.source_ids)
     known(rows.distortions, "distortion_calibration", references.distortion_ids)
     if references.components is not None:
