@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
@@ -86,20 +87,25 @@ def audit_archive(
 def _counts(archive: VeriserumArchive) -> Counts:
     frames, poses = archive.frames, archive.poses
     current = poses.filter(pc.invert(poses["obsolete"]))
+    tasks = pc.fill_null(frames["task"], "")
     return {
         "measurements": frames.num_rows,
         "trials": len(pc.unique(frames["trial_id"])),
-        "tasks": dict(Counter(task or "unknown" for task in frames["task"].to_pylist())),
+        "tasks": _count(pc.if_else(pc.equal(tasks, ""), "unknown", tasks)),
         "frame_files": {plane: len(archive.layout.frames[plane]) for plane in PLANES},
         "frames_with_both_planes": pc.sum(pc.and_(frames["path_bs"].is_valid(), frames["path_fs"].is_valid())).as_py()
         or 0,
-        "poses": dict(sorted(Counter(current["kind"].to_pylist()).items())),
+        "poses": dict(sorted(_count(current["kind"]).items())),
         "obsolete_poses": poses.num_rows - current.num_rows,
         "implants": {str(anatomy.id): anatomy.component for anatomy in archive.anatomies.values()},
         "distortion_calibrations": len(archive.distortions),
         "source_calibrations": len(archive.source_calibrations),
         "calibration_frames": archive.calibration_frames.num_rows,
     }
+
+
+def _count(column: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
 def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:

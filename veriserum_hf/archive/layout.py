@@ -114,6 +114,9 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
         raise findings.stop(
             "no archive", str(start), "there is nothing here", "Give the folder or the database of the download."
         )
+    if not _is_utf8(str(start)):
+        remedy = "Rename it, or its folder, to letters that every system writes alike."
+        raise findings.stop("name not UTF-8", str(start), "the name holds bytes that are not UTF-8", remedy)
     layout = Layout(root=start if start.is_dir() else start.parent)
     databases: list[Path] = []
     try:
@@ -145,6 +148,11 @@ def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
                     yield entry
 
 
+def _is_utf8(path: str) -> bool:
+    """Whether a path is text; other bytes are in it as lone surrogates, which no table can store."""
+    return path.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in path)
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -168,8 +176,13 @@ def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], fin
     elif match := _ANATOMY.fullmatch(name):
         place = layout.anatomies
     else:
-        if Path(name).suffix.lower() in _DATABASE_SUFFIXES and name.lower() != "thumbs.db":
+        named = Path(name).suffix.lower() in _DATABASE_SUFFIXES and name.lower() != "thumbs.db"
+        if named and _is_utf8(entry.path):
             databases.append(Path(entry.path))
+        return
+    if not _is_utf8(entry.path):
+        what = "the name of a folder above it holds bytes that are not UTF-8"
+        findings.problem("name not UTF-8", layout.relative(entry.path), what, "Rename the folder; it is ignored.")
         return
     number = int(match[match.re.groups])
     if number in place:

@@ -11,8 +11,7 @@ from veriserum_hf.archive.frame_names import name_frames
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.pose_rows import integers
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.archive.table_specs import Row
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, PlaneName
 
 FRAME_SCHEMA = pa.schema(
     {
@@ -52,24 +51,32 @@ def read_frames_table(tables: Tables, poses: pa.Table, layout: Layout, findings:
     numbers_of = name_frames(layout, measurement_ids, np.asarray(poses["pose_id"]), pose_measurements, findings)
     trials = tables.get("trials")
     by_trial = {row["id"]: row for row in trials.to_pylist()} if trials else {}
-    seen: dict[int, int] = {}
-    rows: list[Row] = []
-    for measurement, trial in zip(measurement_ids.tolist(), trial_ids.tolist(), strict=True):
-        details, number = by_trial.get(trial, {}), numbers_of.get(measurement, -1)
-        files = {plane: layout.frames[plane].get(number) for plane in PLANES}
-        rows.append(
-            {
-                "measurement_id": measurement,
-                "trial_id": trial,
-                "frame_index": seen.get(trial, 0),
-                "task": details.get("task"),
-                "subject": details.get("subject_id"),
-                **{f"path_{plane}": file.path if file else None for plane, file in files.items()},
-            }
-        )
-        seen[trial] = seen.get(trial, 0) + 1
-    _check_files(layout, poses, findings, rows)
-    return pa.Table.from_pylist(rows, FRAME_SCHEMA)
+    own_trials, trial_number = np.unique(trial_ids, return_inverse=True)
+    details = [by_trial.get(trial, {}) for trial in own_trials.tolist()]
+    numbers = [numbers_of.get(measurement, -1) for measurement in measurement_ids.tolist()]
+    paths = {
+        plane: [file.path if (file := files.get(number)) else None for number in numbers]
+        for plane, files in layout.frames.items()
+    }
+    _check_files(layout, poses, findings, measurement_ids.tolist(), paths)
+    columns = {
+        "measurement_id": pa.array(measurement_ids),
+        "trial_id": pa.array(trial_ids),
+        "frame_index": pa.array(_places(trial_number)),
+        "task": pa.array([row.get("task") for row in details], pa.string()).take(pa.array(trial_number)),
+        "subject": pa.array([row.get("subject_id") for row in details], pa.int64()).take(pa.array(trial_number)),
+        **{f"path_{plane}": pa.array(of_plane, pa.string()) for plane, of_plane in paths.items()},
+    }
+    return pa.table({field.name: columns[field.name] for field in FRAME_SCHEMA})
+
+
+def _places(trial_number: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of every frame within its trial, from 0, in the order given."""
+    order = np.argsort(trial_number, kind="stable")
+    counts = np.bincount(trial_number)
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return places
 
 
 def _trials(
@@ -186,21 +193,29 @@ def _trials_by_poses(poses: pa.Table, findings: Findings) -> tuple[NDArray[np.in
     return ids, trial_ids
 
 
-def _check_files(layout: Layout, poses: pa.Table, findings: Findings, rows: list[Row]) -> None:
+def _check_files(
+    layout: Layout,
+    poses: pa.Table,
+    findings: Findings,
+    measurement_ids: list[int],
+    paths: dict[PlaneName, list[str | None]],
+) -> None:
     """Report frames that are missing, empty or of one plane only."""
-    with_pose = set(poses["measurement_id"].to_pylist())
+    with_pose = set(np.asarray(poses["measurement_id"]).tolist())
     empty = {file.path for file in layout.every_file() if file.size_bytes == 0}
     restore = "Restore the file from the download; until then the frame is rejected."
-    for row in rows:
-        paths = {plane: row[f"path_{plane}"] for plane in PLANES}
-        missing = [plane for plane, path in paths.items() if path is None]
-        where = f"measurement {row['measurement_id']}"
-        if len(missing) == 2 and row["measurement_id"] in with_pose:
+    for measurement, *of_frame in zip(measurement_ids, *paths.values(), strict=True):
+        if None not in of_frame and not empty:
+            continue
+        missing = [plane for plane, path in zip(paths, of_frame, strict=True) if path is None]
+        where = f"measurement {measurement}"
+        if len(missing) == 2 and measurement in with_pose:
             findings.problem("missing", where, "neither plane has a frame", restore)
         elif len(missing) == 1:
             findings.problem("one plane only", where, f"there is no {missing[0]} frame", restore)
-        for path in filter(empty.__contains__, paths.values()):
-            findings.problem("zero bytes", layout.relative(path), "the file is empty", restore)
+        for path in of_frame:
+            if path is not None and path in empty:
+                findings.problem("zero bytes", layout.relative(path), "the file is empty", restore)
 
 
 def read_calibration_frames(tables: Tables, layout: Layout) -> pa.Table:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.archive.pose_rows import PoseRows
 from veriserum_hf.core import PLANES, BoolArray, FloatArray
-from veriserum_hf.geometry import DualPlaneRig
+from veriserum_hf.geometry import FIELD_MM, DualPlaneRig, Plane
 
 
 def in_world(
@@ -96,12 +96,19 @@ def _in_field(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], world_mm: FloatA
     for id, rig in rigs.items():
         of_rig = np.flatnonzero((rows.sources == id) & rows.sound)
         for number, plane in enumerate(PLANES):
-            px = rig[plane].project(world_mm[of_rig], size=2)  # a 2 x 2 grid: the field is -0.5..1.5
-            center_mm, normal = rig[plane].T_world_intensifier[:3, 3], rig[plane].T_world_intensifier[:3, 2]
-            above = world_mm[of_rig] @ normal >= center_mm @ normal
-            with np.errstate(invalid="ignore"):
-                inside[of_rig, number] = (np.abs(px - 0.5) <= 1).all(axis=1) & above
+            inside[of_rig, number] = _in_field_of(rig[plane], world_mm[of_rig])
     return inside
+
+
+def _in_field_of(plane: Plane, world_mm: FloatArray) -> BoolArray:
+    """Whether points (n, 3) project into the field of an intensifier, from between it and its source, (n,)."""
+    T = plane.T_world_intensifier
+    in_plane = (world_mm - T[:3, 3]) @ T[:3, :3]  # h, v, and the height above the intensifier
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        magnified = plane.sid_mm / (plane.sid_mm - in_plane[:, 2])
+        shown_mm = plane.principal_point_mm + (in_plane[:, :2] - plane.principal_point_mm) * magnified[:, None]
+        in_field = (np.abs(shown_mm) <= FIELD_MM / 2).all(axis=1)
+    return np.asarray(in_field & (in_plane[:, 2] >= 0) & (in_plane[:, 2] < plane.sid_mm))
 
 
 def _check_planes(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], inside: BoolArray, current: BoolArray) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from veriserum_hf.archive.pose_frame import in_world
@@ -147,7 +148,8 @@ def _components(rows: PoseRows, references: References, world_mm: FloatArray) ->
     """Component of every row by its anatomy; "" in rows that are not sound."""
     if references.components is None:
         references.components = _components_by_height(rows, world_mm)
-    names = np.array([references.components.get(int(id), "") for id in rows.anatomies], dtype="<U16")
+    unique, number_of = np.unique(rows.anatomies, return_inverse=True)
+    names = np.array([references.components.get(id, "") for id in unique.tolist()], dtype="<U16")[number_of]
     rows.report(
         ~np.isin(names, COMPONENTS),
         "unknown component",
@@ -191,27 +193,33 @@ def _kinds(rows: PoseRows) -> NDArray[np.str_]:
         evidence = "the table has no column method; the authors' CSV holds the refined poses"
         rows.findings.decide("kinds", question, "all are refined", evidence)
         return np.full(len(rows.ids), "refined", dtype="<U16")
-    methods = [(method or "").strip() for method in rows.table["method"].to_pylist()]
-    known = {method: _kind_of_method(method) for method in set(methods)}
+    # Of each method once: there are few, and many rows.
+    coded = pc.fill_null(rows.table["method"], "").combine_chunks().dictionary_encode()
+    written = [method.strip() for method in coded.dictionary.to_pylist()]
+    codes = np.asarray(coded.indices)
+    counts = Counter[str]()
+    for method, count in zip(written, np.bincount(codes, minlength=len(written)).tolist(), strict=True):
+        counts[method] += count
+    known = {method: _kind_of_method(method) for method in counts}
     # The lab's schema knows ROBOT and MANMATCH only; where no other automatic method is there, ROBOT is all there
     # is to train on, and the database's own name states that its poses are refined.
     for method in sorted(method for method in known if method and not _KNOWN_METHOD.search(method)):
         rows.findings.problem(
             "unknown method",
             rows.where,
-            f"{methods.count(method)} poses have the method {method!r}, which is assumed to be refined",
+            f"{counts[method]} poses have the method {method!r}, which is assumed to be refined",
             "Known are ROBOT, TARGET, MANMATCH, and words like REFINED, REGISTERED or AUTO: check what it means.",
         )
     only_robot = {method.upper() for method, kind in known.items() if kind != "manual"} == {"ROBOT"}
     if only_robot:
         known = {method: "refined" if kind == "target" else kind for method, kind in known.items()}
-    counts = Counter(methods)
     answer = "; ".join(f"{method or 'no method'} is {known[method]}" for method in sorted(known))
     evidence = listed(f"{count} rows {method or 'without method'}" for method, count in counts.most_common())
     if only_robot:
         evidence += "; no other automatic method is there"
     rows.findings.decide("kinds", question, answer, evidence)
-    return np.array([known[method] for method in methods], dtype="<U16")
+    kinds: NDArray[np.str_] = np.array([known[method] for method in written], dtype="<U16")[codes]
+    return kinds
 
 
 def _check_unique(rows: PoseRows, components: NDArray[np.str_], kinds: NDArray[np.str_]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 
+from veriserum_hf.core import one_line
 from veriserum_hf.errors import ArchiveError
 
 
@@ -26,7 +27,7 @@ class Problem:
     structural: bool = False
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.remedy}"
+        return one_line(f"{self.where}: {self.what}. {self.remedy}")
 
 
 @dataclass(frozen=True)

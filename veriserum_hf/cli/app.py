@@ -1,5 +1,6 @@
 """``veriserum``: its commands, and how their errors are reported."""
 
+import io
 import logging
 import os
 import platform
@@ -88,6 +89,9 @@ def options(
 
 def main() -> None:
     """Run the command line; an error that the user can correct is one message and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as its escape
+            stream.reconfigure(errors="backslashreplace")
     try:
         try:
             app()

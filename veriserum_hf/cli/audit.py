@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import Archive, AsJson
-from veriserum_hf.cli.output import out, print_json, print_text, show_progress
-from veriserum_hf.core import Table
+from veriserum_hf.cli.output import out, print_json, print_parts, print_text, show_progress
+from veriserum_hf.core import Table, one_line
 
 if TYPE_CHECKING:
     from veriserum_hf.archive import AuditReport
@@ -50,16 +50,14 @@ def audit(
 
 
 def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None") -> None:
-    from rich.markup import escape
-
     document = report.as_json()
     hint = "" if deep else " (frames were not decoded; --deep does)"
-    out().print(f"[bold]{escape(report.path)}[/bold]: {document['status']}{hint}\n")
+    print_parts((one_line(report.path), "bold"), f": {document['status']}{hint}\n")
     if report.counts:
         counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
         print_text(Table([], counts, alignment="l").text())
     for decision in report.findings.decisions.values():
-        out().print(f"\n{decision.question} [bold]{escape(decision.answer)}[/bold]")
+        print_parts(f"\n{decision.question} ", (one_line(decision.answer), "bold"))
         print_text(fill(decision.evidence, out().width, initial_indent="  ", subsequent_indent="  "))
     if refits is not None:
         _print_refits(refits)
@@ -71,8 +69,6 @@ def _count(count: object) -> str:
 
 
 def _print_refits(refits: "list[Refit]") -> None:
-    from rich.markup import escape
-
     print_text("\nDo the calibrations agree with the phantom frames of the archive?")
     print_text("  A refit does not reproduce stored coefficients; the mapped positions are compared.")
     for refit in refits:
@@ -81,8 +77,7 @@ def _print_refits(refits: "list[Refit]") -> None:
             "see below" if refit.outcome == "not fitted" else refit.detail
         )  # the problem states the reason in full
         note = (f" ({used})" if refit.frames else "") + (f": {detail}" if detail else "")
-        line = f"  {refit.table} {refit.id} {refit.plane} [bold]{refit.outcome}[/bold]{escape(note)}"
-        out().print(line)
+        print_parts(f"  {refit.table} {refit.id} {refit.plane} ", (refit.outcome, "bold"), one_line(note))
 
 
 def _print_problems(report: "AuditReport") -> None:
@@ -90,6 +85,6 @@ def _print_problems(report: "AuditReport") -> None:
     for problem in report.findings.problems:
         by_kind.setdefault((not problem.structural, problem.kind), []).append(problem)
     for (usable, kind), problems in sorted(by_kind.items()):
-        out().print(f"\n[bold]{kind}[/bold] ({len(problems)}{'' if usable else ', makes the archive unusable'})")
+        print_parts("\n", (kind, "bold"), f" ({len(problems)}{'' if usable else ', makes the archive unusable'})")
         for each in problems:
             print_text(f"  {each}")

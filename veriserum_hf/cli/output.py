@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,48 +10,66 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from veriserum_hf.cli.console import VisibleConsole
 
 KEPT = "; finished work is kept; run the same command again to resume"
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
 @cache
-def out() -> "Console":
-    """Standard output; text is not wrapped, and only markup is coloured."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False, emoji=False)
+def out() -> "VisibleConsole":
+    """Standard output; text is not wrapped, and shown as it is."""
+    return _console()
 
 
 @cache
-def err() -> "Console":
+def err() -> "VisibleConsole":
     """Standard error, as `out`."""
-    from rich.console import Console
+    return _console(stderr=True)
 
-    return Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+def _console(stderr: bool = False) -> "VisibleConsole":
+    from veriserum_hf.cli.console import VisibleConsole
+
+    return VisibleConsole(stderr=stderr, soft_wrap=True, highlight=False, emoji=False, markup=False)
 
 
 def print_text(text: str) -> None:
-    """Print text unchanged on standard output."""
-    out().print(text, markup=False)
+    """Print text on standard output."""
+    out().print(text)
+
+
+def print_parts(*parts: str | tuple[str, str]) -> None:
+    """Print parts of one line on standard output, each text alone or with its style."""
+    out().print_parts(*parts)
 
 
 def print_json(document: object) -> None:
-    """Print one JSON document on standard output."""
-    print(json.dumps(document, indent=1))
+    """Print one JSON document on standard output.
+
+    Numbers that are not finite, which JSON has not, are null; bytes of names that are not UTF-8 are escaped.
+    """
+    print(json.dumps(_valid(document), indent=1, allow_nan=False))
+
+
+def _valid(document: object) -> object:
+    if isinstance(document, str):
+        return document.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    if isinstance(document, float):
+        return document if math.isfinite(document) else None
+    if isinstance(document, dict):
+        return {_valid(key): _valid(value) for key, value in document.items()}
+    return [_valid(value) for value in document] if isinstance(document, list | tuple) else document
 
 
 def warn(text: str) -> None:
-    """Print text unchanged on standard error."""
-    err().print(text, markup=False)
+    """Print text on standard error."""
+    err().print(text)
 
 
 def print_error(text: str) -> None:
     """Print an error on standard error."""
-    from rich.markup import escape
-
-    err().print(f"[red]error:[/red] {escape(text)}")
+    err().print_parts(("error:", "red"), f" {text}")
 
 
 class _OnStandardError(logging.Handler):

@@ -29,5 +29,5 @@ class Rate(ProgressColumn):
 
 def new_bar(what: str, unit: str, console: Console) -> Progress:
     """Return a bar that is not shown yet: task, count, rate and remaining time."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
+    columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
     return Progress(*columns, console=console)

@@ -35,5 +35,5 @@ from .rows import (
     Poses as Poses,
 )
 from .table import Table as Table
-from .text import listed as listed
+from .text import listed as listed, one_line as one_line, visible as visible
 from .version import __version__ as __version__

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from veriserum_hf.core.text import one_line, visible
+
 
 @dataclass(frozen=True)
 class Table:
@@ -40,7 +42,9 @@ class Table:
 
     def text(self) -> str:
         """Columns of a terminal, as wide as their cells, without a line break at their end; the note follows."""
-        cells = [[str(cell) for cell in row] for row in (*([self.header] if self.header else []), *self.rows)]
+        cells = [
+            [one_line(str(cell)) for cell in row] for row in (*([self.header] if self.header else []), *self.rows)
+        ]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         sides = self.alignments()
         lines = [
@@ -54,6 +58,9 @@ class Table:
 
 
 def _markdown_row(cells: Sequence[object]) -> str:
-    """One line; a vertical bar or a line break within a cell would end it."""
-    escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
+    """One line; a vertical bar or a line break within a cell would end it, HTML and links would be obeyed."""
+    escaped = (
+        visible(str(cell)).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("](", "]\\(")
+        for cell in cells
+    )
     return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in escaped)}|"

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import KNEE_ANGLES
 from veriserum_hf.reports.pages import Axes, Figure  # first: its error names what to install without matplotlib
@@ -80,7 +80,7 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
         ax.grid(alpha=0.3)
     axes[0].set_ylabel("share of poses below")
     for source in sources:
-        axes[0].plot([], [], color=colors[source.name], label=source.name)
+        axes[0].plot([], [], color=colors[source.name], label=_plain(source.name))
     for name, style in _STYLES.items():
         axes[0].plot([], [], color="0.3", ls=style, label=name)
     _legend_above(figure, axes[0])
@@ -97,18 +97,22 @@ def knee_motions(motions: Sequence[Motion]) -> str:
         for number, ax in enumerate(column):
             ax.plot(motion.frame_index, motion.label_deg[:, number], color="black", lw=2.4, label="label")
             for name, angles in motion.sources_deg.items():
-                ax.plot(
-                    motion.frame_index, angles[:, number], color=colors[name], lw=1.1, marker=".", ms=3, label=name
-                )
+                style = {"color": colors[name], "lw": 1.1, "marker": ".", "ms": 3}
+                ax.plot(motion.frame_index, angles[:, number], label=_plain(name), **style)
             ax.grid(alpha=0.3)
             ax.margins(y=0.1)
-        column[0].set_title(motion.title, fontsize=10)
+        column[0].set_title(_plain(motion.title), fontsize=10)
         column[-1].set_xlabel("frame")
         column[-1].locator_params(axis="x", integer=True)
     for ax, angle in zip(axes[:, 0], KNEE_ANGLES, strict=True):
         ax.set_ylabel(_ANGLE_NAMES[angle])
     _legend_above(figure, axes[0, 0])
     return _svg(figure)
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib shows as it is: between dollar signs it would read a formula."""
+    return one_line(text).replace("$", r"\$")
 
 
 def _figure(width: float, height: float) -> Figure:
