@@ -12,9 +12,9 @@ from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES, PlaneName, listed
 
 _IMAGE = r"\.(?:jpe?g|png|tiff?)"
-_FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
-_CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE)
-_ANATOMY = re.compile(r"ana_(\d{1,18})\.stl", re.IGNORECASE)
+_FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE | re.ASCII)
+_CALIBRATION_FRAME = re.compile(rf"cal_(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE | re.ASCII)
+_ANATOMY = re.compile(r"ana_(\d{1,18})\.stl", re.IGNORECASE | re.ASCII)
 SIMULATION_RECORD = "simulation.json"
 _DATABASE_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 # The names of the authors' repository; any other table may be next to them under its plain name.

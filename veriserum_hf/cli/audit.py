@@ -34,18 +34,23 @@ def audit(
     veriserum audit ARCHIVE --json > audit.json
     """
     from veriserum_hf.archive import audit_archive
-    from veriserum_hf.recalibration import CalibrationAudit, audit_calibrations
 
+    report: AuditReport
+    refits = None
     with show_progress("decoding", "frames") as progress, show_progress("refitting", "frames") as refit_progress:
-        report = (
-            audit_calibrations(archive, deep=deep, progress=progress, refit_progress=refit_progress)
-            if calibration
-            else audit_archive(archive, deep=deep, progress=progress)
-        )
+        if calibration:
+            from veriserum_hf.recalibration import audit_calibrations  # takes as long to load as half an audit
+
+            report = audited = audit_calibrations(
+                archive, deep=deep, progress=progress, refit_progress=refit_progress
+            )
+            refits = audited.calibration
+        else:
+            report = audit_archive(archive, deep=deep, progress=progress)
     if as_json:
         print_json(report.as_json())
     else:
-        _print_report(report, deep, report.calibration if isinstance(report, CalibrationAudit) else None)
+        _print_report(report, deep, refits)
     sys.exit(report.exit_status)
 
 
