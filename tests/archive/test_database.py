@@ -11,7 +11,9 @@ from contextlib import closing
 import pytest
 
 from tests.cli.commands import VERISERUM, heed_permissions
+from veriserum_hf.archive import database
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.audit import audit_archive as audit
 from veriserum_hf.errors import ArchiveError
 
 HOLD_EXCLUSIVELY = """
@@ -153,3 +155,99 @@ def test_a_copy_next_to_an_open_original_is_read(download, tmp_path):
         writer.execute("BEGIN EXCLUSIVE")
         shutil.copytree(download.root, tmp_path / "copy")
         assert VeriserumArchive(tmp_path / "copy").problems == []
+
+
+ENDLESS = (
+    "WITH RECURSIVE r(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM r) SELECT id, id AS task, 1 AS subject_id FROM r"
+)
+HUGE = "SELECT 1 AS id, hex(zeroblob(200000000)) AS task, 1 AS subject_id"
+
+
+@pytest.mark.parametrize("query", [ENDLESS, HUGE, "SELECT * FROM kept"])
+def test_a_view_is_refused_by_name_and_never_run(download, query):
+    download.sql(f"ALTER TABLE trials RENAME TO kept; CREATE VIEW trials AS {query}")
+    with pytest.raises(ArchiveError, match=r"refined\.db, trials: it is a view, which .*expected a table"):
+        download.read()
+
+
+def test_a_virtual_table_is_refused_by_name(download):
+    download.sql(
+        "CREATE VIRTUAL TABLE t USING fts5(id, task, subject_id);"
+        "INSERT INTO t SELECT id, task, subject_id FROM trials;"
+        "DROP TABLE trials; ALTER TABLE t RENAME TO trials"
+    )
+    with pytest.raises(ArchiveError, match=r"refined\.db, trials: it is a virtual table, which is computed"):
+        download.read()
+
+
+@pytest.mark.parametrize("computed", ["hex(zeroblob(90000000))) VIRTUAL", "'x') STORED"])
+def test_a_computed_column_is_refused_by_name(download, computed):
+    download.sql(
+        f"CREATE TABLE t (id INTEGER PRIMARY KEY, subject_id INTEGER, task TEXT GENERATED ALWAYS AS ({computed});"
+        "INSERT INTO t (id, subject_id) SELECT id, 1 FROM trials; DROP TABLE trials; ALTER TABLE t RENAME TO trials"
+    )
+    with pytest.raises(ArchiveError, match=r"table trials: the column task is computed when it is read"):
+        download.read()
+
+
+def test_views_and_triggers_of_other_names_are_left_alone(download, pristine):
+    download.sql(
+        f"CREATE VIEW other AS {ENDLESS}; CREATE TRIGGER t AFTER INSERT ON trials BEGIN DELETE FROM poses; END"
+    )
+    assert download.read().poses.equals(pristine.read().poses)
+
+
+def test_a_value_as_large_as_a_file_is_refused(download):
+    download.sql("UPDATE trials SET task = hex(zeroblob(100000))")
+    with pytest.raises(ArchiveError, match=r"SQLite cannot read it \(a value has more than 100,000 bytes;"):
+        download.read()
+
+
+def test_reading_takes_limited_time_and_rows(download, monkeypatch):
+    monkeypatch.setattr(database, "_CHECKED_EVERY", 1)
+    monkeypatch.setattr(database, "_LONGEST_CPU_S", 0.0)
+    with pytest.raises(ArchiveError, match=r"cannot read it \(it took more than 0 s of processor time"):
+        download.read()
+    monkeypatch.undo()
+    monkeypatch.setattr(database, "MOST_ROWS", 50)
+    with pytest.raises(ArchiveError, match=r"table poses: there are more than 50 rows"):
+        download.read()
+
+
+def test_names_that_are_not_utf_8_do_not_matter_where_they_are_not_read(download, pristine):
+    download.sql("CREATE TABLE other (id INTEGER, naam TEXT); ALTER TABLE trials ADD COLUMN naam TEXT")
+    content = download.database.read_bytes()
+    assert content.count(b"naam") >= 2
+    download.database.write_bytes(content.replace(b"naam", b"na\xff\xfe"))
+    assert download.read().poses.equals(pristine.read().poses)
+
+
+def test_a_schema_that_is_not_utf_8_where_it_is_malformed(download):
+    download.sql("CREATE TABLE other (naam TEXT)")
+    download.database.write_bytes(
+        download.database.read_bytes().replace(b"TABLE other (naam", b"TABLE oth\xff\xfe ((")
+    )
+    with pytest.raises(ArchiveError, match=r"SQLite cannot read it \("):
+        download.read()
+
+
+@pytest.mark.parametrize(
+    "table", ["measurements", "trials", "anatomies", "distortion_calibration", "source_int_calibration", "subjects"]
+)
+@pytest.mark.parametrize("id", ["NULL", "-5"])
+def test_a_row_without_id_is_named(download, table, id):
+    columns = ", ".join(row[1] for row in download.rows(f"PRAGMA table_info({table})"))
+    download.sql(
+        f"CREATE TABLE t AS SELECT {columns} FROM {table}; DROP TABLE {table}; ALTER TABLE t RENAME TO {table};"
+        f"UPDATE {table} SET id = {id} WHERE rowid = 1"
+    )
+    report = audit(download.root)
+    found = [problem for problem in report.findings.problems if problem.kind == "no id"]
+    assert [problem.where for problem in found] == [f"veriserumSqlite3_refined.db, table {table}"]
+    assert "1 rows have no id: NULL, or a negative number" in found[0].what
+
+
+def test_a_pose_table_without_rows(download):
+    download.sql("DELETE FROM poses")
+    (problem,) = audit(download.root).findings.problems
+    assert problem.kind == "no poses" and "there is no pose in use" in problem.what

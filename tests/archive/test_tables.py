@@ -189,11 +189,80 @@ def test_a_missing_csv_file_is_named(csv_download, name):
         (lambda rows: rows[3].pop(), rf"{POSE_CSV}, line 4: found 14 values, expected 15"),
         (set_value(1, "source_int_calibration_id", "99"), rf"{POSE_CSV}, .*refers to source_int_calibration id 99"),
         (lambda rows: rows.clear(), rf"{POSE_CSV}: there is no column id"),
+        (
+            set_value(4, "id", "1_0"),
+            r"column id, row 4 \(id 1_0\): found '1_0', expected a whole number",
+        ),
+        (set_value(4, "id", "\u0664"), "column id, row 4 .*: found '\u0664', expected a whole number"),
+        (set_value(4, "id", "\uff14"), "found '\uff14', expected a whole number"),
+        (set_value(4, "id", "0x10"), "found '0x10', expected a whole number"),
+        (set_value(4, "id", "nan"), "found 'nan', expected a whole number"),
+        (set_value(4, "id", "1e400"), "found '1e400', expected a whole number"),
+        (set_value(4, "tx", "1_0.5"), "found '1_0.5', expected a number"),
+        (set_value(4, "tx", "\u0663.\u0665"), "found '\u0663.\u0665', expected a number"),
+        (set_value(4, "tx", "1,5"), "found '1,5', expected a number"),
+        (set_value(4, "tx", "0x1p3"), "found '0x1p3', expected a number"),
+        (set_value(0, "git_hash", " TX"), rf"{POSE_CSV}, line 1: the column tx occurs more than once"),
+        (set_value(4, "git_repo", "a\0b"), rf"{POSE_CSV}: this is not CSV text \(it holds NUL bytes\)"),
+        (
+            set_value(4, "git_repo", "x" * 200_000),
+            r"this is not CSV text \(field larger than field limit",
+        ),
+        (lambda rows: rows.insert(3, []), rf"{POSE_CSV}, line 4: found no values, expected 15"),
+        (lambda rows: rows.insert(3, [""] * 15), rf"{POSE_CSV}, line 4: found no values, expected 15"),
     ],
 )
 def test_a_fault_in_a_csv_file_is_named_by_file_and_row(csv_download, edit, message):
     edit_csv(csv_download, POSE_CSV, edit)
     with pytest.raises(ArchiveError, match=message):
+        csv_download.read()
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n \n".replace(" ", ""), "," * 14 + "\n" + "," * 14 + "\n", ""])
+def test_blank_lines_may_end_a_csv_file(csv_download, pristine_csv, end):
+    path = csv_download.root / POSE_CSV
+    path.write_bytes(path.read_bytes().rstrip(b"\r\n") + (b"\n" if end else b"") + end.encode())
+    assert_same_content(csv_download.read(), pristine_csv.read())
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_values_may_be_separated_and_quoted_in_other_ways(csv_download, pristine_csv, separator):
+    for path in csv_download.root.glob("*.csv"):
+        with path.open(newline="") as stream:
+            rows = list(csv.reader(stream))
+        with path.open("w", newline="", encoding="utf-8-sig") as stream:
+            csv.writer(stream, delimiter=separator, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(rows)
+    assert_same_content(csv_download.read(), pristine_csv.read())
+
+
+def test_numbers_written_with_signs_exponents_and_spaces_are_read(csv_download, pristine_csv):
+    def edit(rows):
+        tx, id = rows[0].index("tx"), rows[0].index("id")
+        for row in rows[1:]:
+            row[tx], row[id] = f" {float(row[tx]):+.17e} ", f"+{row[id]}.0"
+
+    edit_csv(csv_download, POSE_CSV, edit)
+    assert_same_content(csv_download.read(), pristine_csv.read())
+
+
+@pytest.mark.parametrize("tail", [b'1,"2,3\n' * 3, b'1,"2"3,4\n'])
+def test_quotes_that_do_not_match_are_no_csv(csv_download, tail):
+    path = csv_download.root / POSE_CSV
+    path.write_bytes(path.read_bytes() + tail)
+    with pytest.raises(ArchiveError, match=rf"{POSE_CSV}: this is not CSV text"):
+        csv_download.read()
+
+
+def test_a_csv_file_of_many_times_the_size_is_not_read(csv_download):
+    with (csv_download.root / POSE_CSV).open("ab") as stream:
+        stream.truncate(3_000_000_000)  # takes no room
+    with pytest.raises(ArchiveError, match=r"the file has 3,000,000,000 bytes, expected at most 200,000,000"):
+        csv_download.read()
+
+
+def test_a_pose_without_measurement_in_csv_files(csv_download):
+    edit_csv(csv_download, POSE_CSV, set_value(1, "measurement_id", ""))
+    with pytest.raises(ArchiveError, match=rf"{POSE_CSV}, id \d+: measurement_id or anatomy_id is NULL"):
         csv_download.read()
 
 

@@ -1,8 +1,12 @@
-"""The rate that progress shows."""
+"""What is printed is shown as it is, and the rate that progress shows."""
+
+import json
 
 import pytest
 from rich.progress import Progress
 
+from tests.jobs.processes import run_here
+from veriserum_hf.cli.output import err, out, print_error, print_json, print_parts, print_text, warn
 from veriserum_hf.cli.progress import Rate
 
 
@@ -26,3 +30,55 @@ def test_slow_work_has_a_rate_too(frames, seconds, shown):
     now = float(seconds)
     progress.update(task, completed=1 + frames)
     assert rate.render(progress.tasks[0]).plain == shown
+
+
+OBEYED = "[/b]x [link=https://example.org]y[/link] [red]\x1b[31m\u202e\udcff :smile: \\"
+SHOWN = "[/b]x [link=https://example.org]y[/link] [red]\\x1b[31m\\u202e\\udcff :smile: \\"
+
+
+@pytest.mark.parametrize(
+    ("show", "printed"),
+    [
+        (print_text, SHOWN),
+        (warn, SHOWN),
+        (out().print, SHOWN),
+        (err().print, SHOWN),
+        (print_error, f"error: {SHOWN}"),
+        (lambda text: print_parts(text, (text, "bold"), " end"), f"{SHOWN}{SHOWN} end"),
+    ],
+)
+def test_no_text_is_obeyed_wherever_it_is_printed(capsys, show, printed):
+    show(OBEYED)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == f"{printed}\n"
+
+
+def test_json_is_valid_whatever_is_in_it(capsys):
+    print_json({"name \udcff": ["\udcff\x1b", float("nan"), 1.5, (None, float("-inf"))]})
+    assert json.loads(capsys.readouterr().out) == {"name \\udcff": ["\\udcff\x1b", None, 1.5, [None, None]]}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_text_of_an_archive_is_shown_by_its_audit(download, as_json):
+    task = "[/b]x [link=https://example.org]y[/link] \x1b]8;;https://example.org\x1b\\\u202e\nerror: gone"
+    download.sql(
+        f"UPDATE trials SET task = '{task}' WHERE id = 11;"
+        "UPDATE trials SET task = CAST(x'ff41' AS TEXT) WHERE id = 18;"
+        f"UPDATE poses SET method = '{task}' WHERE id = 1; UPDATE anatomies SET category = '{task}' WHERE id = 1"
+    )
+    done = run_here("audit", download.root, *as_json)
+    assert done.returncode == 2 and not {"\x1b", "\u202e"} & set(done.stdout)
+    if as_json:
+        document = json.loads(done.stdout)
+        assert document["counts"]["tasks"] == {task: 3, "\ufffdA": 3, "stair_descent": 3, "chair_sit": 3}
+    else:
+        assert "[/b]x [link=https://example.org]y[/link] \\x1b]8;;" in done.stdout
+        assert not any(line.startswith("error") for line in done.stdout.splitlines())
+
+
+def test_an_archive_whose_folder_has_a_name_that_is_not_utf_8(download):
+    folder = download.root.parent / "na\udcffme"
+    download.root.rename(folder)
+    done = run_here("audit", folder)
+    assert done.returncode == 2
+    assert "na\\udcffme: the name holds bytes that are not UTF-8. Rename it" in done.stdout

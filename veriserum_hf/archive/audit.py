@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
@@ -68,7 +69,7 @@ def audit_archive(
     Parameters
     ----------
     path : the archive's folder, database or pose CSV.
-    deep : also decode every frame and read every mesh.
+    deep : also decode every frame, read every mesh, and look for frames that are copies of each other.
     progress : called with the number of frames decoded and of all.
 
     """
@@ -81,6 +82,7 @@ def audit_archive(
     report.archive, report.counts = archive, _counts(archive)
     if deep and not findings.structural:
         _decode_all(archive, findings, progress)
+        report_copies(archive.frames, archive.layout, findings)
     return report
 
 
