@@ -73,7 +73,8 @@ def pose_table(rows: PoseRows, references: References) -> pa.Table:
         lambda row: f"translation (tx, ty, tz) is {tuple(translation[row].tolist())}, expected three finite mm",
         "Mark the pose obsolete or correct it.",
     )
-    quaternion = read_rotations(rows)
+    with np.errstate(over="ignore", invalid="ignore"):  # numbers that are far too large are reported
+        quaternion = read_rotations(rows)
     kinds = _kinds(rows)
     references.manual_measurements = set(rows.measurements[kinds == "manual"].tolist())
     translation = in_world(rows, references.rigs, kinds, translation)

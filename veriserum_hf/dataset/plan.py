@@ -183,6 +183,7 @@ def _chosen_poses(archive: VeriserumArchive, kind: str, include_obsolete: bool) 
     of_kind = np.asarray(pc.equal(poses["kind"], kind))
     usable = of_kind if include_obsolete else of_kind & ~np.asarray(poses["obsolete"])
     of_pose, components = np.asarray(poses["measurement_id"]), np.asarray(poses["component"])
+    usable = usable & np.isin(of_pose, measurement_ids)  # CSV files know only the measurements of current poses
     chosen: dict[str, NDArray[np.int64]] = {}
     for component in COMPONENTS:
         rows = np.flatnonzero(usable & (components == component))
@@ -190,6 +191,8 @@ def _chosen_poses(archive: VeriserumArchive, kind: str, include_obsolete: bool) 
         measurements, first = np.unique(of_pose[rows], return_index=True)
         chosen[component] = np.full(len(measurement_ids), -1, dtype=np.int64)
         chosen[component][np.searchsorted(measurement_ids, measurements)] = rows[first]
+    if not poses.num_rows:
+        return chosen
     # A frame has one calibration. Obsolete poses may refer to another; then the current pose is taken.
     femur, tibia = chosen["femur"], chosen["tibia"]
     for column in ("source_calibration_id", "distortion_calibration_id"):
