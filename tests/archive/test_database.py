@@ -14,7 +14,8 @@ from tests.cli.commands import VERISERUM, heed_permissions
 from veriserum_hf.archive import database
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit_archive as audit
-from veriserum_hf.errors import ArchiveError
+from veriserum_hf.dataset.plan import Options, make_plan
+from veriserum_hf.errors import ArchiveError, ConversionError
 
 HOLD_EXCLUSIVELY = """
 import sqlite3, sys
@@ -251,3 +252,5 @@ def test_a_pose_table_without_rows(download):
     download.sql("DELETE FROM poses")
     (problem,) = audit(download.root).findings.problems
     assert problem.kind == "no poses" and "there is no pose in use" in problem.what
+    with pytest.raises(ConversionError, match="it has no poses"):
+        make_plan(download.read(), Options())

@@ -162,6 +162,25 @@ def test_a_distortion_unlike_the_nominal_one_or_its_partner_is_named(change, mes
     )
 
 
+def test_planes_exchanged_in_one_calibration_are_named():
+    """As far apart as the published ones: 15 mm between the planes, about 1 mm between calibrations of a plane."""
+    base, findings = random_distortion(np.random.default_rng(0)), Findings()
+    rows = [
+        {
+            "distortion_result_bs": changed(base, shift_mm=(n / 5, 0)),
+            "distortion_result_fs": changed(base, shift_mm=(n / 5, -15)),
+        }
+        for n in range(6)
+    ]
+    compare_distortions(dict(enumerate(map(parse_distortions, rows))), "table", findings)
+    assert findings.problems == []
+    rows[2] = {"distortion_result_bs": rows[2]["distortion_result_fs"], "distortion_result_fs": changed(base)}
+    compare_distortions(dict(enumerate(map(parse_distortions, rows))), "table", findings)
+    assert [(problem.where, problem.what[:40]) for problem in findings.problems] == [
+        ("table, id 2", f"distortion_result_{plane} maps the raw frame") for plane in ("bs", "fs")
+    ]
+
+
 def test_a_calibration_in_use_that_cannot_be_is_refused_with_the_way_out(download):
     download.sql("UPDATE source_int_calibration SET sid_bs = 1.86 WHERE id = 5")
     with pytest.raises(ArchiveError, match=r"source_int_calibration, id 5: sid_bs is 1\.86 mm, .*Restore the row"):

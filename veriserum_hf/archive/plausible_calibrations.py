@@ -32,7 +32,7 @@ _USUAL_CENTER_MM = 40.0
 _USUAL_ROTATION_DEG = 10.0
 _USUAL_BEND_MM = 20.0  # root mean square from the best affine map
 # From the median of all calibrations of the archive; or six times their usual deviation, where that is more.
-_USUAL_DEVIATION_MM = {"source-to-intensifier distance": 50.0, "principal point": 20.0, "mapped raw frame": 25.0}
+_USUAL_DEVIATION_MM = {"source-to-intensifier distance": 50.0, "principal point": 12.0, "mapped raw frame": 10.0}
 _ENOUGH_TO_COMPARE = 4
 
 _GRID_PX = np.stack(
