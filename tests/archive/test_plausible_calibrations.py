@@ -176,7 +176,7 @@ def test_planes_exchanged_in_one_calibration_are_named():
     assert findings.problems == []
     rows[2] = {"distortion_result_bs": rows[2]["distortion_result_fs"], "distortion_result_fs": changed(base)}
     compare_distortions(dict(enumerate(map(parse_distortions, rows))), "table", findings)
-    assert [(problem.where, problem.what[:40]) for problem in findings.problems] == [
+    assert [(problem.where, problem.what[:39]) for problem in findings.problems] == [
         ("table, id 2", f"distortion_result_{plane} maps the raw frame") for plane in ("bs", "fs")
     ]
 
