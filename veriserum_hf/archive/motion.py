@@ -199,15 +199,15 @@ def _check_pair(femur: _Track, tibia: _Track, where: str, findings: Findings) ->
     pairs = np.stack([femur.anatomies[in_femur], tibia.anatomies[in_tibia]], axis=1)
     _, number_of, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
     number_of = number_of.reshape(-1)
+    number_of = np.where(counts[number_of] >= _ENOUGH_PAIRS, number_of, -1)  # -1: rare pairs, with all others
     usual_mm = np.full(len(shared), np.median(apart_mm))
-    for number, count in enumerate(counts):
-        of_pair = number_of == number if count >= _ENOUGH_PAIRS else np.ones(len(shared), dtype=bool)
-        median_mm = np.median(apart_mm[of_pair])
-        spread_mm = np.median(np.abs(apart_mm[of_pair] - median_mm))
-        usual_mm[number_of == number] = median_mm
-        far |= (number_of == number) & (
-            np.abs(apart_mm - median_mm) > max(_APART_MM, _TIMES_APART * float(spread_mm))
-        )
+    for number in np.unique(number_of).tolist():
+        of_pair = number_of == number
+        compared_mm = apart_mm if number < 0 else apart_mm[of_pair]
+        median_mm = np.median(compared_mm)
+        limit_mm = max(_APART_MM, _TIMES_APART * float(np.median(np.abs(compared_mm - median_mm))))
+        usual_mm[of_pair] = median_mm
+        far[of_pair] = np.abs(apart_mm[of_pair] - median_mm) > limit_mm
     for trial, rows in _by_trial(trials, far & (len(shared) >= _ENOUGH_PAIRS)):
         _report(
             findings,

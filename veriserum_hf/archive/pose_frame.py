@@ -57,7 +57,7 @@ def in_world(
             by_plane[kinds == kind] = by_plane_from_source[kinds == kind]
         inside, other = (from_source, from_intensifier) if source_origin else (from_intensifier, from_source)
         _check_fields(rows, of_kind, stored_mm, inside, other)
-    _check_planes(rows, rigs, by_plane, rows.used & np.isin(kinds, list(answers)))
+    _check_planes(rows, rigs, by_plane, located & rows.used & np.isin(kinds, list(answers)))
     same = len(set(answers.values())) == 1
     answer = next(iter(answers.values())) if same else ", ".join(f"{kind}: {text}" for kind, text in answers.items())
     rows.findings.decide(
@@ -117,11 +117,12 @@ def _check_planes(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], inside: Bool
     An origin far from its implant may lie outside too; where other calibrations have their implants in the field,
     it is the calibration.
     """
-    in_use = {id: current & (rows.sources == id) for id in rigs}
+    ids, number_of = np.unique(rows.sources[current], return_inverse=True)
+    in_use = np.bincount(number_of, minlength=len(ids)).tolist()
     for number, plane in enumerate(PLANES):
-        seen = {id: (int(inside[used, number].sum()), int(used.sum())) for id, used in in_use.items() if used.any()}
-        sound = any(2 * count > of for count, of in seen.values())
-        for id, (count, of) in seen.items():
+        seen = np.bincount(number_of, inside[current, number], minlength=len(ids)).astype(int).tolist()
+        sound = any(2 * count > of for count, of in zip(seen, in_use, strict=True))
+        for id, count, of in zip(ids.tolist(), seen, in_use, strict=True):
             if 2 * count < of:
                 rows.findings.problem(
                     "implants not seen",
