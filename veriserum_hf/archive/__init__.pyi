@@ -1,6 +1,7 @@
 from .archive import VeriserumArchive as VeriserumArchive
 from .audit import AuditReport as AuditReport, audit_archive as audit_archive
 from .calibrations import INTER_PLANE as INTER_PLANE
+from .conventions import require_agreement as require_agreement
 from .frames import (
     RawFormat as RawFormat,
     decode_frame as decode_frame,
@@ -10,4 +11,4 @@ from .frames import (
 )
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import read_stl as read_stl
-from .problems import Findings as Findings
+from .problems import Decision as Decision, Findings as Findings

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.copies import report_copies
+from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings
@@ -69,7 +70,8 @@ def audit_archive(
     Parameters
     ----------
     path : the archive's folder, database or pose CSV.
-    deep : also decode every frame, read every mesh, and look for frames that are copies of each other.
+    deep : also decode every frame, read every mesh, look for frames that are copies of each other, and compare
+        labels with images.
     progress : called with the number of frames decoded and of all.
 
     """
@@ -83,6 +85,7 @@ def audit_archive(
     if deep and not findings.structural:
         _decode_all(archive, findings, progress)
         report_copies(archive.frames, archive.layout, findings)
+        assess_conventions(archive, findings, TRIALS_DEEP)
     return report
 
 

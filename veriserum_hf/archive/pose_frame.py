@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.archive.pose_rows import PoseRows
+from veriserum_hf.archive.units import MM_PER_UNIT, another_unit
 from veriserum_hf.core import PLANES, BoolArray, FloatArray
 from veriserum_hf.geometry import FIELD_MM, DualPlaneRig, Plane
 
@@ -33,21 +34,30 @@ def in_world(
         current = of_kind & ~rows.obsolete
         voters = current if current.any() else of_kind  # a kind may have been marked obsolete as a whole
         count = int(voters.sum())
+        unit = another_unit(stored_mm[voters], shift[voters], rows.sources[voters], rigs)
+        if unit:
+            name, plausible, in_mm = unit
+            _refuse(
+                rows,
+                of_kind,
+                f"the frame of the poses cannot be determined: {in_mm} of {count} {kind} poses lie in the field of both "
+                f"planes, between X-ray source and intensifier, if they are in millimetres, {plausible} if in {name}",
+                f"Poses are expected in mm; check the unit, which seems to be {name}: "
+                f"multiply tx, ty and tz by {MM_PER_UNIT[name]:g}.",
+            )
+            continue
         by_intensifier, by_source = int(from_intensifier[voters].sum()), int(from_source[voters].sum())
         found = (
             f"{by_intensifier} of {count} {kind} poses lie in a plane's field with the origin at the bs intensifier, "
             f"{by_source} with the origin at the bs source; median tz is {np.median(stored_mm[voters, 2]):.1f} mm"
         )
         if max(by_intensifier, by_source) * 2 < count:
-            rows.findings.problem(
-                "frame of poses",
-                rows.where,
+            _refuse(
+                rows,
+                of_kind,
                 f"the frame of the poses cannot be determined: {found}",
                 "Poses are expected in mm with tz near 381 (bs intensifier) or -1480 (bs source); check the unit.",
-                structural=bool(current.any()),
             )
-            if not current.any():
-                rows.sound &= ~of_kind  # excluded, as any obsolete pose with a fault
             continue
         source_origin = by_source > by_intensifier
         answers[kind] = f"origin at the bs {'source' if source_origin else 'intensifier'}"
@@ -64,6 +74,14 @@ def in_world(
         "pose_frame", "Which frame are the poses in?", answer or "not determined", "; ".join(evidence)
     )
     return world_mm
+
+
+def _refuse(rows: PoseRows, of_kind: BoolArray, what: str, remedy: str) -> None:
+    """Report a fault of all poses of one kind."""
+    in_use = bool((of_kind & ~rows.obsolete).any())
+    rows.findings.problem("frame of poses", rows.where, what, remedy, structural=in_use)
+    if not in_use:
+        rows.sound &= ~of_kind  # excluded, as any obsolete pose with a fault
 
 
 def _check_fields(

@@ -14,6 +14,7 @@ from veriserum_hf.geometry import (
 
 _NORM_TOLERANCE = 1e-3
 _TOLERANCE_DEG = 0.1
+SCALAR_LAST = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
 
 
 def read_rotations(rows: PoseRows) -> FloatArray:
@@ -61,7 +62,7 @@ def read_rotations(rows: PoseRows) -> FloatArray:
         _cross_check(rows, quaternion, euler, both)
     result[use_q] = canonical_quaternion(quaternion[use_q])
     if use_q.any():
-        answer = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
+        answer = SCALAR_LAST
         evidence = (
             f"agrees with the Euler angles in {both.sum()} of {both.sum()} rows"
             if both.any() and rows.sound[both].all()

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from veriserum_hf.archive import Findings, RawFormat, VeriserumArchive, find_layout
+from veriserum_hf.archive import Findings, RawFormat, VeriserumArchive, find_layout, require_agreement
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.plugin import NAME
@@ -115,6 +115,8 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         simulation = self.config.simulation
         archive = self._deferred(simulation) if simulation else VeriserumArchive(self.config.archive_path)
+        if not simulation:  # whose images are not there yet
+            require_agreement(archive)
         plan = make_plan(archive, self.config.options)
         size = _SIMULATED_ROWS_PER_SHARD if simulation else _ROWS_PER_SHARD
         return [

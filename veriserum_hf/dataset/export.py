@@ -19,7 +19,7 @@ from typing import TypedDict
 
 import datasets
 
-from veriserum_hf.archive import Findings, VeriserumArchive, find_layout
+from veriserum_hf.archive import Decision, Findings, VeriserumArchive, find_layout, require_agreement
 from veriserum_hf.core import ShardFormat, __version__
 from veriserum_hf.dataset.card import SplitSize, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
@@ -112,7 +112,7 @@ def convert_archive(
     Raises
     ------
     ArchiveError
-        If the archive's structure is invalid; no frame is read then.
+        If the archive's structure is invalid, or labels and images do not agree; nothing is written then.
     ConversionError
         If the output cannot be made: it exists, belongs to another conversion, or the disk is full.
 
@@ -124,6 +124,7 @@ def convert_archive(
     record = _record(archive, options, configs, format, shard_size_bytes)
     if (finished := _finished(target, record)) is not None:
         return finished
+    agreement = require_agreement(archive)
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
     raw = archive.raw_format
     del archive  # frees hundreds of MB that the plans do not need
@@ -138,7 +139,7 @@ def convert_archive(
                 f"{archive_path} has changed while it was converted. {incomplete} may hold rows of both states: "
                 "remove it, then run again."
             )
-        return _finish(record, plans, per_config, jobs, target, incomplete)
+        return _finish(record, plans, per_config, jobs, target, incomplete, agreement)
 
 
 def _record(
@@ -184,6 +185,7 @@ def _finish(
     jobs: list[ShardJob],
     target: Path,
     incomplete: Path,
+    agreement: Decision,
 ) -> ConversionResult:
     """Write card and records, and rename the folder to the output."""
     shard_records = [(job, json.loads(job.record.read_text())) for job in jobs]
@@ -209,7 +211,9 @@ def _finish(
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
     simulated = record["archive"]["simulated"]
     write_card(data / "README.md", card_options, sizes, jobs[0].format, simulated=simulated, identity=identity)
-    write_file(data / _RECORD, json.dumps(record | {"counts": counts}, indent=1))
+    # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
+    results = {"counts": counts, "labels_and_images": asdict(agreement)}
+    write_file(data / _RECORD, json.dumps(record | results, indent=1))
     put_in_place(data, target)
     return ConversionResult(target, counts, rejected)
 

@@ -33,6 +33,7 @@ SOURCES_OF_ROWS = (
     "archive.rotations",
     "archive.table_specs",
     "archive.tables",
+    "archive.units",
     "dataset.convert",
     "dataset.plan",
     "dataset.schema",

@@ -1,0 +1,260 @@
+"""Whether labels and images agree as they are read, and which reading would agree where they do not.
+
+One frame of each of some trials is compared with the outlines of its labels in every reading; where a trial's first
+frame contradicts the present reading, more of its frames are. A reading is only named where several frames support
+it by a clear margin, and nothing is refused where the images do not show the labels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import pyarrow.compute as pc
+
+from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.evidence import FLIPS, SIZE, Fields, Implant, agreement, flipped, surface
+from veriserum_hf.archive.frames import read_frame
+from veriserum_hf.archive.meshes import read_stl
+from veriserum_hf.archive.problems import Decision, Findings
+from veriserum_hf.archive.readings import AGREES, READINGS, Reading, Verdict, judge
+from veriserum_hf.archive.rotations import SCALAR_LAST
+from veriserum_hf.archive.tables import Row
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName, listed
+from veriserum_hf.errors import FrameError
+
+TRIALS = 24  # one frame of each is enough to see what concerns all of them
+TRIALS_DEEP = 400  # of an audit that decodes every frame, so that single trials are found too
+_ENOUGH = 4  # trials, to see whether the present reading is the right one
+_MORE_FRAMES = 4  # of a trial whose first frame contradicts the present reading
+_RAW_ROWS = 400  # finer pixels than an outline needs
+_QUESTION = "Do labels and images agree?"
+Scores = dict[str, FloatArray]  # by kind of pose
+
+
+def require_agreement(archive: VeriserumArchive) -> Decision:
+    """Decision on whether labels and images agree.
+
+    Raises
+    ------
+    ArchiveError
+        If they agree in another reading only; the message names it.
+
+    """
+    findings = Findings()
+    assess_conventions(archive, findings)
+    if findings.structural:
+        raise findings.unusable()
+    return findings.decisions["labels_and_images"]
+
+
+def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: int = TRIALS) -> None:
+    """Decide whether labels and images agree as they are read; where another reading does, that is structural.
+
+    Parameters
+    ----------
+    archive : its frames and implants are read.
+    findings : takes the decision, and the problems.
+    trials : of how many trials one frame is compared at least.
+
+    """
+    by_trial = _Evidence(archive).of_trials(trials)
+    kinds = sorted({kind for frames in by_trial.values() for scores in frames for kind in scores}, key=_order)
+    may_be_first = archive.decisions["rotation"].answer == SCALAR_LAST
+    answers: dict[str, list[str]] = {}
+    evidence = []
+    for kind in kinds:
+        of_kind = {trial: [scores[kind] for scores in frames if kind in scores] for trial, frames in by_trial.items()}
+        of_kind = {trial: frames for trial, frames in of_kind.items() if frames}
+        # A trial counts as much as another, however many of its frames were compared.
+        whole = judge([frames[0] for frames in of_kind.values()], scalar_first=may_be_first)
+        if whole.reading is None:
+            whole = judge([each for frames in of_kind.values() for each in frames], scalar_first=may_be_first)
+        answers.setdefault(_report(archive, findings, kind, of_kind, whole, may_be_first), []).append(kind)
+        evidence.append(f"{kind}: {_scores(whole, len(of_kind), may_be_first)}")
+    if not kinds:
+        answers["could not be assessed"] = []
+        evidence = ["there is no frame of both planes whose labelled implants have a mesh"]
+    answer = (
+        next(iter(answers))
+        if len(answers) == 1
+        else "; ".join(f"{', '.join(of)}: {answer}" for answer, of in answers.items())
+    )
+    findings.decide("labels_and_images", _QUESTION, answer, "; ".join(evidence))
+
+
+def _report(
+    archive: VeriserumArchive,
+    findings: Findings,
+    kind: str,
+    by_trial: Mapping[int, list[FloatArray]],
+    whole: Verdict,
+    may_be_first: bool,
+) -> str:
+    """Answer for one kind of pose; a reading that contradicts the present one becomes a problem."""
+    if whole.reading is None or not whole.reading.changes:
+        wrong: dict[Reading, list[int]] = {}
+        for trial, frames in by_trial.items():
+            of_trial = judge(frames, scalar_first=may_be_first).reading
+            if of_trial is not None and of_trial.changes:
+                wrong.setdefault(of_trial, []).append(trial)
+        for reading, trials in wrong.items():
+            name = f"trial{'s' * (len(trials) > 1)} {listed(trials)}"
+            _problem(archive, findings, reading, f"{name}: the outlines of the {kind} poses")
+        if wrong:
+            return "no, not in all trials"
+        return "could not be assessed" if whole.reading is None else "yes, as they are read"
+    found = f"{whole.of(whole.reading):.2f} against {whole.of(Reading()):.2f} in {whole.frames} frames"
+    _problem(archive, findings, whole.reading, f"the outlines of the {kind} poses (mean cosine {found})")
+    return f"no, only if {whole.reading}"
+
+
+def _problem(archive: VeriserumArchive, findings: Findings, reading: Reading, which: str) -> None:
+    remedies = ["Reorder the columns r0, r1, r2, r3 to (x, y, z, w), or add the Euler angles rz, rx, ry"]
+    remedies *= reading.scalar_first
+    if reading._replace(scalar_first=False).changes:
+        remedies.append("Restore the images from the download")
+    if "trial" in which:
+        remedies.append("or mark the poses of these trials obsolete")
+    findings.problem(
+        "labels and images disagree",
+        archive.layout.where("poses") if reading == Reading(scalar_first=True) else str(archive.layout.root),
+        f"{which} do not agree with the images as both are read; they agree if {reading}",
+        f"{'. '.join(remedies).replace('. or', ', or')}.",
+        structural=True,
+    )
+
+
+def _scores(verdict: Verdict, trials: int, may_be_first: bool) -> str:
+    """The agreement of the present reading and of others, as text."""
+    others = {
+        "quaternions scalar first": Reading(scalar_first=True),
+        "files swapped": Reading(swapped=True),
+        **{f"images {flip}": Reading(flips=(n, n)) for n, flip in enumerate(FLIPS) if n},
+        "grey levels inverted": Reading(inverted=True),
+    }
+    if not may_be_first:
+        del others["quaternions scalar first"]
+    best = READINGS[int(np.argmax(verdict.agreement))]
+    if best.changes and best not in others.values():
+        others |= {f"if {best}": best}
+    named = ", ".join(f"{verdict.of(reading):.2f} {name}" for name, reading in others.items())
+    return (
+        f"mean cosine between outlines and images in {verdict.frames} frames of {trials} trials: "
+        f"{verdict.of(Reading()):.2f} as read, {named}"
+    )
+
+
+def _order(kind: str) -> int:
+    return ("refined", "manual", "target").index(kind)
+
+
+class _RawFields(Fields):
+    """Images of raw frames by plane."""
+
+    def __init__(self, raw: Mapping[PlaneName, Grey], distortions: Mapping[PlaneName, Distortion]) -> None:
+        super().__init__()
+        self._raw, self._distortions = raw, distortions
+
+    def image(self, file: PlaneName, plane: PlaneName, flip: int) -> Grey:
+        """See `Fields`."""
+        return self._distortions[plane].correct(flipped(self._raw[file], flip), SIZE)
+
+
+class _Evidence:
+    """Agreement of labels and images of single frames of an archive."""
+
+    def __init__(self, archive: VeriserumArchive) -> None:
+        self._archive = archive
+        self._surface = lru_cache(maxsize=None)(self._read_surface)
+        current = archive.poses.filter(pc.invert(archive.poses["obsolete"]))
+        self._poses: dict[int, list[Row]] = {}
+        for row in current.to_pylist():
+            self._poses.setdefault(row["measurement_id"], []).append(row)
+
+    def of_trials(self, count: int) -> dict[int, list[Scores]]:
+        """Scores of one frame of each of some trials, evenly spread, and of more where it contradicts the labels."""
+        frames: dict[int, list[Row]] = {}
+        for row in self._archive.frames.to_pylist():
+            if row["path_bs"] and row["path_fs"] and row["measurement_id"] in self._poses:
+                frames.setdefault(row["trial_id"], []).append(row)
+        chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+        found: dict[int, list[Scores]] = {}
+        for trial in [list(frames)[n] for n in chosen]:
+            # Once some trials have agreed as they are read, others are compared in every reading if they do not.
+            all_agreed = len(found) >= _ENOUGH and all(_agrees(scores) for (scores, *_) in found.values())
+            of_trial = self._of(_spread(frames[trial], self._poses), briefly=all_agreed)
+            first = next(of_trial, None)
+            if first is None:
+                continue
+            found[trial] = [first]
+            if len(chosen) < _ENOUGH or any(_contradicts(each) for each in first.values()):
+                found[trial] += [each for each, _ in zip(of_trial, range(_MORE_FRAMES), strict=False)]
+        return found
+
+    def _of(self, frames: Iterable[Row], briefly: bool) -> Iterator[Scores]:
+        """Scores of the frames that can be compared."""
+        for row in frames:
+            try:
+                scores = self._of_frame(row, briefly)
+            except FrameError:  # a frame or a mesh that cannot be used is reported elsewhere
+                continue
+            if scores:
+                yield scores
+
+    def _of_frame(self, row: Row, briefly: bool) -> Scores:
+        archive, poses = self._archive, self._poses[row["measurement_id"]]
+        rig = archive.source_calibrations[poses[0]["source_calibration_id"]]
+        implants: dict[str, list[Implant]] = {}
+        for pose in poses:
+            points = self._surface(pose["anatomy_id"])
+            if points is not None:
+                placed = Implant(points, pose["translation_mm"], pose["quaternion_xyzw"])
+                implants.setdefault(pose["kind"], []).append(placed)
+        if not implants:
+            return {}
+        raw = {plane: self._frame(row[f"path_{plane}"]) for plane in PLANES}
+        fields = _RawFields(raw, archive.distortions[poses[0]["distortion_calibration_id"]])
+        if briefly:
+            scores = {kind: agreement(fields, rig, each, as_read=True) for kind, each in implants.items()}
+            if _agrees(scores):
+                return scores
+        return {kind: agreement(fields, rig, each) for kind, each in implants.items()}
+
+    def _frame(self, path: str) -> Grey:
+        frame = read_frame(path)
+        self._archive.raw_format.check_shape(frame)
+        height, width = frame.shape
+        if height <= _RAW_ROWS:
+            return frame
+        size = round(width * _RAW_ROWS / height), _RAW_ROWS
+        small: Grey = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        return small
+
+    def _read_surface(self, anatomy_id: int) -> FloatArray | None:
+        anatomy = self._archive.anatomies.get(anatomy_id)
+        if anatomy is None or anatomy.path is None:
+            return None
+        try:
+            return surface(read_stl(anatomy.path))
+        except FrameError:  # as of a frame
+            return None
+
+
+def _spread(frames: list[Row], poses: Mapping[int, list[Row]]) -> list[Row]:
+    """Frames of a trial: first those with poses of most kinds, then from its middle outwards."""
+    kinds = [len({pose["kind"] for pose in poses[row["measurement_id"]]}) for row in frames]
+    order = sorted(range(len(frames)), key=lambda n: (-kinds[n], abs(n - len(frames) // 2)))
+    return [frames[n] for n in order]
+
+
+def _agrees(frame: Scores) -> bool:
+    """Whether the labels of a frame agree with both images as they are read."""
+    return all((scores[:, 0, 0, 0] >= AGREES).all() for scores in frame.values())
+
+
+def _contradicts(frame: FloatArray) -> bool:
+    """Whether one frame alone supports another reading."""
+    reading = judge([frame, frame]).reading
+    return reading is not None and reading.changes > 0
