@@ -40,8 +40,8 @@ def in_world(
             _refuse(
                 rows,
                 of_kind,
-                f"the frame of the poses cannot be determined: {in_mm} of {count} {kind} poses lie in the field of both "
-                f"planes, between X-ray source and intensifier, if they are in millimetres, {plausible} if in {name}",
+                f"the frame of the poses cannot be determined: {in_mm} of {count} {kind} poses lie in the fields "
+                f"of both planes, between X-ray source and intensifier, if in millimetres, {plausible} if in {name}",
                 f"Poses are expected in mm; check the unit, which seems to be {name}: "
                 f"multiply tx, ty and tz by {MM_PER_UNIT[name]:g}.",
             )
