@@ -23,6 +23,7 @@ from veriserum_hf.archive.tables import Row
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName, listed
 from veriserum_hf.errors import FrameError
+from veriserum_hf.jobs import single_threaded_opencv
 
 TRIALS = 24  # one frame of each is enough to see what concerns all of them
 TRIALS_DEEP = 400  # of an audit that decodes every frame, so that single trials are found too
@@ -59,7 +60,8 @@ def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: in
     trials : of how many trials one frame is compared at least.
 
     """
-    by_trial = _Evidence(archive).of_trials(trials)
+    with single_threaded_opencv():  # a process that is forked later would wait for OpenCV's threads
+        by_trial = _Evidence(archive).of_trials(trials)
     kinds = sorted({kind for frames in by_trial.values() for scores in frames for kind in scores}, key=_order)
     may_be_first = archive.decisions["rotation"].answer == SCALAR_LAST
     answers: dict[str, list[str]] = {}
