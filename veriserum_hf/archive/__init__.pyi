@@ -2,6 +2,12 @@ from .archive import VeriserumArchive as VeriserumArchive
 from .audit import AuditReport as AuditReport, audit_archive as audit_archive
 from .calibrations import INTER_PLANE as INTER_PLANE
 from .conventions import require_agreement as require_agreement
+from .evidence import (
+    CorrectedFields as CorrectedFields,
+    Implant as Implant,
+    agreement as agreement,
+    surface as surface,
+)
 from .frames import (
     RawFormat as RawFormat,
     decode_frame as decode_frame,
@@ -12,3 +18,4 @@ from .frames import (
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import read_stl as read_stl
 from .problems import Decision as Decision, Findings as Findings
+from .readings import judge as judge

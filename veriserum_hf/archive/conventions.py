@@ -5,12 +5,13 @@ frame contradicts the present reading, more of its frames are. A reading is only
 it by a clear margin, and nothing is refused where the images do not show the labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 import cv2
 import numpy as np
 import pyarrow.compute as pc
+import trimesh
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.evidence import FLIPS, SIZE, Fields, Implant, agreement, flipped, surface
@@ -65,16 +66,18 @@ def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: in
     kinds = sorted({kind for frames in by_trial.values() for scores in frames for kind in scores}, key=_order)
     may_be_first = archive.decisions["rotation"].answer == SCALAR_LAST
     answers: dict[str, list[str]] = {}
+    wrong: dict[tuple[Reading, tuple[int, ...]], list[str]] = {}
     evidence = []
     for kind in kinds:
         of_kind = {trial: [scores[kind] for scores in frames if kind in scores] for trial, frames in by_trial.items()}
         of_kind = {trial: frames for trial, frames in of_kind.items() if frames}
-        # A trial counts as much as another, however many of its frames were compared.
-        whole = judge([frames[0] for frames in of_kind.values()], scalar_first=may_be_first)
-        if whole.reading is None:
-            whole = judge([each for frames in of_kind.values() for each in frames], scalar_first=may_be_first)
-        answers.setdefault(_report(archive, findings, kind, of_kind, whole, may_be_first), []).append(kind)
+        whole, others = _verdicts(of_kind, may_be_first)
+        for reading, trials_of in others.items():
+            wrong.setdefault((reading, tuple(trials_of)), []).append(kind)
+        answers.setdefault(_answer(whole, others), []).append(kind)
         evidence.append(f"{kind}: {_scores(whole, len(of_kind), may_be_first)}")
+    for (reading, in_trials), of_kinds in wrong.items():
+        _problem(archive, findings, reading, in_trials, of_kinds)
     if not kinds:
         answers["could not be assessed"] = []
         evidence = ["there is no frame of both planes whose labelled implants have a mesh"]
@@ -86,44 +89,51 @@ def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: in
     findings.decide("labels_and_images", _QUESTION, answer, "; ".join(evidence))
 
 
-def _report(
-    archive: VeriserumArchive,
-    findings: Findings,
-    kind: str,
-    by_trial: Mapping[int, list[FloatArray]],
-    whole: Verdict,
-    may_be_first: bool,
-) -> str:
-    """Answer for one kind of pose; a reading that contradicts the present one becomes a problem."""
-    if whole.reading is None or not whole.reading.changes:
-        wrong: dict[Reading, list[int]] = {}
-        for trial, frames in by_trial.items():
-            of_trial = judge(frames, scalar_first=may_be_first).reading
-            if of_trial is not None and of_trial.changes:
-                wrong.setdefault(of_trial, []).append(trial)
-        for reading, trials in wrong.items():
-            name = f"trial{'s' * (len(trials) > 1)} {listed(trials)}"
-            _problem(archive, findings, reading, f"{name}: the outlines of the {kind} poses")
-        if wrong:
-            return "no, not in all trials"
-        return "could not be assessed" if whole.reading is None else "yes, as they are read"
-    found = f"{whole.of(whole.reading):.2f} against {whole.of(Reading()):.2f} in {whole.frames} frames"
-    _problem(archive, findings, whole.reading, f"the outlines of the {kind} poses (mean cosine {found})")
-    return f"no, only if {whole.reading}"
+def _verdicts(
+    by_trial: Mapping[int, list[FloatArray]], may_be_first: bool
+) -> tuple[Verdict, dict[Reading, list[int]]]:
+    """Verdict on all trials, and readings that contradict the present one, with their trials: none if it is all."""
+    # A trial counts as much as another, however many of its frames were compared.
+    frames = [frames[0] for frames in by_trial.values()]
+    if len(by_trial) < _ENOUGH:
+        frames = [each for frames in by_trial.values() for each in frames]
+    whole = judge(frames, scalar_first=may_be_first)
+    if whole.reading is not None and whole.reading.changes:
+        return whole, {whole.reading: []}
+    others: dict[Reading, list[int]] = {}
+    for trial, of_trial in by_trial.items():
+        reading = judge(of_trial, scalar_first=may_be_first).reading
+        if reading is not None and reading.changes:
+            others.setdefault(reading, []).append(trial)
+    return whole, others
 
 
-def _problem(archive: VeriserumArchive, findings: Findings, reading: Reading, which: str) -> None:
-    remedies = ["Reorder the columns r0, r1, r2, r3 to (x, y, z, w), or add the Euler angles rz, rx, ry"]
+def _answer(whole: Verdict, others: Mapping[Reading, list[int]]) -> str:
+    if whole.reading is not None and whole.reading.changes:
+        return f"no, only if {whole.reading}"
+    if others:
+        return "no, not in all trials"
+    if whole.reading is None:
+        return "could not be assessed: the outlines agree with the images in no reading, or not clearly"
+    return "yes, as they are read"
+
+
+def _problem(
+    archive: VeriserumArchive, findings: Findings, reading: Reading, trials: Collection[int], kinds: list[str]
+) -> None:
+    remedies = ["reorder the columns r0, r1, r2, r3 to (x, y, z, w), or add the Euler angles rz, rx, ry"]
     remedies *= reading.scalar_first
     if reading._replace(scalar_first=False).changes:
-        remedies.append("Restore the images from the download")
-    if "trial" in which:
-        remedies.append("or mark the poses of these trials obsolete")
+        remedies.append("restore the images from the download")
+    remedy = " and ".join(remedies)
+    remedy = f"{remedy[0].upper()}{remedy[1:]}{', or mark the poses of these trials obsolete' if trials else ''}."
+    where = f"trial{'s' * (len(trials) > 1)} {listed(trials)}: " if trials else ""
     findings.problem(
         "labels and images disagree",
         archive.layout.where("poses") if reading == Reading(scalar_first=True) else str(archive.layout.root),
-        f"{which} do not agree with the images as both are read; they agree if {reading}",
-        f"{'. '.join(remedies).replace('. or', ', or')}.",
+        f"{where}the outlines of the {' and '.join(kinds)} poses do not agree with the images as both are read; "
+        f"they agree if {reading}",
+        remedy,
         structural=True,
     )
 
@@ -239,9 +249,11 @@ class _Evidence:
         if anatomy is None or anatomy.path is None:
             return None
         try:
-            return surface(read_stl(anatomy.path))
+            stl = trimesh.util.wrap_as_stream(read_stl(anatomy.path))
         except FrameError:  # as of a frame
             return None
+        mesh = trimesh.load_mesh(stl, file_type="stl", process=False)
+        return surface(mesh) if 0 < mesh.area < np.inf else None
 
 
 def _spread(frames: list[Row], poses: Mapping[int, list[Row]]) -> list[Row]:

@@ -48,9 +48,8 @@ def flipped(image: Grey, flip: int) -> Grey:
     return turned
 
 
-def surface(stl: bytes) -> FloatArray:
-    """Points on an implant's surface, (n, 3) mm, by the content of its STL file; the same in every run."""
-    mesh = trimesh.load(trimesh.util.wrap_as_stream(stl), file_type="stl", process=False, force="mesh")
+def surface(mesh: trimesh.Trimesh) -> FloatArray:
+    """Points on an implant's surface, (n, 3) mm; the same in every run."""
     points, _ = trimesh.sample.sample_surface(mesh, _SURFACE_POINTS, seed=0)
     return np.asarray(points)
 
@@ -86,6 +85,21 @@ class Fields(ABC):
         if key not in self._known:
             self._known[key] = directions(self.image(file, plane, flip))
         return self._known[key]
+
+
+class CorrectedFields(Fields):
+    """Of corrected images by plane, of any size; flipped, they are a few mm off what a flipped raw frame gives."""
+
+    def __init__(self, images: Mapping[PlaneName, Grey]) -> None:
+        super().__init__()
+        self._images: dict[PlaneName, Grey] = {
+            plane: cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
+            for plane, image in images.items()
+        }
+
+    def image(self, file: PlaneName, plane: PlaneName, flip: int) -> Grey:
+        """See `Fields`."""
+        return flipped(self._images[file], flip)
 
 
 def agreement(

@@ -32,7 +32,12 @@ def check_labels(
     to the output as NAME.registered.parquet and used again; remove that file after a change of the data set. Run an
     interrupted check again with the same command to resume it.
 
-    Exit status: 0 nothing flagged, 1 some labels flagged, 2 not done.
+    Some frames are also compared with the outlines of their labels in other readings: quaternions scalar first,
+    images flipped, files of the two planes swapped, grey levels inverted. If labels and images agree in another
+    reading only, its name is printed.
+
+    Exit status: 0 all labels assessed and none flagged, 1 some labels flagged, 2 not done, 3 none flagged, but some
+    labels could not be assessed, or labels and images agree in another reading only.
 
     Examples
     --------
@@ -51,6 +56,7 @@ def check_labels(
             "labels": len(found.rows),
             "flagged": flagged,
             "not_assessed": not_assessed,
+            "agree_if": found.reading,
             "label_minus_registration": found.spread,
             "automatic_minus_manual": found.manual or None,
         }
@@ -59,7 +65,9 @@ def check_labels(
         _print_check(dataset, found, flagged, not_assessed)
     if found.no_manual:
         warn(f"not compared with manually matched poses: {found.no_manual}")
-    sys.exit(1 if flagged else 0)
+    if found.reading:
+        warn(f"labels and images do not agree as they are read; they agree if {found.reading}")
+    sys.exit(1 if flagged else 3 if not_assessed or found.reading else 0)
 
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
