@@ -1,5 +1,6 @@
 """In which way labels and images can be read, and which of them makes them agree."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
@@ -111,7 +112,26 @@ def judge(frames: Sequence[FloatArray], *, scalar_first: bool = True) -> Verdict
         better = int((shown[:, best, planes].mean(axis=1) > shown[:, 0, planes].mean(axis=1)).sum())
         sure = len(frames) >= _FEWEST and better >= _OF_FRAMES * len(frames)
         return Verdict(READINGS[best] if sure else None, agreement, len(frames))
-    return Verdict(Reading() if 0 in fits else None, agreement, len(frames))
+    per_frame = shown[:, :, planes].mean(axis=2)
+    contradicting = (per_frame.max(axis=1) >= AGREES) & (per_frame.max(axis=1) - per_frame[:, 0] >= MARGIN)
+    agrees = 0 in fits and contradicting.mean() <= 1 - _OF_FRAMES
+    return Verdict(Reading() if agrees else None, agreement, len(frames))
+
+
+def contradicting(frames: Sequence[FloatArray], *, scalar_first: bool = True) -> Reading | None:
+    """The reading that frames of one trial support against the present one: all of them, or at least two."""
+    whole = judge(frames, scalar_first=scalar_first).reading
+    if whole is not None and whole.changes:
+        return whole
+    single = Counter(found for frame in frames if (found := contradicting_alone(frame, scalar_first=scalar_first)))
+    reading, count = single.most_common(1)[0] if single else (None, 0)
+    return reading if count >= _FEWEST else None
+
+
+def contradicting_alone(frame: FloatArray, *, scalar_first: bool = True) -> Reading | None:
+    """The reading that one frame supports against the present one; by itself it is no evidence."""
+    reading = judge([frame] * _FEWEST, scalar_first=scalar_first).reading
+    return reading if reading is not None and reading.changes else None
 
 
 def _mean(values: FloatArray) -> FloatArray:
