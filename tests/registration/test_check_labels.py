@@ -13,11 +13,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from tests.cli.commands import outcome
+from tests.fixtures.misread import flip_frames
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
+from veriserum_hf.registration import labels as labels_module
+from veriserum_hf.registration.data_sets import Registrations
 from veriserum_hf.registration.labels import DIFFERENCES, compare
 
 RIG = DualPlaneRig.from_calibration(
@@ -212,3 +216,58 @@ def test_errors_are_one_message(check, mislabelled, tmp_path):
         assert status == 2 and printed == "" and message in said and "Traceback" not in said, said
     shutil.rmtree(calibrated)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def not_converging(monkeypatch):
+    """Registrations that fail, as those of labels that do not agree with their images do after a long time."""
+
+    def register(dataset, output, *, split, **_):
+        source = open_rows(dataset, ("calibrated",), archive_px=128)
+        rows = [
+            row
+            for frames in source.of_split(split).values()
+            for row in frames.table("measurement_id", "femur", "tibia").to_pylist()
+        ]
+        poses = [
+            {
+                "measurement_id": row["measurement_id"],
+                "component": component,
+                **row[component],
+                "verdict": "failed",
+                "detail": "",
+            }
+            for row in rows
+            for component in ("femur", "tibia")
+        ]
+        table = pa.Table.from_pylist(poses, SCHEMA)
+        return Registrations(output, table, source, len(rows), 0)
+
+    monkeypatch.setattr(labels_module, "register_dataset", register)
+
+
+def test_labels_that_could_not_be_assessed_have_a_status_of_their_own(check, archive, not_converging, tmp_path):
+    status, printed, said = check(archive, "-o", tmp_path / "labels.parquet", "--json")
+    document = json.loads(printed)
+    assert (status, document["flagged"], document["disagreement"]) == (3, [], None)
+    assert len(document["not_assessed"]) == document["labels"] == 12 and said == ""
+
+
+def test_the_reading_in_which_labels_and_images_agree_is_named(check, archive, dataset, not_converging, tmp_path):
+    root, converted = tmp_path / "archive", tmp_path / "OUT"
+    shutil.copytree(archive, root)
+    flip_frames(root, 1)
+    status, _, said = check(root, "-o", tmp_path / "labels.parquet")
+    assert status == 3 and "they agree if the images of both planes are flipped upside down" in said
+    shutil.copytree(dataset, converted)
+    for shard in (converted / "calibrated").iterdir():
+        rows = pq.read_table(shard)
+        poses = {c: rows[c].to_pylist() for c in ("femur", "tibia")}
+        for component, each in poses.items():
+            for pose in each:
+                pose["quaternion_xyzw"] = pose["quaternion_xyzw"][-1:] + pose["quaternion_xyzw"][:-1]
+            column = rows.column_names.index(component)
+            rows = rows.set_column(column, rows.schema.field(column), pa.array(each, rows.schema.field(column).type))
+        pq.write_table(rows, shard)
+    status, _, said = check(converted, "-o", tmp_path / "labels.parquet")
+    assert status == 3 and "they agree if the quaternions are scalar first" in said

@@ -1,7 +1,7 @@
 from .archive import VeriserumArchive as VeriserumArchive
 from .audit import AuditReport as AuditReport, audit_archive as audit_archive
 from .calibrations import INTER_PLANE as INTER_PLANE
-from .conventions import require_agreement as require_agreement
+from .conventions import disagreement as disagreement, require_agreement as require_agreement
 from .evidence import (
     CorrectedFields as CorrectedFields,
     Implant as Implant,
@@ -18,4 +18,4 @@ from .frames import (
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import read_stl as read_stl
 from .problems import Decision as Decision, Findings as Findings
-from .readings import judge as judge
+from .readings import disagree as disagree, judge as judge

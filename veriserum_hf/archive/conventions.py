@@ -25,6 +25,7 @@ from veriserum_hf.archive.readings import (
     Verdict,
     contradicting,
     contradicting_alone,
+    disagree,
     judge,
 )
 from veriserum_hf.archive.rotations import SCALAR_LAST
@@ -57,6 +58,13 @@ def require_agreement(archive: VeriserumArchive) -> Decision:
     if findings.structural:
         raise findings.unusable()
     return findings.decisions["labels_and_images"]
+
+
+def disagreement(archive: VeriserumArchive) -> str | None:
+    """How labels and images disagree, and the reading in which they would agree; None where nothing is found."""
+    findings = Findings()
+    assess_conventions(archive, findings)
+    return "; ".join(problem.what for problem in findings.structural) or None
 
 
 def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: int = TRIALS) -> None:
@@ -142,8 +150,7 @@ def _problem(
     findings.problem(
         "labels and images disagree",
         archive.layout.where("poses") if reading == Reading(scalar_first=True) else str(archive.layout.root),
-        f"{where}the outlines of the {' and '.join(kinds)} poses do not agree with the images as both are read; "
-        f"they agree if {reading}",
+        f"{where}the outlines of the {' and '.join(kinds)} poses {disagree(reading)}",
         remedy,
         structural=True,
     )

@@ -84,6 +84,11 @@ class Verdict(NamedTuple):
         return float(self.agreement[READINGS.index(reading)])
 
 
+def disagree(reading: Reading) -> str:
+    """The reading that contradicts the present one, as what the outlines of labels do."""
+    return f"do not agree with the images as both are read; they agree if {reading}"
+
+
 def judge(frames: Sequence[FloatArray], *, scalar_first: bool = True) -> Verdict:
     """Which reading frames support.
 

@@ -56,7 +56,7 @@ def check_labels(
             "labels": len(found.rows),
             "flagged": flagged,
             "not_assessed": not_assessed,
-            "agree_if": found.reading,
+            "disagreement": found.disagreement,
             "label_minus_registration": found.spread,
             "automatic_minus_manual": found.manual or None,
         }
@@ -65,9 +65,9 @@ def check_labels(
         _print_check(dataset, found, flagged, not_assessed)
     if found.no_manual:
         warn(f"not compared with manually matched poses: {found.no_manual}")
-    if found.reading:
-        warn(f"labels and images do not agree as they are read; they agree if {found.reading}")
-    sys.exit(1 if flagged else 3 if not_assessed or found.reading else 0)
+    if found.disagreement:
+        warn(found.disagreement)
+    sys.exit(1 if flagged else 3 if not_assessed or found.disagreement else 0)
 
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:

@@ -5,9 +5,18 @@ from collections.abc import Mapping
 import numpy as np
 import trimesh
 
-from veriserum_hf.archive import CorrectedFields, Implant, agreement, judge, surface
+from veriserum_hf.archive import (
+    CorrectedFields,
+    Implant,
+    VeriserumArchive,
+    agreement,
+    disagree,
+    disagreement,
+    judge,
+    surface,
+)
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES
-from veriserum_hf.dataset import Frames
+from veriserum_hf.dataset import Frames, Rows, is_archive
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry import Plane
 from veriserum_hf.jobs import single_threaded_opencv
@@ -15,15 +24,18 @@ from veriserum_hf.jobs import single_threaded_opencv
 _FRAMES = 12
 
 
-def reading_that_agrees(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]) -> str | None:
-    """The reading that would make labels and images agree, as text; None where the present one does, or none does.
+def disagreement_of_labels(source: Rows[Frames], split: str) -> str | None:
+    """How labels and images disagree, and the reading in which they would agree; None where nothing is found.
 
-    Parameters
-    ----------
-    splits : frames by split; a few of them, of different trials, are read.
-    meshes : implants by anatomy id, mm.
-
+    An archive's raw frames are compared as a whole, by `veriserum_hf.archive.disagreement`; of a data set, some
+    corrected images.
     """
+    if is_archive(source.dataset):
+        return disagreement(VeriserumArchive(source.dataset))
+    return _of_rows(source.of_split(split), source.meshes)
+
+
+def _of_rows(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]) -> str | None:
     surfaces = {id: surface(mesh) for id, mesh in meshes.items()}
     found = []
     with single_threaded_opencv():
@@ -40,7 +52,7 @@ def reading_that_agrees(splits: Mapping[str, Frames], meshes: Mapping[int, trime
                 planes = {plane: Plane.from_camera(row[CAMERA_OF[plane]]) for plane in PLANES}
                 found.append(agreement(fields, planes, implants))
     reading = judge(found).reading
-    return None if reading is None or not reading.changes else str(reading)
+    return f"the outlines of the labels {disagree(reading)}" if reading is not None and reading.changes else None
 
 
 def _spread(frames: Frames) -> list[int]:

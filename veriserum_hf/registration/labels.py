@@ -35,7 +35,7 @@ from veriserum_hf.geometry import viewing_axes
 from veriserum_hf.jobs import atomic_path
 from veriserum_hf.poses import pose_differences, transforms
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
-from veriserum_hf.registration.label_readings import reading_that_agrees
+from veriserum_hf.registration.label_readings import disagreement_of_labels
 
 DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
@@ -95,7 +95,7 @@ class LabelCheck:
         ``"registration"``) and component: number of ``poses``, and for each degree of freedom ``median`` and ``mad``
         of the difference to the manual pose.
     no_manual : why manually matched poses cannot be read; None where they can, or there are none.
-    reading : what would have to be read in another way for labels and images to agree, if they do not as a whole.
+    disagreement : how labels and images disagree as a whole, and the reading in which they would agree, if so.
 
     """
 
@@ -105,7 +105,7 @@ class LabelCheck:
     spread: Spread
     manual: dict[str, ByComponent]
     no_manual: str | None
-    reading: str | None = None
+    disagreement: str | None = None
 
     @property
     def flagged(self) -> list[Row]:
@@ -168,8 +168,8 @@ def check_labels(
         manual, no_manual = _manual(dataset, labels, found.poses), None
     except DataSetError as error:  # the labels are checked nevertheless
         manual, no_manual = {}, str(error)
-    reading = reading_that_agrees(found.source.of_split(split), found.source.meshes)
-    return LabelCheck(output, registered, rows, spread, manual, no_manual, reading)
+    disagreement = disagreement_of_labels(found.source, split)
+    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement)
 
 
 def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Spread]:
