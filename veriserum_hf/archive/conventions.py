@@ -10,6 +10,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import trimesh
 
@@ -36,8 +37,10 @@ from veriserum_hf.errors import FrameError
 from veriserum_hf.jobs import single_threaded_opencv
 
 TRIALS = 24  # one frame of each is enough to see what concerns all of them
-TRIALS_DEEP = 400  # of an audit that decodes every frame, so that single trials are found too
+TRIALS_DEEP = 800  # of an audit that decodes every frame, so that single trials are found too
 _ENOUGH = 4  # trials, to see whether the present reading is the right one
+_MOSTLY = 0.8
+_MOST_IN_EVERY_READING = 120  # frames; more would not show more where images do not show the labels
 _MORE_FRAMES = 4  # of a trial whose first frame contradicts the present reading
 _RAW_ROWS = 400  # finer pixels than an outline needs
 _QUESTION = "Do labels and images agree?"
@@ -198,30 +201,44 @@ class _Evidence:
     def __init__(self, archive: VeriserumArchive) -> None:
         self._archive = archive
         self._surface = lru_cache(maxsize=None)(self._read_surface)
-        current = archive.poses.filter(pc.invert(archive.poses["obsolete"]))
-        self._poses: dict[int, list[Row]] = {}
-        for row in current.to_pylist():
-            self._poses.setdefault(row["measurement_id"], []).append(row)
+        self._poses = archive.poses.filter(pc.invert(archive.poses["obsolete"]))  # by measurement, in ascending order
+        self._measurements = np.asarray(self._poses["measurement_id"])
+        self._in_every_reading = 0  # frames
 
     def of_trials(self, count: int) -> dict[int, list[Scores]]:
         """Scores of one frame of each of some trials, evenly spread, and of more where it contradicts the labels."""
-        frames: dict[int, list[Row]] = {}
-        for row in self._archive.frames.to_pylist():
-            if row["path_bs"] and row["path_fs"] and row["measurement_id"] in self._poses:
-                frames.setdefault(row["trial_id"], []).append(row)
-        chosen = np.unique(np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int))
+        frames = self._archive.frames
+        usable = pc.and_(frames["path_bs"].is_valid(), frames["path_fs"].is_valid())
+        frames = frames.filter(pc.and_(usable, pc.is_in(frames["measurement_id"], self._poses["measurement_id"])))
+        all_trials = np.asarray(frames["trial_id"])
+        trials = list(dict.fromkeys(all_trials.tolist()))
+        chosen = np.unique(np.linspace(0, len(trials) - 1, min(count, len(trials))).round().astype(int))
         found: dict[int, list[Scores]] = {}
-        for trial in [list(frames)[n] for n in chosen]:
+        agreed = 0
+        for trial in [trials[n] for n in chosen]:
+            if self._in_every_reading >= _MOST_IN_EVERY_READING:
+                break
             # Once some trials have agreed as they are read, others are compared in every reading if they do not.
-            all_agreed = len(found) >= _ENOUGH and all(_agrees(scores) for (scores, *_) in found.values())
-            of_trial = self._of(_spread(frames[trial], self._poses), briefly=all_agreed)
+            briefly = agreed >= max(_ENOUGH, _MOSTLY * len(found))
+            of_trial = self._of(self._spread(frames.filter(all_trials == trial).to_pylist()), briefly)
             first = next(of_trial, None)
             if first is None:
                 continue
             found[trial] = [first]
+            agreed += _agrees(first)
             if len(chosen) < _ENOUGH or any(contradicting_alone(each) for each in first.values()):
                 found[trial] += [each for each, _ in zip(of_trial, range(_MORE_FRAMES), strict=False)]
         return found
+
+    def _poses_of(self, measurement_id: int) -> pa.Table:
+        first, end = np.searchsorted(self._measurements, (measurement_id, measurement_id + 1))
+        return self._poses.slice(first, end - first)
+
+    def _spread(self, frames: list[Row]) -> list[Row]:
+        """Frames of a trial: first those with poses of most kinds, then from its middle outwards."""
+        kinds = [len(set(self._poses_of(row["measurement_id"])["kind"].to_pylist())) for row in frames]
+        order = sorted(range(len(frames)), key=lambda n: (-kinds[n], abs(n - len(frames) // 2)))
+        return [frames[n] for n in order]
 
     def _of(self, frames: Iterable[Row], briefly: bool) -> Iterator[Scores]:
         """Scores of the frames that can be compared."""
@@ -234,7 +251,7 @@ class _Evidence:
                 yield scores
 
     def _of_frame(self, row: Row, briefly: bool) -> Scores:
-        archive, poses = self._archive, self._poses[row["measurement_id"]]
+        archive, poses = self._archive, self._poses_of(row["measurement_id"]).to_pylist()
         rig = archive.source_calibrations[poses[0]["source_calibration_id"]]
         implants: dict[str, list[Implant]] = {}
         for pose in poses:
@@ -250,6 +267,7 @@ class _Evidence:
             scores = {kind: agreement(fields, rig, each, as_read=True) for kind, each in implants.items()}
             if _agrees(scores):
                 return scores
+        self._in_every_reading += 1
         return {kind: agreement(fields, rig, each) for kind, each in implants.items()}
 
     def _frame(self, path: str) -> Grey:
@@ -272,13 +290,6 @@ class _Evidence:
             return None
         mesh = trimesh.load_mesh(stl, file_type="stl", process=False)
         return surface(mesh) if 0 < mesh.area < np.inf else None
-
-
-def _spread(frames: list[Row], poses: Mapping[int, list[Row]]) -> list[Row]:
-    """Frames of a trial: first those with poses of most kinds, then from its middle outwards."""
-    kinds = [len({pose["kind"] for pose in poses[row["measurement_id"]]}) for row in frames]
-    order = sorted(range(len(frames)), key=lambda n: (-kinds[n], abs(n - len(frames) // 2)))
-    return [frames[n] for n in order]
 
 
 def _agrees(frame: Scores) -> bool:

@@ -33,18 +33,16 @@ def another_unit(
     are plausible in mm, or where nine of ten are in no other unit.
 
     """
-    seen = {
-        unit: max(
-            int(_seen_by_both(factor * stored + origin_mm, sources, rigs).sum())
-            for origin_mm in (np.zeros(3), origins_mm)
-        )
-        for unit, factor in MM_PER_UNIT.items()
-    }
-    in_mm = seen.pop("millimetres")
-    best = max(seen, key=lambda unit: seen[unit])
-    if not len(stored) or in_mm >= _HALF * len(stored) or seen[best] < _MOST * len(stored):
+
+    def seen(unit: str) -> int:
+        in_mm = MM_PER_UNIT[unit] * stored
+        return max(int(_seen_by_both(in_mm + origin, sources, rigs).sum()) for origin in (np.zeros(3), origins_mm))
+
+    in_mm = seen("millimetres")
+    if not len(stored) or in_mm >= _HALF * len(stored):
         return None
-    return best, seen[best], in_mm
+    count, best = max((seen(unit), unit) for unit in MM_PER_UNIT if unit != "millimetres")
+    return (best, count, in_mm) if count >= _MOST * len(stored) else None
 
 
 def _seen_by_both(points_mm: FloatArray, sources: NDArray[np.int64], rigs: Mapping[int, DualPlaneRig]) -> BoolArray:
