@@ -37,7 +37,8 @@ class FeatureMap(nn.Module):
                 parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (B, channels, rows, columns) of images (B, C, size, size)."""
+        """Features (B, channels, rows, columns) of images (B, C, size, size), in the type of the weights."""
+        images = images.to(self.model.dtype)
         if self.has_maps:
             features: Tensor = self.model(images).feature_maps[-1]
             return features

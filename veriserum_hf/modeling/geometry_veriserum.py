@@ -56,7 +56,9 @@ def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tens
     return midpoint
 
 
-def place_centers(center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor) -> Tensor:
+def place_centers(
+    center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Tensor], shown: Tensor, *, both: bool = True
+) -> Tensor:
     """Points (B, K, 3) in the world: of both planes' rays where both are shown, else along one ray at its depth, mm.
 
     Parameters
@@ -65,17 +67,18 @@ def place_centers(center_px: Tensor, depth_mm: Tensor, cameras: tuple[Tensor, Te
     depth_mm : (B, planes, K) from the source along the camera's axis.
     cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4).
     shown : (B, planes) whether the plane is used, at least one of each frame.
+    both : whether there are images of both planes; else the other camera may be the same one, and rays that
+        coincide have no gradient.
 
     """
     intrinsics, world_to_camera = (camera[:, :, None] for camera in cameras)
     alone = at_depth(center_px, depth_mm, intrinsics, world_to_camera)
     one = (alone * shown[:, :, None, None]).sum(1) / shown.sum(1)[:, None, None]
-    # Where no frame shows both, the other camera may be the same one, and rays that coincide have no gradient.
-    if center_px.shape[1] == 1 or not shown.all(1).any():
+    if center_px.shape[1] == 1 or not both:
         return one
     intrinsics, world_to_camera = (camera[:, None].expand(-1, center_px.shape[2], -1, -1, -1) for camera in cameras)
-    both = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
-    return torch.where(shown.all(1)[:, None, None], both, one)
+    meeting = triangulate(center_px.transpose(1, 2), intrinsics, world_to_camera)
+    return torch.where(shown.all(1)[:, None, None], meeting, one)
 
 
 def rotation_from_6d(columns: Tensor) -> Tensor:
@@ -120,7 +123,7 @@ def crop(images: Tensor, center_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
     columns, rows = (first[..., axis, None] + steps for axis in (0, 1))
     edge = images.shape[-1]
     inside = ((rows >= 0) & (rows < edge))[..., :, None] & ((columns >= 0) & (columns < edge))[..., None, :]
-    batch = torch.arange(len(images), device=images.device)[:, None, None, None]
+    batch = torch.arange(images.shape[0], device=images.device)[:, None, None, None]
     crops = images[batch, rows.clamp(0, edge - 1)[..., :, None], columns.clamp(0, edge - 1)[..., None, :]]
     return torch.where(inside, crops, torch.zeros((), dtype=images.dtype, device=images.device)), (
         first + (size - 1) / 2

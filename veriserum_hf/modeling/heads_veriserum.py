@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .precision_veriserum import SinglePrecision
+
 
 def standardised(images: Tensor) -> Tensor:
     """Grey images (..., rows, columns) with mean 0 and standard deviation 1 each: gain and offset have no effect."""
@@ -11,7 +13,7 @@ def standardised(images: Tensor) -> Tensor:
     return images / images.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp(min=1e-6)
 
 
-class Locator(nn.Module):
+class Locator(SinglePrecision):
     """The coarse stage: a map over the whole frame for each implant, and the expected position under it.
 
     Parameters
@@ -60,7 +62,7 @@ def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) 
     )
 
 
-class ImplantHead(nn.Module):
+class ImplantHead(SinglePrecision):
     """From the maps of all planes to the pose of one implant.
 
     A plane's map is flattened, never pooled, so that every place has its own weights.

@@ -19,12 +19,14 @@ class Views(NamedTuple):
     images : (B, planes, N, N); the place of one that is missing is filled with the other.
     cameras : intrinsics (B, planes, 3, 3) and world_to_camera (B, planes, 4, 4), float64.
     shown : (B, planes) whether the model may use it.
+    both : whether there is an image of both planes.
 
     """
 
     images: Tensor
     cameras: tuple[Tensor, Tensor]
     shown: Tensor
+    both: bool
 
 
 def stack_views(
@@ -57,6 +59,12 @@ def stack_views(
             )
         if camera is None:
             raise ValueError(f"image_{plane} has no camera_{plane}: a row's own camera is needed for lengths in mm")
+        for name in ("intrinsics", "world_to_camera"):
+            if camera[name].dtype in (torch.float16, torch.bfloat16):
+                raise ValueError(
+                    f"{name} of camera_{plane} has the type {camera[name].dtype}, which is too coarse for lengths in "
+                    "mm: give cameras in float64, whatever the type of the model"
+                )
         present[plane] = image, camera
     if not present or (len(present) < len(planes) and not config.plane_dropout):
         needed, found = (" and ".join(f"image_{plane}" for plane in some) for some in (planes, present))
@@ -72,39 +80,54 @@ def stack_views(
         torch.stack([camera[name] for _, camera in views], dim=1).double()
         for name in ("intrinsics", "world_to_camera")
     )
-    shown = torch.tensor([plane in present for plane in planes], device=images.device).expand(len(images), -1)
+    shown = torch.tensor([plane in present for plane in planes], device=images.device).expand(images.shape[0], -1)
     if training and config.plane_dropout and len(present) == 2:
         hidden = torch.randint(0, 2, (len(images), 1), device=images.device)
         dropped = torch.rand(len(images), 1, device=images.device) < config.plane_dropout
         shown = shown & ~(dropped & (torch.arange(2, device=images.device) == hidden))
-    return Views(images, (intrinsics, world_to_camera), shown)
+    return Views(images, (intrinsics, world_to_camera), shown, both=len(present) == 2)
 
 
 def anatomy_indices(
     config: VeriserumPoseConfig, anatomy_id: Tensor | None, frames: int, device: torch.device
 ) -> Tensor:
-    """Index among the model's anatomies of every implant, (B, 2); their number where the id, (B, 2), is unknown.
-
-    Raises
-    ------
-    ValueError
-        If the model does not know an id of that component.
-
-    """
+    """Index among the model's anatomies of every implant, (B, 2); their number where the id, (B, 2), is unknown."""
     ids = [entry["id"] for entry in config.anatomies]
     if anatomy_id is None:
         return torch.full((frames, len(COMPONENTS)), len(ids), device=device)
     same = anatomy_id[..., None] == torch.tensor(ids, device=anatomy_id.device)
     same = same & possible_anatomies(config, anatomy_id.device)
-    unknown = (~same.any(-1)) & (anatomy_id >= 0)
-    if unknown.any():
+    return torch.where(same.any(-1), same.long().argmax(-1), len(ids))
+
+
+def unknown_anatomies(config: VeriserumPoseConfig, anatomy_id: Tensor) -> Tensor:
+    """Which ids, (B, 2), name an implant that the model does not know; -1 names none."""
+    index = anatomy_indices(config, anatomy_id, anatomy_id.shape[0], anatomy_id.device)
+    return (index == len(config.anatomies)) & (anatomy_id >= 0)
+
+
+def check_known(config: VeriserumPoseConfig, anatomy_id: Tensor | None, labels: Tensor | None) -> None:
+    """Check that the model knows every implant that is named, and that each with a label (B, 2, 4, 4) is named.
+
+    Raises
+    ------
+    ValueError
+        If the model does not know an id of that component, or a label is of an implant that is not named.
+
+    """
+    if anatomy_id is not None and (unknown := unknown_anatomies(config, anatomy_id)).any():
         known = [f"{entry['component']} {entry['id']}" for entry in config.anatomies]
         frame, component = unknown.nonzero()[0].tolist()
         raise ValueError(
             f"this model knows {', '.join(known)}, got anatomy_id of {COMPONENTS[component]} "
             f"{int(anatomy_id[frame, component])}; pass -1 for an implant whose identity is unknown"
         )
-    return torch.where(same.any(-1), same.long().argmax(-1), len(ids))
+    if labels is not None:
+        labelled = labels.isfinite().all(-1).all(-1)
+        if (labelled if anatomy_id is None else labelled & (anatomy_id < 0)).any():
+            raise ValueError(
+                "a pose can only be learned of an implant that is known: give anatomy_id with the labels"
+            )
 
 
 def possible_anatomies(config: VeriserumPoseConfig, device: torch.device) -> Tensor:

@@ -14,10 +14,20 @@ from .backbone_veriserum import FeatureMap
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
 from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
 from .heads_veriserum import ImplantHead, Locator, standardised
-from .inputs_veriserum import Camera, Views, anatomy_indices, possible_anatomies, stack_views
+from .inputs_veriserum import (
+    Camera,
+    Views,
+    anatomy_indices,
+    check_known,
+    possible_anatomies,
+    stack_views,
+    unknown_anatomies,
+)
 from .losses_veriserum import Prediction, pose_losses
+from .precision_veriserum import Change, SingleLinear, keeping_type
 
 POINTS = 64  # of an implant's surface, for the loss
+_SHAPES = ("center_implant_mm", "points_implant_mm")  # buffers
 # Where the central rays of the nominal rig cross, and how far that is from the sources.
 _CENTER_MM, _CENTER_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
 _OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # scale of the network's outputs
@@ -57,6 +67,10 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     The buffers ``center_implant_mm`` (anatomies, 3) and ``points_implant_mm`` (anatomies, points, 3) hold what the
     model needs of its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
 
+    With ``dtype=torch.bfloat16`` or ``float16`` the backbone alone has that type: coarse stage, heads and shapes stay
+    in float32, and geometry is computed in float64. ``torch.export.export`` takes the model. Exported, it cannot
+    raise an error that depends on values: it returns NaN for an implant that it does not know.
+
     Raises
     ------
     ValueError
@@ -68,6 +82,10 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     base_model_prefix = "veriserum_pose"
     main_input_name = "image_bs"
     supports_gradient_checkpointing = True
+    # Whether a backbone has a kind of attention, it checks itself.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+    # All but the backbone and the layer that narrows its maps; see `precision_veriserum`.
+    _keep_in_fp32_modules_strict = ("locator.", "heads.", "outputs.", *_SHAPES)  # type: ignore[assignment]
     config: VeriserumPoseConfig
     center_implant_mm: Tensor
     points_implant_mm: Tensor
@@ -84,7 +102,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
         if config.head == "pooled":
             self.backbone = FeatureMap(config.backbone_config, planes, backbone)
-            self.outputs = nn.Linear(self.backbone.channels, 9 * implants)
+            self.outputs = SingleLinear(self.backbone.channels, 9 * implants)
         else:
             self.backbone = FeatureMap(config.backbone_config, 1, backbone)
             self.locator = Locator(implants)
@@ -94,6 +112,14 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
                 for _ in COMPONENTS
             )
         self.post_init()  # type: ignore[no-untyped-call]
+
+    def _apply(self, fn: Change, recurse: bool = True) -> "VeriserumPoseModel":
+        """Change weights as ``fn`` does, but never the type of the implants' shapes."""
+        shapes = {name: self.get_buffer(name) for name in _SHAPES}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, shape in shapes.items():
+            setattr(self, name, keeping_type(fn)(shape))
+        return self
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as torch does; the backbone initialises itself."""
@@ -181,21 +207,22 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         given = {"bs": (image_bs, camera_bs), "fs": (image_fs, camera_fs)}
         views = stack_views(self.config, given, training=self.training)
         device = views.images.device
-        anatomy = anatomy_indices(self.config, anatomy_id, len(views.images), device)
-        if labels is not None and (labels.isfinite().all(-1).all(-1) & (anatomy == len(self.config.anatomies))).any():
-            raise ValueError(
-                "a pose can only be learned of an implant that is known: give anatomy_id with the labels"
-            )
+        anatomy = anatomy_indices(self.config, anatomy_id, views.images.shape[0], device)
+        if not torch.compiler.is_exporting():
+            check_known(self.config, anatomy_id, labels)
         if self.config.head == "pooled":
             prediction = self._pooled(views, anatomy)
         else:
             prediction = self._spatial(views, anatomy, labels)
         losses = None if labels is None else pose_losses(prediction, labels.double(), anatomy, self)
+        strange = torch.zeros_like(anatomy, dtype=torch.bool)
+        if torch.compiler.is_exporting() and anatomy_id is not None:
+            strange = unknown_anatomies(self.config, anatomy_id)
         known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=device)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
             losses=losses,
-            T_world_implant=prediction.T_world_implant,
+            T_world_implant=prediction.T_world_implant.masked_fill(strange[..., None, None], torch.nan),
             center_px={
                 plane: prediction.center_px[:, index]
                 for index, plane in enumerate(self.config.planes)
@@ -206,7 +233,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         )
 
     def _pooled(self, views: Views, anatomy: Tensor) -> Prediction:
-        images, cameras, shown = views
+        images, cameras, shown, _ = views
         size = self.config.pooled_size
         small = functional.interpolate(images.float(), (size, size), mode="area")
         features = self.backbone(standardised(small)).mean((-2, -1))
@@ -226,7 +253,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         )
 
     def _spatial(self, views: Views, anatomy: Tensor, labels: Tensor | None) -> Prediction:
-        images, cameras, shown = views
+        images, cameras, shown, both = views
         frames, planes, implants = *images.shape[:2], len(COMPONENTS)
         logits, located_px = self._locate(images)
         given = anatomy
@@ -252,7 +279,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         R = rotation_from_6d(answer["rotation"].double())
         center_px = crop_center_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
         depth_mm = _CENTER_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
-        center_mm = place_centers(center_px, depth_mm, cameras, shown)
+        center_mm = place_centers(center_px, depth_mm, cameras, shown, both=both)
         recognised = (
             answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
         )
