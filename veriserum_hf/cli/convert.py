@@ -79,10 +79,13 @@ def convert(
 
 def _print_result(result: "ConversionResult", as_json: bool) -> None:
     if as_json:
-        print_json({"output": str(result.output), "counts": result.counts, "rejected": result.rejected})
+        found = {"counts": result.counts, "empty_splits": result.empty_splits, "rejected": result.rejected}
+        print_json({"output": str(result.output)} | found)
     else:
         _print_counts(result.counts)
         print_text(f"written to {result.output}")
+    for config, splits in result.empty_splits.items():
+        warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
     if result.rejected:
         warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} states why")
 

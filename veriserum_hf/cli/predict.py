@@ -1,5 +1,6 @@
 """``veriserum predict``: arguments and exit statuses; the work is done in `inference`."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -141,7 +142,7 @@ def _predict_frame(
 def _predict_dataset(
     name: str, dataset: str, config: str, split: str, batch_size: int, output: Path | None, as_json: bool
 ) -> None:
-    from veriserum_hf.dataset import open_rows
+    from veriserum_hf.dataset import TRAINING_DATA, open_rows, trial_overlap
     from veriserum_hf.inference import check_fit, load_model, write_predictions
 
     if output is None:
@@ -155,12 +156,15 @@ def _predict_dataset(
     frames = rows.joined(split)
     check_fit(model, frames, rows.meshes)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
+    overlap = trial_overlap(model.config.training_data, dataset, frames, split)
+    kept = about | {TRAINING_DATA: json.dumps(model.config.training_data)}
     with show_progress("predicting", "frames") as progress:
-        poses = write_predictions(model, frames, output, about=about, batch_size=batch_size, progress=progress)
+        poses = write_predictions(model, frames, output, about=kept, batch_size=batch_size, progress=progress)
     if as_json:
-        print_json(about | {"output": str(output), "frames": len(frames), "poses": poses})
+        found = {"output": str(output), "frames": len(frames), "poses": poses, "training_overlap": overlap}
+        print_json(about | found)
     else:
-        print_text(f"{poses} poses of {len(frames)} frames written to {output}")
+        print_text(f"{poses} poses of {len(frames)} frames written to {output}; {overlap['statement']}")
 
 
 def _line(row: PoseFileRow) -> str:

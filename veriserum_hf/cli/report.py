@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from veriserum_hf.cli.options import AsJson, Dataset, Split
-from veriserum_hf.cli.output import print_json, print_text, show_progress
+from veriserum_hf.cli.output import print_json, print_text, show_progress, warn
 from veriserum_hf.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -65,12 +65,17 @@ def report(
     summaries = {source.name: summarise(source.errors) for source in sources}
     save_report(report_page(reference, sources, summaries), output)
     overall = {name: summary["overall"] for name, summary in summaries.items()}
+    overlaps = {source.name: source.overlap for source in sources}
+    for name, overlap in overlaps.items():
+        if overlap and overlap["training_trials"] != 0:
+            warn(f"{name}: {overlap['statement']}")
     if as_json:
         given = {"dataset": dataset, "config": config, "split": split, "labels": str(labels) if labels else None}
         found = []
         for name, group in overall.items():
             medians = {metric: group[metric]["median"] for metric in _METRICS}
-            found.append({"name": name, "frames": group["frames"], "poses": group["count"], "median": medians})
+            entry = {"name": name, "frames": group["frames"], "poses": group["count"], "median": medians}
+            found.append(entry | {"training_overlap": overlaps[name]})
         print_json({"output": str(output), **given, "sources": found})
     else:
         compared = (f"{name} in {group['frames']}" for name, group in overall.items())

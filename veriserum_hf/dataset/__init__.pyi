@@ -25,3 +25,12 @@ from .provenance import (
 from .rows import ALL as ALL, Rows as Rows
 from .selection import row_at as row_at, rows_found as rows_found, with_images as with_images
 from .stored import StoredFrames as StoredFrames, StreamedFrames as StreamedFrames
+from .trials import (
+    TRAINING_DATA as TRAINING_DATA,
+    TrainingTrials as TrainingTrials,
+    TrialOverlap as TrialOverlap,
+    conversion_identity as conversion_identity,
+    no_trials as no_trials,
+    training_trials as training_trials,
+    trial_overlap as trial_overlap,
+)

@@ -1,6 +1,6 @@
 """The data set card: YAML for the hub and `datasets`, and a description for researchers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +95,7 @@ def write_card(
     body = TEMPLATE.read_text(encoding="utf-8").format(
         table=_table(sizes, options),
         images=_images(options),
-        splits=_SPLITS[options[first].split_by],
+        splits=_SPLITS[options[first].split_by] + _without_rows(sizes),
         config=first,
         name=NAME_TO_FILL_IN,
         **(_SIMULATED if simulated else _DOWNLOADED),
@@ -140,6 +140,27 @@ def _metadata(
         {config: _info(config, each, sizes[config]) for config, each in options.items()}
     ).to_dataset_card_data(data)
     return data
+
+
+def empty_splits(splits: Mapping[str, Mapping[str, object]]) -> dict[str, list[str]]:
+    """Splits without a row, by configuration of frames; manual poses are all in ``test``.
+
+    Parameters
+    ----------
+    splits : by configuration, what is known of each split; false where it has no row.
+
+    """
+    frames = {config: known for config, known in splits.items() if config in KIND_OF_CONFIG and config != "manual"}
+    empty = {config: [split for split in SPLITS if not known.get(split)] for config, known in frames.items()}
+    return {config: names for config, names in empty.items() if names}
+
+
+def _without_rows(sizes: dict[str, dict[str, SplitSize]]) -> str:
+    """A sentence on every configuration without a row in some split."""
+    return "".join(
+        f"\n\n`{config}` has no frame in `{'` and `'.join(splits)}`: none of its trials is there."
+        for config, splits in empty_splits(sizes).items()
+    )
 
 
 def _table(sizes: dict[str, dict[str, SplitSize]], configs: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ import datasets
 
 from veriserum_hf.archive import Decision, Findings, VeriserumArchive, find_layout, require_agreement
 from veriserum_hf.core import ShardFormat, __version__
-from veriserum_hf.dataset.card import SplitSize, write_card
+from veriserum_hf.dataset.card import SplitSize, empty_splits, write_card
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
 from veriserum_hf.dataset.shards import DATA, RejectedRow, ShardJob, plan_jobs
@@ -83,6 +83,11 @@ class ConversionResult:
     output: Path
     counts: dict[str, Counts]
     rejected: list[RejectedRow]
+
+    @property
+    def empty_splits(self) -> dict[str, list[str]]:
+        """By configuration of frames, splits without a row; see `veriserum_hf.dataset.card.empty_splits`."""
+        return empty_splits({config: count["rows"] for config, count in self.counts.items()})
 
 
 def convert_archive(

@@ -161,6 +161,11 @@ def _load(
             options["filters"] = [(where[0], "==", where[1])]
         loaded = datasets.load_dataset(dataset, config, split=split, **options)
     except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+        if str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
+            raise DataSetError(
+                f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
+                f"trials, or choose another split. {error}"
+            ) from error
         what = f"{dataset} {config}" if split is None else f"the split {split} of {dataset} {config}"
         raise DataSetError(
             f"cannot load {what}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -52,10 +52,25 @@ def data_record(dataset: str | None) -> DataRecord | None:
         "simulated": False,
     }
     try:
-        file = Path(hf_hub_download(dataset, _RECORD, repo_type="dataset") if on_hub else Path(dataset, _RECORD))
+        file = _file(dataset, _RECORD)
         archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
         # A file of the hub is in a folder that is named by its commit.
         revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
         return {**record, "revision": revision, "simulated": bool(archive["simulated"])}
     except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
         return record  # a data set of another origin, or the hub is not reachable: unknown
+
+
+def converted_document(dataset: str, name: str) -> dict[str, Any] | None:
+    """Content of a JSON file that every conversion writes; None if there is none, or it is not reachable."""
+    try:
+        found = json.loads(_file(dataset, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _file(dataset: str, name: str) -> Path:
+    if is_hub_name(dataset):
+        return Path(str(hf_hub_download(dataset, name, repo_type="dataset")))
+    return Path(dataset, name)

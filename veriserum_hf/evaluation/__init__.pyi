@@ -14,6 +14,7 @@ from .summary import (
     Metric as Metric,
     Summary as Summary,
     overall as overall,
+    overlap_of as overlap_of,
     summarise as summarise,
 )
 from .tables import accuracy_table as accuracy_table, summary_tables as summary_tables

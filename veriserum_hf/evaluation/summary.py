@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
+from veriserum_hf.dataset import TrialOverlap
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import PLANE_AXES, WORLD_AXES
 
@@ -97,6 +98,14 @@ class Evaluation(Summary):
     """An evaluation.json."""
 
     evaluated: Evaluated
+    training_overlap: NotRequired[TrialOverlap]  # older ones do not state it
+
+
+def overlap_of(document: Evaluation) -> str:
+    """A sentence on how many of the evaluated trials the model was trained on."""
+    found = document.get("training_overlap")
+    statement = found["statement"] if found else "it is unknown whether the model was trained on some of these trials"
+    return f"{statement[0].upper()}{statement[1:]}."
 
 
 def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summary:

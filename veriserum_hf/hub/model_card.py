@@ -10,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
 from veriserum_hf.dataset import DataRecord, is_hub_name
-from veriserum_hf.evaluation import Evaluation, Group, Limits, Metric, accuracy_table, summary_tables
+from veriserum_hf.evaluation import Evaluation, Group, Limits, Metric, accuracy_table, overlap_of, summary_tables
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 Document = dict[str, Any]  # of a YAML or JSON file
@@ -174,11 +174,13 @@ def _accuracy(run: Run) -> str:
             f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, from "
             f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
         )
-        return "\n\n".join([heading, *(table.markdown() for table in summary_tables(run.evaluation))])
+        return "\n\n".join(
+            [heading, overlap_of(run.evaluation), *(table.markdown() for table in summary_tables(run.evaluation))]
+        )
     if run.validation:
         heading = "On the validation split, by which this checkpoint was chosen: errors on unseen frames are larger."
         return f"{heading}\n\n{accuracy_table({'validation': run.validation}).markdown()}"
-    return "Not measured."
+    return "Not measured. The weights are those of the last step: there was no validation split to choose them by."
 
 
 def is_loaded_model(name: str) -> bool:

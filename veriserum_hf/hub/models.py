@@ -1,6 +1,7 @@
 """Publish a training run: the weights with their code, the training settings, and a model card."""
 
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,6 +22,8 @@ try:
     from veriserum_hf.modeling import TASK, VeriserumImageProcessor
 except ImportError as error:
     raise ImportError('publishing a model needs torch: pip install "veriserum-hf[train]"') from error
+
+_logger = logging.getLogger(__name__)
 
 MODEL_VERSION = "1.0.0"  # of a model whose version is not given
 EVALUATION = "evaluation.json"
@@ -69,6 +72,9 @@ def push_model(
     """
     with tempfile.TemporaryDirectory(prefix="veriserum-push-") as folder:
         made = checkpoint(run, Path(folder), repo_id, evaluation)
+        overlap = made.evaluation and made.evaluation.get("training_overlap")
+        if overlap and overlap["training_trials"]:
+            _logger.warning("the evaluation on the card is no test: %s", overlap["statement"])
         if public and not (made.simulated or accept_data_licence):
             raise HubError(
                 'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH '

@@ -38,6 +38,8 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
     crop_jitter_px : standard deviation along either axis by which crops miss the implant in training.
     plane_dropout : share of training frames in which one of two planes is hidden; 0 for a model that needs both.
     anatomy_dropout : share of implants whose identity is hidden in training.
+    training_data : the trials that the model was trained on, for an evaluation to compare with its own: ``dataset``,
+        ``config``, ``archive`` and ``trials`` by id; None if unknown.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         crop_jitter_px: float = 6.0,
         plane_dropout: float = 0.1,
         anatomy_dropout: float = 0.1,
+        training_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if isinstance(backbone_config, dict):
@@ -84,6 +87,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         self.crop_jitter_px = crop_jitter_px
         self.plane_dropout = plane_dropout
         self.anatomy_dropout = anatomy_dropout
+        self.training_data = training_data
         self._check()
         super().__init__(**kwargs)
 

@@ -1,6 +1,6 @@
 """An evaluation as Markdown."""
 
-from veriserum_hf.evaluation import Evaluation, summary_tables
+from veriserum_hf.evaluation import Evaluation, overlap_of, summary_tables
 
 
 def evaluation_markdown(document: Evaluation) -> str:
@@ -11,4 +11,6 @@ def evaluation_markdown(document: Evaluation) -> str:
         f"{' and '.join(about['planes'])}: {document['overall']['count']} poses in {document['overall']['frames']} "
         "frames"
     )
-    return "\n\n".join([title, *(table.markdown() for table in summary_tables(document))]) + "\n"
+    return (
+        "\n\n".join([title, overlap_of(document), *(table.markdown() for table in summary_tables(document))]) + "\n"
+    )

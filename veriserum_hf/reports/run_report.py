@@ -101,6 +101,11 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
 
 def _warnings(sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
     found = ["The data set is simulated: it contains no measured images or poses."] if simulated else []
+    found += [
+        f"{source.name} is not compared with new trials: {source.overlap['statement']}."
+        for source in sources
+        if source.overlap and source.overlap["training_trials"]
+    ]
     if common_implants(sources) is not None:
         found.append(
             "The sources do not have poses of the same implants and frames: compare them by the table of poses that "

@@ -1,6 +1,7 @@
 """Poses of several sources and the labels of one split, for comparison in a report."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import trimesh
 
 from veriserum_hf.core import Component, FloatArray, Poses
-from veriserum_hf.dataset import open_rows
+from veriserum_hf.dataset import TRAINING_DATA, StoredFrames, TrialOverlap, open_rows, trial_overlap
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import pose_errors, sample_points
 from veriserum_hf.poses import Estimates, check_poses, estimates_of, poses_by_frame, read_poses
@@ -67,7 +68,21 @@ class Reference:
             errors = pose_errors(estimates, self.points_implant_mm)
         except TrainingError as error:
             raise TrainingError(f"{name} on {self.dataset}, split {self.split}: {error}") from error
-        return PoseSource(name, about, estimates, errors, poses_by_frame(poses))
+        overlap = self._overlap(about)
+        shown = {key: value for key, value in about.items() if key != TRAINING_DATA}
+        if overlap is not None:
+            shown["training trials"] = overlap["statement"]
+        return PoseSource(name, shown, estimates, errors, poses_by_frame(poses), overlap)
+
+    def _overlap(self, about: Mapping[str, str]) -> TrialOverlap | None:
+        """Trials of the split that a model was trained on; None unless a model alone predicted the poses."""
+        if "model" not in about or "start" in about:  # what was registered has seen the images again
+            return None
+        try:
+            training = json.loads(about.get(TRAINING_DATA, "null"))
+        except ValueError:
+            training = None
+        return trial_overlap(training, self.dataset, StoredFrames(self.rows), self.split)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +95,7 @@ class PoseSource:
     about : origin of the poses.
     estimates, errors : n poses with a label, in the same order.
     poses : all of them, by measurement id and component.
+    overlap : how many of the trials the model that predicted them was trained on; None for poses of another origin.
 
     """
 
@@ -88,6 +104,7 @@ class PoseSource:
     estimates: Estimates
     errors: pa.Table
     poses: Mapping[int, Poses]
+    overlap: TrialOverlap | None = None
 
     def implants(self) -> list[ImplantInFrame]:
         """Measurement and component of every row."""
@@ -130,12 +147,17 @@ def about_file(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     metadata = pq.read_schema(path).metadata or {}
-    return found | {_metadata_text(key): _metadata_text(value) for key, value in sorted(metadata.items())}
+    return found | {_text(key): _metadata_text(_text(key), value) for key, value in sorted(metadata.items())}
 
 
-def _metadata_text(text: bytes) -> str:
+def _metadata_text(name: str, value: bytes) -> str:
     """Text of a file's metadata, by whatever program."""
-    return text.decode(errors="replace") if len(text) <= _LONGEST_SHOWN else f"{len(text)} bytes, not shown"
+    shown = len(value) <= _LONGEST_SHOWN or name == TRAINING_DATA
+    return _text(value) if shown else f"{len(value)} bytes, not shown"
+
+
+def _text(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def predicted(
@@ -174,7 +196,8 @@ def predicted(
     import torch  # after the inference room, whose error names what to install
 
     weights = weights_sha256(name) or "several files"
-    return poses, {"model": name, "weights_sha256": weights, "torch": torch.__version__}
+    about = {"model": name, "weights_sha256": weights, "torch": torch.__version__}
+    return poses, about | {TRAINING_DATA: json.dumps(model.config.training_data)}
 
 
 def common_implants(sources: Sequence[PoseSource]) -> set[ImplantInFrame] | None:

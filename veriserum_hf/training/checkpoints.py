@@ -7,7 +7,7 @@ sample from seed, epoch and measurement.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class RunState(TypedDict):
     positions : epoch, and batches of it that were given out, of each process.
     best : step and errors of the best checkpoint; None before the first evaluation.
     settings : those that a resumed run must share.
+    conversion : of its data set, which a resumed run must share; checkpoints of before do not state it.
     scaler : of the gradients in fp16.
 
     """
@@ -40,6 +41,7 @@ class RunState(TypedDict):
     positions: list[tuple[int, int]]
     best: dict[str, Any] | None
     settings: dict[str, object]
+    conversion: NotRequired[dict[str, object]]
     scaler: dict[str, object] | None
 
 
@@ -86,6 +88,8 @@ def load_checkpoint(
     average: AveragedModel | None,
     optimizer: Optimizer,
     expected: Mapping[str, object],
+    *,
+    conversion: Mapping[str, object] | None = None,
 ) -> RunState:
     """Restore a checkpoint; returns its state.
 
@@ -94,6 +98,7 @@ def load_checkpoint(
     folder : that `save_checkpoint` made.
     model, average, optimizer : as they were made for the run, to be filled.
     expected : settings that must be the checkpoint's own, under ``settings`` of its state.
+    conversion : of the data set, which must be the checkpoint's own too, if it states one.
 
     Raises
     ------
@@ -103,7 +108,8 @@ def load_checkpoint(
     """
     try:
         state: RunState = json.loads((folder / "state.json").read_text())
-        _check_settings(folder, state["settings"], expected)
+        found = state["settings"] | state.get("conversion", {})
+        _check_settings(folder, found, {**expected, **((conversion or {}) if "conversion" in state else {})})
         model.load_state_dict(load_file(folder / "model.safetensors"))
         if average is not None:
             average.load_state_dict(load_file(folder / "average.safetensors"))

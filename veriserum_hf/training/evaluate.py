@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from veriserum_hf.core import PLANES
-from veriserum_hf.dataset import open_rows
+from veriserum_hf.dataset import open_rows, trial_overlap
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
 from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
@@ -105,7 +105,8 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
     }
     if weights:
         evaluated["weights_sha256"] = weights
-    document: Evaluation = {**summarise(errors), "evaluated": evaluated}
+    overlap = trial_overlap(model.config.training_data, arguments.dataset, frames, arguments.split)
+    document: Evaluation = {**summarise(errors), "evaluated": evaluated, "training_overlap": overlap}
     if report:
         report.write(errors, document)
     return document

@@ -12,7 +12,7 @@ from accelerate.data_loader import skip_first_batches
 from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 
-from veriserum_hf.dataset import open_rows
+from veriserum_hf.dataset import TrainingTrials, no_trials, open_rows, training_trials
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.augment import Augmentation, augment
 from veriserum_hf.training.batches import Augment, Batch, FrameSamples, Sample, StreamedSamples, collate, sample_of
@@ -146,11 +146,21 @@ class RenderedBatches:
 
 
 def validation_samples(data: DataSettings) -> FrameSamples | None:
-    """The validation split in its order; None without a data set."""
+    """The validation split in its order; None without a data set, or where no trial of it is in that split."""
     if data.dataset is None:
         return None
-    rows = open_rows(data.dataset, data.dataset_config_name, split="validation")
-    return FrameSamples(rows.splits["validation"].rows)
+    frames = open_rows(data.dataset, data.dataset_config_name).splits.get("validation")
+    return FrameSamples(frames.rows) if frames else None  # of small data sets, no trial may be there
+
+
+def trials_trained_on(data: DataSettings) -> TrainingTrials | None:
+    """Trials of the training split; None where they are unknown."""
+    if data.data == ON_THE_FLY:
+        return no_trials()
+    dataset, config = str(data.dataset), data.dataset_config_name
+    if data.streaming:
+        return training_trials(dataset, config, None)
+    return training_trials(dataset, config, open_rows(dataset, config, split="train").splits["train"])
 
 
 def batches_of(

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from veriserum_hf.dataset import StoredFrames, data_record, open_rows
+from veriserum_hf.dataset import StoredFrames, conversion_identity, data_record, open_rows
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import MODEL_VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
@@ -30,7 +30,7 @@ from veriserum_hf.training.checkpoints import (
     seed_step,
 )
 from veriserum_hf.training.divergence import not_finite
-from veriserum_hf.training.loaders import batches_of, training_batches, validation_samples
+from veriserum_hf.training.loaders import batches_of, training_batches, trials_trained_on, validation_samples
 from veriserum_hf.training.model import load_anatomies, make_model
 from veriserum_hf.training.optimization import averaged, parameter_groups
 from veriserum_hf.training.publishing import push_run, save_model
@@ -83,6 +83,7 @@ class TrainingRun:
                 self.batches.image_size,
                 gradient_checkpointing=optimization.gradient_checkpointing,
             )
+            model.config.training_data = trials_trained_on(settings.data)  # type: ignore[assignment] # as JSON
             if validation is not None:
                 meshes = open_rows(str(settings.data.dataset), "anatomies").meshes
                 check_fit(model, StoredFrames(validation.rows), meshes)
@@ -151,6 +152,8 @@ class TrainingRun:
             self.model, self.optimizer, self._validation
         )
         if self.accelerator.is_main_process:
+            if self._validation is None:
+                _logger.warning("%s", _without_validation(settings.data.dataset, self.folder))
             if run.push_to_hub and not run.resume_from_checkpoint:
                 prepare_repository(str(run.hub_model_id), repo_type="model", version=MODEL_VERSION)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -213,6 +216,7 @@ class TrainingRun:
             "positions": gather_object([self.batches.position]),
             "best": self.best,
             "settings": self._resume_invariants(),
+            "conversion": self._conversion(),
             "scaler": scaler and scaler.state_dict(),
         }
         if self.accelerator.is_main_process:
@@ -243,7 +247,6 @@ class TrainingRun:
             (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
             if self.settings.run.push_to_hub:
                 push_run(self.folder, str(self.settings.run.hub_model_id))
-        self.accelerator.end_training()
 
     def _is_due(self, interval: int | None, *, at_end: bool = False) -> bool:
         """After this step, something that is done every ``interval`` steps."""
@@ -258,9 +261,15 @@ class TrainingRun:
             "data_revision": self.data and self.data["revision"],
         }
 
+    def _conversion(self) -> dict[str, object]:
+        return conversion_identity(self.settings.data.dataset, shards=self.settings.data.streaming)
+
     def _resume(self, name: str) -> None:
         checkpoint = latest_checkpoint(self.folder) if name == "latest" else Path(name)
-        state = load_checkpoint(checkpoint, self.model, self._average, self.optimizer, self._resume_invariants())
+        expected = self._resume_invariants()
+        state = load_checkpoint(
+            checkpoint, self.model, self._average, self.optimizer, expected, conversion=self._conversion()
+        )
         self.steps_done, self.best = state["step"], state["best"]
         epoch, batches = state["positions"][self.accelerator.process_index]
         self._position = (epoch, batches)
@@ -298,3 +307,8 @@ class TrainingRun:
     def _save_model(self, folder: Path) -> None:
         if self.accelerator.is_main_process:
             save_model(self.published, folder)
+
+
+def _without_validation(dataset: str | None, folder: Path) -> str:
+    found = "there is no data set to validate on" if dataset is None else f"{dataset} has no validation split"
+    return f"{found}: no checkpoint can be chosen by its errors, and {folder} will hold the last one as its best"

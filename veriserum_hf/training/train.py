@@ -33,6 +33,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from veriserum_hf.errors import TrainingError, VeriserumError
+from veriserum_hf.training.ending import ended
 from veriserum_hf.training.run import TrainingRun
 from veriserum_hf.training.settings import TrainingSettings, parse_settings
 
@@ -57,8 +58,8 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
     # Tables of a pretrained backbone's weights: those that matter are checked.
     set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
     settings = parse_settings(arguments, program, __doc__)
-    with _messages_on_standard_error():
-        TrainingRun(settings, make_accelerator(settings)).run()
+    with _messages_on_standard_error(), ended(make_accelerator(settings)) as accelerator:
+        TrainingRun(settings, accelerator).run()
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
