@@ -93,6 +93,11 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
     size : edge of the images that raw ones are corrected to, px.
     white_level : grey level that counts as white in raw images of 16 bits.
 
+    Raises
+    ------
+    CalibrationError
+        If the camera of a raw frame contradicts itself.
+
     """
     poses = (row[component] for component in COMPONENTS)
     frame: Frame = {
@@ -107,7 +112,10 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
             continue
         image: Grey = np.asarray(given)
         if is_raw(row.keys()):
-            distortion = parsed_distortion(row[DISTORTION_OF[plane]])
-            image, camera = corrected(image, distortion, size, white_level), Plane.from_camera(camera).camera(size)
+            try:
+                camera = Plane.from_camera(camera).camera(size)
+            except CalibrationError as error:
+                raise CalibrationError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
+            image = corrected(image, parsed_distortion(row[DISTORTION_OF[plane]]), size, white_level)
         frame[IMAGE_OF[plane]], frame[CAMERA_OF[plane]] = image, camera
     return frame

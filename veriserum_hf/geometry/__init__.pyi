@@ -7,6 +7,7 @@ from .cameras import (
     project as project,
     px_to_mm as px_to_mm,
     viewing_axes as viewing_axes,
+    window_px as window_px,
 )
 from .joint import (
     KNEE_ANGLES as KNEE_ANGLES,

@@ -11,6 +11,7 @@ from transformers.image_processing_utils import BaseImageProcessor  # without Pi
 from .configuration_veriserum import COMPONENTS, PLANES
 
 FIELD_MM = 360.0  # edge of every corrected image
+_ORIGIN_MM = FIELD_MM / 2 + FIELD_MM / 1600 / 2  # from the first pixel's corner to 0 mm
 Frame = Mapping[str, Any]  # a row of the data set, or what has the same images and cameras
 
 
@@ -48,7 +49,8 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         Raises
         ------
         ValueError
-            If a frame has no plane with a camera, or an image another size than its camera or the model.
+            If a frame has no plane with a camera, an image another size than its camera or the model, or a camera
+            contradicts itself.
 
         """
         frames = [images] if isinstance(images, Mapping) else list(images)
@@ -89,8 +91,29 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
                 f"frame {number}: image_{plane} is {self.size} px, but its camera is that of an image of {expected} "
                 "px; do not resize images, take the camera of this size"
             )
+        _check_camera(camera, f"frame {number}: camera_{plane}")
         # torch supports few operations on 16-bit unsigned numbers.
         return image.astype(np.float32) if image.dtype == np.uint16 else image
+
+
+def _check_camera(camera: Mapping[str, Any], name: str) -> None:
+    """Refuse intrinsics that contradict what describes them, where that is given; intrinsics are what counts."""
+    (f, skew, column), (_, f_other, row), _ = camera["intrinsics"]
+    pixel_mm, sid_mm = camera.get("pixel_size_mm"), camera.get("source_to_intensifier_mm")
+    if pixel_mm and sid_mm and not max(abs(f - sid_mm / pixel_mm), abs(f_other - f)) <= 1e-3 * f:
+        raise ValueError(
+            f"{name}: intrinsics has focal lengths of {f:.2f} and {f_other:.2f} px, but source_to_intensifier_mm "
+            f"{sid_mm:.2f} and pixel_size_mm {pixel_mm:.4f} give {sid_mm / pixel_mm:.2f} px; correct the wrong ones"
+        )
+    if pixel_mm and camera.get("principal_point_mm"):
+        h, v = camera["principal_point_mm"]
+        expected = ((h + _ORIGIN_MM) / pixel_mm - 0.5, (_ORIGIN_MM - v) / pixel_mm - 0.5)
+        if not max(abs(column - expected[0]), abs(row - expected[1])) <= 1 / pixel_mm or skew:
+            raise ValueError(
+                f"{name}: intrinsics has its principal point at ({column:.2f}, {row:.2f}) px and a skew of {skew:g}, "
+                f"but principal_point_mm gives ({expected[0]:.2f}, {expected[1]:.2f}) px and no skew; the model "
+                "takes the image of the whole intensifier, not a part of it"
+            )
 
 
 def _anatomy_id(frame: Frame) -> list[int]:

@@ -22,8 +22,8 @@ from veriserum_hf.core import (
     Poses,
     listed,
 )
-from veriserum_hf.errors import TrainingError
-from veriserum_hf.geometry import make_transform, quaternion_to_matrix
+from veriserum_hf.errors import CalibrationError, TrainingError
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix, window_px
 from veriserum_hf.poses.estimates import Estimates
 
 REQUIRED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw")
@@ -156,6 +156,7 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
                     if wrong := _what_differs(row, component, other, label):
                         raise TrainingError(wrong)
                 pairs.append((row, component, pose, label))
+                _check_cameras(row)
     if not pairs:
         raise TrainingError(_nothing_in_common(estimated, known, rows["measurement_id"]))
     return _estimates(pairs)
@@ -224,6 +225,14 @@ def _nothing_in_common(
         f"nothing to compare: {', '.join(found)}, and frames of {_span(of_rows)} have no implant with both a pose "
         "and a label. Expected poses of this data set and of this split"
     )
+
+
+def _check_cameras(row: LabelRow) -> None:
+    for name in CAMERA_OF.values():
+        try:
+            window_px(row[name])
+        except CalibrationError as error:
+            raise TrainingError(f"measurement {row['measurement_id']}, {name}: {error}") from error
 
 
 def _span(ids: Iterable[FrameId]) -> str:

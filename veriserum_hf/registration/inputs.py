@@ -21,7 +21,7 @@ from veriserum_hf.core import (
 )
 from veriserum_hf.dataset import is_raw
 from veriserum_hf.errors import CalibrationError, RegistrationError
-from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix, transform_points
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.registration.scene import Implant, Scene, View
 
 try:
@@ -30,11 +30,9 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_CAMERA: tuple[Literal["world_to_camera", "principal_point_mm", "source_to_intensifier_mm"], ...] = (
-    "world_to_camera",
-    "principal_point_mm",
-    "source_to_intensifier_mm",
-)
+_CAMERA: tuple[
+    Literal["intrinsics", "world_to_camera", "pixel_size_mm", "principal_point_mm", "source_to_intensifier_mm"], ...
+] = ("intrinsics", "world_to_camera", "pixel_size_mm", "principal_point_mm", "source_to_intensifier_mm")
 _POSE: tuple[Literal["anatomy_id", "translation_mm", "quaternion_xyzw"], ...] = (
     "anatomy_id",
     "translation_mm",
@@ -104,6 +102,10 @@ def _given(row: FrameRow, start: Mapping[Component, PoseRow | None]) -> Poses:
 def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
     found: dict[PlaneName, View] = {}
     cameras: Mapping[PlaneName, CameraRow | None] = {plane: row.get(CAMERA_OF[plane]) for plane in planes}
+    edges = {np.asarray(image).shape[:1] for plane in planes if (image := row.get(IMAGE_OF[plane])) is not None}
+    if len(edges) > 1:
+        sizes = " and ".join(f"{size} px" for edge in sorted(edges) for size in edge)
+        raise RegistrationError(f"{name_of(row)} has images of {sizes}; expected one size for both planes")
     for plane, camera in cameras.items():
         image = row.get(IMAGE_OF[plane])
         if image is None:
@@ -119,7 +121,7 @@ def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
                 f"{name_of(row)}: camera_{plane} has no {' and no '.join(missing)}; expected the row's own camera"
             )
         try:
-            found[plane] = View.from_image(np.asarray(image), Plane.from_camera(camera))
+            found[plane] = View.from_row(np.asarray(image), camera)
         except (RegistrationError, CalibrationError) as error:
             raise RegistrationError(f"{name_of(row)}, plane {plane}: {error}") from error
     if not found:
@@ -132,13 +134,9 @@ def _check_consistent(
 ) -> None:
     """Raise RegistrationError unless all frames have the same components, planes and image size."""
     shapes = []
-    for row, poses, view in zip(rows, given, views, strict=True):
-        sizes = sorted({len(each.image) for each in view.values()})
-        if len(sizes) > 1:
-            raise RegistrationError(
-                f"{name_of(row)} has images of {sizes[0]} px and {sizes[1]} px; expected one size for both planes"
-            )
-        shapes.append(f"{', '.join(poses)}; {', '.join(view)}; {sizes[0]} px")
+    for poses, view in zip(given, views, strict=True):
+        size = len(next(iter(view.values())).image)
+        shapes.append(f"{', '.join(poses)}; {', '.join(view)}; {size} px")
     for row, shape in zip(rows, shapes, strict=True):
         if shape != shapes[0]:
             raise RegistrationError(

@@ -15,9 +15,9 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import BoolArray, Component, FloatArray, PlaneName
+from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import Plane, pixel_size_mm, transform_points
+from veriserum_hf.geometry import FIELD_MM, Plane, pixel_size_mm, transform_points, window_px
 from veriserum_hf.rendering import check_closed
 
 try:
@@ -100,8 +100,37 @@ class View:
     in_field: BoolArray
 
     @classmethod
-    def from_image(cls, image: NDArray[np.generic], plane: Plane) -> "View":
+    def from_row(cls, image: NDArray[np.generic], camera: CameraRow) -> "View":
+        """View of a row's grey image, which may be a part of a corrected one, and its camera.
+
+        Raises
+        ------
+        CalibrationError
+            If the camera contradicts itself or the size of the image.
+        RegistrationError
+            As `from_image`.
+
+        """
+        size = image.shape[0] if image.ndim else 0
+        plane = Plane.from_camera(camera, size)
+        return cls.from_image(image, plane, first_px=window_px(camera, size), pixel_mm=camera["pixel_size_mm"])
+
+    @classmethod
+    def from_image(
+        cls,
+        image: NDArray[np.generic],
+        plane: Plane,
+        *,
+        first_px: FloatArray | None = None,
+        pixel_mm: float | None = None,
+    ) -> "View":
         """View of a corrected grey image of any depth.
+
+        Parameters
+        ----------
+        image : square; ``first_px`` is its first pixel, (column, row), in the image of the whole intensifier, whose
+            pixels have ``pixel_mm``; the whole image if not given.
+        plane : its camera.
 
         Raises
         ------
@@ -115,7 +144,9 @@ class View:
         if not grey.max() > grey.min():
             raise RegistrationError("the image shows nothing: every pixel is the same")
         grey /= grey.max()
-        return cls(grey, plane, _field(grey))
+        if first_px is None or pixel_mm is None:
+            first_px, pixel_mm = np.zeros(2), pixel_size_mm(len(grey))
+        return cls(grey, plane, _field(grey, first_px, pixel_mm))
 
     def share_in_field(self, implant: Implant, T_world_implant: FloatArray) -> float:
         """Share of an implant's surface that is projected into the field, 0 to 1, at a pose (4, 4) mm."""
@@ -127,11 +158,11 @@ class View:
         return float(np.average(inside, weights=implant.mesh.area_faces))
 
 
-def _field(image: NDArray[np.float32]) -> BoolArray:
+def _field(image: NDArray[np.float32], first_px: FloatArray, pixel_mm: float) -> BoolArray:
     """Field of an image: all but dark regions that touch a corner, outside the circle that holds implants."""
-    size = len(image)
-    axis = (np.arange(size) - (size - 1) / 2) * pixel_size_mm(size)
-    rim = np.hypot(axis[:, None], axis[None, :]) > _RIM_MM
+    center_px = (FIELD_MM / pixel_mm - 1) / 2 - first_px
+    column, row = ((np.arange(len(image)) - at) * pixel_mm for at in center_px)
+    rim = np.hypot(row[:, None], column[None, :]) > _RIM_MM
     dark = (cv2.blur(image, (3, 3)) < _DARK) & rim
     labels = cv2.connectedComponents(dark.astype(np.uint8))[1]
     corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}

@@ -11,8 +11,8 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FrameRow, PlaneName, PoseRow
 from veriserum_hf.dataset import holds_images
-from veriserum_hf.errors import TrainingError
-from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix
+from veriserum_hf.errors import CalibrationError, TrainingError
+from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix, window_px
 
 Sample = dict[str, Any]
 
@@ -65,7 +65,8 @@ def sample_of(row: FrameRow) -> Sample:
     Raises
     ------
     TrainingError
-        If the row has no corrected images, or one of another size than its camera is for.
+        If the row has no corrected images, or one of another size than its camera is for, or a camera contradicts
+        itself.
 
     """
     if not holds_images(row.keys()):
@@ -77,6 +78,10 @@ def sample_of(row: FrameRow) -> Sample:
     for plane in PLANES:
         camera = row[CAMERA_OF[plane]]
         sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / camera["pixel_size_mm"]))
+        try:
+            window_px(camera)
+        except CalibrationError as error:
+            raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
         sample[CAMERA_OF[plane]] = Cameras(
             intrinsics=torch.tensor(camera["intrinsics"], dtype=torch.float64),
             world_to_camera=torch.tensor(camera["world_to_camera"], dtype=torch.float64),

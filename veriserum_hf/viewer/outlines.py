@@ -9,7 +9,7 @@ import trimesh
 from numpy.typing import ArrayLike
 
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, ByteImage, Component, FloatArray, LabelRow, PlaneName, Poses
-from veriserum_hf.errors import VeriserumError
+from veriserum_hf.errors import CalibrationError, VeriserumError
 from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
 from veriserum_hf.rendering import outline
 
@@ -89,11 +89,14 @@ def trace(
     Raises
     ------
     VeriserumError
-        If an implant has no mesh or cannot be drawn.
+        If an implant has no mesh or cannot be drawn, or the camera contradicts itself or is that of a cropped image.
 
     """
     check_pose_sets(len(sets))
-    camera = Plane.from_camera(row[CAMERA_OF[plane]])
+    try:
+        camera = Plane.from_camera(row[CAMERA_OF[plane]])
+    except CalibrationError as error:
+        raise VeriserumError(f"measurement {row['measurement_id']}, camera_{plane}: {error}") from error
     return [
         Trace(kind, component, _contours(camera, plane, poses, component, meshes, size))
         for kind, poses in enumerate(sets)

@@ -15,7 +15,8 @@ from veriserum_hf.core import (
     PlaneName,
     PoseRow,
 )
-from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points
+from veriserum_hf.errors import CalibrationError, VeriserumError
+from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points, window_px
 
 AXIS_LENGTH_MM = 40.0
 # x red, y green, z blue, by convention; BGR.
@@ -36,10 +37,19 @@ def draw_axes(row: FrameRow) -> ByteImage:
     ----------
     row : a row of ``calibrated``, ``manual`` or ``target``, images decoded.
 
+    Raises
+    ------
+    VeriserumError
+        If a camera contradicts itself or its image.
+
     """
     images = []
     for plane in PLANES:
         grey = grey_of(row, plane)
+        try:
+            window_px(row[CAMERA_OF[plane]], len(grey))
+        except CalibrationError as error:
+            raise VeriserumError(f"measurement {row['measurement_id']}, camera_{plane}: {error}") from error
         scale = _IMAGE_PX / len(grey)
         image = np.repeat(cv2.resize(grey, (_IMAGE_PX, _IMAGE_PX))[:, :, None], 3, axis=2).astype(np.uint8)
         for component in COMPONENTS:

@@ -1,0 +1,103 @@
+"""A row's camera is its intrinsics and extrinsics; what describes them may not contradict them."""
+
+import re
+
+import numpy as np
+import pytest
+
+from veriserum_hf.errors import CalibrationError
+from veriserum_hf.geometry import DualPlaneRig, Plane, window_px
+
+RIG = DualPlaneRig.from_calibration(
+    principal_point_bs_mm=(3.0, -5.0), sid_bs_mm=1861.0, principal_point_fs_mm=(-4.0, 2.0), sid_fs_mm=1874.0
+)
+POINTS_MM = np.array([[0.0, 10.0, 380.0], [40.0, -30.0, 420.0], [-60.0, 55.0, 350.0]])
+
+
+def camera(size=512, plane="fs", **changed):
+    return RIG[plane].camera(size) | changed
+
+
+def with_intrinsics(size=512, *, scale=1.0, scale_y=None, shift_px=(0.0, 0.0), skew=0.0):
+    found = camera(size)
+    K = np.array(found["intrinsics"])
+    K[0, 0] *= scale
+    K[1, 1] *= scale if scale_y is None else scale_y
+    K[:2, 2] += shift_px
+    K[0, 1] = skew
+    return found | {"intrinsics": K.tolist()}
+
+
+def test_a_row_of_the_data_set_is_the_plane_that_it_comes_from():
+    for plane, size in (("bs", 512), ("fs", 512), ("fs", 300)):
+        found = Plane.from_camera(camera(size, plane), size)
+        np.testing.assert_allclose(found.T_world_intensifier, RIG[plane].T_world_intensifier, atol=1e-9)
+        assert found.sid_mm == RIG[plane].sid_mm
+
+
+@pytest.mark.parametrize(("first_px", "size"), [((100, 60), 256), ((0, 200), 300), ((212, 212), 300)])
+def test_a_cropped_image_is_seen_by_its_intrinsics(first_px, size):
+    cropped = with_intrinsics(shift_px=-np.array(first_px, dtype=float))
+    np.testing.assert_allclose(window_px(cropped, size), first_px, atol=1e-9)
+    plane = Plane.from_camera(cropped, size)
+    expected_px = RIG["fs"].project(POINTS_MM) - first_px
+    np.testing.assert_allclose(plane.project(POINTS_MM, size), expected_px, atol=1e-9)
+    np.testing.assert_allclose(plane.source_mm, RIG["fs"].source_mm, atol=1e-9)
+    np.testing.assert_allclose(plane.intrinsics(size), cropped["intrinsics"], atol=1e-9)
+
+
+def test_intrinsics_count_where_what_describes_them_is_rounded():
+    rounded = camera(pixel_size_mm=0.703, source_to_intensifier_mm=1874.4, principal_point_mm=[-4.3, 2.2])
+    np.testing.assert_allclose(
+        Plane.from_camera(rounded, 512).project(POINTS_MM), RIG["fs"].project(POINTS_MM), atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "size", "message"),
+    [
+        (
+            with_intrinsics(scale=0.5),
+            512,
+            "intrinsics has a focal length of 1332.62 px, but source_to_intensifier_mm 1874.00 and pixel_size_mm "
+            "0.7031 give 2665.24 px; correct the wrong ones",
+        ),
+        (
+            camera(256) | {"pixel_size_mm": 360 / 512},
+            256,
+            "intrinsics has a focal length of 1332.62 px, but source_to",
+        ),
+        (
+            camera(source_to_intensifier_mm=937.0),
+            None,
+            "a focal length of 2665.24 px, but source_to_intensifier_mm 937",
+        ),
+        (
+            with_intrinsics(shift_px=(-100, -60)),
+            None,
+            "intrinsics has its principal point at (149.97, 192.82) px, but principal_point_mm (-4.00, 2.00) gives "
+            "(249.97, 252.82) px in an image of 512 px; correct the wrong one",
+        ),
+        (
+            camera(principal_point_mm=[40.0, 2.0]),
+            512,
+            "principal_point_mm (40.00, 2.00) gives (312.55, 252.82) px",
+        ),
+        (
+            camera(512),
+            256,
+            "the image has 256 px, but its camera is that of an image of 512 px (pixel_size_mm 0.7031), whose pixel "
+            "(0.00, 0.00) would be its first",
+        ),
+        (camera(512), 1024, "the image has 1024 px, but its camera is that of an image of 512 px"),
+        (with_intrinsics(shift_px=(-300, -60)), 256, "whose pixel (300.00, 60.00) would be its first"),
+        (with_intrinsics(shift_px=(50, 50)), 256, "whose pixel (-50.00, -50.00) would be its first"),
+        (with_intrinsics(scale_y=1.0005), 512, "expected one focal length and no skew"),
+        (with_intrinsics(skew=3.0), 512, "expected one focal length and no skew"),
+        (camera(intrinsics=[[float("nan"), 0, 250], [0, 2665, 252], [0, 0, 1]]), 512, "expected 3 x 3 finite px"),
+        (camera(pixel_size_mm=0.0), 512, "pixel_size_mm 0.0; expected 3 x 3 finite px and a positive length"),
+    ],
+)
+def test_a_contradiction_is_refused_and_both_numbers_are_named(changed, size, message):
+    with pytest.raises(CalibrationError, match=re.escape(message)):
+        Plane.from_camera(changed, size)
