@@ -6,6 +6,7 @@ free a tensor of the last exchange: the process would never end. `destroy_proces
 everything that refers to the group is freed first, whether the run is done, has failed or was interrupted.
 """
 
+import gc
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,8 @@ def ended(accelerator: Accelerator) -> Iterator[Accelerator]:
 
 
 def _end(accelerator: Accelerator) -> None:
-    accelerator.free_memory()  # all that it has prepared, and what refers to that in a cycle
+    accelerator.free_memory()
+    gc.collect()  # once more: what it had prepared may refer to itself
     accelerator.end_training()
 
 
