@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
-from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
+from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.meshes import read_stl
 from veriserum_hf.archive.problems import Findings

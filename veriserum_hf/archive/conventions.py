@@ -30,7 +30,7 @@ from veriserum_hf.archive.readings import (
     judge,
 )
 from veriserum_hf.archive.rotations import SCALAR_LAST
-from veriserum_hf.archive.tables import Row
+from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName, listed
 from veriserum_hf.errors import FrameError
