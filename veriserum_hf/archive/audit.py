@@ -13,7 +13,7 @@ from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frames import read_frame
-from veriserum_hf.archive.meshes import read_stl
+from veriserum_hf.archive.mesh_audit import audit_meshes
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError, FrameError
@@ -115,6 +115,7 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
 
 def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
     """Read every frame that has a row, and every mesh; decoding releases the interpreter, so threads share it."""
+    meshes = [anatomy for anatomy in archive.anatomies.values() if anatomy.path]
     checks: dict[str, Callable[[str], object]] = {
         path: lambda path: archive.raw_format.check_shape(read_frame(path))
         for plane in PLANES
@@ -122,7 +123,6 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
         if path
     }
     checks |= dict.fromkeys(archive.calibration_frames["path"].to_pylist(), read_frame)
-    checks |= {anatomy.path: read_stl for anatomy in archive.anatomies.values() if anatomy.path}
     known = {problem.where for problem in findings.problems if problem.kind == "zero bytes"}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         faults = pool.map(_fault, checks.values(), checks)
@@ -132,7 +132,10 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
                 remedy = "Restore the file from the download; until then it is rejected."
                 findings.problem(error.reason, where, error.detail, remedy)
             if progress:
-                progress(done, len(checks))
+                progress(done, len(checks) + len(meshes))
+    for done, _ in enumerate(audit_meshes(meshes, archive.layout, findings), start=len(checks) + 1):
+        if progress:
+            progress(done, len(checks) + len(meshes))
 
 
 def _fault(check: Callable[[str], object], path: str) -> FrameError | None:

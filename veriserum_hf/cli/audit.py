@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def audit(
     archive: Archive,
     as_json: AsJson = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame and read every mesh.")] = False,
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Also refit every calibration from its phantom frames.")
     ] = False,
@@ -56,8 +56,9 @@ def audit(
 
 def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None") -> None:
     document = report.as_json()
-    hint = "" if deep else " (frames were not decoded; --deep does)"
-    print_parts((one_line(report.path), "bold"), f": {document['status']}{hint}\n")
+    hint = "" if deep else " (frames and meshes were not read; --deep reads them)"
+    print_parts((one_line(report.path), "bold"), f": {document['status']}{hint}
+")
     if report.counts:
         counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
         print_text(Table([], counts, alignment="l").text())

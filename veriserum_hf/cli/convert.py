@@ -78,14 +78,18 @@ def convert(
 
 
 def _print_result(result: "ConversionResult", as_json: bool) -> None:
+    from veriserum_hf.dataset import described_meshes
+
     if as_json:
         found = {"counts": result.counts, "empty_splits": result.empty_splits, "rejected": result.rejected}
-        print_json({"output": str(result.output)} | found)
+        print_json({"output": str(result.output)} | found | {"meshes": result.meshes})
     else:
         _print_counts(result.counts)
         print_text(f"written to {result.output}")
     for config, splits in result.empty_splits.items():
         warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
+    for sentence in described_meshes(result.meshes):
+        warn(sentence)
     if result.rejected:
         warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} states why")
 

@@ -1,6 +1,6 @@
 """The data set card: YAML for the hub and `datasets`, and a description for researchers."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,7 @@ def write_card(
     *,
     simulated: bool,
     identity: str,
+    meshes: Sequence[str] = (),
 ) -> None:
     """Write the README.md of a converted data set.
 
@@ -88,6 +89,7 @@ def write_card(
     simulated : whether the archive is simulated.
     identity : of the conversion. The card states it because datasets identifies a folder by its card alone: without
         it, a folder that was converted again with other poses would be loaded from the cache with the old poses.
+    meshes : what was mended of the implants' meshes, or is wrong with them, one sentence each.
 
     """
     data = _metadata(options, sizes, format, simulated=simulated, identity=identity)
@@ -97,6 +99,7 @@ def write_card(
         images=_images(options),
         splits=_SPLITS[options[first].split_by] + _without_rows(sizes),
         config=first,
+        meshes=_meshes(meshes),
         name=NAME_TO_FILL_IN,
         **(_SIMULATED if simulated else _DOWNLOADED),
     )
@@ -171,6 +174,14 @@ def _table(sizes: dict[str, dict[str, SplitSize]], configs: Iterable[str]) -> st
         + " |"
         for config in configs
     )
+
+
+def _meshes(sentences: Sequence[str]) -> str:
+    """What was mended of meshes, or is wrong with them; nothing where all are sound."""
+    if not sentences:
+        return ""
+    lines = "\n".join(f"- `{file}`: {what}" for file, _, what in (each.partition(": ") for each in sentences))
+    return f"\nMeshes that were mended, or are not sound:\n\n{lines}"
 
 
 def _images(options: dict[str, Options]) -> str:

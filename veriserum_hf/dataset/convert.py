@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.archive import RawFormat, decode_frame, read_bytes, read_stl
+from veriserum_hf.archive import RawFormat, decode_frame, read_bytes, read_mesh
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
 from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
@@ -153,7 +153,7 @@ def _both_planes(errors: Mapping[PlaneName, FrameError]) -> FrameError:
 def _files(row: Any, options: Options, raw: RawFormat) -> dict[str, ImageFile]:
     """The binary columns of one row of any configuration."""
     if options.config == "anatomies":
-        return {"mesh": _mesh(row["path"], row["anatomy_id"])}
+        return {"mesh": _mesh(row["path"], row["anatomy_id"], row["category"])}
     if options.config == "calibration":
         data = read_bytes(row["path"])
         decode_frame(data)
@@ -175,7 +175,7 @@ def _encoded(image: Grey, stem: str, options: Options) -> ImageFile:
     return {"bytes": data.tobytes(), "path": stem + extension}
 
 
-def _mesh(path: str | None, anatomy_id: int) -> ImageFile:
+def _mesh(path: str | None, anatomy_id: int, category: str) -> ImageFile:
     if path is None:
         raise FrameError("missing", f"the archive has no ana_{anatomy_id:06d}.stl")
-    return {"bytes": read_stl(path), "path": Path(path).name}
+    return {"bytes": read_mesh(path, category).data, "path": Path(path).name}

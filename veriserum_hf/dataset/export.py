@@ -22,6 +22,7 @@ import datasets
 from veriserum_hf.archive import Decision, Findings, VeriserumArchive, find_layout, require_agreement
 from veriserum_hf.core import ShardFormat, __version__
 from veriserum_hf.dataset.card import SplitSize, empty_splits, write_card
+from veriserum_hf.dataset.mesh_records import MeshRecord, described_meshes, mesh_records
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
 from veriserum_hf.dataset.shards import DATA, RejectedRow, ShardJob, plan_jobs
@@ -77,12 +78,14 @@ class ConversionResult:
         ``rejected`` by reason, ``without_pose`` of the configuration's kind, and ``filtered`` by the options; the
         latter four add up to the first.
     rejected : rows that could not be made, as in ``rejected.jsonl``.
+    meshes : implants whose mesh was mended, rewritten, or is not a sound solid.
 
     """
 
     output: Path
     counts: dict[str, Counts]
     rejected: list[RejectedRow]
+    meshes: list[MeshRecord]
 
     @property
     def empty_splits(self) -> dict[str, list[str]]:
@@ -180,7 +183,7 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
             "Nothing was changed. Choose another folder, or remove this one."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
-    return ConversionResult(target, found["counts"], rejected)
+    return ConversionResult(target, found["counts"], rejected, found["meshes"])
 
 
 def _finish(
@@ -215,12 +218,21 @@ def _finish(
     card_options = {config: options[config] for config in sizes}
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
     simulated = record["archive"]["simulated"]
-    write_card(data / "README.md", card_options, sizes, jobs[0].format, simulated=simulated, identity=identity)
+    meshes = mesh_records(plans["anatomies"].splits["train"]) if "anatomies" in plans else []
+    write_card(
+        data / "README.md",
+        card_options,
+        sizes,
+        jobs[0].format,
+        simulated=simulated,
+        identity=identity,
+        meshes=described_meshes(meshes),
+    )
     # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
-    results = {"counts": counts, "labels_and_images": asdict(agreement)}
+    results = {"counts": counts, "labels_and_images": asdict(agreement), "meshes": meshes}
     write_file(data / _RECORD, json.dumps(record | results, indent=1))
     put_in_place(data, target)
-    return ConversionResult(target, counts, rejected)
+    return ConversionResult(target, counts, rejected, meshes)
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:

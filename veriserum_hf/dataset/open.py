@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import datasets
+import trimesh
 
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.dataset.archive_frames import frames_of_archive, meshes_of_archive
@@ -74,7 +75,7 @@ def open_rows(
 
     def implants() -> Implants:
         splits = _load(dataset, "anatomies", streaming=streaming)
-        return {row["anatomy_id"]: row["mesh"] for rows in splits.values() for row in rows}, {}
+        return {row["anatomy_id"]: _one_mesh(row["mesh"]) for rows in splits.values() for row in rows}, {}
 
     if streaming:
         streams = {split: StreamedFrames(rows, where) for split, rows in loaded.items()}
@@ -92,6 +93,11 @@ def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
         else:
             return Rows(path, config, splits, _known(meshes_of_archive(archive)))
     raise NothingThereError(f"{path}: {nothing}") from nothing
+
+
+def _one_mesh(decoded: trimesh.Trimesh | trimesh.Scene) -> trimesh.Trimesh:
+    """One mesh of a file of several solids, which `veriserum convert` joins but other programs may not."""
+    return decoded.to_mesh() if isinstance(decoded, trimesh.Scene) else decoded
 
 
 def _known(meshes: Implants) -> Callable[[], Implants]:

@@ -26,8 +26,10 @@ class Anatomy(TypedDict):
 def load_anatomies(data: DataSettings) -> list[Anatomy]:
     """Implants that training frames show."""
     if data.data != ON_THE_FLY:
-        rows = open_rows(str(data.dataset), "anatomies", split="train").splits["train"].rows
-        return [Anatomy(anatomy_id=row["anatomy_id"], component=row["component"], mesh=row["mesh"]) for row in rows]
+        opened = open_rows(str(data.dataset), "anatomies", split="train")
+        table = opened.splits["train"].table("anatomy_id", "component")
+        rows = zip(table["anatomy_id"].to_pylist(), table["component"].to_pylist(), strict=True)
+        return [Anatomy(anatomy_id=id, component=component, mesh=opened.meshes[id]) for id, component in rows]
     ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
     return [Anatomy(anatomy_id=id, component=IMPLANTS[id].component, mesh=implant_mesh(id)) for id in ids]
 
