@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from veriserum_hf.core import masked
+
 if TYPE_CHECKING:
     from veriserum_hf.cli.console import VisibleConsole
 
@@ -69,7 +71,7 @@ def warn(text: str) -> None:
 
 def print_error(text: str) -> None:
     """Print an error on standard error."""
-    err().print_parts(("error:", "red"), f" {text}")
+    err().print_parts(("error:", "red"), f" {masked(text)}")
 
 
 class _OnStandardError(logging.Handler):
@@ -77,7 +79,7 @@ class _OnStandardError(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        warn(self.format(record))
+        warn(masked(self.format(record)))
 
 
 def show_log(verbose: int) -> None:

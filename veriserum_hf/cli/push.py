@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from veriserum_hf.cli.output import print_json, print_text, show_progress
+from veriserum_hf.cli.output import print_json, print_text, show_progress, warn
 
 if TYPE_CHECKING:
     from veriserum_hf.hub import Pushed
@@ -32,6 +32,8 @@ def push_with_progress(push: Callable[..., "Pushed"], version: str, *, dry_run: 
     if dry_run:
         for path in pushed.uploaded:
             print_text(path)
+    if pushed.not_compared:
+        warn(f"not compared with the hub: {pushed.not_compared}")
     done = "would be uploaded" if dry_run else "uploaded"
     counts = f"{len(pushed.uploaded)} files {done}, {len(pushed.already_there)} were there"
     print_text(f"{counts}: {pushed.url}, version {version}")

@@ -21,6 +21,7 @@ from .domain import (
     SplitBy as SplitBy,
     Verdict as Verdict,
 )
+from .endpoint import endpoint_fault as endpoint_fault, masked as masked
 from .rows import (
     CAMERA_OF as CAMERA_OF,
     DISTORTION_OF as DISTORTION_OF,

@@ -19,6 +19,7 @@ from .plan import Options as Options
 from .plugin import SOURCES_OF_ROWS as SOURCES_OF_ROWS, register_builder as register_builder
 from .provenance import (
     DataRecord as DataRecord,
+    check_reachable as check_reachable,
     data_record as data_record,
     is_hub_name as is_hub_name,
     public_name as public_name,

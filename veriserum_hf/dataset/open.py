@@ -8,14 +8,21 @@ import datasets
 import trimesh
 
 from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.core import masked
 from veriserum_hf.dataset.archive_frames import frames_of_archive, meshes_of_archive
 from veriserum_hf.dataset.frames import Frames
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.provenance import check_reachable
 from veriserum_hf.dataset.rows import Implants, Rows
 from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames
 from veriserum_hf.errors import ConversionError, DataSetError, NothingThereError
 
 _TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
+_EXPECTED = "a folder that `veriserum convert` made, a data set on the hub, or an archive"
+_EXPECTED_SET = (
+    "a folder that `veriserum convert` made, or a data set on the hub; its README.md lists its splits and "
+    "configurations"
+)
 _Loaded = dict[str, datasets.Dataset] | dict[str, datasets.IterableDataset]  # by split
 
 
@@ -106,13 +113,12 @@ def _known(meshes: Implants) -> Callable[[], Implants]:
 
 def _first_there(dataset: str, configs: Sequence[str]) -> str:
     """The first of these configurations that a data set with meshes has."""
+    check_reachable(dataset, dataset, DataSetError, _EXPECTED)
     try:
         there = datasets.get_dataset_config_names(dataset)
     except (ValueError, OSError) as error:
-        raise DataSetError(
-            f"cannot load {dataset}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
-            "convert` made, a data set on the hub, or an archive"
-        ) from error
+        why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
+        raise DataSetError(f"cannot load {dataset}: {why}. Expected {_EXPECTED}") from error
     config = next((config for config in configs if config in there), None)
     if config is None or "anatomies" not in there:
         missing = " or ".join(configs) if config is None else "anatomies (the implants' meshes)"
@@ -160,6 +166,8 @@ def _load(
         raise DataSetError(
             f"{dataset} is an archive, not a data set: `veriserum convert {dataset} OUT`, then give OUT"
         )
+    what = f"{dataset} {config}" if split is None else f"the split {split} of {dataset} {config}"
+    check_reachable(dataset, what, DataSetError, _EXPECTED_SET)
     options: dict[str, object] = {"streaming": streaming}
     try:
         # Of Parquet, only row groups that may hold the value are read; of Arrow, all.
@@ -172,11 +180,8 @@ def _load(
                 f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
                 f"trials, or choose another split. {error}"
             ) from error
-        what = f"{dataset} {config}" if split is None else f"the split {split} of {dataset} {config}"
-        raise DataSetError(
-            f"cannot load {what}: {no_folder(dataset)}{str(error).rstrip('.')}. Expected a folder that `veriserum "
-            "convert` made, or a data set on the hub; its README.md lists its splits and configurations"
-        ) from error
+        why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
+        raise DataSetError(f"cannot load {what}: {why}. Expected {_EXPECTED_SET}") from error
     if split is None:
         return dict(loaded)
     if next(iter(loaded.take(1)), None) is None:

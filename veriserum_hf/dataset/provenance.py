@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, TypedDict
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from veriserum_hf.core import endpoint_fault
+from veriserum_hf.errors import VeriserumError
 
 _RECORD = "conversion.json"  # of every converted data set, in its folder and on the hub
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -20,6 +23,26 @@ def is_hub_name(name: str) -> bool:
 def public_name(name: str) -> str:
     """Return a hub name unchanged, and of a path the last part, without local folders."""
     return name if is_hub_name(name) else Path(name).expanduser().resolve().name if name else ""
+
+
+def check_reachable(name: str, what: str, error: type[VeriserumError], expected: str) -> None:
+    """Refuse a name that is no repository's and no path, and a hub that has no address, before the hub is asked.
+
+    Parameters
+    ----------
+    name : of a data set or model, or its path.
+    what : it is, in the message.
+    error : to raise.
+    expected : what the name may be, for the message.
+
+    """
+    if "://" in name or Path(name).expanduser().exists():
+        return
+    if not is_hub_name(name):
+        nothing = "there is no such folder, and on the hub: names there are ORG/NAME"
+        raise error(f"cannot load {what}: {nothing}. Expected {expected}")
+    if fault := endpoint_fault(constants.ENDPOINT):
+        raise error(f"cannot load {what}: there is no such folder, and {fault}")
 
 
 class DataRecord(TypedDict):

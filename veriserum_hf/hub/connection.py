@@ -16,6 +16,7 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id
 
+from veriserum_hf.core import endpoint_fault, masked
 from veriserum_hf.errors import HubError
 
 RepoType = Literal["dataset", "model"]
@@ -24,6 +25,19 @@ _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 _LONGEST_WAIT_S = 300.0  # that a hub may request
 # 409 and 412: another request, or the same one whose answer was lost, came first. A retry sees its result.
 _TRANSIENT = frozenset({408, 409, 412, 423, 425, 429, 500, 502, 503, 504})
+
+# What no hub answers, or something else at its address.
+_NOT_A_HUB = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.ProtocolError,
+    httpx2.UnsupportedProtocol,
+    json.JSONDecodeError,
+)
+
+
+class UnreachableError(HubError):
+    """There is no token, or no hub at the address: nothing is known of what is there."""
 
 
 @dataclass
@@ -46,8 +60,8 @@ class Connection:
 
     @property
     def url(self) -> str:
-        """Address of the repository's page."""
-        return f"{self.api.endpoint}/{'datasets/' if self.repo_type == 'dataset' else ''}{self.repo_id}"
+        """Address of the repository's page, without a password."""
+        return page(self.repo_id, self.repo_type)
 
     def with_retries(self, call: Callable[[], _Result], what: str) -> _Result:
         """Call, and retry after a transient failure of the hub.
@@ -70,7 +84,8 @@ class Connection:
             except (httpx2.HTTPError, OfflineModeIsEnabled, RuntimeError, json.JSONDecodeError) as error:
                 problem, wait_s = _within(error), next(waits_s, None)
                 if wait_s is None or not self._is_transient(problem):
-                    raise HubError(self._clean(self._message(problem, what))) from None
+                    kind = HubError if self._reached else UnreachableError
+                    raise kind(self._clean(self._message(problem, what))) from None
                 time.sleep(max(wait_s, _requested_wait_s(problem)))
             except (ValueError, OSError) as error:  # invalid metadata, a file that cannot be read
                 raise HubError(self._clean(f"{what} {self.repo_id} failed: {error}")) from None
@@ -83,7 +98,7 @@ class Connection:
         if isinstance(problem, HfHubHTTPError):
             self._reached = True
             return problem.response.status_code in _TRANSIENT
-        if isinstance(problem, httpx2.ConnectError):
+        if isinstance(problem, _NOT_A_HUB):
             return self._reached  # a hub that was never reached is not a transient failure
         # RuntimeError: raised in other threads when one upload closes the connections that they share.
         return isinstance(problem, (httpx2.TransportError, RuntimeError, json.JSONDecodeError))
@@ -106,7 +121,7 @@ class Connection:
                 )
             kept = " Uploaded files are kept; run the same command again to resume." if status in _TRANSIENT else ""
             return f"{what} {self.repo_id} failed: {hub} answered {status} ({reason}).{kept}"
-        if isinstance(problem, httpx2.ConnectError) and not self._reached:
+        if isinstance(problem, _NOT_A_HUB) and not self._reached:
             return f"cannot reach {hub} ({problem}). Connect to the network, or check HF_ENDPOINT, then run again."
         return (
             f"{what} {self.repo_id} failed: the connection to {hub} failed repeatedly "
@@ -114,7 +129,12 @@ class Connection:
         )
 
     def _clean(self, text: str) -> str:
-        return re.sub(r"\?\S+=\S+", "?...", text).replace(self._token, "***")
+        return masked(re.sub(r"\?\S+=\S+", "?...", text).replace(self._token, "***"))
+
+
+def page(repo_id: str, repo_type: RepoType) -> str:
+    """Address of a repository's page, without a password."""
+    return f"{masked(constants.ENDPOINT)}/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
 
 
 def connect(repo_id: str, repo_type: RepoType) -> Connection:
@@ -123,7 +143,8 @@ def connect(repo_id: str, repo_type: RepoType) -> Connection:
     Raises
     ------
     HubError
-        If the name is invalid or has no namespace, there is no token, or the hub refuses it or is unreachable.
+        If the name is invalid or has no namespace, the hub has no valid address, or it refuses the token;
+        UnreachableError if there is no token, or no hub answers.
 
     """
     try:
@@ -136,11 +157,14 @@ def connect(repo_id: str, repo_type: RepoType) -> Connection:
             f"{repo_id!r} is not a valid repository name; expected a user or an organisation, a slash and a name of "
             "letters, digits, '-', '_' and '.', such as my-lab/veriserum"
         )
+    if fault := endpoint_fault(constants.ENDPOINT):
+        raise HubError(fault)
     token = get_token()
     if not token:
-        raise HubError(
-            f"there is no token for {constants.ENDPOINT}. Log in with `hf auth login`, or set HF_TOKEN; a token with "
-            f"write access is created at {constants.ENDPOINT}/settings/tokens"
+        hub = masked(constants.ENDPOINT)
+        raise UnreachableError(
+            f"there is no token for {hub}. Log in with `hf auth login`, or set HF_TOKEN; a token with write access "
+            f"is created at {hub}/settings/tokens"
         )
     connection = Connection(HfApi(token=token), repo_id, repo_type, token)
     connection.with_retries(connection.api.whoami, "writing to")

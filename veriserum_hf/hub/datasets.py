@@ -1,9 +1,9 @@
 """``veriserum push-dataset``: a converted folder to a data set on the hub."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import yaml
 from huggingface_hub import DatasetCard
@@ -45,6 +45,7 @@ class ConvertedFolder:
 
         """
         missing = [name for name in (*_RECORDS, CARD) if not (folder / name).is_file()]
+        _check_own(folder, [folder / name for name in (*_RECORDS, CARD) if name not in missing])
         if missing:
             raise HubError(
                 f"{folder} has no {' and no '.join(missing)}: expected a folder that `veriserum convert` made. "
@@ -53,7 +54,7 @@ class ConvertedFolder:
         try:
             simulated = json.loads((folder / _RECORDS[0]).read_text(encoding="utf-8"))["archive"]["simulated"]
             shards = _shards(folder)
-        except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
             raise HubError(
                 f"{folder}: {_RECORDS[0]} or {CARD} is not as `veriserum convert` wrote it ({error!r}). Convert "
                 "again; nothing was pushed"
@@ -122,7 +123,8 @@ def _shards(folder: Path) -> list[Path]:
     shards: list[Path] = []
     for config in data["configs"]:
         name = config["config_name"]
-        found = [file for files in config["data_files"] for file in sorted(folder.glob(files["path"]))]
+        found = [file for files in config["data_files"] for file in _matching(folder, files["path"])]
+        _check_own(folder, found)
         size = sum(file.stat().st_size for file in found)
         if size != sizes[name]:
             raise HubError(
@@ -131,6 +133,28 @@ def _shards(folder: Path) -> list[Path]:
             )
         shards += [file.relative_to(folder) for file in found]
     return shards
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    """Files of a pattern of the card; HubError where it leaves the folder."""
+    parts = PurePosixPath(pattern).parts
+    if PurePosixPath(pattern).is_absolute() or PureWindowsPath(pattern).anchor or ".." in parts or "\\" in pattern:
+        raise HubError(
+            f"{folder / CARD}: the data files {pattern!r} are outside the folder; expected shards below it, such as "
+            "calibrated/train-*.parquet. Convert again; nothing was pushed"
+        )
+    return sorted(folder.glob(pattern))
+
+
+def _check_own(folder: Path, files: Iterable[Path]) -> None:
+    """Raise HubError unless all are regular files of the folder: what a link leads to is not the conversion's."""
+    for file in files:
+        inside = file.resolve() == folder.resolve() / file.relative_to(folder)
+        if not inside or not file.is_file():
+            raise HubError(
+                f"{file} is a link, or no file; expected a regular file that `veriserum convert` wrote. Replace it "
+                "by the file itself, or convert again; nothing was pushed"
+            )
 
 
 def what_stays(converted: ConvertedFolder) -> str:

@@ -22,7 +22,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 
 from veriserum_hf.core import listed
 from veriserum_hf.errors import HubError
-from veriserum_hf.hub.connection import Connection, RepoType, connect
+from veriserum_hf.hub.connection import Connection, RepoType, UnreachableError, connect, page
 from veriserum_hf.hub.contents import FileToPush, State, look
 
 CARD = "README.md"
@@ -43,6 +43,7 @@ class Pushed:
     revision : commit that the version's tag is on; empty after a dry run that found something to upload.
     uploaded : paths that were missing on the hub, or had other content.
     already_there : paths with the same content on the hub.
+    not_compared : why a dry run lists every file without a look at the hub; empty if it was compared.
 
     """
 
@@ -51,6 +52,7 @@ class Pushed:
     revision: str
     uploaded: list[str]
     already_there: list[str]
+    not_compared: str = ""
 
 
 def push_folder(
@@ -76,7 +78,8 @@ def push_folder(
     version : becomes a tag.
     card : text of the card, if it is not the folder's README.md.
     public : make the repository public when the upload is complete.
-    dry_run : only compare; nothing is created or changed on the hub.
+    dry_run : only compare; nothing is created or changed on the hub. Without a token or a connection, every file
+        is listed.
     progress : called with the number of files on the hub and of all files.
 
     Raises
@@ -87,7 +90,12 @@ def push_folder(
 
     """
     to_push = _to_push(folder, files, card)
-    hub = connect(repo_id, repo_type)
+    try:
+        hub = connect(repo_id, repo_type)
+    except UnreachableError as error:
+        if not dry_run:
+            raise
+        return Pushed(repo_id, page(repo_id, repo_type), "", [file.path for file in to_push], [], str(error))
     hub.with_retries(partial(_validate, to_push[-1].source, repo_type), "checking the card of")
     state = hub.with_retries(partial(look, hub, "main"), "reading")
     if state is not None:

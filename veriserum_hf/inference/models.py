@@ -9,23 +9,24 @@ import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName
-from veriserum_hf.dataset import Frames, is_raw, no_folder
+from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName, masked
+from veriserum_hf.dataset import Frames, check_reachable, is_raw, no_folder
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import FIELD_MM
 
 try:
     import torch
     from safetensors import SafetensorError
-    from transformers.utils import SAFE_WEIGHTS_NAME
+    from transformers.utils import IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_NAME
     from transformers.utils.hub import cached_file
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     from veriserum_hf.core import COMPONENTS
-    from veriserum_hf.modeling import VeriserumPoseModel
+    from veriserum_hf.modeling import VeriserumPoseModel, read_fields
 except ImportError as error:
     raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
 
+_EXPECTED = "the output folder of a training, or a model on the hub"
 _OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
 
 
@@ -43,6 +44,7 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
         If there is no such model, or it cannot be read.
 
     """
+    check_reachable(name, f"the model {name}", TrainingError, _EXPECTED)
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise TrainingError(
             f"{name} holds no model: there is no config.json. Expected the output folder of a training"
@@ -50,13 +52,22 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
     try:
         with _without_progress_bars():
             model = VeriserumPoseModel.from_pretrained(name)  # in evaluation mode
+        _check_processor(Path(name), model.config.image_size)
     except (OSError, ValueError, SafetensorError) as error:
-        raise TrainingError(
-            f"cannot load the model {name}: {no_folder(name)}{str(error).rstrip('.')}. Expected the output folder of "
-            "a training, or a model on the hub"
-        ) from error
+        why = f"{no_folder(name)}{masked(str(error)).rstrip('.')}"
+        raise TrainingError(f"cannot load the model {name}: {why}. Expected {_EXPECTED}") from error
     # Not the model's own `to`, which transformers wraps without types.
     return torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _check_processor(folder: Path, size: int) -> None:
+    """Raise ValueError where a folder's image processor takes images of another size than the model."""
+    file = folder / IMAGE_PROCESSOR_NAME
+    if file.exists() and (found := read_fields(file).get("size")) != size:
+        raise ValueError(
+            f"{file} has the size {found!r:.60}, config.json the image_size {size}. Take the files that "
+            "were saved together"
+        )
 
 
 @contextmanager

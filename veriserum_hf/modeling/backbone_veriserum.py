@@ -66,7 +66,7 @@ def load_backbone(name_or_path: str, channels: int = 1) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(name_or_path)
         model, info = _class_of(config).from_pretrained(
-            name_or_path, config=config, dtype=torch.float32, output_loading_info=True
+            name_or_path, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
     except OSError as error:
         raise ValueError(

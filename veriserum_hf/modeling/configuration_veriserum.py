@@ -1,12 +1,26 @@
 """Configuration of the dual-plane pose model."""
 
+import math
 from typing import Any, TypedDict
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from .checkpoint_veriserum import check_fields, check_plain, read_fields
+
 COMPONENTS = ("femur", "tibia")  # the order of implants in every tensor
 PLANES = ("bs", "fs")
 HEADS = ("spatial", "pooled")
+# The largest images and heads; more would take all memory.
+_MOST = {
+    "image_size": 16384,
+    "crop_size": 16384,
+    "locator_size": 16384,
+    "pooled_size": 16384,
+    "map_channels": 65536,
+    "map_size": 1024,
+    "hidden_size": 65536,
+}
+_MOST_ID = 2**63 - 1
 
 
 class Anatomy(TypedDict):
@@ -70,13 +84,11 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         training_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if isinstance(backbone_config, dict):
-            fields = dict(backbone_config)
-            backbone_config = AutoConfig.for_model(fields.pop("model_type", "resnet"), **fields)
-        self.backbone_config = backbone_config or AutoConfig.for_model("resnet", layer_type="basic")
+        check_plain(kwargs)
+        self.backbone_config = _backbone(backbone_config)
         self.head = head
-        self.planes = list(planes or PLANES)
-        self.anatomies = list(anatomies or [])
+        self.planes = _list("planes", PLANES if planes is None else planes)
+        self.anatomies = _list("anatomies", anatomies or [])
         self.image_size = image_size
         self.crop_size = crop_size
         self.locator_size = locator_size
@@ -89,7 +101,10 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         self.anatomy_dropout = anatomy_dropout
         self.training_data = training_data
         self._check()
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except (AttributeError, TypeError, LookupError) as error:  # of a field that every configuration has
+            raise ValueError(f"{', '.join(kwargs)}: {error}") from error
 
     def _check(self) -> None:
         if self.head not in HEADS:
@@ -100,16 +115,96 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
             or len(set(self.planes)) < len(self.planes)
         ):
             raise ValueError(f"planes must be some of {', '.join(PLANES)}, each once; got {self.planes!r}")
+        if len(self.anatomies) > 1000:
+            raise ValueError(f"there are {len(self.anatomies):,} anatomies, expected at most 1,000")
+        known = set()
         for anatomy in self.anatomies:
-            if anatomy.get("component") not in COMPONENTS or not isinstance(anatomy.get("id"), int):
+            if not isinstance(anatomy, dict) or not _is_anatomy(anatomy):
                 raise ValueError(
                     f"an anatomy needs an id and a component of {' and '.join(COMPONENTS)}, got {anatomy!r}"
                 )
-        for name in ("image_size", "crop_size", "locator_size", "pooled_size", "map_channels", "map_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+            if (key := (anatomy["component"], anatomy["id"])) in known:
+                raise ValueError(f"anatomies must differ, got {anatomy['component']} {anatomy['id']} twice")
+            known.add(key)
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value!r}")
+            if value > most:
+                raise ValueError(f"{name} must be at most {most}, got {value!r}")
         for name in ("plane_dropout", "anatomy_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)!r}")
-        if self.crop_jitter_px < 0:
-            raise ValueError(f"crop_jitter_px must be at least 0, got {self.crop_jitter_px!r}")
+            if not _is_number(value := getattr(self, name)) or not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
+        jitter_px = self.crop_jitter_px
+        if not _is_number(jitter_px) or jitter_px < 0:
+            raise ValueError(f"crop_jitter_px must be at least 0, got {jitter_px!r}")
+        if jitter_px > self.image_size:
+            raise ValueError(f"crop_jitter_px must be at most image_size, {self.image_size}, got {jitter_px!r}")
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: Any) -> dict[str, Any]:
+        return read_fields(json_file)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Configuration of the fields of a saved one.
+
+        Raises
+        ------
+        ValueError
+            If a field is missing or invalid, or is larger than any model needs.
+
+        """
+        check_fields(config_dict, cls.model_type, _FIELDS)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except (AttributeError, TypeError, LookupError) as error:
+            raise ValueError(f"config.json describes no model: {type(error).__name__}: {error}") from error
+
+
+_FIELDS = (
+    "model_type",
+    "backbone_config",
+    "head",
+    "planes",
+    "anatomies",
+    *_MOST,
+    *("crop_jitter_px", "plane_dropout", "anatomy_dropout"),
+)
+
+
+def _backbone(config: Any) -> PreTrainedConfig:
+    """Configuration of a backbone, of an object or of its fields."""
+    if config is None:
+        return AutoConfig.for_model("resnet", layer_type="basic")
+    if isinstance(config, PreTrainedConfig):
+        return config
+    if not isinstance(config, dict):
+        raise ValueError(f"backbone_config must hold the fields of a vision model, got {config!r}")
+    check_plain(config, "backbone_config")
+    fields = dict(config)
+    model_type = fields.pop("model_type", "resnet")
+    if not isinstance(model_type, str):
+        raise ValueError(f"backbone_config.model_type must be a name such as 'resnet', got {model_type!r}")
+    try:
+        return AutoConfig.for_model(model_type, **fields)
+    # A backbone's configuration checks its fields, or fails with whatever its arithmetic raises.
+    except Exception as error:
+        raise ValueError(f"backbone_config is not that of a {model_type}: {error}") from error
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{name} must be a list, got {value!r}")
+    return list(value)
+
+
+def _is_anatomy(anatomy: dict[Any, Any]) -> bool:
+    id = anatomy.get("id")
+    return anatomy.get("component") in COMPONENTS and isinstance(id, int) and _is_number(id) and 0 <= id <= _MOST_ID
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

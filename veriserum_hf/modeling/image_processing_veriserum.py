@@ -10,6 +10,7 @@ from transformers.image_processing_utils import BaseImageProcessor  # without Pi
 
 from .configuration_veriserum import COMPONENTS, PLANES
 
+_MOST_PX = 16384
 FIELD_MM = 360.0  # edge of every corrected image
 _ORIGIN_MM = FIELD_MM / 2 + FIELD_MM / 1600 / 2  # from the first pixel's corner to 0 mm
 Frame = Mapping[str, Any]  # a row of the data set, or what has the same images and cameras
@@ -24,11 +25,18 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
     ----------
     size : edge of the images, px, that the model takes.
 
+    Raises
+    ------
+    ValueError
+        If the size is invalid.
+
     """
 
     model_input_names = ["image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id"]  # noqa: RUF012
 
     def __init__(self, size: int = 512, **kwargs: Any) -> None:
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MOST_PX:
+            raise ValueError(f"size must be a whole number of 1 to {_MOST_PX} px, got {size!r}")
         super().__init__(**kwargs)
         self.size = size
 

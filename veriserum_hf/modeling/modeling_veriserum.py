@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
+from .checkpoint_veriserum import check_size, not_finite, place, weights_file
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
 from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
 from .heads_veriserum import ImplantHead, Locator, standardised
@@ -95,7 +97,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         if {anatomy["component"] for anatomy in config.anatomies} != set(COMPONENTS):
             raise ValueError(
                 f"a model needs at least one anatomy of each component, {' and '.join(COMPONENTS)}, got anatomies "
-                f"{config.anatomies!r}"
+                f"{config.anatomies!r:.200}"
             )
         anatomies, implants, planes = len(config.anatomies), len(COMPONENTS), len(config.planes)
         self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
@@ -145,12 +147,24 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         Raises
         ------
         ValueError
-            If the weights are those of another configuration.
+            If the configuration is invalid, or the weights are not finite, not in safetensors, or those of another
+            configuration.
+        OSError
+            If there is no such model.
 
         """
         with_info = options.pop("output_loading_info", False)
         options["ignore_mismatched_sizes"] = True  # they are reported below, with all the others
-        loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
+        options["use_safetensors"] = True  # the other format is a pickle
+        if name_or_path is not None and options.get("state_dict") is None:
+            config = options.get("config")
+            if not isinstance(config, VeriserumPoseConfig):
+                config = VeriserumPoseConfig.from_pretrained(config or name_or_path, **place(options))
+            check_size(lambda: cls(config), weights_file(name_or_path, options))
+        try:
+            loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
+        except (AttributeError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
+            raise ValueError(f"{name_or_path} cannot be loaded: {type(error).__name__}: {error}") from error
         model, info = loaded
         wrong = {what.removesuffix("_keys"): sorted(map(str, keys)) for what, keys in info.items() if keys}
         if wrong:
@@ -158,6 +172,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             raise ValueError(
                 f"the weights in {name_or_path} are not those of the configuration: {found}. Load the model with the "
                 "config.json that was saved with its weights"
+            )
+        if bad := not_finite(model.state_dict()):
+            raise ValueError(
+                f"the weights in {name_or_path} hold numbers that are not finite: {', '.join(bad[:5])} ({len(bad)} "
+                "in all). Take another checkpoint of the training"
             )
         # The weights of a mapped file are not aligned as others are, and some sums then differ in the last digit.
         for tensor in (*model.parameters(), *model.buffers()):
