@@ -6,8 +6,9 @@ from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from tests.hub.access import TOKEN
 from tests.hub.faults import Fault
+from veriserum_hf.core import masked
 from veriserum_hf.errors import HubError
-from veriserum_hf.hub.connection import _WAITS_S, connect
+from veriserum_hf.hub.connection import _WAITS_S, connect, page
 
 NAME = "my-lab/things"
 
@@ -155,6 +156,52 @@ def test_an_invalid_name_is_refused_before_any_request(online, name):
     ):
         connect(name, "model")
     assert len(online.requests()) == before
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "nonsense",
+        "ftp://hub.example",
+        "http://",
+        "http://:80",
+        "https://hub example",
+        "http://hub.example:99999",
+        "//x",
+    ],
+)
+def test_what_is_no_address_of_a_hub_is_refused_at_once(online, waits_s, monkeypatch, endpoint):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    with pytest.raises(HubError, match=r"is not the address of a hub; expected one such as https://huggingface\.co"):
+        connect(NAME, "dataset")
+    assert waits_s == []
+
+
+@pytest.mark.parametrize(
+    "error", [httpx2.ConnectTimeout("slow"), httpx2.UnsupportedProtocol("x"), httpx2.RemoteProtocolError("SSH-2.0")]
+)
+def test_what_is_no_hub_is_not_waited_for(online, waits_s, monkeypatch, error):
+    monkeypatch.setattr("huggingface_hub.HfApi.whoami", Failing(error, answers=False))
+    with pytest.raises(HubError, match=r"cannot reach http.*\. Connect to the network, or check HF_ENDPOINT"):
+        connect(NAME, "dataset")
+    assert waits_s == []
+
+
+@pytest.mark.parametrize("endpoint", ["http://user:pass%40word@127.0.0.1:9", "http://pass%40word@127.0.0.1:9"])
+def test_a_password_in_the_address_is_in_no_message(online, waits_s, monkeypatch, endpoint):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+    with pytest.raises(HubError, match=r"cannot reach http://\*\*\*@127\.0\.0\.1:9 ") as raised:
+        connect(NAME, "dataset")
+    assert "pass" not in str(raised.value)
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(
+        HubError, match=r"no token for http://\*\*\*@127\.0\.0\.1:9\. .* at http://\*\*\*@127"
+    ) as raised:
+        connect(NAME, "dataset")
+    assert "pass" not in str(raised.value) + page(NAME, "dataset")
+    for text in (f"GET {endpoint}/api failed", f"({endpoint})", f"'{endpoint}/a@b'"):
+        assert "pass" not in masked(text) and "***@127.0.0.1:9" in masked(text)
+    assert masked("write to a@b.org, see https://x.org/@y") == "write to a@b.org, see https://x.org/@y"
 
 
 def test_without_a_token_or_with_a_wrong_one_the_message_is_how_to_log_in(online, monkeypatch):

@@ -201,6 +201,58 @@ def test_a_dry_run_lists_what_would_go(online, copy):
     assert online.repository(NAME) is None
 
 
+def test_a_dry_run_needs_neither_a_token_nor_a_hub(online, small, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    without_token = push_dataset(small, NAME, dry_run=True)
+    assert without_token.uploaded[-1] == "README.md" and len(without_token.uploaded) == len(sha256_of(small))
+    assert without_token.not_compared.startswith("there is no token for ")
+    assert online.requests() == []
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://user:secret@127.0.0.1:9")
+    ran = run_here("push-dataset", small, NAME, "--dry-run")
+    assert ran.returncode == 0
+    assert ran.stdout.splitlines()[:-1] == without_token.uploaded
+    assert "not compared with the hub: cannot reach http://***@127.0.0.1:9" in ran.stderr
+    assert "secret" not in ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["../x.parquet", "calibrated/../../x.parquet", "/etc/*", "C:/x.parquet", "..\\\\x.parquet", "*/../../*.parquet"],
+)
+def test_a_card_that_leaves_its_folder_is_refused(online, copy, pattern):
+    card = copy / "README.md"
+    card.write_text(card.read_text().replace("path: calibrated/test-*.parquet", f'path: "{pattern}"'))
+    assert pattern in card.read_text()
+    with pytest.raises(
+        HubError, match=r"README\.md: the data files .* are outside the folder; expected shards below it"
+    ):
+        push_dataset(copy, NAME)
+    assert online.requests() == [] and online.repository(NAME) is None
+
+
+def test_shards_and_records_that_are_links_are_refused(online, copy, tmp_path):
+    shard = next((copy / "calibrated").glob("*.parquet"))
+    moved = tmp_path / "elsewhere.parquet"
+    shard.rename(moved)
+    shard.symlink_to(moved)
+    with pytest.raises(HubError, match=rf"{shard.name} is a link, or no file; expected a regular file"):
+        push_dataset(copy, NAME)
+    shard.unlink()
+    moved.rename(shard)
+    (copy / "calibrated").rename(tmp_path / "calibrated")
+    (copy / "calibrated").symlink_to(tmp_path / "calibrated")
+    with pytest.raises(HubError, match="is a link, or no file"):
+        push_dataset(copy, NAME)
+    (copy / "calibrated").unlink()
+    (tmp_path / "calibrated").rename(copy / "calibrated")
+    (copy / "splits.json").rename(tmp_path / "splits.json")
+    (copy / "splits.json").symlink_to(tmp_path / "splits.json")
+    with pytest.raises(HubError, match=r"splits\.json is a link, or no file"):
+        push_dataset(copy, NAME)
+    assert online.requests() == []
+
+
 def test_the_images_are_published_by_decision_only(online, small):
     with pytest.raises(HubError) as raised:
         push_dataset(small, NAME, public=True)

@@ -3,6 +3,7 @@
 import io
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import tokenize
@@ -216,6 +217,36 @@ def test_without_an_evaluation_the_card_shows_the_validation_split_and_states_it
     assert {result.metric_type: result.metric_value for result in results}["rotation_deg_median"] == (
         best["rotation_deg"]["median"]
     )
+
+
+def test_a_dry_run_needs_no_token(online, run_folder, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    planned = push_model(run_folder, NAME, dry_run=True)
+    assert {"README.md", "config.json", "model.safetensors", "checkpoint_veriserum.py"} <= set(planned.uploaded)
+    assert planned.not_compared and online.requests() == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [1]\nb: *a\n",
+        "[" * 5000,
+        "- 1\n",
+        "dataset: 5\n",
+        "dataset: x\n",
+        "backbone: [a]\n",
+        "when: 2026-01-01\n",
+        "a: \x00\n",
+        f"a: {'x' * 1_000_001}\n",
+    ],
+    ids=range(9),
+)
+def test_malformed_settings_are_refused(run_folder, tmp_path, text):
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "training.yaml").write_text(text)
+    with pytest.raises(HubError, match=r"training\.yaml"):
+        push_model(folder, NAME, dry_run=True)
 
 
 def test_a_second_push_uploads_nothing_and_a_dry_run_changes_nothing(online, run_folder):

@@ -37,6 +37,9 @@ _PROCESSOR_CODE = {"AutoImageProcessor": "image_processing_veriserum.VeriserumIm
 _PIPELINE_CODE = {
     TASK: {"impl": "pipeline_veriserum.DualPlanePosePipeline", "pt": ["AutoModel"], "type": "image"},
 }
+_NAMES = ("dataset", "backbone")  # settings: of a data set and a model, or their paths
+_SETTING = (str, int, float, list, dict, type(None))
+_MOST_SETTINGS = 1_000_000  # bytes of training.yaml
 # Paths and options of the training machine, of no use elsewhere.
 _PRIVATE_SETTINGS = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "report_to")
 
@@ -145,20 +148,36 @@ def _check_weights(run: Path) -> None:
 
 
 def _yaml(run: Path) -> Document:
+    file = run / "training.yaml"
+    found = None
     try:
-        found = yaml.safe_load((run / "training.yaml").read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise HubError(f"cannot read {run / 'training.yaml'}: {error}") from error
-    if not isinstance(found, dict):
-        raise HubError(f"{run / 'training.yaml'} holds no settings: expected the file that the training wrote")
+        if file.stat().st_size <= _MOST_SETTINGS:
+            text = file.read_text(encoding="utf-8")
+            # A reference to another part of the file may stand for any amount of text; settings have none.
+            if not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                found = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise HubError(f"cannot read {file}: {error}") from error
+    if not isinstance(found, dict) or not _are_settings(found):
+        raise HubError(f"{file} holds no settings: expected the file that the training wrote")
     return found
+
+
+def _are_settings(found: Document) -> bool:
+    """Whether names are text, and no value is anything else than YAML's plain ones."""
+    names = [found.get(name) for name in _NAMES]
+    if names[0] is not None:
+        names.append(found.get("dataset_config_name", 0))
+    return all(isinstance(name, str | None) for name in names) and all(
+        isinstance(value, _SETTING) for value in found.values()
+    )
 
 
 def _settings(run: Path) -> Document:
     """Training settings of the run, without paths of the training machine."""
     found = _yaml(run)
     kept = {name: value for name, value in found.items() if value is not None and name not in _PRIVATE_SETTINGS}
-    for name in ("dataset", "backbone"):
+    for name in _NAMES:
         if name in kept:
             kept[name] = public_name(kept[name])
     return kept
