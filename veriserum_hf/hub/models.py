@@ -39,7 +39,7 @@ _PIPELINE_CODE = {
 }
 _NAMES = ("dataset", "backbone")  # settings: of a data set and a model, or their paths
 _SETTING = (str, int, float, list, dict, type(None))
-_MOST_SETTINGS = 1_000_000  # bytes of training.yaml
+_MOST_SETTINGS, _DEEPEST = 1_000_000, 10  # bytes and nesting of training.yaml
 # Paths and options of the training machine, of no use elsewhere.
 _PRIVATE_SETTINGS = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "report_to")
 
@@ -153,14 +153,22 @@ def _yaml(run: Path) -> Document:
     try:
         if file.stat().st_size <= _MOST_SETTINGS:
             text = file.read_text(encoding="utf-8")
-            # A reference to another part of the file may stand for any amount of text; settings have none.
-            if not any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                found = yaml.safe_load(text)
+            found = yaml.safe_load(text) if _is_plain(text) else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise HubError(f"cannot read {file}: {error}") from error
     if not isinstance(found, dict) or not _are_settings(found):
         raise HubError(f"{file} holds no settings: expected the file that the training wrote")
     return found
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML has neither references, which may stand for any amount of text, nor deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+            return False
+    return True
 
 
 def _are_settings(found: Document) -> bool:
