@@ -19,6 +19,7 @@ VALUES: dict[str, Any] = {
     "fraction": 1.5,
     "million": 10**6,
     "huge": 10**18,
+    "400 digits": 10**400,
     "nan": math.nan,
     "infinite": math.inf,
     "long list": [1] * 100_000,

@@ -72,7 +72,7 @@ def check_plain(value: Any, name: str = "", depth: int = 0) -> None:
     if depth > 8:
         raise ValueError(f"config.json: {name} is nested too deeply")
     if isinstance(value, (int, float)):
-        if not (math.isfinite(value) and abs(value) <= _MOST_NUMBER) and not name.endswith(".id"):
+        if not (abs(value) <= _MOST_NUMBER or (name.startswith("anatomies.") and name.endswith(".id"))):
             raise ValueError(
                 f"config.json: {name} is {_shown(value)}, expected a number of at most {_MOST_NUMBER:,.0f}"
             )
@@ -219,13 +219,18 @@ def _at_most(modules: int) -> Iterator[None]:
         hook.remove()
 
 
-def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of tensors that hold numbers that are not finite."""
-    return [
+def check_finite(tensors: Mapping[str, Tensor], name_or_path: object) -> None:
+    """Raise ValueError where weights hold numbers that are not finite, as those of a training that diverged do."""
+    bad = [
         name
         for name, tensor in tensors.items()
         if tensor.is_floating_point() and not tensor.is_meta and not bool(tensor.isfinite().all())
     ]
+    if bad:
+        raise ValueError(
+            f"the weights in {name_or_path} hold numbers that are not finite: {', '.join(bad[:5])} ({len(bad)} in "
+            "all). Take another checkpoint of the training"
+        )
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
-from .checkpoint_veriserum import check_size, not_finite, place, weights_file
+from .checkpoint_veriserum import check_finite, check_size, place, weights_file
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
 from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
 from .heads_veriserum import ImplantHead, Locator, standardised
@@ -173,11 +173,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
                 f"the weights in {name_or_path} are not those of the configuration: {found}. Load the model with the "
                 "config.json that was saved with its weights"
             )
-        if bad := not_finite(model.state_dict()):
-            raise ValueError(
-                f"the weights in {name_or_path} hold numbers that are not finite: {', '.join(bad[:5])} ({len(bad)} "
-                "in all). Take another checkpoint of the training"
-            )
+        check_finite(model.state_dict(), name_or_path)
         # The weights of a mapped file are not aligned as others are, and some sums then differ in the last digit.
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.data = tensor.data.clone()
