@@ -85,3 +85,13 @@ def test_a_folder_that_was_converted_again_is_not_loaded_from_the_cache(tiny, tm
     convert_archive(archive, out, workers=1)
     after = open_rows(str(out), "calibrated").splits["train"].rows[0]["femur"]["translation_mm"]
     np.testing.assert_allclose(np.subtract(after, before), (5, 0, 0), atol=1e-9)
+
+
+def test_a_path_is_not_looked_for_on_the_hub_and_a_hub_without_address_not_asked(tmp_path, monkeypatch):
+    for name in (str(tmp_path / "nowhere"), "./nowhere", "nowhere"):
+        with pytest.raises(DataSetError, match=r"there is no such folder, and on the hub: names there are ORG/NAME"):
+            open_rows(name, "calibrated")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "htp://user:secret@hub")
+    for opened in ("calibrated", ("calibrated",)):
+        with pytest.raises(DataSetError, match=r"'htp://\*\*\*@hub' is not the address of a hub"):
+            open_rows("my-lab/knees", opened, **({} if opened == "calibrated" else {"archive_px": 64}))
