@@ -16,6 +16,6 @@ from .frames import (
     white_level as white_level,
 )
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
+from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh
 from .problems import Decision as Decision, Findings as Findings
 from .readings import disagree as disagree, judge as judge
-from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh

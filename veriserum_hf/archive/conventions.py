@@ -17,7 +17,7 @@ import trimesh
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.evidence import FLIPS, SIZE, Fields, Implant, agreement, flipped, surface
 from veriserum_hf.archive.frames import read_frame
-from veriserum_hf.archive.meshes import read_stl
+from veriserum_hf.archive.meshes import read_mesh
 from veriserum_hf.archive.problems import Decision, Findings
 from veriserum_hf.archive.readings import (
     AGREES,
@@ -285,7 +285,7 @@ class _Evidence:
         if anatomy is None or anatomy.path is None:
             return None
         try:
-            stl = trimesh.util.wrap_as_stream(read_stl(anatomy.path))
+            stl = trimesh.util.wrap_as_stream(read_mesh(anatomy.path, anatomy.category).data)
         except FrameError:  # as of a frame
             return None
         mesh = trimesh.load_mesh(stl, file_type="stl", process=False)

@@ -44,8 +44,8 @@ class Implant(NamedTuple):
 def flipped(image: Grey, flip: int) -> Grey:
     """An image or frame after one of the `FLIPS`."""
     across, down = (-1 if flip & 2 else 1), (-1 if flip & 1 else 1)
-    turned: Grey = np.ascontiguousarray(image[::down, ::across])  # type: ignore[assignment]
-    return turned
+    oriented: Grey = np.ascontiguousarray(image[::down, ::across])  # type: ignore[assignment]
+    return oriented
 
 
 def surface(mesh: trimesh.Trimesh) -> FloatArray:

@@ -57,8 +57,7 @@ def audit(
 def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None") -> None:
     document = report.as_json()
     hint = "" if deep else " (frames and meshes were not read; --deep reads them)"
-    print_parts((one_line(report.path), "bold"), f": {document['status']}{hint}
-")
+    print_parts((one_line(report.path), "bold"), f": {document['status']}{hint}\n")
     if report.counts:
         counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
         print_text(Table([], counts, alignment="l").text())
