@@ -79,7 +79,7 @@ def frames(folder: Path) -> Iterator[Row]:
     folder.mkdir()
     # Of one trial after the other, as a simulation goes; what the frames of a trial share is made in the first.
     jobs = [
-        FrameJob(settings, n % 3, {n // 3: (100 * (n % 3) + n // 3,)}, folder)
+        FrameJob(settings, n % 3, {n // 3: (100 * (n % 3) + n // 3,)}, folder, folder)
         for n in sorted(range(count), key=lambda n: n % 3)
     ]
     jobs[0].run(lambda _: None)  # compiles, and makes the maps of the distortions

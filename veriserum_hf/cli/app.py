@@ -1,10 +1,11 @@
-"""``veriserum``: its commands, and how their errors are reported."""
+"""``veriserum``: its commands."""
 
 import io
 import logging
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,8 +14,9 @@ from veriserum_hf.cli.audit import audit
 from veriserum_hf.cli.calibrate import app as calibrate_app
 from veriserum_hf.cli.check_labels import check_labels
 from veriserum_hf.cli.convert import convert
+from veriserum_hf.cli.ending import Commands
 from veriserum_hf.cli.help import add_command, verbatim
-from veriserum_hf.cli.output import print_error, show_log
+from veriserum_hf.cli.output import show_log
 from veriserum_hf.cli.predict import predict
 from veriserum_hf.cli.push_dataset import push_dataset
 from veriserum_hf.cli.push_model import push_model
@@ -24,7 +26,7 @@ from veriserum_hf.cli.show import show
 from veriserum_hf.cli.simulate import simulate
 from veriserum_hf.cli.train import train
 from veriserum_hf.core import __version__
-from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs import heed_signals
 
 _log = logging.getLogger(__name__)
 _EXAMPLES = """\
@@ -34,6 +36,7 @@ veriserum show OUT
 veriserum register --help"""
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # slower to load than the rest of the help, and it does not fill paragraphs
@@ -80,8 +83,8 @@ def options(
 ) -> None:
     """Veriserum, dual-plane fluoroscopy of knee implants, as Hugging Face datasets.
 
-    Exit status: 0 done, 1 done and problems found, 2 not done, 3 done but not for every frame or pose, 130
-    interrupted. The help of each command lists its own.
+    Exit status: 0 done, 1 done and problems found, 2 not done, 3 done but not for every frame or pose; 128 and the
+    number of a signal: interrupted (130: Ctrl-C). The help of each command lists its own.
     """
     show_log(verbose)
     _log.info("veriserum %s, Python %s, %s", __version__, platform.python_version(), " ".join(sys.argv[1:]))
@@ -89,19 +92,11 @@ def options(
 
 def main() -> None:
     """Run the command line; an error that the user can correct is one message and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as its escape
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started the program
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the program ends
+        elif isinstance(stream, io.TextIOWrapper):  # what the terminal's encoding lacks is shown as its escape
             stream.reconfigure(errors="backslashreplace")
-    try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
-    except VeriserumError as error:
-        _log.debug("where the error arose", exc_info=error)
-        print_error(str(error))
-        sys.exit(2)
-    except BrokenPipeError:
-        # The reader, such as head, has closed the pipe. Python would flush again at exit, and print an error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    with heed_signals():
+        app()

@@ -19,3 +19,7 @@ class VisibleConsole(Console):
         """Print parts of one line, each text alone or with its style; nothing in a text is taken for markup."""
         shown = (visible(part) if isinstance(part, str) else (visible(part[0]), part[1]) for part in parts)
         super().print(Text.assemble(*shown))
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to who ends the program; rich ends it with 1."""
+        raise  # noqa: PLE0704 - the error that rich is handling

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from veriserum_hf.core import masked
+from veriserum_hf.jobs import exit_status
 
 if TYPE_CHECKING:
     from veriserum_hf.cli.console import VisibleConsole
@@ -109,9 +110,9 @@ def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[
 
     try:
         yield advance
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         warn(f"interrupted{when_interrupted}")
-        sys.exit(130)
+        sys.exit(exit_status(interrupt))
     finally:
         if bar.live.is_started:
             bar.stop()

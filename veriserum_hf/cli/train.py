@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.output import warn
+from veriserum_hf.jobs import exit_status
 
 
 def train(
@@ -48,6 +49,6 @@ def train(
     given = [f"{name}={value}" for name, value in declared.items() if value is not None]
     try:
         run_training([*given, *context.args], program="veriserum train")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         warn("interrupted; with --checkpointing-steps, --resume-from-checkpoint latest resumes the run")
-        sys.exit(130)
+        sys.exit(exit_status(interrupt))

@@ -20,7 +20,7 @@ from typing import TypedDict
 import datasets
 
 from veriserum_hf.archive import Decision, Findings, VeriserumArchive, find_layout, require_agreement
-from veriserum_hf.core import ShardFormat, __version__
+from veriserum_hf.core import ShardFormat, __version__, listed
 from veriserum_hf.dataset.card import SplitSize, empty_splits, write_card
 from veriserum_hf.dataset.mesh_records import MeshRecord, described_meshes, mesh_records
 from veriserum_hf.dataset.plan import Options, Plan, make_plan
@@ -29,14 +29,19 @@ from veriserum_hf.dataset.shards import DATA, RejectedRow, ShardJob, plan_jobs
 from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import (
+    SUMS,
+    check_place,
     cores,
+    damaged_files,
     incomplete_folder,
+    keep_whole,
     library_versions,
     put_in_place,
     run_jobs,
     source_hash,
     staging_folder,
-    write_file,
+    write_listed,
+    write_sums,
 )
 
 _RECORD = "conversion.json"
@@ -122,12 +127,15 @@ def convert_archive(
     ArchiveError
         If the archive's structure is invalid, or labels and images do not agree; nothing is written then.
     ConversionError
-        If the output cannot be made: it exists, belongs to another conversion, or the disk is full.
+        If the output cannot be made: it exists, is damaged, belongs to another conversion, is within the archive
+        or the archive within it, is the current folder, or the disk is full.
 
     """
     options = options or Options()
-    target = Path(output).expanduser().absolute()
+    target = Path(output).expanduser().resolve()
+    check_place(target, ConversionError, Path(archive_path).expanduser())
     archive = VeriserumArchive(archive_path)
+    check_place(target, ConversionError, archive.layout.root)
     per_config = {config: replace(options, config=config) for config in configs}
     record = _record(archive, options, configs, format, shard_size_bytes)
     if (finished := _finished(target, record)) is not None:
@@ -137,6 +145,7 @@ def convert_archive(
     raw = archive.raw_format
     del archive  # frees hundreds of MB that the plans do not need
     with staging_folder(target, record, "conversion", ConversionError) as incomplete:
+        keep_whole(incomplete)
         (incomplete / DATA).mkdir(exist_ok=True)
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return finished
@@ -169,7 +178,7 @@ def _record(
 
 
 def _finished(target: Path, record: _Record) -> ConversionResult | None:
-    """Result of the same conversion if it exists already."""
+    """Result of the same conversion if it exists already; ConversionError if that is damaged."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     try:
@@ -181,6 +190,11 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
         raise ConversionError(
             f"{target} exists and is not the result of this conversion (same archive, options and versions). "
             "Nothing was changed. Choose another folder, or remove this one."
+        )
+    if damaged := damaged_files(target):
+        raise ConversionError(
+            f"{target} is the result of this conversion, but damaged: {listed(damaged)} missing or not as written "
+            f"(see {SUMS}). Remove the folder and run the same command again, or copy it again."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
     return ConversionResult(target, found["counts"], rejected, found["meshes"])
@@ -210,11 +224,11 @@ def _finish(
     if not sizes:
         raise ConversionError(f"no row could be made: {len(rejected)} were rejected, the first for {rejected[0]}")
     data = incomplete / DATA
-    write_file(data / "rejected.jsonl", "".join(json.dumps(row) + "\n" for row in rejected))
+    write_listed(incomplete, data / "rejected.jsonl", "".join(json.dumps(row) + "\n" for row in rejected))
     trials = {str(id): split for plan in plans.values() for id, split in sorted(plan.trials.items())}
     split_by = next(iter(options.values())).split_by
     splits = {"split_by": split_by, "seed": SPLIT_SEED, "trials": trials}
-    write_file(data / "splits.json", json.dumps(splits, indent=1))
+    write_listed(incomplete, data / "splits.json", json.dumps(splits, indent=1))
     card_options = {config: options[config] for config in sizes}
     identity = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
     simulated = record["archive"]["simulated"]
@@ -230,7 +244,8 @@ def _finish(
     )
     # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
     results = {"counts": counts, "labels_and_images": asdict(agreement), "meshes": meshes}
-    write_file(data / _RECORD, json.dumps(record | results, indent=1))
+    write_listed(incomplete, data / _RECORD, json.dumps(record | results, indent=1))
+    write_sums(incomplete, data)  # without the card, which its owner may edit
     put_in_place(data, target)
     return ConversionResult(target, counts, rejected, meshes)
 

@@ -2,18 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.archive import RawFormat
 from veriserum_hf.core import ShardFormat
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.plan import Options, Plan
-from veriserum_hf.jobs import atomic_path, write_file
+from veriserum_hf.jobs import arrow_file, listed_path, parquet_file, write_listed
 
 DATA = "data"  # below the folder of unfinished work: the future result; the shards' records are next to it
 # Writer and reader hold one group of rows in memory.
@@ -87,7 +86,7 @@ class ShardJob:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rejected: list[RejectedRow] = []
         rows_written = bytes_written = 0
-        with atomic_path(self.file) as partial:
+        with listed_path(self.incomplete, self.file) as partial:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
@@ -102,24 +101,21 @@ class ShardJob:
                     rows_written, bytes_written = rows_written + table.num_rows, bytes_written + table.nbytes
                     del table  # before the next group is made, so that memory holds one
                     advance(rows.num_rows)
-            write_file(self.record, json.dumps({"rows": rows_written, "bytes": bytes_written, "rejected": rejected}))
+            about = {"rows": rows_written, "bytes": bytes_written, "rejected": rejected}
+            write_listed(self.incomplete, self.record, json.dumps(about))
 
 
-@contextmanager
-def _writer(path: Path, schema: pa.Schema, format: ShardFormat) -> Iterator[Callable[[pa.Table], None]]:
+def _writer(path: Path, schema: pa.Schema, format: ShardFormat) -> AbstractContextManager[Callable[[pa.Table], None]]:
     if format == "arrow":
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
-            yield stream.write_table
-    else:
+        return arrow_file(path, schema)
+    return parquet_file(
+        path,
+        schema,
+        use_dictionary=["task", "implant_pair"],
         # With content-defined chunks the hub stores only the differences between two versions of a data set.
-        with pq.ParquetWriter(
-            path,
-            schema,
-            use_dictionary=["task", "implant_pair"],
-            use_content_defined_chunking=True,
-            write_page_index=True,
-        ) as parquet:
-            yield parquet.write_table
+        use_content_defined_chunking=True,
+        write_page_index=True,
+    )
 
 
 def plan_jobs(
@@ -150,7 +146,7 @@ def plan_jobs(
             for config, plan in plans.items()
             for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, options[config], raw))
         ]
-        write_file(kept, json.dumps([asdict(shard) for shard in shards]))
+        write_listed(incomplete, kept, json.dumps([asdict(shard) for shard in shards]))
 
     def rows(shard: Shard) -> pa.Table:
         # In separate buffers; a slice would send the whole plan to the worker.

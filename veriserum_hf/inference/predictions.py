@@ -6,13 +6,12 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.core import NOT_ASSESSED, PoseFileRow, __version__
 from veriserum_hf.dataset import Frame, StoredFrames, frame_of_row, is_raw
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
-from veriserum_hf.jobs import atomic_path
+from veriserum_hf.jobs import atomic_path, parquet_file
 from veriserum_hf.poses import PREDICTED_SCHEMA
 
 try:
@@ -136,9 +135,9 @@ def write_predictions(
     """
     schema = PREDICTED_SCHEMA.with_metadata({"veriserum_hf": __version__, **about, **PREDICTED_SCHEMA.metadata})
     count = 0
-    with _writing(output), atomic_path(output) as partial, pq.ParquetWriter(partial, schema) as writer:
+    with _writing(output), atomic_path(output) as partial, parquet_file(partial, schema) as write:
         for poses in _tables(model, frames, batch_size, progress):
-            writer.write_table(poses.cast(schema))
+            write(poses.cast(schema))
             count += len(poses)
     return count
 

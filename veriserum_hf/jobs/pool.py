@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,9 +12,11 @@ from contextlib import contextmanager, suppress
 from multiprocessing.sharedctypes import Synchronized
 from multiprocessing.synchronize import Event
 from queue import Empty, SimpleQueue
+from types import ModuleType
 from typing import Protocol
 
 from veriserum_hf.errors import WorkerError
+from veriserum_hf.jobs.interrupts import SIGNALS
 
 # In a worker process: units done by all workers, and whether to stop.
 _worker_state: "tuple[Synchronized[int], Event]"
@@ -72,13 +75,14 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
         return
     # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
     context = multiprocessing.get_context("spawn")
-    state = (context.Value("q", 0), context.Event())
+    with _signals_held():  # semaphores have a process of their own
+        state = (context.Value("q", 0), context.Event())
     pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
     # Neither `concurrent.futures.wait` nor the counter's lock is used here: an interrupt while one takes its
     # lock would leave it locked, and the shutdown would wait for ever.
     finished: SimpleQueue[Future[None]] = SimpleQueue()
     try:
-        with _interrupts_held():  # the workers start with the first submission, and inherit it
+        with _signals_held(), _without_main_script():  # the workers start with the first submission
             for job in waiting:
                 pool.submit(_run_in_worker, job).add_done_callback(finished.put)
         left = len(waiting)
@@ -98,22 +102,36 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Block interrupts in processes that are started in here: the parent gets them and signals when to stop."""
+def _signals_held() -> Iterator[None]:
+    """Block signals in processes that are started in here: the parent gets them, and says when to stop."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows, where `_start_worker` ignores them
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def _without_main_script() -> Iterator[None]:
+    """Hide the main script from processes that are started in here.
+
+    They need nothing of it, and would run it again: all of it, where it has no ``if __name__ == "__main__"``.
+    """
+    script, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
 def _start_worker(counter: "Synchronized[int]", stop: Event) -> None:
     global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
     _worker_state = counter, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,13 +23,16 @@ from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
     cores,
     incomplete_folder,
+    keep_whole,
     library_versions,
+    parquet_bytes,
     put_in_place,
     run_jobs,
     single_threaded_opencv,
     source_hash,
     staging_folder,
     write_file,
+    write_listed,
 )
 from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.initial_poses import (
@@ -78,6 +80,7 @@ class TrialJob:
     starts : initial poses by measurement id and component; at least one.
     meshes : by anatomy id, mm.
     file : Parquet file to write.
+    unfinished : folder above it that lists finished files.
     device : ``"cpu"`` or ``"cuda"``.
 
     """
@@ -86,6 +89,7 @@ class TrialJob:
     starts: Starts
     meshes: Meshes
     file: Path
+    unfinished: Path
     device: str
 
     @property
@@ -104,9 +108,7 @@ class TrialJob:
             rows = register_trial(
                 self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
             )
-        buffer = BytesIO()
-        pq.write_table(pa.Table.from_pylist(rows, REGISTERED_SCHEMA), buffer)
-        write_file(self.file, buffer.getvalue())
+        write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
 
 
 @contextmanager
@@ -201,11 +203,14 @@ def register_dataset(
     with staging_folder(target, record, "registration", RegistrationError) as incomplete:
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
+        keep_whole(incomplete)
         if starting_model is not None:
             starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
-        poses = _registered(source, chosen, starts, incomplete / _TRIALS, workers, progress)
+        poses = _registered(source, chosen, starts, incomplete, workers, progress)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
-        pq.write_table(poses.replace_schema_metadata(metadata), incomplete / _MERGED)
+        # With the pages' checksums, so that a damaged file is not taken for the result.
+        whole = parquet_bytes(poses.replace_schema_metadata(metadata), write_page_checksum=True)
+        write_file(incomplete / _MERGED, whole)
         put_in_place(incomplete / _MERGED, target)
     return _result(target, poses, source, frames)
 
@@ -231,14 +236,14 @@ def _registered(
     source: Rows[Frames],
     chosen: Mapping[str, Frames],
     starts: Starts,
-    folder: Path,
+    incomplete: Path,
     workers: int | None,
     progress: Progress | None,
 ) -> pa.Table:
-    """Poses of all trials; those with a file in the folder are registered already."""
-    folder.mkdir(exist_ok=True)
+    """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
+    (incomplete / _TRIALS).mkdir(exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, folder, device)]
+    jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, incomplete, device)]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
     return pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
 
@@ -259,7 +264,7 @@ def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str
     return {name: every[name].taken(indices) for name, indices in rows.items() if indices}
 
 
-def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, device: str) -> list[TrialJob]:
+def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], incomplete: Path, device: str) -> list[TrialJob]:
     """One job for each trial that has an initial pose."""
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
@@ -271,7 +276,8 @@ def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], folder: Path, de
         if shown:
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
             meshes = {id: source.meshes[id] for id in sorted(shown)}
-            jobs.append(TrialJob(taken, own, meshes, folder / f"trial_{trial_id:06d}.parquet", device))
+            file = incomplete / _TRIALS / f"trial_{trial_id:06d}.parquet"
+            jobs.append(TrialJob(taken, own, meshes, file, incomplete, device))
     return jobs
 
 
@@ -280,7 +286,7 @@ def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:
     if not target.exists():
         return None
     try:
-        found = pq.read_table(target)
+        found = pq.read_table(target, page_checksum_verification=True)
         same = json.loads((found.schema.metadata or {}).get(b"record", b"null")) == json.loads(json.dumps(record))
     except (OSError, ValueError):  # pyarrow's are one of these
         same = False

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.core import COMPONENTS, LabelRow, PoseFileRow, Poses, listed
 from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
-from veriserum_hf.jobs import atomic_path
+from veriserum_hf.jobs import parquet_bytes, write_listed
 from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.registration.scene import Implant
 
@@ -141,7 +140,7 @@ class StartingModel:
 
         Parameters
         ----------
-        kept : Parquet file that they are written to, or read from if it exists.
+        kept : Parquet file in a folder of unfinished work that they are written to, or read from if it exists.
         progress : called with the number of frames predicted, and of all.
 
         Raises
@@ -179,5 +178,4 @@ class StartingModel:
                 progress(reported := read, total)
         if progress and reported < total:  # the last frames cannot be read
             progress(total, total)
-        with atomic_path(output) as partial:
-            pq.write_table(pa.Table.from_pylist(poses, SCHEMA), partial)
+        write_listed(output.parent, output, parquet_bytes(pa.Table.from_pylist(poses, SCHEMA)))

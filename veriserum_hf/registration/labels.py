@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
@@ -32,7 +31,7 @@ from veriserum_hf.core import CAMERA_OF, COMPONENTS, CONVERGED, PLANES, FloatArr
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.geometry import viewing_axes
-from veriserum_hf.jobs import atomic_path
+from veriserum_hf.jobs import parquet_bytes, write_file
 from veriserum_hf.poses import pose_differences, transforms
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 from veriserum_hf.registration.label_readings import disagreement_of_labels
@@ -160,8 +159,7 @@ def check_labels(
     rows, spread = compare(labels, found.poses)
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     try:
-        with atomic_path(output) as partial:
-            pq.write_table(rows.replace_schema_metadata(SCHEMA.metadata | about), partial)
+        write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))
     except OSError as error:
         raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
     try:

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Evaluation
+from veriserum_hf.jobs import parquet_bytes, write_file
 from veriserum_hf.reports.evaluation_text import evaluation_markdown
 from veriserum_hf.reports.plots import save_plots
 
@@ -41,9 +41,17 @@ class Report:
         errors : result of `veriserum_hf.evaluation.pose_errors`.
         document : their summary, with ``evaluated``: model, data set, split and planes.
 
+        Raises
+        ------
+        TrainingError
+            If a file cannot be written.
+
         """
         text = json.dumps(document, indent=1, allow_nan=False)
-        (self.folder / "evaluation.json").write_text(f"{text}\n", encoding="utf-8")
-        (self.folder / "evaluation.md").write_text(evaluation_markdown(document), encoding="utf-8")
-        pq.write_table(errors, self.folder / "errors.parquet")
-        save_plots(errors, self.folder)
+        try:
+            write_file(self.folder / "evaluation.json", f"{text}\n")
+            write_file(self.folder / "evaluation.md", evaluation_markdown(document))
+            write_file(self.folder / "errors.parquet", parquet_bytes(errors))
+            save_plots(errors, self.folder)
+        except OSError as error:
+            raise TrainingError(f"cannot write below {self.folder}: {error.strerror or error}") from error

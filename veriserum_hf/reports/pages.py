@@ -3,12 +3,15 @@
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from io import BytesIO
+from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs import write_file
 
 try:
     from matplotlib.axes import Axes as Axes
@@ -39,7 +42,7 @@ def new_page(title: str) -> Figure:
 
 
 def save_page(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a page as a PNG.
+    """Write a page as a PNG, in one step.
 
     Raises
     ------
@@ -47,8 +50,10 @@ def save_page(figure: Figure, path: str | os.PathLike[str]) -> None:
         If the file cannot be written.
 
     """
+    page = BytesIO()
+    figure.savefig(page, format="png")
     try:
-        figure.savefig(path, format="png")
+        write_file(Path(path), page.getvalue())
     except OSError as error:
         raise VeriserumError(
             f"cannot write {os.fspath(path)}: {error.strerror or error}; give a path in a folder that exists"

@@ -1,5 +1,6 @@
 """Plots of errors: distributions, axes and planes, and the reliability of a stated confidence."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.stats import binomtest
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import PLANE_AXES, SUCCESS, WORLD_AXES
+from veriserum_hf.jobs import write_file
 
 try:
     from matplotlib.axes import Axes
@@ -40,7 +42,9 @@ def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
     if np.isfinite(errors["confidence"].to_numpy()).any():
         figures["confidence.png"] = reliability(errors)
     for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=150)
+        image = BytesIO()
+        figure.savefig(image, format="png", dpi=150)
+        write_file(folder / name, image.getvalue())
     return [folder / name for name in figures]
 
 

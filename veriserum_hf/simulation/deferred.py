@@ -57,7 +57,7 @@ def drawn(rows: pa.Table, settings: Settings) -> Iterator[pa.Table]:
         folder = Path(name)
         for measurement_id in rows["measurement_id"].to_pylist():
             trial_index, frame = settings.place_of(measurement_id)
-            FrameJob(settings, trial_index, {frame: (measurement_id,)}, folder).run(lambda _: None)
+            FrameJob(settings, trial_index, {frame: (measurement_id,)}, folder, folder).run(lambda _: None)
         for column in columns:
             paths = [str(folder / Path(path).name) for path in rows[column].to_pylist()]
             rows = rows.set_column(rows.column_names.index(column), column, pa.array(paths))

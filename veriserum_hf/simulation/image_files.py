@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 
 from veriserum_hf.core import PLANES, Grey, PlaneName
-from veriserum_hf.jobs import single_threaded_opencv, write_file
+from veriserum_hf.jobs import single_threaded_opencv, write_listed
 from veriserum_hf.simulation.poses import pose_ids
 from veriserum_hf.simulation.scenario import draw_frame, draw_grid, draw_marker_frame, trial
 from veriserum_hf.simulation.settings import Settings
@@ -17,12 +17,16 @@ _FRAMES_PER_JOB = 10
 
 @dataclass(frozen=True)
 class FrameJob:
-    """A few frames of a trial, both planes of each; ``numbers`` are those in their files' names, by frame."""
+    """A few frames of a trial, both planes of each; ``numbers`` are those in their files' names, by frame.
+
+    As for all jobs here, ``unfinished`` is the folder above that lists finished files.
+    """
 
     settings: Settings
     trial_index: int
     numbers: dict[int, tuple[int, ...]]
     folder: Path
+    unfinished: Path
 
     @property
     def units(self) -> int:
@@ -41,7 +45,7 @@ class FrameJob:
                 if not all(path.exists() for path in self._paths(frame, plane)):
                     data = self._drawn(frame, plane)
                     for path in self._paths(frame, plane):
-                        write_file(path, data)
+                        write_listed(self.unfinished, path, data)
             advance(1)
 
     def _drawn(self, frame: int, plane: PlaneName) -> bytes:
@@ -66,6 +70,7 @@ class GridJob:
     number: int
     plane: PlaneName
     folder: Path
+    unfinished: Path
 
     units = 1
 
@@ -78,7 +83,7 @@ class GridJob:
         """Draw it."""
         with single_threaded_opencv():
             data = _as_tiff(draw_grid(self.settings, self.session_index, self.plane))
-        write_file(_phantom_path(self.folder, self.plane, self.number), data)
+        write_listed(self.unfinished, _phantom_path(self.folder, self.plane, self.number), data)
         advance(1)
 
 
@@ -91,6 +96,7 @@ class MarkerJob:
     frame: int
     number: int
     folder: Path
+    unfinished: Path
 
     units = 1
 
@@ -106,7 +112,7 @@ class MarkerJob:
             if not path.exists():
                 with single_threaded_opencv():
                     data = _as_tiff(draw_marker_frame(self.settings, self.session_index, self.frame, plane))
-                write_file(path, data)
+                write_listed(self.unfinished, path, data)
         advance(1)
 
 
@@ -120,7 +126,7 @@ def _as_tiff(image: Grey) -> bytes:
     return bytes(cv2.imencode(".tif", image, (cv2.IMWRITE_TIFF_COMPRESSION, 1))[1])
 
 
-def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:
+def frame_jobs(settings: Settings, folder: Path, unfinished: Path) -> Iterator[FrameJob]:
     """Every frame of every trial, a few at a time."""
     numbers: dict[tuple[int, int], tuple[int, ...]] = {
         (index, frame): (id, id + 1) if settings.ids == "pose" else (settings.measurement_id(index, frame),)
@@ -130,4 +136,4 @@ def frame_jobs(settings: Settings, folder: Path) -> Iterator[FrameJob]:
     for index in range(settings.trials):
         for first in range(0, settings.frames_per_trial, _FRAMES_PER_JOB):
             frames = range(first, min(first + _FRAMES_PER_JOB, settings.frames_per_trial))
-            yield FrameJob(settings, index, {frame: numbers[index, frame] for frame in frames}, folder)
+            yield FrameJob(settings, index, {frame: numbers[index, frame] for frame in frames}, folder, unfinished)

@@ -16,21 +16,28 @@ from operator import itemgetter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.archive import SIMULATION_RECORD
-from veriserum_hf.core import PLANES, PlaneName, __version__
+from veriserum_hf.core import PLANES, PlaneName, __version__, listed
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.jobs import (
+    SUMS,
     Job,
+    check_place,
     cores,
+    damaged_files,
     incomplete_folder,
+    keep_whole,
     library_versions,
+    list_whole,
+    listed_files,
+    parquet_bytes,
     put_in_place,
     run_jobs,
     source_hash,
     staging_folder,
     write_file,
+    write_sums,
 )
 from veriserum_hf.poses import TRUTH_SCHEMA
 from veriserum_hf.simulation.activities import FRAME_RATE_HZ
@@ -94,43 +101,61 @@ def simulate(
     """
     settings = settings or Settings()
     target = Path(output).expanduser().resolve()
-    if _killed_while_tidying_up(target, settings):
-        shutil.rmtree(incomplete_folder(target))
+    check_place(target, SimulationError)
+    if _finished(target, settings):
         return target
-    _check_free(target)
     with staging_folder(target, _record(settings), "simulation", SimulationError) as incomplete:
-        _check_free(target)  # another process may have finished a moment ago
+        if _finished(target, settings):  # by another process, a moment ago
+            return target
+        keep_whole(incomplete)
         archive = incomplete / _ARCHIVE
         (archive / FRAMES_FOLDER).mkdir(parents=True, exist_ok=True)
         (archive / CALIBRATION_FOLDER).mkdir(exist_ok=True)
-        write_all_but_images(archive, settings)
+        _write_all_but_images_once(incomplete, settings)
         jobs: list[Job] = [
-            *frame_jobs(settings, archive / FRAMES_FOLDER),
-            *_phantom_jobs(settings, archive / CALIBRATION_FOLDER),
+            *frame_jobs(settings, archive / FRAMES_FOLDER, incomplete),
+            *_phantom_jobs(settings, archive / CALIBRATION_FOLDER, incomplete),
         ]
         run_jobs(jobs, workers or cores(), progress)
+        write_sums(incomplete, archive)
         put_in_place(archive, target)
     return target
 
 
-def _check_free(target: Path) -> None:
-    """Raise SimulationError where the result's place is taken."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+def _finished(target: Path, settings: Settings) -> bool:
+    """Whether the result is there already; SimulationError where it is damaged, or something else is there."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    try:
+        found = json.loads((target / SIMULATION_RECORD).read_text())
+    except (OSError, ValueError):
+        found = {}
+    record = json.loads(json.dumps(_record(settings)))
+    if {name: found.get(name) for name in record} != record:
         raise SimulationError(
             f"{target} exists already and is not an empty folder. Nothing was changed. Choose another folder, or "
             "remove this one."
         )
+    if damaged := damaged_files(target):
+        raise SimulationError(
+            f"{target} is the result of this simulation, but damaged: {listed(damaged)} missing or not as written "
+            f"(see {SUMS}). Remove the folder and run the same command again."
+        )
+    shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
+    return True
 
 
-def _killed_while_tidying_up(target: Path, settings: Settings) -> bool:
-    """Whether this simulation put its result in place and was killed before the unfinished folder was removed."""
-    try:
-        unfinished = json.loads((incomplete_folder(target) / "record.json").read_text())
-        found = json.loads((target / SIMULATION_RECORD).read_text())
-    except (OSError, ValueError):
-        return False
-    record = json.loads(json.dumps(_record(settings)))
-    return bool(unfinished == record and {name: found.get(name) for name in record} == record)
+def _write_all_but_images_once(incomplete: Path, settings: Settings) -> None:
+    """The same as `write_all_but_images`, unless every file of it is there and whole."""
+    archive = incomplete / _ARCHIVE
+    images = {archive / FRAMES_FOLDER, archive / CALIBRATION_FOLDER}
+    tables = [path for name in listed_files(incomplete) if (path := incomplete / name).parent not in images]
+    if tables and all(path.exists() for path in tables):
+        return
+    (archive / SIMULATION_RECORD).unlink(missing_ok=True)
+    write_all_but_images(archive, settings)
+    files = (path for path in archive.rglob("*") if path.is_file() and path.parent not in images)
+    list_whole(incomplete, sorted(files))
 
 
 def write_all_but_images(archive: Path, settings: Settings) -> None:
@@ -157,11 +182,11 @@ def write_all_but_images(archive: Path, settings: Settings) -> None:
         truth += truth_rows(settings, shown)
         imaging[shown.id] = {plane: asdict(shown.imaging[plane]) for plane in PLANES}
     _write_tables(archive, settings, trials, poses)
-    pq.write_table(pa.Table.from_pylist(truth, TRUTH_SCHEMA), archive / TRUTH_NAME)
+    (archive / TRUTH_NAME).write_bytes(parquet_bytes(pa.Table.from_pylist(truth, TRUTH_SCHEMA)))
     if not settings.csv:
         markers = calibration_truth_rows(settings, _calibrations(settings).markers)
         truth_table = pa.Table.from_pylist(list(markers), CALIBRATION_TRUTH_SCHEMA)
-        pq.write_table(truth_table, archive / CALIBRATION_TRUTH_NAME)
+        (archive / CALIBRATION_TRUTH_NAME).write_bytes(parquet_bytes(truth_table))
     drawn = {"imaging_by_trial": imaging, "rig_by_source_calibration": _rigs(settings)}
     write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | drawn, indent=1))
 
@@ -202,16 +227,16 @@ def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
     }
 
 
-def _phantom_jobs(settings: Settings, folder: Path) -> Iterator[Job]:
+def _phantom_jobs(settings: Settings, folder: Path, unfinished: Path) -> Iterator[Job]:
     if settings.csv:  # the CSV files do not state what a phantom's frame belongs to
         return
     calibrations = _calibrations(settings)
     for index in range(SESSIONS):
         day = session(settings, index)
         for plane in PLANES:
-            yield GridJob(settings, index, calibrations.grids[day.distortion_id, plane], plane, folder)
+            yield GridJob(settings, index, calibrations.grids[day.distortion_id, plane], plane, folder, unfinished)
         for frame, number in enumerate(calibrations.markers[day.source_id]):
-            yield MarkerJob(settings, index, frame, number, folder)
+            yield MarkerJob(settings, index, frame, number, folder, unfinished)
 
 
 def _write_tables(archive: Path, settings: Settings, trials: list[TrialRow], poses: list[Row]) -> None:

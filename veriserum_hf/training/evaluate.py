@@ -24,6 +24,7 @@ from veriserum_hf.dataset import open_rows, trial_overlap
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
 from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
+from veriserum_hf.jobs import exit_status, heed_signals
 from veriserum_hf.reports import evaluation_markdown
 from veriserum_hf.training.batches import FrameSamples
 from veriserum_hf.training.loaders import batches_of
@@ -113,7 +114,12 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
 
 
 def main() -> None:
-    """Run the command line; a user's error is one message and exit status 2, an interruption one and 130."""
+    """Run the command line; a user's error is one message and exit status 2, a signal one and 128 + its number."""
+    with heed_signals():
+        _main()
+
+
+def _main() -> None:
     arguments = parse_arguments()
     # Or accelerate would not let processes that torchrun starts without a GPU find each other.
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -122,9 +128,9 @@ def main() -> None:
     except VeriserumError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(exit_status(interrupt))
     finally:
         accelerator.end_training()
     if document is not None:

@@ -11,7 +11,7 @@ loads; the last one, in last; training.yaml, from which the run can be repeated;
 is time of the host alone: the share of training in which it waited for a batch to be handed over, whatever a GPU
 still had to do.
 
-Exit status: 0 done, 2 not done, 130 interrupted.
+Exit status: 0 done, 2 not done, 128 and the number of a signal: interrupted (130: Ctrl-C).
 """
 
 import logging
@@ -28,11 +28,13 @@ from accelerate.utils import (
     InitProcessGroupKwargs,
     ProjectConfiguration,
 )
+from safetensors import SafetensorError
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from veriserum_hf.errors import TrainingError, VeriserumError
+from veriserum_hf.jobs import exit_status, heed_signals
 from veriserum_hf.training.ending import ended
 from veriserum_hf.training.run import TrainingRun
 from veriserum_hf.training.settings import TrainingSettings, parse_settings
@@ -58,7 +60,11 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
     # Tables of a pretrained backbone's weights: those that matter are checked.
     set_verbosity_error()  # type: ignore[no-untyped-call, unused-ignore]
     settings = parse_settings(arguments, program, __doc__)
-    with _messages_on_standard_error(), ended(make_accelerator(settings)) as accelerator:
+    with (
+        _messages_on_standard_error(),
+        _disk_errors(settings),
+        ended(make_accelerator(settings)) as accelerator,
+    ):
         TrainingRun(settings, accelerator).run()
 
 
@@ -100,19 +106,36 @@ def _messages_on_standard_error() -> Iterator[None]:
         logger.propagate = propagate
 
 
+@contextmanager
+def _disk_errors(settings: TrainingSettings) -> Iterator[None]:
+    """Raise TrainingError where the run's folder cannot be written to, or data not read."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"the run in {settings.run.output_dir} stopped: {error}. Its finished checkpoints are kept: free disk "
+            "space or grant permission, then continue with --resume_from_checkpoint latest"
+        ) from error
+
+
 def main() -> None:
-    """Run the command line; a user's error is one message and exit status 2, an interruption one and 130."""
+    """Run the command line; a user's error is one message and exit status 2, a signal one and 128 + its number."""
+    with heed_signals():
+        _main()
+
+
+def _main() -> None:
     try:
         run_training(sys.argv[1:])
     except VeriserumError as error:
         tqdm.write(f"error: {error}", file=sys.stderr)  # not into a line of progress
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         tqdm.write(
             "interrupted; with --checkpointing_steps, --resume_from_checkpoint latest resumes the run",
             file=sys.stderr,
         )
-        sys.exit(130)
+        sys.exit(exit_status(interrupt))
 
 
 if __name__ == "__main__":

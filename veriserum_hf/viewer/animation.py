@@ -123,7 +123,7 @@ def _palette() -> bytes:
 
 def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
     with atomic_path(output, suffix=".mp4") as partial:
-        partial.touch()  # raises with the reason, which OpenCV does not report
+        partial.touch(exist_ok=False)  # raises with the reason, which OpenCV does not report
         first = next(images)
         size = (first.shape[1], first.shape[0])
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size)

@@ -1,0 +1,93 @@
+"""How a command ends: what stops it is a message and an exit status, and never a traceback."""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from typer.core import TyperGroup
+
+from veriserum_hf.cli.output import print_error, warn
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs import exit_status
+
+_log = logging.getLogger(__name__)
+_NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Commands(TyperGroup):
+    """Commands that end as `ending` says; the errors do not reach click, which has exit statuses of its own."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the arguments."""
+        with ending():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, *arguments: Any) -> Any:
+        """Run the command."""
+        with ending():
+            return super().invoke(*arguments)
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """End the program where the block is stopped: by an error of the user or the disk, a signal, or its reader."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except VeriserumError as error:
+        _fail(error, str(error))
+    except KeyboardInterrupt as interrupt:
+        with suppress(OSError):
+            warn("interrupted")
+        sys.exit(exit_status(interrupt))
+    except MemoryError as error:
+        _fail(
+            error,
+            f"out of memory, of this machine or its limit for this program (ulimit -v): {error or 'none left'}. Free "
+            "memory, or use fewer --workers; what is finished is kept",
+        )
+    except BrokenPipeError:  # the reader, such as head, has enough
+        _give_up_broken_streams()
+        sys.exit(_NO_READER)
+    except OSError as error:
+        _give_up_broken_streams()
+        _fail(error, _message(error))
+
+
+def _fail(error: BaseException, message: str) -> None:
+    _log.debug("where the error arose", exc_info=error)
+    with suppress(OSError):
+        print_error(message)
+    sys.exit(2)
+
+
+def _message(error: OSError) -> str:
+    where = "standard output or a file" if error.filename is None else error.filename
+    way_out = ""
+    if error.errno in _FULL:
+        way_out = ". Free disk space, then run the same command again"
+    elif error.errno in _FORBIDDEN:
+        way_out = (
+            ". Grant yourself permission, or choose another place; for a cache below a folder that is read-only, set "
+            "NUMBA_CACHE_DIR, HF_HOME or MPLCONFIGDIR to one that is not"
+        )
+    return f"{where}: {error.strerror or error}{way_out}" if error.errno else str(error)
+
+
+def _give_up_broken_streams() -> None:
+    """Drop what a standard stream does not take. Python would try again at exit, and print an error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
