@@ -37,7 +37,7 @@ def cpu_s(function: Callable[[], object], repeats: int = 1) -> float:
     return median(times)
 
 
-def _setting(with_what: str) -> str:
+def setting(with_what: str) -> str:
     """A sentence on what this ran on, and with what."""
     facts = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in facts if "model name" in line), platform.machine())
@@ -59,7 +59,7 @@ def write_table(title: str, rows: Iterable[Row], with_what: str, path: Path, *, 
     for row in rows:
         table = replace(table, rows=[*table.rows, [*row[:-1], verdicts[row.met]]])
         print(table.markdown().splitlines()[-1], flush=True)
-    sentence = _setting(with_what)
+    sentence = setting(with_what)
     print(f"\n{sentence}")
     above = [f"# {title}", "", "Written by `make bench`.", "", *([before, ""] if before else [])]
     path.write_text("\n".join((*above, table.markdown(), "", sentence, "")))

@@ -102,6 +102,46 @@ def killed_at(step: int, work: Callable[..., object], *arguments: Any, **options
     return process.exitcode != 0
 
 
+def killed_at_event(event: int, folder: Path, work: Callable[..., object], *arguments: Any, **options: Any) -> bool:
+    """Do work in a process of its own, and kill it (-9) just before so many events below a folder.
+
+    An event opens a file to write, makes, renames or removes a file or folder, or waits for the disk. Returns False
+    if there are fewer.
+    """
+    inputs = (event, folder, work, arguments, options)
+    process = FORKED.Process(target=_work_until_event, args=inputs, daemon=True)
+    process.start()
+    process.join(timeout=600)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def _work_until_event(
+    event: int, folder: Path, work: Callable[..., object], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    events, below, fsync = count(1), str(folder), os.fsync
+
+    def happen() -> None:
+        if next(events) == event:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(name: str, values: tuple[object, ...]) -> None:
+        if name == "open":
+            path, _, flags = values
+            if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(below):
+                happen()
+        elif name in ("os.mkdir", "os.rename", "os.remove", "os.rmdir") and str(values[0]).startswith(below):
+            happen()
+
+    def synced(descriptor: int) -> None:
+        happen()
+        fsync(descriptor)
+
+    os.fsync = synced
+    sys.addaudithook(hook)
+    work(*arguments, **options)
+
+
 def _work_until(step: int, work: Callable[..., object], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
     steps = count(1)
 

@@ -15,13 +15,13 @@ Within a triangle 1/z is affine in the pixel (perspective), z the depth along th
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import trimesh
 from numpy.typing import ArrayLike, NDArray
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import Plane, transform_points
+from veriserum_hf.rendering.compiled import compiled
 
 # Where front and back meet at the outline, their depths differ by rounding alone.
 _ROUNDING_MM = 1e-6
@@ -108,7 +108,7 @@ def check_closed(mesh: trimesh.Trimesh) -> None:
         raise ValueError("the mesh is inside out (its volume is negative); call its invert()")
 
 
-@numba.njit(cache=True)
+@compiled
 def _add_signed_depths(image: FloatArray, px: FloatArray, z: FloatArray, faces: NDArray[np.int64]) -> None:
     """Add to every pixel the depths of the triangles that cover it: back faces positive, front faces negative."""
     rows, columns = image.shape
@@ -149,7 +149,7 @@ def _add_signed_depths(image: FloatArray, px: FloatArray, z: FloatArray, faces: 
                 image[row, column] += sign * min(max(depth, z_low), z_high)
 
 
-@numba.njit(cache=True)
+@compiled
 def _depths_to_lengths(image: FloatArray, focal_px: float, column_px: float, row_px: float) -> None:
     """Convert lengths along the camera's axis into lengths along each pixel's ray."""
     for row in range(image.shape[0]):

@@ -22,6 +22,7 @@ SOURCES_OF_FRAMES = (
     "calibration.phantoms",
     "calibration.poses",
     "poses.schema",
+    "rendering.compiled",
     "rendering.rasteriser",
     "simulation.activities",
     "simulation.calibrations",
