@@ -30,7 +30,7 @@ from veriserum_hf.dataset import Options, convert_archive
 from veriserum_hf.simulation import Settings, simulate
 
 RESULTS = Path(__file__).with_name("RESULTS_KILL.md")
-SMALL = Settings(trials=3, frames_per_trial=2, pairs=1, height_px=100, marker_frames=1)
+SMALL = Settings(trials=2, frames_per_trial=2, pairs=1, height_px=100, marker_frames=0)
 RANDOM_KILLS = 30
 REPOSITORY = "my-lab/things"
 
@@ -105,7 +105,7 @@ def _pushed(folder: Path) -> dict[str, str]:
     }
 
 
-WORKS = (Work("simulate", _simulate), Work("convert", _convert), Work("register", _register), Work("push", _push))
+WORKS = (Work("convert", _convert), Work("push", _push), Work("simulate", _simulate), Work("register", _register))
 
 
 def main(folder: Path) -> None:
@@ -118,8 +118,8 @@ def main(folder: Path) -> None:
     hub = Loopback(folder / "hub")
     (folder / "hub_url").write_text(hub.url)
     try:
-        for work in WORKS:
-            for when, kill in (("random moments", _at_random), ("every event", _at_every_event)):
+        for when, kill in (("every event", _at_every_event), ("random moments", _at_random)):
+            for work in WORKS:
                 done = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
                 if not any((each["command"], each["when"]) == (work.command, when) for each in done):
                     measured = kill(work, folder)
@@ -128,7 +128,7 @@ def main(folder: Path) -> None:
                         file.write(json.dumps(asdict(measured)) + "\n")
     finally:
         hub.stop()
-    rows = [tuple(json.loads(line).values()) for line in kept.read_text().splitlines()]
+    rows = sorted(tuple(json.loads(line).values()) for line in kept.read_text().splitlines())
     table = Table(("command", "killed at", "kills", "finished results", "identical", "with leftovers"), rows)
     RESULTS.write_text(_page(table))
 

@@ -78,7 +78,7 @@ def convert(
 
 
 def _print_result(result: "ConversionResult", as_json: bool) -> None:
-    from veriserum_hf.dataset import described_meshes
+    from veriserum_hf.dataset import SPECIAL, described_meshes
 
     if as_json:
         found = {"counts": result.counts, "empty_splits": result.empty_splits, "rejected": result.rejected}
@@ -90,6 +90,11 @@ def _print_result(result: "ConversionResult", as_json: bool) -> None:
         warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
     for sentence in described_meshes(result.meshes):
         warn(sentence)
+    if any(each in str(result.output) for each in SPECIAL):
+        warn(
+            f"load_dataset of Hugging Face takes {' '.join(SPECIAL)} in a path for a pattern, and finds nothing "
+            "there: rename the folder before you load it with anything but this program"
+        )
     if result.rejected:
         warn(f"{len(result.rejected)} rows were rejected; {result.output / 'rejected.jsonl'} states why")
 

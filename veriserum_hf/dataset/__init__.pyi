@@ -14,7 +14,7 @@ from .frame_calibration import (
 from .frames import Frames as Frames, holds_images as holds_images, is_raw as is_raw
 from .mesh_records import described_meshes as described_meshes
 from .model_frames import Frame as Frame, frame_of_files as frame_of_files, frame_of_row as frame_of_row
-from .open import is_archive as is_archive, no_folder as no_folder, open_rows as open_rows
+from .open import SPECIAL as SPECIAL, is_archive as is_archive, no_folder as no_folder, open_rows as open_rows
 from .plan import Options as Options
 from .plugin import SOURCES_OF_ROWS as SOURCES_OF_ROWS, register_builder as register_builder
 from .provenance import (

@@ -1,8 +1,11 @@
 """Opens rows of frames: of a converted folder, a data set on the hub, or an archive; without torch."""
 
-from collections.abc import Callable, Sequence
+import errno
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import datasets
 import trimesh
@@ -17,6 +20,7 @@ from veriserum_hf.dataset.rows import Implants, Rows
 from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames
 from veriserum_hf.errors import ConversionError, DataSetError, NothingThereError
 
+SPECIAL = ("*", "?", "[", "::")  # in a folder's path datasets takes them for parts of a pattern
 _TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
 _EXPECTED = "a folder that `veriserum convert` made, a data set on the hub, or an archive"
 _EXPECTED_SET = (
@@ -115,8 +119,10 @@ def _first_there(dataset: str, configs: Sequence[str]) -> str:
     """The first of these configurations that a data set with meshes has."""
     check_reachable(dataset, dataset, DataSetError, _EXPECTED)
     try:
-        there = datasets.get_dataset_config_names(dataset)
+        with _literal_folders():
+            there = datasets.get_dataset_config_names(dataset)
     except (ValueError, OSError) as error:
+        _check_cache(error)
         why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
         raise DataSetError(f"cannot load {dataset}: {why}. Expected {_EXPECTED}") from error
     config = next((config for config in configs if config in there), None)
@@ -154,6 +160,39 @@ def no_folder(name: str) -> str:
     return "" if Path(name).exists() else "there is no such folder, and on the hub: "
 
 
+@contextmanager
+def _literal_folders() -> Iterator[None]:
+    """Let datasets take the path of a folder literally; the library has no interface for that."""
+    resolve = datasets.data_files.resolve_pattern
+
+    def resolve_below(pattern: str, base_path: str, *arguments: Any, **options: Any) -> list[str]:
+        folder = glob.escape(base_path) if Path(base_path).is_dir() else base_path
+        paths: list[str] = resolve(pattern, folder, *arguments, **options)
+        return paths
+
+    datasets.data_files.resolve_pattern = resolve_below
+    try:
+        yield
+    finally:
+        datasets.data_files.resolve_pattern = resolve
+
+
+def _check_cache(error: Exception) -> None:
+    """Raise DataSetError where an error is one of the cache of datasets, which cannot be written to."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    cache = Path(datasets.config.HF_DATASETS_CACHE).absolute()
+    file = Path(str(getattr(error, "filename", None) or ""))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        raise DataSetError(f"{file}: {error.strerror}. Rename the folder of the data set") from error
+    in_cache = file.is_absolute() and (file.is_relative_to(cache) or cache.is_relative_to(file))
+    if isinstance(error, OSError) and (in_cache or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        raise DataSetError(
+            f"the cache of datasets, {cache}, cannot be written to: {error.strerror or error}. Set HF_HOME to a "
+            "folder with free space that you may write to"
+        ) from error
+
+
 def _load(
     dataset: str,
     config: str,
@@ -170,15 +209,21 @@ def _load(
     check_reachable(dataset, what, DataSetError, _EXPECTED_SET)
     options: dict[str, object] = {"streaming": streaming}
     try:
-        # Of Parquet, only row groups that may hold the value are read; of Arrow, all.
-        if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
-            options["filters"] = [(where[0], "==", where[1])]
-        loaded = datasets.load_dataset(dataset, config, split=split, **options)
+        with _literal_folders():
+            # Of Parquet, only row groups that may hold the value are read; of Arrow, all.
+            if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
+                options["filters"] = [(where[0], "==", where[1])]
+            loaded = datasets.load_dataset(dataset, config, split=split, **options)
     except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
         if str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
             raise DataSetError(
                 f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
                 f"trials, or choose another split. {error}"
+            ) from error
+        _check_cache(error)
+        if "::" in dataset and Path(dataset).is_dir():
+            raise DataSetError(
+                f"{dataset}: datasets takes :: in a path for a file within another one. Rename the folder"
             ) from error
         why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
         raise DataSetError(f"cannot load {what}: {why}. Expected {_EXPECTED_SET}") from error

@@ -12,6 +12,7 @@ from veriserum_hf.core import listed
 from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
+from veriserum_hf.jobs import SUMS, damaged_files
 
 _RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
 
@@ -41,7 +42,7 @@ class ConvertedFolder:
         Raises
         ------
         HubError
-            If it is not a finished conversion, or a shard is missing or changed.
+            If it is not a finished conversion, or a file of it is missing or changed, except for the card.
 
         """
         missing = [name for name in (*_RECORDS, CARD) if not (folder / name).is_file()]
@@ -59,7 +60,13 @@ class ConvertedFolder:
                 f"{folder}: {_RECORDS[0]} or {CARD} is not as `veriserum convert` wrote it ({error!r}). Convert "
                 "again; nothing was pushed"
             ) from error
-        files = (*shards, *map(Path, _RECORDS), Path(CARD))
+        sums = [Path(SUMS)] if (folder / SUMS).is_file() else []  # earlier versions wrote none
+        if sums and (damaged := damaged_files(folder)):
+            raise HubError(
+                f"{folder} is damaged: {listed(damaged)} missing or not as `veriserum convert` wrote it (see {SUMS}). "
+                "Convert again, or copy it again; nothing was pushed"
+            )
+        files = (*shards, *map(Path, _RECORDS), *sums, Path(CARD))
         every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         return cls(folder, simulated is True, files, tuple(path for path in every if path not in files))
 

@@ -4,7 +4,7 @@ import logging
 import multiprocessing
 import pickle
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
 import numba
@@ -25,11 +25,7 @@ def compiled(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, 
     try:
         cached = njit(cache=True)(function)
     except RuntimeError:  # no folder
-        if multiprocessing.parent_process() is None:
-            _log.warning(
-                "numba has no folder that it may write to, so it compiles in every process, for some seconds; set "
-                "NUMBA_CACHE_DIR to one"
-            )
+        _warn_once()
         return without_cache
 
     @wraps(function)
@@ -40,3 +36,12 @@ def compiled(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, 
             return without_cache(*arguments, **options)
 
     return call
+
+
+@cache
+def _warn_once() -> None:
+    if multiprocessing.parent_process() is None:
+        _log.warning(
+            "numba has no folder that it may write to, so it compiles in every process, for some seconds; set "
+            "NUMBA_CACHE_DIR to one"
+        )

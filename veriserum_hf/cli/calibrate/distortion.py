@@ -66,6 +66,8 @@ def distortion(
             from veriserum_hf.reports import draw_distortion_report
 
             draw_distortion_report(frame.read(), fit, pages[frame.path], title=f"{frame.plane} {frame.path.name}")
+            if not as_json:
+                print_text(f"  report written to {pages[frame.path]}")
     if write and not errors:
         new_id = _write_distortions(write, fits)
         documents = [document | {"distortion_calibration_id": new_id} for document in documents]

@@ -29,6 +29,7 @@ def finish(
     fit: "SourceFit | RigFit",
     seen: "Seen",
     as_json: bool,
+    report: Path | None,
     write: Path | None,
     rig: "DualPlaneRig",
     copied_from: int | None,
@@ -38,7 +39,7 @@ def finish(
     from veriserum_hf.recalibration import write_source
 
     if not as_json:
-        print_text("\n  ".join([title, *source_lines(fit)]))
+        print_text("\n  ".join([title, *source_lines(fit), *([f"report written to {report}"] if report else [])]))
     if write:
         used = {plane: [frame.path for frame in seen.observations if frame.plane == plane] for plane in PLANES}
         new_id = write_source(write, rig, used, copied_from=copied_from)

@@ -61,4 +61,4 @@ def rig(
         from veriserum_hf.reports import draw_source_report
 
         draw_source_report(fit, pairs, report, title="Both sources and the fs intensifier")
-    finish("rig", {}, fit, seen, as_json, write, fit.rig, None)
+    finish("rig", {}, fit, seen, as_json, report, write, fit.rig, None)

@@ -73,7 +73,7 @@ def source(
 
         draw_source_report(fit, observations, report, title=f"{name} source")
     rig = DualPlaneRig(**{**start, name: fit.plane})
-    finish(f"{name} source", {"plane": name}, fit, seen, as_json, write, rig, source_id)
+    finish(f"{name} source", {"plane": name}, fit, seen, as_json, report, write, rig, source_id)
 
 
 def _only_plane(frames: "Iterable[PhantomFrame]") -> PlaneName:
