@@ -1,15 +1,19 @@
 """What every command has in common: help, version, log, completion, and how it ends."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import VERISERUM, run
 from tests.jobs.processes import run_here
 from veriserum_hf.core import __version__
+from veriserum_hf.jobs.interrupts import Stopped
 
 COMMANDS = [
     (),
@@ -83,3 +87,35 @@ def test_a_reader_that_has_enough_is_no_error(arguments, pristine):
     done = subprocess.run(command, check=False, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("arguments", [("audit",), ("audit", "--json"), ("--help",)], ids=" ".join)
+def test_a_full_disk_behind_the_output_is_a_message(arguments, pristine):
+    if not Path("/dev/full").exists():
+        pytest.skip("only Linux has it")
+    with Path("/dev/full").open("w") as full:
+        command = [VERISERUM, *arguments, *([pristine.root] if arguments[0] == "audit" else [])]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: standard output or a file: No space left")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.txt"), 2, "error: a.txt: No space left on device. Free"),
+        (OSError(errno.EROFS, "Read-only file system", "/home"), 2, "set NUMBA_CACHE_DIR, HF_HOME or MPLCONFIGDIR"),
+        (MemoryError("Unable to allocate 3 GiB"), 2, "error: out of memory, of this machine or its limit"),
+        (Stopped(signal.SIGTERM), 143, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=["full", "read-only", "memory", "SIGTERM", "Ctrl-C"],
+)
+def test_what_stops_any_command_is_a_message(error, status, message, monkeypatch):
+    def stopped(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("veriserum_hf.archive.audit.audit_archive", stopped)
+    monkeypatch.setattr("veriserum_hf.archive.audit_archive", stopped, raising=False)
+    done = run_here("audit", "ARCHIVE")
+    assert done.returncode == status and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr

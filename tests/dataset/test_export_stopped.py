@@ -1,7 +1,10 @@
 """``veriserum convert``, killed, interrupted or without disk space: finished work is kept, the rest is done later."""
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 from functools import partial
 from itertools import count
 
@@ -10,7 +13,16 @@ import pytest
 from filelock import FileLock
 
 from tests.dataset.conftest import SHARD_BYTES, content
-from tests.jobs.processes import VERISERUM, at_work, killed_at, run_here, small_disk, veriserum, written
+from tests.jobs.processes import (
+    VERISERUM,
+    at_work,
+    killed_at,
+    killed_at_event,
+    run_here,
+    small_disk,
+    veriserum,
+    written,
+)
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import ConversionError
 
@@ -108,3 +120,106 @@ def test_two_conversions_at_once_are_refused(tiny, tmp_path):
         pytest.raises(ConversionError, match="Another conversion is writing"),
     ):
         convert_archive(tiny.root, tmp_path / "out")
+
+
+def stopped_half_way(tiny, out):
+    """An unfinished conversion with some shards."""
+
+    def progress(done, all):
+        if done * 2 > all:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1, progress=progress)
+
+
+def test_after_a_power_cut_in_any_file_the_result_is_the_same(converted, tiny, tmp_path):
+    """Each file of the unfinished folder is empty, half there, or all zeros."""
+    stopped_half_way(tiny, tmp_path / "half")
+    incomplete = tmp_path / "half.incomplete"
+    files = sorted(path for path in incomplete.rglob("*") if path.is_file() and path.stat().st_size)
+    kinds = {path.suffix for path in files}
+    assert {".parquet", ".json", ""} <= kinds and len(files) > 5
+    damages = (lambda old: b"", lambda old: old[: len(old) // 2], lambda old: bytes(len(old)))
+    for number, path in enumerate(files):
+        out = tmp_path / f"out{number}"
+        again = tmp_path / f"out{number}.incomplete"
+        shutil.copytree(incomplete, again)
+        damaged = again / path.relative_to(incomplete)
+        damaged.write_bytes(damages[number % 3](path.read_bytes()))
+        convert_archive(tiny.root, out, shard_size_bytes=SHARD_BYTES, workers=1)
+        assert content(out) == content(converted), path
+        assert not again.exists()
+
+
+@pytest.mark.parametrize("damage", ["deleted", "emptied", "zeroed", "flipped"])
+def test_a_finished_folder_that_is_damaged_is_refused_by_name(converted, tiny, tmp_path, damage):
+    out = tmp_path / "out"
+    shutil.copytree(converted, out)
+    options = {"shard_size_bytes": SHARD_BYTES, "workers": 1}
+    (out / "README.md").write_text("edited by its owner")
+    assert convert_archive(tiny.root, out, **options).output == out
+    shard = sorted(out.rglob("*.parquet"))[0]
+    whole = shard.read_bytes()
+    shard.unlink()
+    if damage != "deleted":
+        flipped = whole[:500] + bytes([whole[500] ^ 1]) + whole[501:]
+        shard.write_bytes({"emptied": b"", "zeroed": bytes(len(whole)), "flipped": flipped}[damage])
+    with pytest.raises(ConversionError, match=rf"but damaged: .*{re.escape(shard.name)} .*Remove the folder and run"):
+        convert_archive(tiny.root, out, **options)
+    assert shard.exists() == (damage != "deleted")
+
+
+def test_a_link_to_an_empty_folder_is_followed(converted, tiny, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    convert_archive(tiny.root, tmp_path / "link", shard_size_bytes=SHARD_BYTES, workers=1)
+    assert (tmp_path / "link").is_symlink() and content(tmp_path / "elsewhere") == content(converted)
+
+
+def test_places_that_cannot_be_taken_are_refused_before_any_work(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for output, reason in (
+        (".", "is the current folder"),
+        (tiny.root, "is or holds"),
+        (tiny.root / "below" / "out", "is within"),
+        (tiny.root.parent, "is or holds"),
+    ):
+        ran = run_here("convert", tiny.root, output)
+        assert ran.returncode == 2 and reason in ran.stderr
+    assert not list(tmp_path.iterdir()) and not list(tiny.root.parent.glob("*.incomplete"))
+
+
+@pytest.fixture
+def tmpfs(tmp_path):
+    """Mounts a real disk of so many bytes; only root can."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(size):
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if os.geteuid() or subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("this machine mounts no disk")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", folder], check=False, capture_output=True)
+
+
+def test_on_a_full_disk_arrow_does_not_abort_and_with_space_the_same_command_resumes(converted, tiny, tmpfs):
+    disk = tmpfs(100_000)
+    command = ("convert", tiny.root, disk / "out", "--shard-size", SHARD_BYTES, "--workers", 1)
+    ran = run_here(*command)
+    assert ran.returncode == 2 and "No space left on device. What is finished is kept" in ran.stderr
+    subprocess.run(["mount", "-o", "remount,size=100M", disk], check=True)
+    assert run_here(*command).returncode == 0
+    assert content(disk / "out") == content(converted)
+    assert [path.name for path in disk.iterdir()] == ["out"]
+
+
+def test_killed_at_some_event_of_the_file_system_it_is_the_same(converted, tiny, tmp_path):
+    """At every one: `tests.benchmarks.bench_kill`."""
+    out, options = tmp_path / "out", {"shard_size_bytes": SHARD_BYTES, "workers": 1}
+    assert killed_at_event(50, tmp_path, convert_archive, tiny.root, out, **options)
+    convert_archive(tiny.root, out, **options)
+    assert content(out) == content(converted) and [path.name for path in tmp_path.iterdir()] == ["out"]

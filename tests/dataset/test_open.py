@@ -7,10 +7,12 @@ import subprocess
 import sys
 from contextlib import closing
 
+import datasets
 import numpy as np
 import pytest
 
 from tests.cli.commands import WITHOUT_TORCH
+from tests.jobs.processes import run_here
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
@@ -95,3 +97,30 @@ def test_a_path_is_not_looked_for_on_the_hub_and_a_hub_without_address_not_asked
     for opened in ("calibrated", ("calibrated",)):
         with pytest.raises(DataSetError, match=r"'htp://\*\*\*@hub' is not the address of a hub"):
             open_rows("my-lab/knees", opened, **({} if opened == "calibrated" else {"archive_px": 64}))
+
+
+@pytest.mark.parametrize("name", ["knees [1]", "a*?", "-#%20 \u00fc", "a\nb"])
+@pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
+def test_a_folder_may_have_any_name(dataset, tmp_path, monkeypatch, name, streaming):
+    shutil.copytree(dataset, tmp_path / name)
+    rows = open_rows(str(tmp_path / name), "calibrated", streaming=streaming)
+    assert sorted(rows.splits) == sorted(open_rows(dataset, "calibrated", streaming=streaming).splits)
+    assert rows.meshes
+
+
+def test_a_name_that_the_library_cannot_load_is_reported(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "a::b")
+    with pytest.raises(DataSetError, match=r"takes :: in a path for a file within another one\. Rename the folder"):
+        open_rows(str(tmp_path / "a::b"), "calibrated")
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(dataset, tmp_path, monkeypatch):
+    (tmp_path / "home").touch()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "home" / "datasets")
+    with pytest.raises(DataSetError, match="home/datasets, cannot be written to: .* Set HF_HOME to a folder"):
+        open_rows(dataset, "calibrated")
+
+
+def test_convert_says_that_others_cannot_load_a_folder_of_this_name(tiny, tmp_path):
+    ran = run_here("convert", tiny.root, tmp_path / "a[1]", "--config", "anatomies", "--workers", 1)
+    assert ran.returncode == 0 and "rename the folder before you load it with anything but" in ran.stderr

@@ -307,6 +307,10 @@ def test_the_card_on_the_hub_is_valid_and_complete(online, small):
             assert any(Path(path).match(files["path"]) for path in held_files)
 
 
+def zeroed(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -318,6 +322,7 @@ def test_the_card_on_the_hub_is_valid_and_complete(online, small):
             r"README\.md is not as `veriserum convert`",
         ),
         (lambda f: (f / "conversion.json").write_text("{"), r"conversion\.json or README\.md is not as"),
+        (lambda f: zeroed(next((f / "calibrated").glob("train-*"))), r"is damaged: calibrated/train-.* SHA256SUMS"),
     ],
 )
 def test_a_folder_that_is_not_whole_is_refused(online, copy, damage, message):

@@ -9,7 +9,7 @@ import pytest
 from tests.forked import FORKED
 from tests.jobs.processes import killed_at
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs.files import atomic_path, remove_abandoned, write_file
+from veriserum_hf.jobs.files import _place, atomic_path, remove_abandoned, write_file, write_new
 from veriserum_hf.jobs.folder import staging_folder
 
 
@@ -163,3 +163,50 @@ def test_unfinished_work_that_goes_on_is_cleared_of_what_was_left_half_written(t
         _ = 1 / 0
     with staging_folder(target, {"seed": 1}, "work", VeriserumError) as folder:
         assert names(folder / "data") == ["whole"]
+
+
+def test_what_an_ended_process_left_is_removed_by_the_next_one_that_writes_there(tmp_path):
+    """Of this machine: the number of a process of another one says nothing. And not what a living one writes."""
+    process = started(write_half, tmp_path / "a.txt")
+    process.join(60)
+    left = names(tmp_path)
+    elsewhere = [name.replace(f".{_place()}-", ".00000000-") for name in left]
+    for name in elsewhere:
+        (tmp_path / name).touch()
+    assert len(left) == 2 and not set(left) & set(elsewhere)
+    with atomic_path(tmp_path / "c.txt") as living:
+        living.touch()
+        write_file(tmp_path / "b.txt", "content")
+        assert names(tmp_path) == sorted([*elsewhere, "b.txt", living.name])
+
+
+def test_content_and_name_are_on_the_disk_before_the_work_goes_on(tmp_path, monkeypatch):
+    synced, fsync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), fsync(fd))
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: (synced.append("renamed"), replace(*paths)))
+    write_file(tmp_path / "a.txt", "content")
+    content, renamed, folder = synced
+    assert content.endswith(".partial") and renamed == "renamed" and folder == str(tmp_path)
+    synced.clear()
+    write_folder(tmp_path / "folder", "content")
+    renamed = synced.index("renamed")
+    assert {Path(path).name for path in synced[:renamed]} >= {"a", "b"} and synced[-1] == str(tmp_path)
+
+
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path):
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "a.txt").symlink_to(tmp_path / "victim")
+    write_file(tmp_path / "a.txt", "content")
+    assert (tmp_path / "victim").read_text() == "precious" and not (tmp_path / "a.txt").is_symlink()
+    with pytest.raises(FileExistsError), atomic_path(tmp_path / "b.txt") as partial:
+        partial.symlink_to(tmp_path / "victim")
+        write_new(partial, "content")
+    assert (tmp_path / "victim").read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "\u00fc" * 120, "a [1] *?#%20.txt", "-rf", "a\nb"])
+def test_any_name_that_the_disk_takes_can_be_written(tmp_path, name):
+    write_file(tmp_path / name, "content")
+    assert names(tmp_path) == [name]

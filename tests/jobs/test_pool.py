@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.jobs.processes import at_work
 from tests.jobs.squares import Square
 from veriserum_hf.errors import WorkerError
 from veriserum_hf.jobs.files import write_file
+from veriserum_hf.jobs.interrupts import exit_status, heed_signals
 from veriserum_hf.jobs.pool import run_jobs
 
 
@@ -98,6 +101,49 @@ try:
 except KeyboardInterrupt:
     sys.exit("interrupted")
 """
+
+
+def test_the_signal_of_a_closed_terminal_ends_every_process_as_an_interrupt_does(tmp_path):
+    script = INTERRUPTED.replace("except KeyboardInterrupt:", "except KeyboardInterrupt as interrupt:")
+    script = script.replace('sys.exit("interrupted")', "sys.exit(exit_status(interrupt))")
+    script = script.replace("    run_jobs(", "    with heed_signals():\n        run_jobs(")
+    script = f"from veriserum_hf.jobs import exit_status, heed_signals\n{script}"
+    with at_work(
+        sys.executable, "-c", script, tmp_path, until=lambda: content(tmp_path), environment=dict(os.environ)
+    ) as process:
+        os.killpg(process.pid, signal.SIGHUP)
+        _, printed = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (129, "")
+    assert content(tmp_path) and len(content(tmp_path)) < 40
+    for worker in processes(tmp_path):
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As `nohup` starts a program."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heed_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt) as stopped:
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert exit_status(stopped.value) == 143 and exit_status(KeyboardInterrupt()) == 130
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_script_without_a_guard_is_not_run_again_in_the_workers(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom tests.jobs.squares import Square\n"
+        "from veriserum_hf.jobs.pool import run_jobs\nprint('run')\n"
+        "run_jobs([Square(Path(sys.argv[1]), number) for number in range(4)], 2, None)\n"
+    )
+    command = [sys.executable, tmp_path / "script.py", tmp_path]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "run\n", "")
+    assert len(content(tmp_path)) == 4
 
 
 def test_an_interrupt_ends_every_process_and_what_is_finished_is_kept(tmp_path):

@@ -1,5 +1,6 @@
 """Simulated archives: the same bytes for the same seed, gone on with where they stopped, and clean."""
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -125,6 +126,40 @@ def test_killed_between_putting_in_place_and_tidying_up_it_is_done(small, tmp_pa
     assert simulate(out, Settings(**SMALL), workers=1) == out
     assert not incomplete.exists()
     assert content(out) == content(small)
+
+
+def test_run_again_it_is_done_unless_the_result_is_damaged(small, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(small, out)
+    options = [
+        f"--{'size' if name == 'height_px' else name.replace('_', '-')}={value}" for name, value in SMALL.items()
+    ]
+    again = run_here("simulate", out, *options)
+    assert (again.returncode, again.stdout) == (0, f"written to {out}\n")
+    frame = next(out.glob("veriserum_collection_compressed/*.jpg"))
+    frame.write_bytes(bytes(frame.stat().st_size))
+    damaged = run_here("simulate", out, *options)
+    assert damaged.returncode == 2 and f"damaged: veriserum_collection_compressed/{frame.name} " in damaged.stderr
+    with pytest.raises(SimulationError, match="is the current folder"), contextlib.chdir(out):
+        simulate(".", Settings(**SMALL))
+
+
+def test_after_a_power_cut_in_any_file_the_result_is_the_same(small, tmp_path):
+    """A frame, the tables, the list of what is finished, the record."""
+    assert killed_at(12, simulate, tmp_path / "half", Settings(**SMALL), workers=1)
+    for number, name in enumerate(
+        (
+            "archive/veriserum_collection_compressed/bs_000001.jpg",
+            f"archive/{DATABASE_NAME}",
+            "SHA256SUMS",
+            "record.json",
+        )
+    ):
+        out = tmp_path / f"out{number}"
+        shutil.copytree(tmp_path / "half.incomplete", tmp_path / f"out{number}.incomplete")
+        path = tmp_path / f"out{number}.incomplete" / name
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert content(simulate(out, Settings(**SMALL), workers=1)) == content(small), name
 
 
 def test_a_link_to_an_empty_folder_is_followed(tmp_path):

@@ -63,8 +63,8 @@ class ConvertedFolder:
         sums = [Path(SUMS)] if (folder / SUMS).is_file() else []  # earlier versions wrote none
         if sums and (damaged := damaged_files(folder)):
             raise HubError(
-                f"{folder} is damaged: {listed(damaged)} missing or not as `veriserum convert` wrote it (see {SUMS}). "
-                "Convert again, or copy it again; nothing was pushed"
+                f"{folder} is damaged: {listed(damaged)} missing or not as `veriserum convert` wrote it (see "
+                f"{SUMS}). Convert again, or copy it again; nothing was pushed"
             )
         files = (*shards, *map(Path, _RECORDS), *sums, Path(CARD))
         every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())

@@ -1,12 +1,12 @@
 """The models of a run that `from_pretrained` loads, in its folder and on the hub."""
 
 import logging
+import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.hub import push_model
-from veriserum_hf.jobs import remove_abandoned
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 
 _logger = logging.getLogger(__name__)
@@ -15,7 +15,8 @@ _logger = logging.getLogger(__name__)
 def save_model(model: VeriserumPoseModel, folder: Path) -> None:
     """Write what `from_pretrained` loads; each file appears as a whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(folder)  # of killed processes, also in its checkpoints: they are large
+    for abandoned in folder.glob(".model.*.partial"):  # of killed processes
+        shutil.rmtree(abandoned, ignore_errors=True)
     partial = Path(mkdtemp(prefix=".model.", suffix=".partial", dir=folder))
     model.save_pretrained(partial)
     VeriserumImageProcessor(size=model.config.image_size).save_pretrained(partial)
