@@ -117,7 +117,7 @@ def test_a_name_that_the_library_cannot_load_is_reported(dataset, tmp_path):
 def test_a_cache_that_cannot_be_written_to_is_named(dataset, tmp_path, monkeypatch):
     (tmp_path / "home").touch()
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "home" / "datasets")
-    with pytest.raises(DataSetError, match="home/datasets, cannot be written to: .* Set HF_HOME to a folder"):
+    with pytest.raises(DataSetError, match=r"home/datasets, cannot be written to: .* Set HF_HOME to a folder"):
         open_rows(dataset, "calibrated")
 
 
