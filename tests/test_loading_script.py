@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # The requirements in loading_script/README.md, on the versions that everything else is tested with.
 REQUIREMENTS = (
-    "datasets==3.6.0 filelock jinja2 lazy_loader numpy opencv-python-headless pillow pyarrow rich scipy trimesh "
-    "typer wrapt"
+    "datasets==3.6.0 filelock jinja2 lazy_loader numpy opencv-python-headless pillow pyarrow rich scipy simplejpeg "
+    "trimesh typer wrapt"
 )
 
 

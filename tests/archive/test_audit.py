@@ -88,7 +88,8 @@ def black(path):
 
 
 def in_colour(path):
-    assert cv2.imwrite(str(path), np.dstack([cv2.imread(str(path), cv2.IMREAD_UNCHANGED)] * 3))
+    grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert cv2.imwrite(str(path), np.dstack([grey, grey, 255 - grey]))
 
 
 def no_image(path):

@@ -102,7 +102,8 @@ def test_a_folder_in_a_frames_place(tmp_path):
 
 @pytest.mark.parametrize(("extension", "channels"), [("jpg", 3), ("png", 3), ("png", 4), ("tif", 3)])
 def test_a_frame_in_colour(tmp_path, extension, channels):
-    path = written(tmp_path / f"bs_000001.{extension}", np.dstack([image()] * channels))
+    colours = [image(), 255 - image(), *[image()] * (channels - 2)]
+    path = written(tmp_path / f"bs_000001.{extension}", np.dstack(colours))
     assert reason_of(path) == "wrong channel count"
 
 

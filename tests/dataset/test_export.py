@@ -114,7 +114,7 @@ def break_frames(frames):
     whole = (frames / "fs_000005.jpg").read_bytes()
     (frames / "fs_000005.jpg").write_bytes(whole[: len(whole) // 2])
     (frames / "bs_000007.jpg").write_bytes(b"")
-    cv2.imwrite(str(frames / "bs_000011.jpg"), np.dstack([image] * 3))
+    cv2.imwrite(str(frames / "bs_000011.jpg"), np.dstack([image, image, 255 - image]))
     cv2.imwrite(str(frames / "fs_000013.jpg"), np.zeros_like(image))
     (frames / "fs_000017.jpg").write_bytes(b"no image at all")
     return {

@@ -1,12 +1,16 @@
 """Frames are the same however they are opened, and a network sees the same of raw frames as of corrected ones."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from pyarrow import concat_tables
 
 from tests.fixtures.archives import write_archive
+from tests.fixtures.tiffs import ORIENTATION, tiff
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.convert import convert
 from veriserum_hf.dataset.export import convert_archive
@@ -15,7 +19,8 @@ from veriserum_hf.dataset.model_frames import frame_of_files, frame_of_row
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.selection import row_at, with_images
-from veriserum_hf.errors import DataSetError, FrameError, NothingThereError
+from veriserum_hf.dataset.stored import StoredFrames
+from veriserum_hf.errors import ConversionError, DataSetError, FrameError, NothingThereError
 
 SIZE = 64
 PLANES = ("bs", "fs")
@@ -176,3 +181,36 @@ def test_a_frame_that_cannot_be_read_does_not_stop_the_others(archive):
         Path(path).write_bytes(content)
     assert isinstance(first, FrameError) and str(first) == "zero bytes: fs zero bytes: the file is empty"
     assert others and not any(isinstance(row, FrameError) for row in others)
+
+
+def test_raw_rows_decode_to_the_levels_that_corrected_images_are_made_of(archive, tmp_path):
+    """Whatever orientation tags and channels would make other readers do."""
+    root = shutil.copytree(archive, tmp_path / "archive")
+    paths = {row["measurement_id"]: row["path_bs"] for row in VeriserumArchive(root).frames.to_pylist()}
+    levels = {id: cv2.imread(path, cv2.IMREAD_UNCHANGED) for id, path in paths.items()}
+    first, second, third, *_ = paths
+    Path(paths[first]).write_bytes(tiff(levels[first], {ORIENTATION: 3}))
+    Image.fromarray(levels[second]).save(paths[second], compression="tiff_lzw", tiffinfo={ORIENTATION: 6})
+    levels[third] = (levels[third] // 16).astype(np.uint8)
+    Path(paths[third]).write_bytes(tiff(np.dstack([levels[third]] * 3)))
+    options = Options(config="raw", size=SIZE)
+    opened = VeriserumArchive(root)
+    found, rejected = convert(concat_tables(make_plan(opened, options).splits.values()), options, opened.raw_format)
+    assert rejected == []
+    for row in map(options.features.decode_example, found.to_pylist()):
+        np.testing.assert_array_equal(np.asarray(row["image_bs"]), levels[row["measurement_id"]])
+        assert row["white_level"] == 4095
+
+
+def test_the_white_level_of_stored_rows_is_that_of_their_conversion(dataset):
+    """Not estimated from the rows that were chosen."""
+    raw = open_rows(dataset, "raw").joined("all")
+    assert raw.taken([0]).white_level == 4095
+    without = StoredFrames(raw.rows.remove_columns("white_level"))
+    assert without.white_level == 4095
+
+
+@pytest.mark.parametrize("white", [100, 70000, 4095.5, "4095"])
+def test_a_white_level_that_16_bits_do_not_have_is_refused(white):
+    with pytest.raises(ConversionError, match=r"white must be a grey level of 16 bits, from 255 to 65535; got"):
+        Options(white=white)

@@ -8,14 +8,21 @@ from .evidence import (
     agreement as agreement,
     surface as surface,
 )
+from .files import read_bytes as read_bytes
 from .frames import (
     RawFormat as RawFormat,
+    RawFrame as RawFrame,
     decode_frame as decode_frame,
-    read_bytes as read_bytes,
+    decode_raw as decode_raw,
     read_frame as read_frame,
-    white_level as white_level,
 )
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh
 from .problems import Decision as Decision, Findings as Findings
 from .readings import disagree as disagree, judge as judge
+from .white import (
+    MOST_ABOVE_WHITE as MOST_ABOVE_WHITE,
+    highest_level as highest_level,
+    share_above as share_above,
+    white_level as white_level,
+)

@@ -1,9 +1,7 @@
 """A download as one object: tables, frames, calibrations and poses, checked and in one frame of reference."""
 
 import os
-from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PureWindowsPath
@@ -12,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from veriserum_hf.archive.calibrations import (
     distortions_of_sources,
@@ -21,7 +18,7 @@ from veriserum_hf.archive.calibrations import (
     parse_rig,
     phantom_trials,
 )
-from veriserum_hf.archive.frames import RawFormat, read_frame, white_level
+from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
 from veriserum_hf.archive.motion import check_motion
@@ -29,14 +26,14 @@ from veriserum_hf.archive.plausible_calibrations import compare_distortions, com
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
+from veriserum_hf.archive.sampled import sample_frames
 from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.archive.tables import read_tables
-from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
-from veriserum_hf.core import COMPONENTS, PLANES, PlaneName, listed
-from veriserum_hf.errors import CalibrationError, FrameError
+from veriserum_hf.calibration import Distortion
+from veriserum_hf.core import COMPONENTS, PLANES, PlaneName
+from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
 
-_SAMPLED_FRAMES = 24
 T = TypeVar("T")
 
 
@@ -58,6 +55,7 @@ class VeriserumArchive:
     ----------
     path : the archive's folder, its SQLite database, or its pose CSV.
     findings : takes problems instead of raising for the structural ones, where the caller reports them itself.
+    white_level : grey level that is white in frames of 16 bits; None: decided by a sample of them.
 
     Attributes
     ----------
@@ -81,8 +79,10 @@ class VeriserumArchive:
 
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, findings: Findings | None = None) -> None:
-        self._findings = findings or Findings()
+    def __init__(
+        self, path: str | os.PathLike[str], *, findings: Findings | None = None, white_level: int | None = None
+    ) -> None:
+        self._findings, self._white_level = findings or Findings(), white_level
         self.layout = self._find_layout(path)
         self._tables = read_tables(self.layout, self._findings)
         self._check_ids()
@@ -114,7 +114,7 @@ class VeriserumArchive:
     def _sample_frames(self) -> RawFormat:
         """What a few frames show; no others are opened here."""
         paths = [path for plane in PLANES for path in self.frames[f"path_{plane}"].to_pylist() if path]
-        return RawFormat(self._decide_white_level(paths), self._decide_aspect(paths))
+        return sample_frames(paths, self.layout, self._findings, self._white_level)
 
     @property
     def decisions(self) -> dict[str, Decision]:
@@ -243,49 +243,6 @@ class VeriserumArchive:
                 id, component, category, row.get("description") or "", file.path if file else None
             )
         return anatomies
-
-    def _sampled(self, paths: list[str]) -> list[str]:
-        return paths[:: max(1, len(paths) // _SAMPLED_FRAMES)]
-
-    def _decide_aspect(self, paths: list[str]) -> float:
-        """Width / height of most of some frames, by their headers, and whether it is that of the whole raw field."""
-        sizes: Counter[tuple[int, int]] = Counter()
-        for path in self._sampled(paths):
-            with suppress(OSError), Image.open(path) as image:  # the conversion rejects it with its reason
-                sizes[image.size] += 1
-        self._findings.decide(
-            "frame_size",
-            "What do raw frames show?",
-            f"the whole raw field of {RAW_WIDTH_PX} x {RAW_HEIGHT_PX} px, at any pixel size",
-            listed(f"{count} of {sizes.total()} sampled are {w} x {h} px" for (w, h), count in sizes.most_common()),
-        )
-        for width, height in sizes:
-            if abs(width / height / (RAW_WIDTH_PX / RAW_HEIGHT_PX) - 1) > 0.01:
-                self._findings.problem(
-                    "frame shape",
-                    str(self.layout.root),
-                    f"there are frames of {width} x {height} px, another shape than {RAW_WIDTH_PX} x {RAW_HEIGHT_PX}",
-                    "Resized frames are read correctly; the geometry of cropped or rotated ones would be wrong.",
-                )
-        width, height = sizes.most_common(1)[0][0] if sizes else (RAW_WIDTH_PX, RAW_HEIGHT_PX)
-        return width / height
-
-    def _decide_white_level(self, paths: list[str]) -> int:
-        """White of the raw frames: 255, or of 16-bit files the depth that a sample of them uses."""
-        deep = []
-        for path in self._sampled([path for path in paths if not path.lower().endswith((".jpg", ".jpeg"))]):
-            with suppress(FrameError):  # the conversion rejects it with its reason
-                frame = read_frame(path)
-                if frame.dtype == np.uint16:
-                    deep.append(int(frame.max()))
-        if not deep:
-            answer, evidence, white = "8-bit, white is 255", f"{len(paths)} files are JPEG or hold 8 bits", 255
-        else:
-            white = white_level(deep)
-            answer = f"{white.bit_length()} of 16 bits, white is {white}"
-            evidence = f"the highest of {len(deep)} sampled frames is {max(deep)}"
-        self._findings.decide("grey_levels", "Which grey level is white in the raw frames?", answer, evidence)
-        return white
 
 
 def _component(category: str | None) -> str:

@@ -12,9 +12,10 @@ import pyarrow.compute as pc
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.copies import report_copies
-from veriserum_hf.archive.frames import read_frame
+from veriserum_hf.archive.frame_checks import check_frame
 from veriserum_hf.archive.mesh_audit import audit_meshes
-from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive.polarity import decide_polarity
+from veriserum_hf.archive.problems import Findings, Problem
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError, FrameError
 
@@ -63,6 +64,7 @@ def audit_archive(
     path: str | os.PathLike[str],
     *,
     deep: bool = False,
+    white_level: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check an archive.
@@ -72,13 +74,14 @@ def audit_archive(
     path : the archive's folder, database or pose CSV.
     deep : also decode every frame, read every mesh, look for frames that are copies of each other, and compare
         labels with images.
+    white_level : grey level that is white in frames of 16 bits; None: decided by a sample of them.
     progress : called with the number of frames decoded and of all.
 
     """
     findings = Findings()
     report = AuditReport(str(path), findings)
     try:
-        archive = VeriserumArchive(path, findings=findings)
+        archive = VeriserumArchive(path, findings=findings, white_level=white_level)
     except ArchiveError:
         return report  # the reason is the last of the findings
     report.archive, report.counts = archive, _counts(archive)
@@ -116,21 +119,19 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
 def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
     """Read every frame that has a row, and every mesh; decoding releases the interpreter, so threads share it."""
     meshes = [anatomy for anatomy in archive.anatomies.values() if anatomy.path]
-    checks: dict[str, Callable[[str], object]] = {
-        path: lambda path: archive.raw_format.check_shape(read_frame(path))
-        for plane in PLANES
-        for path in archive.frames[f"path_{plane}"].to_pylist()
-        if path
-    }
-    checks |= dict.fromkeys(archive.calibration_frames["path"].to_pylist(), read_frame)
-    known = {problem.where for problem in findings.problems if problem.kind == "zero bytes"}
+    where = archive.layout.relative
+    frames = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
+    decide_polarity(frames, archive.raw_format, str(archive.layout.root), findings)
+    checks: dict[str, Callable[[str], object]] = dict.fromkeys(
+        frames, lambda path: check_frame(path, where(path), archive.raw_format)
+    )
+    phantoms = archive.calibration_frames["path"].to_pylist()
+    checks |= dict.fromkeys(phantoms, lambda path: check_frame(path, where(path), None))
+    known = {(problem.kind, problem.where) for problem in findings.problems}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        faults = pool.map(_fault, checks.values(), checks)
-        for done, (path, error) in enumerate(zip(checks, faults, strict=True), start=1):
-            where = archive.layout.relative(path)
-            if error and where not in known:
-                remedy = "Restore the file from the download; until then it is rejected."
-                findings.problem(error.reason, where, error.detail, remedy)
+        results = pool.map(_problems, checks.values(), checks, map(where, checks))
+        for done, problems in enumerate(results, start=1):
+            findings.problems += [each for each in problems if (each.kind, each.where) not in known]
             if progress:
                 progress(done, len(checks) + len(meshes))
     for done, _ in enumerate(audit_meshes(meshes, archive.layout, findings), start=len(checks) + 1):
@@ -138,9 +139,11 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
             progress(done, len(checks) + len(meshes))
 
 
-def _fault(check: Callable[[str], object], path: str) -> FrameError | None:
+def _problems(check: Callable[[str], object], path: str, where: str) -> list[Problem]:
+    """What is wrong with a file: why it cannot be used, or what the check found besides."""
     try:
-        check(path)
+        found = check(path)
     except FrameError as error:
-        return error
-    return None
+        remedy = "Restore the file from the download; until then it is rejected."
+        return [Problem(error.reason, where, error.detail, remedy)]
+    return found.problems if isinstance(found, Findings) else []

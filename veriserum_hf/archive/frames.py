@@ -1,14 +1,32 @@
-"""Decode one raw frame, and report why it cannot be used."""
+"""Decode one raw frame, and report why it cannot be used.
 
-from collections.abc import Iterable
+One rule for all formats: the levels are those of the file in stored order, whatever a tag says of how a viewer should
+rotate the image; 0 is black. Only the three decoders here are ever tried, chosen by a file's first bytes.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from veriserum_hf.archive import jpeg, png, tiff
+from veriserum_hf.archive.files import read_bytes
+from veriserum_hf.archive.formats import named
+from veriserum_hf.archive.raw_image import Header, RawImage
+from veriserum_hf.archive.tags import MAGICS as TIFF_MAGICS
 from veriserum_hf.core import Grey
-from veriserum_hf.errors import ArchiveError, FrameError
+from veriserum_hf.errors import FrameError
+
+# 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
+_BLACK = {1: 2, 2: 40}
+_FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[bytes], Header], Callable[[bytes], RawImage]], ...] = (
+    ((jpeg.MAGIC,), jpeg.read_header, jpeg.decode),
+    ((png.MAGIC,), png.read_header, png.decode),
+    (TIFF_MAGICS, tiff.read_header, tiff.decode),
+)
 
 
 @dataclass(frozen=True)
@@ -33,17 +51,21 @@ class RawFormat:
             raise FrameError("wrong shape", detail)
 
 
-def white_level(highest: Iterable[int]) -> int:
-    """White of 16-bit frames by the highest grey level of some of them: that of the even bit depth that they use."""
-    bits = max(highest).bit_length()
-    return int(2 ** max(8, bits + bits % 2) - 1)
+@dataclass(frozen=True)
+class RawFrame:
+    """A raw frame as it is stored.
 
+    Attributes
+    ----------
+    levels : (rows, columns) uint8 or uint16, in stored order, 0 is black.
+    orientation : by EXIF, XMP or TIFF, 1 to 8: how a viewer would rotate or mirror the image. 1: as stored.
+    plain : whether every common reader decodes the file to exactly these levels.
 
-# What each format ends with; a file that was cut off decodes to an image whose lower part is grey.
-_PNG_END = b"IEND\xaeB`\x82"
-# 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
-_BLACK = {1: 2, 2: 40}
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+    """
+
+    levels: Grey
+    orientation: int
+    plain: bool
 
 
 def read_frame(path: str | Path) -> Grey:
@@ -52,67 +74,57 @@ def read_frame(path: str | Path) -> Grey:
     Raises
     ------
     FrameError
-        With the reason ``zero bytes``, ``truncated``, ``unreadable``, ``wrong channel count``,
-        ``wrong bit depth`` or ``all black``.
+        With the reason ``zero bytes``, ``truncated``, ``damaged``, ``unreadable``, ``several images``,
+        ``wrong channel count``, ``wrong bit depth``, ``wrong polarity`` or ``all black``.
 
     """
     return decode_frame(read_bytes(path))
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Content of a file that the archive had when it was opened.
-
-    Raises
-    ------
-    FrameError
-        With the reason ``unreadable`` where the file's permissions forbid it.
-    ArchiveError
-        If the file is gone or the disk fails: that is not a bad frame, and continuing would reject good ones.
-
-    """
-    try:
-        return Path(path).read_bytes()
-    except (PermissionError, IsADirectoryError) as error:
-        raise FrameError("unreadable", f"{Path(path).name}: {error.strerror}") from error
-    except OSError as error:
-        raise ArchiveError(
-            f"{path}: {error.strerror}. The archive has changed or its disk has failed since it was opened. "
-            "Restore or reconnect it, then run again."
-        ) from error
-
-
 def decode_frame(data: bytes) -> Grey:
     """Grey levels of a raw frame's bytes; see `read_frame`."""
-    if not data:
-        raise FrameError("zero bytes", "the file is empty")
-    if data[:3] == b"\xff\xd8\xff" and _breaks_off(data):
-        raise FrameError("truncated", f"the JPEG breaks off after {len(data)} bytes")
-    if data[:4] == b"\x89PNG" and data.rfind(_PNG_END) < 0:
-        raise FrameError("truncated", f"the PNG breaks off after {len(data)} bytes")
-    try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise FrameError("unreadable", str(error.err)) from error
-    if frame is None:
-        tiff = data[:4] in (b"II*\0", b"MM\0*")
-        reason = "truncated" if tiff else "unreadable"
-        raise FrameError(reason, f"its {len(data)} bytes are not a complete JPEG, PNG or TIFF image")
-    if frame.ndim != 2:
-        raise FrameError("wrong channel count", f"found {frame.shape[2]} channels, expected one grey channel")
-    if frame.dtype not in (np.uint8, np.uint16):
-        raise FrameError("wrong bit depth", f"found {frame.dtype}, expected 8 or 16 bits")
+    return decode_raw(data).levels
+
+
+def decode_raw(data: bytes) -> RawFrame:
+    """A raw frame of its bytes; raises as `read_frame`."""
+    image = _format_of(data)[1](data)
+    levels = _one_channel(image)
     # One pixel in 64 will do to see whether there is light; a few hot pixels are not light.
-    sample = frame[::8, ::8].ravel()
+    sample = levels[::8, ::8].ravel()
     rank = int(0.999 * (len(sample) - 1))
     bright = int(np.partition(sample, rank)[rank])
-    if bright <= _BLACK[frame.dtype.itemsize]:
+    if bright <= _BLACK[levels.dtype.itemsize]:
         raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
-    grey: Grey = frame  # type: ignore[assignment]
+    orientation = image.header.orientation
+    plain = image.plain and orientation == 1 and image.levels.shape[2] == 1
+    return RawFrame(levels, orientation, plain)
+
+
+def read_header(data: bytes) -> Header:
+    """Size and orientation that a raw frame's bytes state; raises as `read_frame`."""
+    return _format_of(data)[0](data)
+
+
+def _format_of(data: bytes) -> tuple[Callable[[bytes], Header], Callable[[bytes], RawImage]]:
+    if not data:
+        raise FrameError("zero bytes", "the file is empty")
+    for magics, header, decode in _FORMATS:
+        if data.startswith(magics):
+            return header, decode
+    raise FrameError("unreadable", f"{named(data)}, not a JPEG, PNG or TIFF image; save it as one of these")
+
+
+def _one_channel(image: RawImage) -> Grey:
+    """The grey channel, of which there may be three equal ones, and an opaque alpha channel."""
+    levels: NDArray[Any] = image.levels
+    channels = levels.shape[2]
+    if channels in (2, 4):
+        if (levels[..., -1] != np.iinfo(levels.dtype).max).any():
+            raise FrameError("wrong channel count", f"found {channels} channels, the last of which is not opaque")
+        levels = levels[..., :-1]
+    first = levels[..., 0]
+    if any((levels[..., channel] != first).any() for channel in range(1, levels.shape[2])):
+        raise FrameError("wrong channel count", f"found {channels} different channels, expected one grey channel")
+    grey: Grey = np.ascontiguousarray(first)
     return grey
-
-
-def _breaks_off(jpeg: bytes) -> bool:
-    """Whether the end is missing: its bytes cannot occur in a scan, but before one (a thumbnail has its own)."""
-    if jpeg.rfind(_JPEG_END, -64) >= 0:  # nearly always; searching all of a frame takes a while
-        return False
-    return jpeg.rfind(_JPEG_END) <= jpeg.rfind(_JPEG_SCAN)

@@ -3,11 +3,12 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from veriserum_hf.archive.files import MOST_BYTES, MOST_TABLE_BYTES, not_a_file
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES, PlaneName, listed
 
@@ -120,8 +121,15 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
     layout = Layout(root=start if start.is_dir() else start.parent)
     databases: list[Path] = []
     try:
-        for entry in _walk(layout.root):
-            _sort_in(entry, layout, databases, findings)
+        linked: list[os.DirEntry[str]] = []
+        roots = {os.path.realpath(layout.root)}
+        for entry in _walk(layout.root, roots):
+            if entry.is_symlink():
+                linked.append(entry)  # where it leads is judged when all folders are known
+            else:
+                _sort_in(entry, layout, databases, findings)
+        for entry in linked:
+            _sort_in(entry, layout, databases, findings, roots)
         _choose_tables(start, layout, databases, findings)
     except OSError as error:
         where = str(error.filename or start)
@@ -129,8 +137,11 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
     return layout
 
 
-def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder, links followed, each folder once, hidden ones skipped."""
+def _walk(root: Path, roots: set[str]) -> Iterator[os.DirEntry[str]]:
+    """Every file below a folder, links followed, each folder once, hidden ones skipped.
+
+    Folders that a link leads to are added to ``roots``: whoever placed it there meant all that they hold.
+    """
     seen, waiting = set(), [str(root)]
     while waiting:
         folder = waiting.pop()
@@ -144,6 +155,8 @@ def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
                     continue
                 if _is_folder(entry):
                     waiting.append(entry.path)
+                    if entry.is_symlink():
+                        roots.add(os.path.realpath(entry.path))
                 else:
                     yield entry
 
@@ -166,26 +179,46 @@ def _is_database(path: Path) -> bool:
         return file.read(16) == b"SQLite format 3\0"
 
 
-def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], findings: Findings) -> None:
-    """Add one file to the layout by its name; other files are ignored."""
+def _sort_in(
+    entry: os.DirEntry[str],
+    layout: Layout,
+    databases: list[Path],
+    findings: Findings,
+    roots: Collection[str] | None = None,
+) -> None:
+    """Add one file to the layout by its name; others are ignored. Links that lead out of ``roots`` are a problem."""
     name = entry.name
+    place: dict[int, File] | None = None
+    most_bytes = MOST_BYTES
     if match := _FRAME.fullmatch(name):
         place = layout.frames[_plane(match)]
     elif match := _CALIBRATION_FRAME.fullmatch(name):
         place = layout.calibration_frames[_plane(match)]
     elif match := _ANATOMY.fullmatch(name):
         place = layout.anatomies
+    elif Path(name).suffix.lower() in _DATABASE_SUFFIXES and name.lower() != "thumbs.db":
+        most_bytes = MOST_TABLE_BYTES
     else:
-        named = Path(name).suffix.lower() in _DATABASE_SUFFIXES and name.lower() != "thumbs.db"
-        if named and _is_utf8(entry.path):
-            databases.append(Path(entry.path))
         return
     if not _is_utf8(entry.path):
-        what = "the name of a folder above it holds bytes that are not UTF-8"
-        findings.problem("name not UTF-8", layout.relative(entry.path), what, "Rename the folder; it is ignored.")
+        if match:
+            what = "the name of a folder above it holds bytes that are not UTF-8"
+            findings.problem("name not UTF-8", layout.relative(entry.path), what, "Rename the folder; it is ignored.")
         return
-    number = int(match[match.re.groups])
-    if number in place:
+    try:
+        status = entry.stat()
+    except OSError:  # a link to nowhere, or to itself, is a missing file
+        return
+    if roots is not None and not _below(os.path.realpath(entry.path), roots):
+        remedy = "Copy the file here; files are only ever read from below the archive's folder."
+        findings.problem(
+            "link outside", layout.relative(entry.path), "it is a link that leads out of the archive", remedy
+        )
+    elif why := not_a_file(status, most_bytes):
+        findings.problem("not a file", layout.relative(entry.path), why, "Restore the file from the download.")
+    elif match is None or place is None:
+        databases.append(Path(entry.path))
+    elif (number := int(match[match.re.groups])) in place:
         findings.problem(
             "file twice",
             layout.relative(entry.path),
@@ -193,12 +226,12 @@ def _sort_in(entry: os.DirEntry[str], layout: Layout, databases: list[Path], fin
             "Keep one of the two.",
             structural=True,
         )
-        return
-    try:
-        status = entry.stat()
-    except OSError:  # a link to nowhere, or to itself, is a missing file
-        return
-    place[number] = File(entry.path, status.st_size, status.st_mtime_ns)
+    else:
+        place[number] = File(entry.path, status.st_size, status.st_mtime_ns)
+
+
+def _below(path: str, roots: Collection[str]) -> bool:
+    return any(path.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
 
 def _plane(match: re.Match[str]) -> PlaneName:
@@ -207,10 +240,12 @@ def _plane(match: re.Match[str]) -> PlaneName:
 
 def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings: Findings) -> None:
     """Decide which database or CSV files hold the tables."""
+    if not start.is_dir():
+        _check_table(start, findings)
     if start.is_file() and start.suffix.lower() != ".csv":
         layout.database = start
         return
-    csv_tables = {table: path for path, table in _csv_files(start) if path.is_file()}
+    csv_tables = {table: path for path, table in _csv_files(start) if path.exists() and not path.is_dir()}
     databases = [path for path in databases if _is_database(path)] or databases
     if start.is_dir() and databases:
         if len(databases) > 1:
@@ -222,6 +257,8 @@ def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings:
             )
         layout.database = databases[0]
     elif "poses" in csv_tables:
+        for path in csv_tables.values():
+            _check_table(path, findings)
         layout.csv_tables = csv_tables
     else:
         raise findings.stop(
@@ -231,6 +268,12 @@ def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings:
             "veriserum_pose_reloaded_refined_all.csv",
             "Give the folder that holds the database of the download, or the database itself.",
         )
+
+
+def _check_table(path: Path, findings: Findings) -> None:
+    """Stop where a table is a pipe or a device, which might never end, or is of no plausible size."""
+    if why := not_a_file(path.stat(), MOST_TABLE_BYTES):
+        raise findings.stop("not a file", str(path), why, "Give the database of the download, or its folder.")
 
 
 def _csv_files(start: Path) -> Iterable[tuple[Path, str]]:

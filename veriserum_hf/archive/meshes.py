@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from veriserum_hf.archive.frames import read_bytes
+from veriserum_hf.archive.files import read_bytes
 from veriserum_hf.archive.mesh_repair import bodies, described_holes, repaired
 from veriserum_hf.archive.stl import MOST_BYTES, parse_stl
 from veriserum_hf.core import FloatArray

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import Archive, AsJson
+from veriserum_hf.cli.options import Archive, AsJson, White
 from veriserum_hf.cli.output import out, print_json, print_parts, print_text, show_progress
 from veriserum_hf.core import Table, one_line
 
@@ -22,6 +22,7 @@ def audit(
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Also refit every calibration from its phantom frames.")
     ] = False,
+    white: White = None,
 ) -> None:
     """Check an archive: counts, decisions and every problem.
 
@@ -31,6 +32,7 @@ def audit(
     --------
     veriserum audit ARCHIVE
     veriserum audit ARCHIVE --deep --calibration
+    veriserum audit ARCHIVE --deep --white 4095
     veriserum audit ARCHIVE --json > audit.json
     """
     from veriserum_hf.archive import audit_archive
@@ -42,11 +44,11 @@ def audit(
             from veriserum_hf.recalibration import audit_calibrations  # takes as long to load as half an audit
 
             report = audited = audit_calibrations(
-                archive, deep=deep, progress=progress, refit_progress=refit_progress
+                archive, deep=deep, white_level=white, progress=progress, refit_progress=refit_progress
             )
             refits = audited.calibration
         else:
-            report = audit_archive(archive, deep=deep, progress=progress)
+            report = audit_archive(archive, deep=deep, white_level=white, progress=progress)
     if as_json:
         print_json(report.as_json())
     else:

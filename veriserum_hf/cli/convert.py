@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import Archive, AsJson, Workers
+from veriserum_hf.cli.options import Archive, AsJson, White, Workers
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
 
@@ -32,6 +32,7 @@ def convert(
         list[int] | None, typer.Option(help="Only frames that show this implant; repeatable.")
     ] = None,
     split_by: Annotated[SplitBy, typer.Option(help="By implant: holds out tibial components.")] = "trial",
+    white: White = None,
     format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
     shard_size: Annotated[str, typer.Option(help="Approximate maximum size of a shard.")] = "500MB",
     workers: Workers = None,
@@ -61,6 +62,7 @@ def convert(
         include_obsolete=include_obsolete,
         anatomy_id=anatomy_id or None,
         split_by=split_by,
+        white=white,
     )
     with show_progress("converting", "frames", when_interrupted=KEPT) as progress:
         result = convert_archive(
@@ -81,8 +83,8 @@ def _print_result(result: "ConversionResult", as_json: bool) -> None:
     from veriserum_hf.dataset import SPECIAL, described_meshes
 
     if as_json:
-        found = {"counts": result.counts, "empty_splits": result.empty_splits, "rejected": result.rejected}
-        print_json({"output": str(result.output)} | found | {"meshes": result.meshes})
+        found = {"counts": result.counts, "empty_splits": result.empty_splits, "above_white": result.above_white}
+        print_json({"output": str(result.output)} | found | {"rejected": result.rejected, "meshes": result.meshes})
     else:
         _print_counts(result.counts)
         print_text(f"written to {result.output}")
@@ -90,6 +92,11 @@ def _print_result(result: "ConversionResult", as_json: bool) -> None:
         warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
     for sentence in described_meshes(result.meshes):
         warn(sentence)
+    if bright := sum(map(len, result.above_white.values())):
+        warn(
+            f"{bright} rows have frames with more than 0.1 % of their pixels above white, which are clipped; "
+            f"{result.output / 'conversion.json'} lists them. If the frames are right, state their white with --white"
+        )
     if any(each in str(result.output) for each in SPECIAL):
         warn(
             f"load_dataset of Hugging Face takes {' '.join(SPECIAL)} in a path for a pattern, and finds nothing "

@@ -27,6 +27,15 @@ RegistrationWorkers = Annotated[
 PosesOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="PARQUET", help="File to write.", show_default=False)
 ]
+White = Annotated[
+    int | None,
+    typer.Option(
+        min=255,
+        max=65535,
+        help="Grey level that is white in raw frames of 16 bits; decided by a sample of them if not given.",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
 ]

@@ -76,6 +76,7 @@ class LabelRow(TypedDict):
     tibia: PoseRow | None
     distortion_bs: NotRequired[str]  # of raw frames only
     distortion_fs: NotRequired[str]
+    white_level: NotRequired[int]
 
 
 class FrameRow(LabelRow):

@@ -14,7 +14,7 @@ import datasets
 import pyarrow as pa
 
 from veriserum_hf.archive import Findings, RawFormat, VeriserumArchive, find_layout, require_agreement
-from veriserum_hf.dataset.convert import convert
+from veriserum_hf.dataset.convert import AboveWhite, convert
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.plugin import NAME
 from veriserum_hf.dataset.schema import CONFIGS
@@ -35,7 +35,7 @@ _ROWS_PER_TABLE = 16
 class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     """A configuration and its options.
 
-    See `veriserum_hf.dataset.plan.Options`; the fields after ``split_by`` request a simulated archive instead of one
+    See `veriserum_hf.dataset.plan.Options`; the fields after ``white`` request a simulated archive instead of one
     on this machine, see `veriserum_hf.simulation.Settings`.
     """
 
@@ -45,6 +45,7 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
     include_obsolete: bool = False
     anatomy_id: int | Sequence[int] | None = None
     split_by: str = "trial"
+    white: int | None = None
     trials: int | None = None
     frames_per_trial: int | None = None
     pairs: int | None = None
@@ -114,10 +115,15 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
 
     def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
         simulation = self.config.simulation
-        archive = self._deferred(simulation) if simulation else VeriserumArchive(self.config.archive_path)
+        options = self.config.options
+        archive = (
+            self._deferred(simulation)
+            if simulation
+            else VeriserumArchive(self.config.archive_path, white_level=options.white)
+        )
         if not simulation:  # whose images are not there yet
             require_agreement(archive)
-        plan = make_plan(archive, self.config.options)
+        plan = make_plan(archive, options)
         size = _SIMULATED_ROWS_PER_SHARD if simulation else _ROWS_PER_SHARD
         return [
             datasets.SplitGenerator(
@@ -147,10 +153,13 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
         for shard_index, shard in enumerate(shards):
             for first in range(0, shard.num_rows, _ROWS_PER_TABLE):
                 rows = shard.slice(first, _ROWS_PER_TABLE)
+                bright: list[AboveWhite] = []
                 with _with_files(rows, simulation) as rows:
-                    table, rejected = convert(rows, options, raw)
+                    table, rejected = convert(rows, options, raw, bright)
                 for row in rejected:
                     _logger.warning(f"rejected {shard.column_names[0]} {row.id}: {row.reason}: {row.detail}")
+                for each in bright:
+                    _logger.warning(f"measurement {each} ({raw.white_level}); white= states another level")
                 if table.num_rows:
                     yield (shard_index, first), table
 

@@ -77,6 +77,7 @@ def write_card(
     simulated: bool,
     identity: str,
     meshes: Sequence[str] = (),
+    above_white: Mapping[str, int],
 ) -> None:
     """Write the README.md of a converted data set.
 
@@ -90,13 +91,14 @@ def write_card(
     identity : of the conversion. The card states it because datasets identifies a folder by its card alone: without
         it, a folder that was converted again with other poses would be loaded from the cache with the old poses.
     meshes : what was mended of the implants' meshes, or is wrong with them, one sentence each.
+    above_white : by configuration, measurements with pixels above white; see `ConversionResult`.
 
     """
     data = _metadata(options, sizes, format, simulated=simulated, identity=identity)
     first = next(iter(options))
     body = TEMPLATE.read_text(encoding="utf-8").format(
         table=_table(sizes, options),
-        images=_images(options),
+        images=_images(options, above_white),
         splits=_SPLITS[options[first].split_by] + _without_rows(sizes),
         config=first,
         meshes=_meshes(meshes),
@@ -184,7 +186,24 @@ def _meshes(sentences: Sequence[str]) -> str:
     return f"\nMeshes that were mended, or are not sound:\n\n{lines}"
 
 
-def _images(options: dict[str, Options]) -> str:
+def _images(options: dict[str, Options], above_white: Mapping[str, int]) -> str:
+    """Sentences on the images: corrected or raw, and how many are clipped."""
+    sentences = [_corrected_images(options)]
+    if "raw" in options or "calibration" in options:
+        sentences.append(
+            "Raw images are the files of the archive; where an orientation tag, inverted levels or several channels "
+            "would make readers decode another image, a PNG of the stored grey levels takes the file's place."
+        )
+    if any(above_white.values()):
+        counts = ", ".join(f"{count} of `{config}`" for config, count in above_white.items() if count)
+        sentences.append(
+            f"**Clipped:** in rows of some measurements ({counts}), more than 0.1 % of the pixels are brighter than "
+            "white; `conversion.json` lists them."
+        )
+    return " ".join(sentences)
+
+
+def _corrected_images(options: dict[str, Options]) -> str:
     """A sentence on the corrected images, where there are any."""
     corrected = next((each for config, each in options.items() if config in KIND_OF_CONFIG and config != "raw"), None)
     if corrected is None:

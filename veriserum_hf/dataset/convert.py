@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.archive import RawFormat, decode_frame, read_bytes, read_mesh
+from veriserum_hf.archive import MOST_ABOVE_WHITE, RawFormat, RawFrame, decode_raw, read_bytes, read_mesh, share_above
 from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
 from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
@@ -25,6 +25,15 @@ _PARAMETERS = {
 }
 # An archive has one for each plane and day of calibration.
 parsed_distortion = lru_cache(maxsize=512)(Distortion.from_string)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A raw file: its bytes and what they decode to."""
+
+    path: Path
+    data: bytes
+    frame: RawFrame
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,28 @@ class Rejected:
     detail: str
 
 
-def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table, list[Rejected]]:
+@dataclass(frozen=True)
+class AboveWhite:
+    """A frame with more than 0.1 % of its pixels above white, which are clipped in the corrected image.
+
+    Attributes
+    ----------
+    measurement_id, plane : of the frame.
+    share : of the pixels.
+
+    """
+
+    measurement_id: int
+    plane: PlaneName
+    share: float
+
+    def __str__(self) -> str:
+        return f"{self.measurement_id} {self.plane}: {self.share:.1%} of the pixels are brighter than white"
+
+
+def convert(
+    plan: pa.Table, options: Options, raw: RawFormat, bright: list[AboveWhite] | None = None
+) -> tuple[pa.Table, list[Rejected]]:
     """Finished rows of a slice of a plan, and the rows that could not be made.
 
     Parameters
@@ -52,6 +82,7 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
     plan : rows of `veriserum_hf.dataset.plan.make_plan`.
     options : the options the plan was made with.
     raw : what all raw frames of the archive have in common, ``archive.raw_format``.
+    bright : takes the frames that are brighter than white; they are converted all the same.
 
     Returns
     -------
@@ -65,7 +96,7 @@ def convert(plan: pa.Table, options: Options, raw: RawFormat) -> tuple[pa.Table,
         # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
         for row in plan.to_pylist():
             try:
-                finished.append(row | _files(row, options, raw))
+                finished.append(row | _files(row, options, raw, [] if bright is None else bright))
             except FrameError as error:
                 rejected.append(Rejected(row[plan.column_names[0]], error.reason, error.detail))
     columns = [pa.array([row[field.name] for row in finished], field.type) for field in schema]
@@ -86,7 +117,13 @@ def images_of(row: PlanRow, options: Options, raw: RawFormat) -> dict[PlaneName,
         If a file cannot be used; it states what is wrong with each.
 
     """
-    frames = {plane: frame for plane, (_, frame) in _raw_frames(row, raw).items()}
+    return _images(row, _raw_frames(row, raw), options, raw)
+
+
+def _images(
+    row: PlanRow, raw_frames: Mapping[PlaneName, _Content], options: Options, raw: RawFormat
+) -> dict[PlaneName, Grey]:
+    frames = {plane: each.frame.levels for plane, each in raw_frames.items()}
     if options.config == "raw":
         return frames
     return {
@@ -120,26 +157,30 @@ def corrected(frame: Grey, distortion: Distortion, size: int, white_level: int, 
     return image
 
 
-def _raw_frames(row: PlanRow, raw: RawFormat) -> dict[PlaneName, tuple[bytes, Grey]]:
-    """Content of the raw files of both planes, and their grey levels."""
-    frames: dict[PlaneName, tuple[bytes, Grey]] = {}
+def _raw_frames(row: PlanRow, raw: RawFormat) -> dict[PlaneName, _Content]:
+    """The raw files of both planes."""
+    frames: dict[PlaneName, _Content] = {}
     errors: dict[PlaneName, FrameError] = {}
     for plane in PLANES:
         path = row[PATH_OF[plane]]
         try:
-            data = read_bytes(path) if path else _no_file(plane)
-            frame = decode_frame(data)
-            raw.check_shape(frame)
+            content = _content(path) if path else _no_file(plane)
+            raw.check_shape(content.frame.levels)
         except FrameError as error:
             errors[plane] = error
             continue
-        frames[plane] = data, frame
+        frames[plane] = content
     if errors:
         raise _both_planes(errors)
     return frames
 
 
-def _no_file(plane: PlaneName) -> bytes:
+def _content(path: str) -> _Content:
+    data = read_bytes(path)
+    return _Content(Path(path), data, decode_raw(data))
+
+
+def _no_file(plane: PlaneName) -> _Content:
     raise FrameError("missing", f"the archive has no {plane} file of this frame")
 
 
@@ -150,23 +191,28 @@ def _both_planes(errors: Mapping[PlaneName, FrameError]) -> FrameError:
     return FrameError("one plane only" if reasons == ["missing"] else reasons[0], detail)
 
 
-def _files(row: Any, options: Options, raw: RawFormat) -> dict[str, ImageFile]:
-    """The binary columns of one row of any configuration."""
+def _files(row: Any, options: Options, raw: RawFormat, bright: list[AboveWhite]) -> dict[str, ImageFile]:
+    """The binary columns of one row of any configuration; adds to ``bright``."""
     if options.config == "anatomies":
         return {"mesh": _mesh(row["path"], row["anatomy_id"], row["category"])}
     if options.config == "calibration":
-        data = read_bytes(row["path"])
-        decode_frame(data)
-        return {"image": {"bytes": data, "path": Path(row["path"]).name}}
+        return {"image": _stored(_content(row["path"]))}
+    frames = _raw_frames(row, raw)
+    for plane, each in frames.items():
+        if (share := share_above(each.frame.levels, raw.white_level)) > MOST_ABOVE_WHITE:
+            bright.append(AboveWhite(row["measurement_id"], plane, share))
     if options.config == "raw":
-        return {
-            IMAGE_OF[plane]: {"bytes": data, "path": Path(row[PATH_OF[plane]]).name}
-            for plane, (data, _) in _raw_frames(row, raw).items()
-        }
-    return {
-        IMAGE_OF[plane]: _encoded(image, Path(row[PATH_OF[plane]]).stem, options)
-        for plane, image in images_of(row, options, raw).items()
-    }
+        return {IMAGE_OF[plane]: _stored(each) for plane, each in frames.items()}
+    images = _images(row, frames, options, raw)
+    return {IMAGE_OF[plane]: _encoded(images[plane], each.path.stem, options) for plane, each in frames.items()}
+
+
+def _stored(content: _Content) -> ImageFile:
+    """A raw file as it is, or where readers would decode other levels than these, a PNG of the levels."""
+    if content.frame.plain:
+        return {"bytes": content.data, "path": content.path.name}
+    _, data = cv2.imencode(".png", content.frame.levels, _PARAMETERS["png"])
+    return {"bytes": data.tobytes(), "path": f"{content.path.stem}.png"}
 
 
 def _encoded(image: Grey, stem: str, options: Options) -> ImageFile:

@@ -84,6 +84,8 @@ class ConversionResult:
         latter four add up to the first.
     rejected : rows that could not be made, as in ``rejected.jsonl``.
     meshes : implants whose mesh was mended, rewritten, or is not a sound solid.
+    above_white : per configuration: measurements with a frame of 16 bits that has more than 0.1 % of its pixels
+        above white. They are written, clipped.
 
     """
 
@@ -91,6 +93,7 @@ class ConversionResult:
     counts: dict[str, Counts]
     rejected: list[RejectedRow]
     meshes: list[MeshRecord]
+    above_white: dict[str, list[int]]
 
     @property
     def empty_splits(self) -> dict[str, list[str]]:
@@ -134,7 +137,7 @@ def convert_archive(
     options = options or Options()
     target = Path(output).expanduser().resolve()
     check_place(target, ConversionError, Path(archive_path).expanduser())
-    archive = VeriserumArchive(archive_path)
+    archive = VeriserumArchive(archive_path, white_level=options.white)
     check_place(target, ConversionError, archive.layout.root)
     per_config = {config: replace(options, config=config) for config in configs}
     record = _record(archive, options, configs, format, shard_size_bytes)
@@ -197,7 +200,7 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
             f"(see {SUMS}). Remove the folder and run the same command again, or copy it again."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
-    return ConversionResult(target, found["counts"], rejected, found["meshes"])
+    return ConversionResult(target, found["counts"], rejected, found["meshes"], found["above_white"])
 
 
 def _finish(
@@ -216,6 +219,9 @@ def _finish(
     for job, shard_record in shard_records:
         size = sizes[job.shard.config].setdefault(job.shard.split, SplitSize())
         size.add(shard_record["rows"], shard_record["bytes"], job.file.stat().st_size)
+    above_white: dict[str, list[int]] = {config: [] for config in plans}
+    for job, shard_record in shard_records:
+        above_white[job.shard.config] += shard_record["above_white"]
     counts = {config: _config_counts(plan, sizes[config], rejected, config) for config, plan in plans.items()}
     for job in jobs:  # a split without rows is not written
         if not sizes[job.shard.config][job.shard.split].rows:
@@ -241,13 +247,14 @@ def _finish(
         simulated=simulated,
         identity=identity,
         meshes=described_meshes(meshes),
+        above_white={config: len(ids) for config, ids in above_white.items()},
     )
     # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
-    results = {"counts": counts, "labels_and_images": asdict(agreement), "meshes": meshes}
+    results = {"counts": counts, "above_white": above_white, "labels_and_images": asdict(agreement), "meshes": meshes}
     write_listed(incomplete, data / _RECORD, json.dumps(record | results, indent=1))
     write_sums(incomplete, data)  # without the card, which its owner may edit
     put_in_place(data, target)
-    return ConversionResult(target, counts, rejected, meshes)
+    return ConversionResult(target, counts, rejected, meshes, above_white)
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:

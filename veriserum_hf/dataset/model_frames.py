@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 
-from veriserum_hf.archive import RawFormat, read_frame, white_level
+from veriserum_hf.archive import RawFormat, highest_level, read_frame, white_level
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.core import (
     CAMERA_OF,
@@ -56,7 +56,7 @@ def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibratio
     raw = {plane: _read(path, plane, calibration) for plane, path in paths.items()}
     white = calibration.white_level
     if white is None:
-        deep = [int(each.max()) for each in raw.values() if each.dtype == np.uint16]
+        deep = [highest_level(each) for each in raw.values() if each.dtype == np.uint16]
         white = white_level(deep) if deep else 255
     frame: Frame = {
         "measurement_id": calibration.measurement_id,

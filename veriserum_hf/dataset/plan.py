@@ -40,6 +40,7 @@ class Options:
     include_obsolete : also frames whose only pose of an implant is marked obsolete.
     anatomy_id : only frames that show this implant, or one of these.
     split_by : ``trial``, or ``implant`` to hold out tibial components.
+    white : grey level that is white in raw frames of 16 bits; None: decided by a sample of them.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class Options:
     include_obsolete: bool = False
     anatomy_id: int | Sequence[int] | None = None
     split_by: SplitBy = "trial"
+    white: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -69,6 +71,8 @@ class Options:
             raise ConversionError(f"anatomy_id must be a whole number or several; got {self.anatomy_id!r}")
         if not (isinstance(self.size, int) and 32 <= self.size <= 4096):
             raise ConversionError(f"size must be a whole number of pixels from 32 to 4096; got {self.size!r}")
+        if self.white is not None and not (isinstance(self.white, int) and 255 <= self.white <= 65535):
+            raise ConversionError(f"white must be a grey level of 16 bits, from 255 to 65535; got {self.white!r}")
         if self.bits == 16 and self.encoding == "jpeg":
             raise ConversionError('JPEG holds 8 bits: for bits=16 choose encoding="png" or "raw"')
 
@@ -256,6 +260,7 @@ def _frame_rows(
         texts = {id: distortion[plane].to_string() for id, distortion in archive.distortions.items()}
         columns[f"distortion_{plane}"] = _looked_up(texts, distortion_ids, pa.string(), dictionary=True)
         columns[f"path_{plane}"] = frames[f"path_{plane}"]
+    columns["white_level"] = pa.array([archive.raw_format.white_level] * len(wanted), pa.int64())
     return pa.table(columns)
 
 

@@ -70,7 +70,8 @@ def features_of(config: str, bits: int = 8) -> Features:
         )
     # A raw file keeps its own mode; a corrected one of 8 bits is always one grey channel.
     image = datasets.Image(mode="L") if config != "raw" and bits == 8 else datasets.Image()
-    raw_only = {"distortion_bs": Value("string"), "distortion_fs": Value("string")} if config == "raw" else {}
+    of_raw = {"distortion_bs": Value("string"), "distortion_fs": Value("string"), "white_level": Value("int64")}
+    raw_only = of_raw if config == "raw" else {}
     return Features(
         {
             "measurement_id": Value("int64"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from veriserum_hf.archive import RawFormat
 from veriserum_hf.core import ShardFormat
-from veriserum_hf.dataset.convert import convert
+from veriserum_hf.dataset.convert import AboveWhite, convert
 from veriserum_hf.dataset.plan import Options, Plan
 from veriserum_hf.jobs import arrow_file, listed_path, parquet_file, write_listed
 
@@ -85,12 +85,13 @@ class ShardJob:
         """Write the shard, one row group after the other, so that memory does not grow with it."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         rejected: list[RejectedRow] = []
+        bright: list[AboveWhite] = []
         rows_written = bytes_written = 0
         with listed_path(self.incomplete, self.file) as partial:
             with _writer(partial, self.options.features.arrow_schema, self.format) as write:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
-                    table, refused = convert(rows, self.options, self.raw)
+                    table, refused = convert(rows, self.options, self.raw, bright)
                     if table.num_rows:  # readers do not expect an empty group
                         write(table)
                     where: RejectedRow = {"config": self.shard.config, "split": self.shard.split}
@@ -102,6 +103,7 @@ class ShardJob:
                     del table  # before the next group is made, so that memory holds one
                     advance(rows.num_rows)
             about = {"rows": rows_written, "bytes": bytes_written, "rejected": rejected}
+            about["above_white"] = sorted({each.measurement_id for each in bright})
             write_listed(self.incomplete, self.record, json.dumps(about))
 
 

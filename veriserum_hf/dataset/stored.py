@@ -10,8 +10,9 @@ from typing import TypeVar
 import datasets
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
-from veriserum_hf.archive import decode_frame, white_level
+from veriserum_hf.archive import decode_frame, highest_level, white_level
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FileRow, FrameRow, Grey, ImageFile
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
 from veriserum_hf.errors import FrameError
@@ -83,7 +84,9 @@ class StoredFrames(Frames):
 
     @cached_property
     def white_level(self) -> int:
-        """White level of raw frames of 16 bits, estimated from some of them, as for the files of an archive."""
+        """White level of raw frames of 16 bits: that of their conversion, or estimated as for an archive's files."""
+        if "white_level" in self.column_names and len(self):
+            return int(self.rows[0]["white_level"])
         sample = range(0, len(self), max(1, len(self) // _SAMPLED_ROWS))
         deep = []
         for row in _files_of(self.rows.select(sample)):
@@ -96,7 +99,7 @@ class StoredFrames(Frames):
                 except FrameError:  # reported when the row is read
                     continue
                 if frame.dtype == np.uint16:
-                    deep.append(int(frame.max()))
+                    deep.append(highest_level(frame))
         return white_level(deep) if deep else 255
 
 
@@ -145,7 +148,7 @@ def _decoded_image(file: ImageFile) -> Grey:
     try:
         image: Grey = np.asarray(datasets.Image().decode_example(file))
     # The errors that Pillow raises for a damaged file.
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError("unreadable", str(error)) from error
     return image
 

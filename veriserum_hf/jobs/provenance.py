@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def library_versions(*libraries: str) -> dict[str, str]:
-    """Versions of OpenCV, numpy, pyarrow and scipy, and of more libraries by the names of their distributions."""
+    """Versions of what rows and frames are made with, and of more libraries by the names of their distributions."""
     import cv2  # here, as it is imported for nothing else where no hash is requested
     import numpy as np
     import pyarrow as pa
@@ -18,7 +18,7 @@ def library_versions(*libraries: str) -> dict[str, str]:
 
     versions = {library.__name__: library.__version__ for library in (cv2, np, pa, scipy)}
     # By their metadata: importing them takes a second.
-    return versions | {name: version(name) for name in libraries}
+    return versions | {name: version(name) for name in ("pillow", "simplejpeg", *libraries)}
 
 
 def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:

@@ -34,6 +34,7 @@ def audit_calibrations(
     path: str | os.PathLike[str],
     *,
     deep: bool = False,
+    white_level: int | None = None,
     progress: Progress | None = None,
     refit_progress: Progress | None = None,
 ) -> CalibrationAudit:
@@ -41,11 +42,11 @@ def audit_calibrations(
 
     Parameters
     ----------
-    path, deep, progress : see `veriserum_hf.archive.audit_archive`.
+    path, deep, white_level, progress : see `veriserum_hf.archive.audit_archive`.
     refit_progress : called with the number of phantom frames refitted and of all.
 
     """
-    report = audit_archive(path, deep=deep, progress=progress)
+    report = audit_archive(path, deep=deep, white_level=white_level, progress=progress)
     refits = None
     if report.archive is not None and not report.findings.structural:
         refits = refit_calibrations(report.archive, report.findings, refit_progress)
