@@ -4,8 +4,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
 BENCH_DATA := bench-data
+FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration fuzz clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -54,5 +55,8 @@ bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an
 bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives some of its initial poses; 20 minutes
 	$(BIN)/python -m tests.benchmarks.bench_registration $(BENCH_DATA)
 
+fuzz: $(INSTALLED)  ## some 2,300 damaged inputs; goes on where it was stopped; half an hour on two idle cores
+	$(BIN)/python -m tests.fuzz --folder $(FUZZ_DATA) --results tests/fuzz/RESULTS.md
+
 clean:
-	rm -rf $(VENV) $(DEMO) $(BENCH_DATA) site
+	rm -rf $(VENV) $(DEMO) $(BENCH_DATA) $(FUZZ_DATA) site

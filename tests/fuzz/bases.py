@@ -1,0 +1,115 @@
+"""The good data that is mutated: made once, from the package's own simulation."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import yaml
+
+from tests.fixtures.models import BACKBONE, HEAD
+from tests.fuzz.cases import CALIBRATION, FRAMES
+from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.dataset import convert_archive, open_rows
+from veriserum_hf.dataset.plan import Options
+from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseConfig, VeriserumPoseModel
+from veriserum_hf.simulation import Settings, simulate
+
+DATASET_PX = 64
+SETTINGS = {
+    "backbone_config": BACKBONE,
+    **HEAD,
+    "crop_size": 64,
+    "map_size": 4,
+    "batch_size": 8,
+    "augmentation": {},
+    "warmup_steps": 1,
+    "max_train_steps": 1,
+    "num_workers": 0,
+}
+
+
+def _archive(folder: Path, **changed: object) -> None:
+    """Three trials of three frames, with the frames of the phantoms."""
+    given = {"trials": 3, "frames_per_trial": 3, "pairs": 2, "height_px": 400, "marker_frames": 1} | changed
+    simulate(folder, Settings(**given), workers=1)  # type: ignore[arg-type]
+
+
+def _as_jpeg(folder: Path) -> None:
+    _archive(folder)
+
+
+def _as_tiff16(folder: Path) -> None:
+    _archive(folder, bit_depth=16)
+
+
+def _as_csv(folder: Path) -> None:
+    _archive(folder, csv=True, rotation="euler")
+
+
+def _as(suffix: str) -> Callable[[Path], None]:
+    """The JPEG archive with its frames stored in another format of 8 bits."""
+
+    def make(folder: Path) -> None:
+        _archive(folder)
+        for path in (folder / FRAMES).iterdir():
+            cv2.imwrite(str(path.with_suffix(suffix)), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            path.unlink()
+
+    return make
+
+
+def _dataset(folder: Path) -> None:
+    """A small converted data set, its archive, a model of its implants, settings of a training."""
+    _archive(folder / "archive", trials=20, frames_per_trial=1)
+    convert_archive(
+        folder / "archive",
+        folder / "dataset",
+        configs=("calibrated", "raw", "anatomies"),
+        options=Options(size=DATASET_PX),
+        workers=1,
+    )
+    shutil.copy(folder / "archive/truth.parquet", folder / "poses.parquet")
+    shutil.rmtree(folder / "archive")
+    implants = open_rows(str(folder / "dataset"), "anatomies")
+    components = {row["anatomy_id"]: row["component"] for split in implants.splits.values() for row in split.rows}
+    torch.manual_seed(0)
+    small = HEAD | {"image_size": DATASET_PX, "locator_size": 32, "pooled_size": 32}
+    anatomies = [{"id": id, "component": part} for id, part in sorted(components.items())]
+    model = VeriserumPoseModel(VeriserumPoseConfig(backbone_config=BACKBONE, anatomies=anatomies, **small))
+    model.set_anatomies({id: torch.tensor(np.array(mesh.vertices)) for id, mesh in implants.meshes.items()})
+    model.save_pretrained(folder / "model")
+    VeriserumImageProcessor(size=DATASET_PX).save_pretrained(folder / "model")
+    (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
+
+
+def _unfinished(folder: Path) -> None:
+    """An archive, and a conversion of it that was stopped before its last step."""
+    from tests.fuzz.unfinished import convert_and_stop
+
+    _archive(folder / "archive", marker_frames=0)
+    convert_and_stop(folder / "archive", folder / "OUT")
+
+
+def _phantoms(folder: Path) -> None:
+    """Frames of the phantoms alone, and a distortion that was fitted to one."""
+    _archive(folder / "archive", trials=1, frames_per_trial=1, marker_frames=2)
+    for path in (folder / "archive" / CALIBRATION).iterdir():
+        shutil.move(path, folder / path.name)
+    archive = VeriserumArchive(folder / "archive")
+    (folder / "distortion.txt").write_text(next(iter(archive.distortions.values()))["bs"].to_string())
+    shutil.rmtree(folder / "archive")
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "jpeg": _as_jpeg,
+    "png": _as(".png"),
+    "tiff8": _as(".tif"),
+    "tiff16": _as_tiff16,
+    "csv": _as_csv,
+    "dataset": _dataset,
+    "unfinished": _unfinished,
+    "phantoms": _phantoms,
+}

@@ -1,0 +1,470 @@
+"""A converted data set: its shards, its card, and its records."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.commands import check_dataset, check_raw_dataset
+from tests.fuzz.groups.databases import HUGE, STRANGE_TEXT
+
+shards = Group("dataset-shards", "dataset", check_dataset, times=5)
+raw = Group("dataset-raw", "dataset", check_raw_dataset, times=8)
+cards = Group("dataset-cards", "dataset", check_dataset, times=6)
+
+
+def shard(case: Case, config: str = "calibrated") -> Path:
+    """One shard; the rows of the frames in it may change."""
+    path: Path = case.one(sorted((case.data / "dataset" / config).glob("*.parquet")))
+    key = "anatomy_id" if config == "anatomies" else "measurement_id"
+    if config == "anatomies":
+        case.touch_all()
+    else:
+        case.touch(*(f"calibrated {id}" for id in pq.read_table(path, columns=[key])[key].to_pylist()))
+    return path
+
+
+def changed_row(case: Case, path: Path, change: Any) -> str:
+    """Change the values of one row of a shard; the shard keeps its schema."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    k = case.random.randrange(len(rows))
+    case.touched = {f"calibrated {rows[k]['measurement_id']}"} if "measurement_id" in rows[k] else None
+    if case.touched is not None:
+        case.touched.add(f"calibrated {rows[k]['measurement_id']}")
+    text = change(rows[k])
+    if "measurement_id" in rows[k]:
+        case.touch(f"calibrated {rows[k]['measurement_id']}")
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    return f"{path.name} row {k}: {text}"
+
+
+@shards(NOTICED)
+def cut(case: Case) -> str:
+    """A shard breaks off."""
+    path = shard(case)
+    content = path.read_bytes()
+    path.write_bytes(content[: case.one((0, 4, 8, len(content) // 2, len(content) - 1))])
+    case.touch_all()
+    return path.name
+
+
+@shards(OPEN)
+def bytes_changed(case: Case) -> str:
+    """Random bytes of a shard are others."""
+    path = shard(case, case.one(("calibrated", "anatomies")))
+    content = bytearray(path.read_bytes())
+    for _ in range(case.one((1, 10, 100))):
+        content[case.random.randrange(len(content))] = case.random.randrange(256)
+    path.write_bytes(content)
+    case.touch_all()
+    return path.name
+
+
+@shards(OPEN)
+def footer_changed(case: Case) -> str:
+    """Bytes of a shard's footer are others: its schema, its counts, its places."""
+    path = shard(case)
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[-8:-4], "little")
+    for _ in range(case.one((1, 3, 10))):
+        content[-8 - case.random.randrange(length) - 1] = case.random.randrange(256)
+    path.write_bytes(content)
+    case.touch_all()
+    return path.name
+
+
+@shards(NOTICED)
+def shard_missing(case: Case) -> str:
+    """A shard that the card names is missing, or a folder."""
+    path = shard(case)
+    path.unlink()
+    if case.random.random() < 0.5:
+        path.mkdir()
+    case.touch_all()
+    return path.name
+
+
+@shards(NOTICED)
+def column_missing(case: Case) -> str:
+    """A column is missing."""
+    path = shard(case)
+    name = case.one(("image_bs", "camera_fs", "femur", "measurement_id", "trial_id", "frame_index"))
+    pq.write_table(pq.read_table(path).drop_columns([name]), path)
+    case.touch_all()
+    return f"{path.name} {name}"
+
+
+@shards(NOTICED)
+def column_of_another_type(case: Case) -> str:
+    """A column holds text instead of what it held."""
+    path = shard(case)
+    table = pq.read_table(path)
+    name = case.one(("measurement_id", "camera_bs", "femur", "image_bs"))
+    at = table.column_names.index(name)
+    text = case.one(("x", "", None))
+    pq.write_table(table.set_column(at, name, pa.array([text] * len(table), pa.string())), path)
+    case.touch_all()
+    return f"{path.name} {name} = {text!r}"
+
+
+@shards(NOTICED)
+def value_null(case: Case) -> str:
+    """A value that every row has is null."""
+    name = case.one(("camera_bs", "camera_fs", "image_bs", "measurement_id", "trial_id"))
+
+    def change(row: dict[str, Any]) -> str:
+        row[name] = None
+        return name
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(OPEN)
+def poses_null(case: Case) -> str:
+    """A frame without the pose of one implant, or both."""
+
+    def change(row: dict[str, Any]) -> str:
+        names = case.one((("femur",), ("tibia",), ("femur", "tibia")))
+        row.update(dict.fromkeys(names))
+        return " ".join(names)
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def camera_wrong(case: Case) -> str:
+    """A camera's focal length or pose is impossible."""
+
+    def change(row: dict[str, Any]) -> str:
+        camera = row[case.one(("camera_bs", "camera_fs"))]
+        how = case.one(("intrinsics", "world_to_camera"))
+        at, value = case.one(((0, 0), (1, 1), (2, 2))), case.one((0.0, -1.0, float("nan"), *HUGE[:5]))
+        camera[how][at[0]][at[1]] = value
+        return f"{how} {at} = {value}"
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def camera_contradicts_itself(case: Case) -> str:
+    """The camera's K has half the focal length, while its other numbers say otherwise."""
+
+    def change(row: dict[str, Any]) -> str:
+        for k in (0, 1):
+            row["camera_bs"]["intrinsics"][k][k] /= 2
+        return "K"
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def camera_of_another_shape(case: Case) -> str:
+    """A camera's matrix lacks a row or a number."""
+
+    def change(row: dict[str, Any]) -> str:
+        matrix = row["camera_fs"][case.one(("intrinsics", "world_to_camera"))]
+        matrix[-1:] = case.one(([], [[]], [[0.0]], [[0.0, 0.0, 1.0]] * 3))
+        return f"{len(matrix)} rows"
+
+    path = shard(case)
+    return changed_row(case, path, change)
+
+
+@shards(NOTICED)
+def pose_wrong(case: Case) -> str:
+    """A label's translation or rotation is impossible."""
+
+    def change(row: dict[str, Any]) -> str:
+        label = row[case.one(("femur", "tibia"))]
+        how = case.one(("translation_mm", "quaternion_xyzw"))
+        label[how] = [case.one((float("nan"), *HUGE[:5]))] * len(label[how]) if case.random.random() < 0.7 else []
+        return f"{how} = {label[how]}"
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def implant_unknown(case: Case) -> str:
+    """A label's implant is not among the anatomies."""
+
+    def change(row: dict[str, Any]) -> str:
+        row["tibia"]["anatomy_id"] = case.one((99, -1, 2**60))
+        return str(row["tibia"]["anatomy_id"])
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def image_no_image(case: Case) -> str:
+    """An image is no image."""
+
+    def change(row: dict[str, Any]) -> str:
+        row["image_bs"]["bytes"] = case.one((b"", b"x" * 999, b"\xff\xd8\xff\xe0", row["image_bs"]["bytes"][:300]))
+        return f"{len(row['image_bs']['bytes'])} bytes"
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def image_of_another_size(case: Case) -> str:
+    """An image is not of the size that its camera is for."""
+    import io
+
+    import PIL.Image
+
+    def change(row: dict[str, Any]) -> str:
+        buffer = io.BytesIO()
+        size = case.one(((32, 32), (64, 63), (640, 640), (1, 1)))
+        PIL.Image.new("L", size, 90).save(buffer, "PNG")
+        row["image_fs"]["bytes"] = buffer.getvalue()
+        return str(size)
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def image_bomb(case: Case) -> str:
+    """An image says that it has 2 to 10 thousand million pixels."""
+    from tests.fuzz.groups.frames import _png
+
+    def change(row: dict[str, Any]) -> str:
+        row["image_bs"]["bytes"] = _png(*case.one(((100_000, 100_000), (50_000, 40_000))), b"\0" * 1000)
+        return ""
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(NOTICED)
+def mesh_wrong(case: Case) -> str:
+    """An implant's mesh is no mesh."""
+
+    def change(row: dict[str, Any]) -> str:
+        content = row["mesh"]["bytes"]
+        row["mesh"]["bytes"] = case.one((b"", b"x" * 500, content[:1000], b"solid x\nendsolid x\n", b"PK\3\4"))
+        return f"{len(row['mesh']['bytes'])} bytes"
+
+    return changed_row(case, shard(case, "anatomies"), change)
+
+
+@shards(NOTICED)
+def id_twice(case: Case) -> str:
+    """The same frame is there twice."""
+    path = shard(case)
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    return path.name
+
+
+@shards(OPEN)
+def text_strange(case: Case) -> str:
+    """A row's task is strange text."""
+
+    def change(row: dict[str, Any]) -> str:
+        row["task"] = case.one(STRANGE_TEXT)
+        return repr(row["task"][:40])
+
+    return changed_row(case, shard(case), change)
+
+
+@shards(HARMLESS)
+def columns_in_another_order(case: Case) -> str:
+    """A shard's columns in another order, in other row groups, with another compression."""
+    path = shard(case)
+    table = pq.read_table(path)
+    names = list(table.column_names)
+    if case.random.random() < 0.5:
+        case.random.shuffle(names)
+    pq.write_table(table.select(names), path, row_group_size=1, compression=case.one(("gzip", "zstd", "none")))
+    return path.name
+
+
+@shards(OPEN)
+def shard_is_a_pipe(case: Case) -> str:
+    """A shard is a named pipe, or a link to a device or to nothing."""
+    import os
+
+    path = shard(case)
+    path.unlink()
+    how = case.one(("pipe", "/dev/zero", "nowhere"))
+    if how == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(how)
+    case.touch_all()
+    return f"{path.name} {how}"
+
+
+# Raw frames
+
+
+@raw(SAFE)
+def raw_bytes_zeroed(case: Case) -> str:
+    """A run of zeros in a raw frame's file."""
+
+    def change(row: dict[str, Any]) -> str:
+        content = bytearray(row["image_bs"]["bytes"])
+        at = case.random.randrange(len(content) - 600)
+        content[at : at + 512] = bytes(512)
+        row["image_bs"]["bytes"] = bytes(content)
+        return f"at {at} of {len(content)}"
+
+    return changed_row(case, shard(case, "raw"), change)
+
+
+@raw(NOTICED)
+def raw_cut(case: Case) -> str:
+    """A raw frame's file breaks off."""
+
+    def change(row: dict[str, Any]) -> str:
+        content = row["image_fs"]["bytes"]
+        row["image_fs"]["bytes"] = content[: case.one((0, 2, 100, len(content) // 2, len(content) - 2))]
+        return f"{len(row['image_fs']['bytes'])} bytes"
+
+    return changed_row(case, shard(case, "raw"), change)
+
+
+@raw(NOTICED)
+def distortion_wrong(case: Case) -> str:
+    """A raw frame's distortion is no list of numbers, or of too few."""
+
+    def change(row: dict[str, Any]) -> str:
+        parts = row["distortion_bs"].split(",")
+        row["distortion_bs"] = case.one(
+            ("", "x", None, ",".join(parts[:-1]), ",".join(["nan", *parts[1:]]), "0," * 32)
+        )
+        return repr(row["distortion_bs"])[:40]
+
+    return changed_row(case, shard(case, "raw"), change)
+
+
+@raw(NOTICED)
+def raw_of_another_size(case: Case) -> str:
+    """A raw frame is not of the ratio of raw frames."""
+    import io
+
+    import PIL.Image
+
+    def change(row: dict[str, Any]) -> str:
+        buffer = io.BytesIO()
+        size = case.one(((400, 400), (3, 2), (4000, 10)))
+        PIL.Image.new("L", size, 90).save(buffer, "PNG")
+        row["image_bs"]["bytes"] = buffer.getvalue()
+        return str(size)
+
+    return changed_row(case, shard(case, "raw"), change)
+
+
+# The card and the records
+
+
+def _card(case: Case) -> Path:
+    case.touch_all()
+    return case.data / "dataset/README.md"
+
+
+@cards(NOTICED)
+def paths_out(case: Case) -> str:
+    """The card takes its files from outside of the folder."""
+    path = _card(case)
+    outside = case.folder / "outside"
+    shutil.copytree(case.data / "dataset/calibrated", outside)
+    to = case.one(("../../outside/", f"{outside}/", "/etc/", "http://127.0.0.1:9/"))
+    path.write_text(path.read_text().replace("path: calibrated/", f"path: {to}"))
+    return to
+
+
+@cards(NOTICED)
+def front_matter_broken(case: Case) -> str:
+    """The card's YAML is broken, of another kind, or gone."""
+    path = _card(case)
+    text = path.read_text()
+    path.write_text(
+        case.one(
+            (
+                "---\n: [\n---\n",
+                "---\n- 1\n---\n",
+                "---\n!!python/object/apply:os.system ['id']\n---\n",
+                text[: len(text) // 9],
+                text.replace("configs:", "configs: 3\nx:"),
+                text.replace("- config_name: calibrated", "- config_name: [calibrated]"),
+                "---\na: &a [x, x, x]\nb: &b [*a, *a, *a]\nconfigs: *b\n---\n",
+                text.replace("dtype: int64", "dtype: nothing"),
+                text.replace("num_examples: ", "num_examples: 9"),
+            )
+        )
+    )
+    return ""
+
+
+@cards(OPEN)
+def card_missing(case: Case) -> str:
+    """The card is missing, empty, not text, or a folder."""
+    path = _card(case)
+    path.unlink()
+    content = case.one((None, b"", b"\xff\xfe\0\0", bytes(1000), "folder"))
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    return repr(content)
+
+
+@cards(NOTICED)
+def split_renamed(case: Case) -> str:
+    """The card names splits or configurations that have no files."""
+    path = _card(case)
+    text = path.read_text()
+    path.write_text(text.replace(*case.one((("calibrated/test", "calibrated/exam"), ("split: test", "split: ../x")))))
+    return ""
+
+
+RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
+
+
+@cards(OPEN)
+def record_broken(case: Case) -> str:
+    """A record is not JSON, empty, of another kind, or gone."""
+    case.touch_all()
+    path = case.data / "dataset" / case.one(RECORDS)
+    content = case.one((None, "", "{", "[]", "null", "3", '{"versions": 3}', "NaN", "[" * 100_000, "\x00"))
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    return f"{path.name} {str(content)[:20]}"
+
+
+@cards(OPEN)
+def record_changed(case: Case) -> str:
+    """A value of the record of the conversion is of another kind."""
+    case.touch_all()
+    path = case.data / "dataset/conversion.json"
+    record = json.loads(path.read_text())
+    first = case.one(sorted(record))
+    if isinstance(record[first], dict) and case.random.random() < 0.7:
+        second = case.one(sorted(record[first]))
+        record[first][second] = case.one((None, [], {}, -1, 1e400, "x" * 1000, "\x1b[2J[/b]"))
+        first += f".{second}"
+    elif case.random.random() < 0.5:
+        record[first] = case.one((None, [], "x", 5))
+    else:
+        del record[first]
+    path.write_text(json.dumps(record))
+    return first
+
+
+@cards(OPEN)
+def more_files(case: Case) -> str:
+    """Files that no conversion makes: a script, a link out, a secret, a pickle."""
+    case.touch_all()
+    folder = case.data / "dataset"
+    name = case.one(("dataset.py", ".env", "model.pkl", "calibrated/more.parquet", "a b\nc", "calibrated/test.py"))
+    if case.random.random() < 0.5:
+        (folder / name).symlink_to("/etc/hostname")
+    else:
+        (folder / name).write_bytes(b"import os\n")
+    return name
