@@ -37,23 +37,23 @@ def _archive(folder: Path, **changed: object) -> None:
     simulate(folder, Settings(**given), workers=1)  # type: ignore[arg-type]
 
 
-def _as_jpeg(folder: Path) -> None:
+def _as_jpeg(folder: Path, _: Path) -> None:
     _archive(folder)
 
 
-def _as_tiff16(folder: Path) -> None:
+def _as_tiff16(folder: Path, _: Path) -> None:
     _archive(folder, bit_depth=16)
 
 
-def _as_csv(folder: Path) -> None:
+def _as_csv(folder: Path, _: Path) -> None:
     _archive(folder, csv=True, rotation="euler")
 
 
-def _as(suffix: str) -> Callable[[Path], None]:
+def _as(suffix: str) -> Callable[[Path, Path], None]:
     """The JPEG archive with its frames stored in another format of 8 bits."""
 
-    def make(folder: Path) -> None:
-        _archive(folder)
+    def make(folder: Path, jpeg: Path) -> None:
+        shutil.copytree(jpeg, folder)
         for path in (folder / FRAMES).iterdir():
             cv2.imwrite(str(path.with_suffix(suffix)), cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
             path.unlink()
@@ -61,9 +61,9 @@ def _as(suffix: str) -> Callable[[Path], None]:
     return make
 
 
-def _dataset(folder: Path) -> None:
+def _dataset(folder: Path, _: Path) -> None:
     """A small converted data set, its archive, a model of its implants, settings of a training."""
-    _archive(folder / "archive", trials=20, frames_per_trial=1)
+    _archive(folder / "archive", trials=12, frames_per_trial=1, marker_frames=0)
     convert_archive(
         folder / "archive",
         folder / "dataset",
@@ -85,25 +85,24 @@ def _dataset(folder: Path) -> None:
     (folder / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
 
 
-def _unfinished(folder: Path) -> None:
+def _unfinished(folder: Path, jpeg: Path) -> None:
     """An archive, and a conversion of it that was stopped before its last step."""
     from tests.fuzz.unfinished import convert_and_stop
 
-    _archive(folder / "archive", marker_frames=0)
+    shutil.copytree(jpeg, folder / "archive")
+    shutil.rmtree(folder / "archive" / CALIBRATION)
     convert_and_stop(folder / "archive", folder / "OUT")
 
 
-def _phantoms(folder: Path) -> None:
+def _phantoms(folder: Path, jpeg: Path) -> None:
     """Frames of the phantoms alone, and a distortion that was fitted to one."""
-    _archive(folder / "archive", trials=1, frames_per_trial=1, marker_frames=2)
-    for path in (folder / "archive" / CALIBRATION).iterdir():
-        shutil.move(path, folder / path.name)
-    archive = VeriserumArchive(folder / "archive")
+    shutil.copytree(jpeg / CALIBRATION, folder)
+    archive = VeriserumArchive(jpeg)
     (folder / "distortion.txt").write_text(next(iter(archive.distortions.values()))["bs"].to_string())
-    shutil.rmtree(folder / "archive")
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {
+#: By name: each fills a folder, given that of the JPEG archive, which is made first.
+MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "jpeg": _as_jpeg,
     "png": _as(".png"),
     "tiff8": _as(".tif"),

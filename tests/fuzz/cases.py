@@ -141,6 +141,11 @@ class Group:
         return add
 
     @property
+    def unspoilt(self) -> str:
+        """Name of what the commands make of the good data, the same in groups that run the same ones."""
+        return f"{self.base}-{self.check.__name__}"
+
+    @property
     def cases(self) -> range:
         """Numbers of the whole run."""
         return range(self.times * len(self.mutations))

@@ -45,11 +45,11 @@ def _setting(entries: Sequence[Mapping[str, Any]]) -> str:
     facts = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in facts if "model name" in line), platform.machine())
     memory_gb = psutil.virtual_memory().total / 1e9
-    seconds, peak_mb = sum(entry["wall_s"] for entry in entries), max(entry["peak_mb"] for entry in entries)
+    seconds, peak_mb = sum(entry["cpu_s"] for entry in entries), max(entry["peak_mb"] for entry in entries)
     slowest = max(entry["wall_s"] for entry in entries)
     return (
         f"Run on {os.cpu_count()} cores ({model}) with {memory_gb:.0f} GB of memory, Python "
-        f"{platform.python_version()}; {seconds / 60:.0f} minutes of processes, two at a time; the slowest case took "
+        f"{platform.python_version()}; {seconds / 60:.0f} minutes of processor time; the slowest case took "
         f"{slowest:.1f} s, the largest {peak_mb} MB, of which 0.6 GB are imported modules."
     )
 

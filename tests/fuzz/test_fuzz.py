@@ -14,12 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_no_damage_ends_in_a_traceback_a_hang_or_a_change_of_other_rows(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz", "--quick", "--folder", tmp_path],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", "tests.fuzz", "--quick", "--folder", tmp_path]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     entries = [json.loads(line) for line in (tmp_path / "quick.jsonl").read_text().splitlines()[1:]]
     assert len(entries) >= 60, ran.stderr
     assert len({entry["group"] for entry in entries}) >= 10

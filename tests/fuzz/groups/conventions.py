@@ -33,6 +33,7 @@ def other_unit(case: Case) -> str:
 def scalar_first(case: Case) -> str:
     """Every quaternion is stored as (w, x, y, z)."""
     case.sql("UPDATE poses SET r0 = r3, r1 = r0, r2 = r1, r3 = r2")
+    case.touch_all()
     return ""
 
 

@@ -176,7 +176,7 @@ def strange_neighbours(case: Case) -> str:
     for name in (
         b"\xff\xfe.txt",
         b"a\nb",
-        b"[red]x[/red]",
+        b"[red]x",
         b"x" * 250,
         b".hidden",
         b"bs_1.txt",
