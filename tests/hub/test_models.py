@@ -201,7 +201,7 @@ def test_the_card_describes_the_run(online, run_folder, dataset, evaluation):
     assert "Base model: none; a `resnet` from scratch" in card.text
     assert "**A research tool, not a medical device.**" in card.text
     assert "max_train_steps: 2" in card.text and "femur 1, " in card.text
-    assert f'from_pretrained("{NAME}", trust_remote_code=True)' in card.text
+    assert f'from_pretrained("{NAME}", trust_remote_code=True, revision="1.0.0")' in card.text
     assert json.loads(files["evaluation.json"])["evaluated"]["model"] == NAME
     assert not [name for name, content in files.items() if str(run_folder.parent).encode() in content]
     assert not [name for name, content in files.items() if str(dataset.parent).encode() in content]

@@ -64,8 +64,8 @@ class Run:
         return bool(self.settings.get("data", "dataset") != "dataset")
 
 
-def model_card(run: Run, repo_id: str) -> str:
-    """Text of the README.md of a model repository."""
+def model_card(run: Run, repo_id: str, version: str) -> str:
+    """Text of the README.md of a model repository, whose code is loaded at the tag of this version."""
     backbone = run.settings.get("backbone")
     base_model = backbone if backbone and is_loaded_model(backbone) else None
     data = ModelCardData(
@@ -83,6 +83,7 @@ def model_card(run: Run, repo_id: str) -> str:
     body = TEMPLATE.read_text(encoding="utf-8").format(
         title=repo_id.split("/")[-1],
         repo_id=repo_id,
+        version=version,
         trained=_trained(run),
         planes=" and ".join(f"`image_{plane}`" for plane in run.config["planes"]),
         image_size=run.config["image_size"],

@@ -74,7 +74,7 @@ def push_model(
 
     """
     with tempfile.TemporaryDirectory(prefix="veriserum-push-") as folder:
-        made = checkpoint(run, Path(folder), repo_id, evaluation)
+        made = checkpoint(run, Path(folder), repo_id, evaluation, version)
         overlap = made.evaluation and made.evaluation.get("training_overlap")
         if overlap and overlap["training_trials"]:
             _logger.warning("the evaluation on the card is no test: %s", overlap["statement"])
@@ -97,7 +97,9 @@ def push_model(
         )
 
 
-def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = None) -> Run:
+def checkpoint(
+    run: Path, folder: Path, repo_id: str, evaluation: Path | None = None, version: str = MODEL_VERSION
+) -> Run:
     """Write the files to publish of a run to an empty folder; the weights are linked, not copied.
 
     Parameters and errors are those of `push_model`.
@@ -129,7 +131,7 @@ def checkpoint(run: Path, folder: Path, repo_id: str, evaluation: Path | None = 
         _write_json(folder / "metrics.json", metrics)
     if found:
         _write_json(folder / EVALUATION, found)
-    (folder / CARD).write_text(model_card(known, repo_id), encoding="utf-8")
+    (folder / CARD).write_text(model_card(known, repo_id, version), encoding="utf-8")
     return known
 
 
