@@ -63,7 +63,7 @@ def _as(suffix: str) -> Callable[[Path, Path], None]:
 
 def _dataset(folder: Path, _: Path) -> None:
     """A small converted data set, its archive, a model of its implants, settings of a training."""
-    _archive(folder / "archive", trials=12, frames_per_trial=1, marker_frames=0)
+    _archive(folder / "archive", trials=20, frames_per_trial=1, marker_frames=0)
     convert_archive(
         folder / "archive",
         folder / "dataset",
