@@ -98,7 +98,7 @@ def _phantoms(folder: Path, jpeg: Path) -> None:
     """Frames of the phantoms alone, and a distortion that was fitted to one."""
     shutil.copytree(jpeg / CALIBRATION, folder)
     archive = VeriserumArchive(jpeg)
-    (folder / "distortion.txt").write_text(next(iter(archive.distortions.values()))["bs"].to_string())
+    (folder / "distortion.txt").write_text(list(archive.distortions.values())[-1]["bs"].to_string())
 
 
 #: By name: each fills a folder, given that of the JPEG archive, which is made first.
