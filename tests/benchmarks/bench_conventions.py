@@ -22,7 +22,7 @@ from tests.fixtures.misread import (
 )
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit_archive
-from veriserum_hf.archive.conventions import assess_conventions
+from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.evidence import FLIPS
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.archive.readings import Reading
@@ -158,6 +158,16 @@ def _rows(folder: Path) -> Iterator[Row]:
         yield Row(
             f"{name}; evidence of the eight frames, as in convert", f"{seconds:.2f} CPU-s", "0.5 CPU-s", seconds < 0.5
         )
+
+
+def _deep(folder: Path) -> Row:
+    """Processor time of the evidence of an audit that decodes every frame of an archive of very many trials."""
+    settings = Settings(trials=14, frames_per_trial=1, seed=13, marker_frames=0)
+    archive = VeriserumArchive(simulate(folder / "deep", settings, workers=1))
+    few, all_s = (cpu_s(lambda n=n: assess_conventions(archive, Findings(), n), 3) for n in (4, settings.trials))
+    seconds = few + (TRIALS_DEEP - 4) * (all_s - few) / (settings.trials - 4)
+    what = f"1664 x 1600 px; evidence in a deep audit of {TRIALS_DEEP} trials or more, from 4 and {settings.trials}"
+    return Row(what, f"{seconds:.0f} CPU-s", "at most 30 CPU-s", seconds <= 30)
 
 
 def _right(found: list[str], expected: list[str]) -> bool:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def audit(
     archive: Archive,
     as_json: AsJson = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Also decode every frame and read every mesh.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also decode every frame, read every mesh, and compare labels with images.")
+    ] = False,
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Also refit every calibration from its phantom frames.")
     ] = False,
