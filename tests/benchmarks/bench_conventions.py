@@ -155,9 +155,9 @@ def _rows(folder: Path) -> Iterator[Row]:
             yield Row(f"{name}; {what}", f"{right} of {len(results)}", "all", right == len(results))
         archive = VeriserumArchive(original)
         seconds = cpu_s(lambda archive=archive: assess_conventions(archive, Findings()), 3)
-        yield Row(
-            f"{name}; evidence of the eight frames, as in convert", f"{seconds:.2f} CPU-s", "0.5 CPU-s", seconds < 0.5
-        )
+        what = f"{name}; evidence of eight frames, as in convert"
+        yield Row(what, f"{seconds:.2f} CPU-s", "at most 0.5 CPU-s", seconds <= 0.5)
+    yield _deep(folder)
 
 
 def _deep(folder: Path) -> Row:
