@@ -9,7 +9,7 @@ from tests.fixtures.archives import FRAMES_FOLDER
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit_archive as audit
 from veriserum_hf.archive.files import MOST_BYTES, MOST_TABLE_BYTES, read_bytes
-from veriserum_hf.archive.meshes import read_stl
+from veriserum_hf.archive.meshes import read_mesh
 from veriserum_hf.errors import ArchiveError, FrameError
 
 
@@ -40,7 +40,7 @@ STRANGE = [
 
 
 @pytest.mark.parametrize(("make", "text"), STRANGE)
-@pytest.mark.parametrize("read", [read_bytes, read_stl])
+@pytest.mark.parametrize("read", [read_bytes, read_mesh])
 def test_what_is_no_file_of_plausible_size_is_named_and_not_read(tmp_path, make, text, read):
     make(tmp_path / "bs_000001.jpg")
     with pytest.raises(FrameError) as error:
