@@ -7,9 +7,9 @@ import pytest
 import trimesh
 from trimesh.exchange.stl import export_stl, export_stl_ascii
 
+from veriserum_hf.archive.files import MOST_BYTES
 from veriserum_hf.archive.mesh_repair import bodies
 from veriserum_hf.archive.meshes import mesh_of, read_mesh
-from veriserum_hf.archive.stl import MOST_BYTES
 from veriserum_hf.errors import FrameError
 from veriserum_hf.rendering import check_closed
 from veriserum_hf.simulation.implants import implant_mesh

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from veriserum_hf.errors import ArchiveError, FrameError
 
-# A frame of 64 megapixels in 16 bits has 128 MB; an implant of five million triangles 250 MB.
+# A frame of 64 megapixels in 16 bits has 128 MB; an implant of a million triangles as text about 250 MB.
 MOST_BYTES = 256_000_000
 MOST_TABLE_BYTES = 2_000_000_000
 _KINDS = (

@@ -8,7 +8,7 @@ import trimesh
 
 from veriserum_hf.archive.files import read_bytes
 from veriserum_hf.archive.mesh_repair import bodies, described_holes, repaired
-from veriserum_hf.archive.stl import MOST_BYTES, parse_stl
+from veriserum_hf.archive.stl import parse_stl
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import FrameError
 
@@ -47,19 +47,12 @@ def read_mesh(path: str | Path, category: str = "femur_implant") -> ImplantMesh:
     Raises
     ------
     FrameError
-        As `mesh_of`, or if the file is too large to be a mesh of a million triangles.
+        As `mesh_of`, or if it is no regular file of plausible size.
     ArchiveError
         If the file is gone.
 
     """
-    name = Path(path).name
-    try:
-        size_bytes = Path(path).stat().st_size
-    except OSError:
-        size_bytes = 0  # reading it raises what is wrong
-    if size_bytes > MOST_BYTES:
-        raise FrameError("unreadable", f"{name} has {size_bytes:,} bytes, expected at most {MOST_BYTES:,}")
-    return mesh_of(read_bytes(path), name, category)
+    return mesh_of(read_bytes(path), Path(path).name, category)
 
 
 def mesh_of(data: bytes, name: str, category: str = "femur_implant") -> ImplantMesh:

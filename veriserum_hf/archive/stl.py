@@ -10,7 +10,6 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import FrameError
 
 MOST_TRIANGLES = 1_000_000  # more take gigabytes; an implant's surface to 0.05 mm has far fewer
-MOST_BYTES = 300 * MOST_TRIANGLES  # as text
 _HEADER_BYTES, _TRIANGLE_BYTES = 84, 50
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
