@@ -14,7 +14,15 @@ from veriserum_hf.cli.output import print_error, warn
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import exit_status
 
+try:
+    import resource
+except ImportError:  # Windows
+    _HAS_LIMITS = False
+else:
+    _HAS_LIMITS = True
+
 _log = logging.getLogger(__name__)
+_MEMORY = "Free memory, or use fewer --workers; a process needs up to 2 GB"
 _NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -49,17 +57,18 @@ def ending() -> Iterator[None]:
             warn("interrupted")
         sys.exit(exit_status(interrupt))
     except MemoryError as error:
-        _fail(
-            error,
-            f"out of memory, of this machine or its limit for this program (ulimit -v): {error or 'none left'}. Free "
-            "memory, or use fewer --workers; what is finished is kept",
-        )
+        _fail(error, f"out of memory: {error or 'none left'}. {_MEMORY}{_limit()}")
     except BrokenPipeError:  # the reader, such as head, has enough
         _give_up_broken_streams()
         sys.exit(_NO_READER)
     except OSError as error:
         _give_up_broken_streams()
         _fail(error, _message(error))
+    except Exception as error:
+        if not _limit():
+            raise
+        # With little memory, libraries fail in their own ways: they cannot be loaded, or start no thread.
+        _fail(error, f"{error}. {_MEMORY}{_limit()}")
 
 
 def _fail(error: BaseException, message: str) -> None:
@@ -79,7 +88,17 @@ def _message(error: OSError) -> str:
             ". Grant yourself permission, or choose another place; for a cache below a folder that is read-only, set "
             "NUMBA_CACHE_DIR, HF_HOME or MPLCONFIGDIR to one that is not"
         )
-    return f"{where}: {error.strerror or error}{way_out}" if error.errno else str(error)
+    if error.errno:
+        return f"{where}: {error.strerror or error}{way_out}"
+    return f"{error}. {_MEMORY}{_limit()}" if _limit() else str(error)
+
+
+def _limit() -> str:
+    """What the memory of this process is limited to; empty if it is not."""
+    if not _HAS_LIMITS:
+        return ""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "" if limit == resource.RLIM_INFINITY else f" (this one may use {limit / 1e9:.1f} GB: ulimit -v)"
 
 
 def _give_up_broken_streams() -> None:
