@@ -2,7 +2,7 @@
 
 import errno
 import logging
-import os
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +22,7 @@ else:
     _HAS_LIMITS = True
 
 _log = logging.getLogger(__name__)
+_LEAST_BYTES = 900_000_000
 _MEMORY = "Free memory, or use fewer --workers; a process needs up to 2 GB"
 _NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,6 +40,7 @@ class Commands(TyperGroup):
     def invoke(self, *arguments: Any) -> Any:
         """Run the command."""
         with ending():
+            _check_memory()
             return super().invoke(*arguments)
 
 
@@ -93,12 +95,23 @@ def _message(error: OSError) -> str:
     return f"{error}. {_MEMORY}{_limit()}" if _limit() else str(error)
 
 
+def _check_memory() -> None:
+    """Raise VeriserumError where libraries could not even be loaded: some of them try it for ever."""
+    if _limit_bytes() < _LEAST_BYTES:
+        raise VeriserumError(f"too little memory to begin. {_MEMORY}{_limit()}")
+
+
 def _limit() -> str:
     """What the memory of this process is limited to; empty if it is not."""
+    limit = _limit_bytes()
+    return "" if limit == math.inf else f" (this one may use {limit / 1e9:.1f} GB: ulimit -v)"
+
+
+def _limit_bytes() -> float:
     if not _HAS_LIMITS:
-        return ""
+        return math.inf
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return "" if limit == resource.RLIM_INFINITY else f" (this one may use {limit / 1e9:.1f} GB: ulimit -v)"
+    return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
 def _give_up_broken_streams() -> None:
