@@ -3,6 +3,7 @@
 import errno
 import logging
 import math
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
