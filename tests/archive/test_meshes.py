@@ -7,9 +7,8 @@ import pytest
 import trimesh
 from trimesh.exchange.stl import export_stl, export_stl_ascii
 
-from veriserum_hf.archive.files import MOST_BYTES
 from veriserum_hf.archive.mesh_repair import bodies
-from veriserum_hf.archive.meshes import mesh_of, read_mesh
+from veriserum_hf.archive.meshes import mesh_of
 from veriserum_hf.errors import FrameError
 from veriserum_hf.rendering import check_closed
 from veriserum_hf.simulation.implants import implant_mesh
@@ -149,13 +148,6 @@ def test_what_is_no_mesh_of_an_implant_is_refused(data, text):
 def test_an_absurd_number_of_triangles_is_refused(monkeypatch, data):
     monkeypatch.setattr("veriserum_hf.archive.stl.MOST_TRIANGLES", 1000)
     assert "has more than 1,000 triangles, expected at most that" in refused(data)
-
-
-def test_an_enormous_file_is_not_read(tmp_path):
-    with (tmp_path / "ana_000001.stl").open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
-    with pytest.raises(FrameError, match=r"has 300,000,001 bytes, expected at most 300,000,000"):
-        read_mesh(tmp_path / "ana_000001.stl")
 
 
 def some_turned():
