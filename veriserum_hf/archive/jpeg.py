@@ -160,7 +160,7 @@ def _step(levels: NDArray[np.uint8], unit: tuple[int, int]) -> str | None:
     if abs(step) < max(_LEAST_STEP, _LEAST_SIGNIFICANCE * noise / np.sqrt(across)):
         return None
     # For each block of the two rows, how much better the step explains what is seen than none does.
-    row = place // across
+    row = min(place // across, rows - 3)  # a window over the last row alone begins after the row before
     rows_near = slice(row, row + 2)
     expected = np.clip(last[rows_near] + step, 0, 255) - last[rows_near]
     shown = np.abs(steps[rows_near]) - np.abs(steps[rows_near] - expected)

@@ -96,6 +96,8 @@ def _layout(tags: Tags, data: bytes) -> _Layout:
     """Check what the tags state, and refuse what is no grey image of 8 to 16 bits."""
     header, compression, photometric = _header(tags), _value(tags, 259, _NONE), _value(tags, 262, _BLACK_IS_ZERO)
     channels, bits = _value(tags, 277, 1), tags.get(258, (1,))
+    if not bits:
+        raise FrameError("damaged", "the TIFF does not state the number of its bits")
     if compression not in (_NONE, _LZW, _PACKBITS, *_DEFLATE):
         name = _COMPRESSIONS.get(compression, f"unknown ({compression})")
         raise FrameError("unreadable", f"the compression of the TIFF is {name}; {_SAVE}")
