@@ -1,7 +1,11 @@
 from .archive import VeriserumArchive as VeriserumArchive
 from .audit import AuditReport as AuditReport, audit_archive as audit_archive
 from .calibrations import INTER_PLANE as INTER_PLANE
-from .conventions import disagreement as disagreement, require_agreement as require_agreement
+from .conventions import (
+    LABELS_AND_IMAGES as LABELS_AND_IMAGES,
+    disagreement as disagreement,
+    require_agreement as require_agreement,
+)
 from .evidence import (
     CorrectedFields as CorrectedFields,
     Implant as Implant,

@@ -3,6 +3,7 @@
 import numpy as np
 
 from veriserum_hf.archive.pose_rows import PoseRows, numbers
+from veriserum_hf.archive.problems import Decision
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import (
     angle_between_deg,
@@ -14,7 +15,8 @@ from veriserum_hf.geometry import (
 
 _NORM_TOLERANCE = 1e-3
 _TOLERANCE_DEG = 0.1
-SCALAR_LAST = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
+_SCALAR_LAST = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
+_BY_EULER = "agrees with the Euler angles"
 
 
 def read_rotations(rows: PoseRows) -> FloatArray:
@@ -62,17 +64,23 @@ def read_rotations(rows: PoseRows) -> FloatArray:
         _cross_check(rows, quaternion, euler, both)
     result[use_q] = canonical_quaternion(quaternion[use_q])
     if use_q.any():
-        answer = SCALAR_LAST
+        answer = _SCALAR_LAST
         evidence = (
-            f"agrees with the Euler angles in {both.sum()} of {both.sum()} rows"
+            f"{_BY_EULER} in {both.sum()} of {both.sum()} rows"
             if both.any() and rows.sound[both].all()
-            else f"unit length in {use_q.sum()} rows; the lab's code reads the scalar last"
+            else f"unit length in {use_q.sum()} rows; the lab's code reads the scalar last; no Euler angles "
+            "confirm it. `audit --deep` and every conversion compare both orders with the images"
         )
     else:
         answer = "intrinsic Euler angles ZXY (rz, rx, ry) in degrees"
         evidence = f"{use_e.sum()} rows have them, none has a quaternion"
     rows.findings.decide("rotation", "How are rotations stored?", answer, evidence)
     return result
+
+
+def is_assumed(rotation: Decision) -> bool:
+    """Whether the order of quaternions is only the documented one, which no Euler angles confirm."""
+    return rotation.answer == _SCALAR_LAST and not rotation.evidence.startswith(_BY_EULER)
 
 
 def _stored(quaternion: FloatArray, euler: FloatArray, has_q: bool, has_e: bool) -> str:

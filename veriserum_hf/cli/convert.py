@@ -84,13 +84,14 @@ def _print_result(result: "ConversionResult", as_json: bool) -> None:
 
     if as_json:
         found = {"counts": result.counts, "empty_splits": result.empty_splits, "above_white": result.above_white}
-        print_json({"output": str(result.output)} | found | {"rejected": result.rejected, "meshes": result.meshes})
+        found |= {"rejected": result.rejected, "meshes": result.meshes, "undecided": result.undecided}
+        print_json({"output": str(result.output)} | found)
     else:
         _print_counts(result.counts)
         print_text(f"written to {result.output}")
     for config, splits in result.empty_splits.items():
         warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
-    for sentence in described_meshes(result.meshes):
+    for sentence in (*described_meshes(result.meshes), *result.undecided):
         warn(sentence)
     if bright := sum(map(len, result.above_white.values())):
         warn(

@@ -122,7 +122,8 @@ class Veriserum(datasets.ArrowBasedBuilder):  # type: ignore[misc]
             else VeriserumArchive(self.config.archive_path, white_level=options.white)
         )
         if not simulation:  # whose images are not there yet
-            require_agreement(archive)
+            for problem in require_agreement(archive).problems:
+                _logger.warning(str(problem))
         plan = make_plan(archive, options)
         size = _SIMULATED_ROWS_PER_SHARD if simulation else _ROWS_PER_SHARD
         return [

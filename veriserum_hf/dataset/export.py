@@ -19,7 +19,7 @@ from typing import TypedDict
 
 import datasets
 
-from veriserum_hf.archive import Decision, Findings, VeriserumArchive, find_layout, require_agreement
+from veriserum_hf.archive import LABELS_AND_IMAGES, Findings, VeriserumArchive, find_layout, require_agreement
 from veriserum_hf.core import ShardFormat, __version__, listed
 from veriserum_hf.dataset.card import SplitSize, empty_splits, write_card
 from veriserum_hf.dataset.mesh_records import MeshRecord, described_meshes, mesh_records
@@ -86,6 +86,7 @@ class ConversionResult:
     meshes : implants whose mesh was mended, rewritten, or is not a sound solid.
     above_white : per configuration: measurements with a frame of 16 bits that has more than 0.1 % of its pixels
         above white. They are written, clipped.
+    undecided : what neither tables nor images determine, and how it was read, as sentences.
 
     """
 
@@ -94,6 +95,7 @@ class ConversionResult:
     rejected: list[RejectedRow]
     meshes: list[MeshRecord]
     above_white: dict[str, list[int]]
+    undecided: list[str]
 
     @property
     def empty_splits(self) -> dict[str, list[str]]:
@@ -187,9 +189,9 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
     try:
         found = json.loads((target / _RECORD).read_text())
         rejected = [json.loads(line) for line in (target / "rejected.jsonl").read_text().splitlines()]
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found, rejected = {}, []
-    if {name: found.get(name) for name in record} != json.loads(json.dumps(record)):
+    if not isinstance(found, dict) or {name: found.get(name) for name in record} != json.loads(json.dumps(record)):
         raise ConversionError(
             f"{target} exists and is not the result of this conversion (same archive, options and versions). "
             "Nothing was changed. Choose another folder, or remove this one."
@@ -200,7 +202,8 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
             f"(see {SUMS}). Remove the folder and run the same command again, or copy it again."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
-    return ConversionResult(target, found["counts"], rejected, found["meshes"], found["above_white"])
+    results = (found[name] for name in ("meshes", "above_white", "undecided"))
+    return ConversionResult(target, found["counts"], rejected, *results)
 
 
 def _finish(
@@ -210,7 +213,7 @@ def _finish(
     jobs: list[ShardJob],
     target: Path,
     incomplete: Path,
-    agreement: Decision,
+    agreement: Findings,
 ) -> ConversionResult:
     """Write card and records, and rename the folder to the output."""
     shard_records = [(job, json.loads(job.record.read_text())) for job in jobs]
@@ -250,11 +253,17 @@ def _finish(
         above_white={config: len(ids) for config, ids in above_white.items()},
     )
     # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
-    results = {"counts": counts, "above_white": above_white, "labels_and_images": asdict(agreement), "meshes": meshes}
+    results = {
+        "counts": counts,
+        "above_white": above_white,
+        LABELS_AND_IMAGES: asdict(agreement.decisions[LABELS_AND_IMAGES]),
+        "undecided": (undecided := [str(problem) for problem in agreement.problems]),
+        "meshes": meshes,
+    }
     write_listed(incomplete, data / _RECORD, json.dumps(record | results, indent=1))
     write_sums(incomplete, data)  # without the card, which its owner may edit
     put_in_place(data, target)
-    return ConversionResult(target, counts, rejected, meshes, above_white)
+    return ConversionResult(target, counts, rejected, meshes, above_white, undecided)
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
