@@ -83,7 +83,7 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
             grids = [(entry["plane"], entry["distortion"]) for entry in entries if "distortion" in entry]
             if not isinstance(found, list):
                 rig = _rig(found)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CalibrationError(
                 f"{path} is not a calibration ({type(error).__name__}: {error}); expected the output of `veriserum "
                 "calibrate rig --json` or `veriserum calibrate distortion --json`"

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import datasets
+import pyarrow as pa
 import trimesh
+import yaml
 
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.core import masked
@@ -27,6 +29,13 @@ _EXPECTED_SET = (
     "a folder that `veriserum convert` made, or a data set on the hub; its README.md lists its splits and "
     "configurations"
 )
+# What datasets raises for a folder whose card or shards are not as they were converted; it does not check the types
+# of what a card states.
+_LIBRARY_ERRORS = (
+    *(ValueError, TypeError, LookupError, AttributeError, ImportError, OSError, RecursionError),
+    *(datasets.exceptions.DatasetsError, pa.ArrowException, yaml.YAMLError),
+)
+_IDS = ("measurement_id", "anatomy_id")  # of a row, by configuration
 _Loaded = dict[str, datasets.Dataset] | dict[str, datasets.IterableDataset]  # by split
 
 
@@ -86,7 +95,10 @@ def open_rows(
 
     def implants() -> Implants:
         splits = _load(dataset, "anatomies", streaming=streaming)
-        return {row["anatomy_id"]: _one_mesh(row["mesh"]) for rows in splits.values() for row in rows}, {}
+        try:
+            return {row["anatomy_id"]: _one_mesh(row["mesh"]) for rows in splits.values() for row in rows}, {}
+        except _LIBRARY_ERRORS as error:
+            raise DataSetError(f"cannot read the meshes of {dataset}: {_why(error)}. Convert again") from error
 
     if streaming:
         streams = {split: StreamedFrames(rows, where) for split, rows in loaded.items()}
@@ -121,9 +133,9 @@ def _first_there(dataset: str, configs: Sequence[str]) -> str:
     try:
         with _literal_folders():
             there = datasets.get_dataset_config_names(dataset)
-    except (ValueError, OSError) as error:
+    except _LIBRARY_ERRORS as error:
         _check_cache(error)
-        why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
+        why = f"{no_folder(dataset)}{_why(error)}"
         raise DataSetError(f"cannot load {dataset}: {why}. Expected {_EXPECTED}") from error
     config = next((config for config in configs if config in there), None)
     if config is None or "anatomies" not in there:
@@ -214,7 +226,8 @@ def _load(
             if where and hasattr(datasets.load_dataset_builder(dataset, config).config, "filters"):
                 options["filters"] = [(where[0], "==", where[1])]
             loaded = datasets.load_dataset(dataset, config, split=split, **options)
-    except (ValueError, OSError, datasets.exceptions.DatasetGenerationError) as error:
+            empty = split is not None and next(iter(loaded.take(1)), None) is None
+    except _LIBRARY_ERRORS as error:
         if str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
             raise DataSetError(
                 f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
@@ -225,12 +238,29 @@ def _load(
             raise DataSetError(
                 f"{dataset}: datasets takes :: in a path for a file within another one. Rename the folder"
             ) from error
-        why = f"{no_folder(dataset)}{masked(str(error)).rstrip('.')}"
-        raise DataSetError(f"cannot load {what}: {why}. Expected {_EXPECTED_SET}") from error
-    if split is None:
-        return dict(loaded)
-    if next(iter(loaded.take(1)), None) is None:
+        raise DataSetError(
+            f"cannot load {what}: {no_folder(dataset)}{_why(error)}. Expected {_EXPECTED_SET}"
+        ) from error
+    if empty:
         raise DataSetError(
             f"the split {split} of {dataset} ({config}) is empty: convert more trials, or choose another"
         )
-    return {split: loaded}
+    by_split: _Loaded = dict(loaded) if split is None else {split: loaded}
+    for name, rows in by_split.items():
+        _check_ids(rows, f"{dataset} {config} {name}")
+    return by_split
+
+
+def _check_ids(rows: datasets.Dataset | datasets.IterableDataset, name: str) -> None:
+    """Raise DataSetError where stored rows have no id; those of a stream are not known yet."""
+    for column in _IDS if isinstance(rows, datasets.Dataset) else ():
+        if column in rows.column_names and (without := rows.data.column(column).null_count):
+            raise DataSetError(f"{name}: {without} rows have no {column}, expected one in each. Convert again")
+
+
+def _why(error: BaseException) -> str:
+    """What an error of the library states, on one line."""
+    if isinstance(error, datasets.exceptions.SplitsVerificationError):
+        return "its splits are not those that its README.md lists: a shard is missing, or the README.md was changed"
+    text = masked(str(error)).rstrip(".")
+    return text if text and isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"

@@ -80,7 +80,7 @@ def data_record(dataset: str | None) -> DataRecord | None:
         # A file of the hub is in a folder that is named by its commit.
         revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
         return {**record, "revision": revision, "simulated": bool(archive["simulated"])}
-    except (OSError, ValueError, KeyError, TypeError, HfHubHTTPError, HFValidationError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, HfHubHTTPError, HFValidationError):
         return record  # a data set of another origin, or the hub is not reachable: unknown
 
 
@@ -88,7 +88,7 @@ def converted_document(dataset: str, name: str) -> dict[str, Any] | None:
     """Content of a JSON file that every conversion writes; None if there is none, or it is not reachable."""
     try:
         found = json.loads(_file(dataset, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError):
+    except (OSError, ValueError, RecursionError, HfHubHTTPError, HFValidationError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 from PIL import Image
 
 from veriserum_hf.archive import decode_frame, highest_level, white_level
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FileRow, FrameRow, Grey, ImageFile
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FileRow, FrameRow, Grey, ImageFile, masked
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
-from veriserum_hf.errors import FrameError
+from veriserum_hf.errors import DataSetError, FrameError
 
 _AT_ONCE = 64  # rows whose images are held to be hashed
 _METADATA = (*IDS, "task", *CAMERA_OF.values(), *COMPONENTS)
@@ -124,12 +124,17 @@ class StreamedFrames:
         return names
 
     def files(self) -> Iterator[FileRow]:
-        """Every row with the files of its images, for `decoded`."""
+        """Every row with the files of its images, for `decoded`; DataSetError where a shard cannot be read."""
         rows = _files_of(self.rows)
         if self.where is not None:
             column, value = self.where
             rows = rows.filter(lambda row: row[column] == value)
-        yield from rows
+        try:
+            yield from rows
+        except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
+            raise DataSetError(
+                f"a shard cannot be read: {masked(str(error)).rstrip('.')}. Copy or convert the data set again"
+            ) from error
 
 
 def decoded(row: FileRow) -> FrameRow:

@@ -55,7 +55,7 @@ class ConvertedFolder:
         try:
             simulated = json.loads((folder / _RECORDS[0]).read_text(encoding="utf-8"))["archive"]["simulated"]
             shards = _shards(folder)
-        except (ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
             raise HubError(
                 f"{folder}: {_RECORDS[0]} or {CARD} is not as `veriserum convert` wrote it ({error!r}). Convert "
                 "again; nothing was pushed"

@@ -120,5 +120,5 @@ def _read(record: Path) -> object:
     """The record, or None if it is not there or not whole."""
     try:
         return json.loads(record.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None

@@ -288,7 +288,7 @@ def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:
     try:
         found = pq.read_table(target, page_checksum_verification=True)
         same = json.loads((found.schema.metadata or {}).get(b"record", b"null")) == json.loads(json.dumps(record))
-    except (OSError, ValueError):  # pyarrow's are one of these
+    except (OSError, ValueError, RecursionError):  # pyarrow's are one of these
         same = False
     if not same:
         raise RegistrationError(

@@ -80,7 +80,7 @@ class Reference:
             return None
         try:
             training = json.loads(about.get(TRAINING_DATA, "null"))
-        except ValueError:
+        except (ValueError, RecursionError):
             training = None
         return trial_overlap(training, self.dataset, StoredFrames(self.rows), self.split)
 

@@ -128,10 +128,10 @@ def _finished(target: Path, settings: Settings) -> bool:
         return False
     try:
         found = json.loads((target / SIMULATION_RECORD).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = {}
     record = json.loads(json.dumps(_record(settings)))
-    if {name: found.get(name) for name in record} != record:
+    if not isinstance(found, dict) or {name: found.get(name) for name in record} != record:
         raise SimulationError(
             f"{target} exists already and is not an empty folder. Nothing was changed. Choose another folder, or "
             "remove this one."

@@ -283,7 +283,7 @@ def _mapping(name: str, value: Json | str | None) -> Json | None:
         return value
     try:
         found = json.loads(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TrainingError(f'{name} must be JSON, such as \'{{"model_type": "resnet"}}\': {error}') from error
     if not isinstance(found, dict):
         raise TrainingError(f"{name} must be a JSON object, got {value}")
