@@ -6,6 +6,7 @@ import datasets
 import numpy as np
 import pytest
 
+from tests.fixtures.archives import write_archive
 from tests.fixtures.misread import execute, flip_frames, invert_frames, store_in, store_scalar_first, swap_planes
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.audit import audit_archive as audit
@@ -113,6 +114,19 @@ def test_images_that_do_not_show_the_labels_decide_nothing(pristine, archive):
         mesh.unlink()
     decision = audit(archive, deep=True).findings.decisions["labels_and_images"]
     assert decision.answer == "could not be assessed" and "labelled implants have a mesh" in decision.evidence
+
+
+def test_an_order_of_quaternions_that_nothing_determines_is_named(tmp_path):
+    root = tmp_path / "archive"
+    write_archive(root, trials=2, frames_per_trial=1, frame_size=(208, 200), rotation="quaternion")
+    plain = audit(root)
+    assert plain.exit_status == 0
+    assert "no Euler angles confirm it. `audit --deep` and every" in plain.findings.decisions["rotation"].evidence
+    (problem,) = audit(root, deep=True).findings.problems
+    assert problem.kind == "order of quaternions" and not problem.structural
+    assert "read as documented: (x, y, z, w), scalar last. Add the Euler angles rz, rx, ry, or" in str(problem)
+    for _ in range(2):  # the second finds the result of the first
+        assert convert_archive(root, tmp_path / "OUT", workers=1).undecided == [str(problem)]
 
 
 @pytest.mark.parametrize("unit", [("metres", 1000), ("centimetres", 10), ("inches", 25.4), ("micrometres", 0.001)])

@@ -246,3 +246,30 @@ def test_an_orientation_tag_never_changes_the_array(image, deep, orientation):
 def test_the_orientation_of_xmp_is_one_too(image):
     xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
     assert decode_raw(by_pillow(image, "JPEG", xmp=xmp)).orientation == 3
+
+
+@pytest.mark.parametrize("level", [0, 60, 255])
+def test_a_strip_in_the_last_row_of_blocks_is_not_taken_for_damage(image, level):
+    marked = image.copy()
+    marked[-8:] = level
+    for quality in (75, 95):
+        assert decode_frame(by_opencv(marked, quality)).shape == image.shape
+
+
+def test_whatever_a_header_states_it_is_a_frame_or_an_error_of_the_frame(image):
+    rng = np.random.default_rng(0)
+    small = image[100:300, 100:308]
+    files = [
+        by_pillow(small, "PNG"),
+        by_pillow(small, "JPEG"),
+        tiff(small),
+        by_pillow(small, "TIFF", compression="tiff_lzw"),
+    ]
+    for data in files:
+        for _ in range(150):
+            bad = np.frombuffer(data, np.uint8).copy()
+            first = rng.choice((0, len(bad) - 200))  # the header, or a TIFF's directory
+            bad[first + rng.integers(0, 200, rng.integers(1, 6))] = rng.choice((0, 255, 4))
+            refused(bad.tobytes())  # raises FrameError alone
+    with pytest.raises(FrameError, match="does not state the number of its bits"):
+        decode_frame(tiff(small).replace(struct.pack("<HHI", BITS, 3, 1), struct.pack("<HHI", BITS, 2, 1)))

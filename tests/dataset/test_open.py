@@ -9,6 +9,8 @@ from contextlib import closing
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.commands import WITHOUT_TORCH
@@ -63,6 +65,58 @@ def test_what_is_missing_is_reported(dataset, tmp_path, streaming):
         open_rows(dataset, "calibrated", split="tset", streaming=streaming)
     with pytest.raises(DataSetError, match=r"^cannot load .*none anatomies: .* its README\.md lists its splits and"):
         open_rows(str(tmp_path / "none"), "anatomies", streaming=streaming)
+
+
+CARDS = {
+    "a missing shard": lambda card, folder: next(folder.glob("calibrated/train-*")).unlink() or card,
+    "a renamed split": lambda card, folder: card.replace("calibrated/test", "calibrated/exam"),
+    "files outside": lambda card, folder: card.replace("path: calibrated/", "path: ../../outside/"),
+    "an address": lambda card, folder: card.replace("path: calibrated/", "path: http://127.0.0.1:9/"),
+    "a list of names": lambda card, folder: card.replace("- config_name: calibrated", "- config_name: [calibrated]"),
+    "configurations that are a number": lambda card, folder: card.replace("configs:", "configs: 3\nx:"),
+    "an unknown type": lambda card, folder: card.replace("dtype: int64", "dtype: nothing"),
+    "a list": lambda card, folder: "---\n- 1\n---\n",
+    "broken YAML": lambda card, folder: "---\n: [\n---\n",
+    "deep nesting": lambda card, folder: f"---\n{'[' * 5000}\n---\n",
+    "other numbers of rows": lambda card, folder: card.replace("num_examples: ", "num_examples: 9"),
+}
+
+
+@pytest.mark.parametrize("damage", CARDS)
+@pytest.mark.parametrize("several", [False, True], ids=["predict", "register"])
+def test_a_card_that_is_not_as_converted_is_an_error_of_the_data_set(dataset, tmp_path, damage, several):
+    out = tmp_path / "OUT"
+    shutil.copytree(dataset, out)
+    card = out / "README.md"
+    card.write_text(CARDS[damage](card.read_text(), out))
+    with pytest.raises(DataSetError, match=rf"^cannot load .*{out.name}"):
+        if several:
+            open_rows(str(out), ("calibrated",), archive_px=64)
+        else:
+            open_rows(str(out), "calibrated")
+
+
+def test_rows_without_an_id_are_refused(dataset, tmp_path):
+    out = tmp_path / "OUT"
+    shutil.copytree(dataset, out)
+    shard = next(out.glob("calibrated/train-*"))
+    table = pq.read_table(shard)
+    ids = pa.array([None, *table["measurement_id"].to_pylist()[1:]], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("measurement_id"), "measurement_id", ids), shard)
+    with pytest.raises(DataSetError, match=r"calibrated train: 1 rows have no measurement_id, expected one in each"):
+        open_rows(str(out), "calibrated")
+
+
+def test_a_damaged_shard_of_a_stream_is_an_error_of_the_data_set(dataset, tmp_path):
+    out = tmp_path / "OUT"
+    shutil.copytree(dataset, out)
+    for shard in (next(out.glob("calibrated/train-*")), next(out.glob("anatomies/*.parquet"))):
+        content = shard.read_bytes()
+        shard.write_bytes(content[:4] + bytes(byte ^ 255 for byte in content[4:-4000]) + content[-4000:])
+    with pytest.raises(DataSetError, match=r"a shard cannot be read: .*\. Copy or convert the data set again"):
+        list(open_rows(str(out), "calibrated", streaming=True).splits["train"].files())
+    with pytest.raises(DataSetError, match=r"cannot read the meshes of|cannot load .* anatomies"):
+        print(open_rows(str(out), "calibrated", streaming=True).meshes)
 
 
 def test_data_sets_are_loaded_where_torch_is_not_installed(dataset):
