@@ -82,11 +82,16 @@ CARDS = {
 }
 
 
+@pytest.fixture
+def out(dataset, tmp_path, monkeypatch):
+    """A copy to damage, which is not loaded from the cache."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    return shutil.copytree(dataset, tmp_path / "OUT")
+
+
 @pytest.mark.parametrize("damage", CARDS)
 @pytest.mark.parametrize("several", [False, True], ids=["predict", "register"])
-def test_a_card_that_is_not_as_converted_is_an_error_of_the_data_set(dataset, tmp_path, damage, several):
-    out = tmp_path / "OUT"
-    shutil.copytree(dataset, out)
+def test_a_card_that_is_not_as_converted_is_an_error_of_the_data_set(out, damage, several):
     card = out / "README.md"
     card.write_text(CARDS[damage](card.read_text(), out))
     with pytest.raises(DataSetError, match=rf"^cannot load .*{out.name}"):
@@ -96,9 +101,7 @@ def test_a_card_that_is_not_as_converted_is_an_error_of_the_data_set(dataset, tm
             open_rows(str(out), "calibrated")
 
 
-def test_rows_without_an_id_are_refused(dataset, tmp_path):
-    out = tmp_path / "OUT"
-    shutil.copytree(dataset, out)
+def test_rows_without_an_id_are_refused(out):
     shard = next(out.glob("calibrated/train-*"))
     table = pq.read_table(shard)
     ids = pa.array([None, *table["measurement_id"].to_pylist()[1:]], pa.int64())
@@ -107,9 +110,7 @@ def test_rows_without_an_id_are_refused(dataset, tmp_path):
         open_rows(str(out), "calibrated")
 
 
-def test_a_damaged_shard_of_a_stream_is_an_error_of_the_data_set(dataset, tmp_path):
-    out = tmp_path / "OUT"
-    shutil.copytree(dataset, out)
+def test_a_damaged_shard_of_a_stream_is_an_error_of_the_data_set(out):
     for shard in (next(out.glob("calibrated/train-*")), next(out.glob("anatomies/*.parquet"))):
         content = shard.read_bytes()
         shard.write_bytes(content[:4] + bytes(byte ^ 255 for byte in content[4:-4000]) + content[-4000:])

@@ -19,6 +19,7 @@ from veriserum_hf.dataset.frames import Frames
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.provenance import check_reachable
 from veriserum_hf.dataset.rows import Implants, Rows
+from veriserum_hf.dataset.splits import SPLITS
 from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames
 from veriserum_hf.errors import ConversionError, DataSetError, NothingThereError
 
@@ -228,7 +229,7 @@ def _load(
             loaded = datasets.load_dataset(dataset, config, split=split, **options)
             empty = split is not None and next(iter(loaded.take(1)), None) is None
     except _LIBRARY_ERRORS as error:
-        if str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
+        if split in SPLITS and str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
             raise DataSetError(
                 f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
                 f"trials, or choose another split. {error}"
@@ -262,5 +263,5 @@ def _why(error: BaseException) -> str:
     """What an error of the library states, on one line."""
     if isinstance(error, datasets.exceptions.SplitsVerificationError):
         return "its splits are not those that its README.md lists: a shard is missing, or the README.md was changed"
-    text = masked(str(error)).rstrip(".")
+    text = " ".join(masked(str(error)).split()).rstrip(".")
     return text if text and isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {text}"

@@ -13,7 +13,18 @@ import pyarrow as pa
 from PIL import Image
 
 from veriserum_hf.archive import decode_frame, highest_level, white_level
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FileRow, FrameRow, Grey, ImageFile, masked
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    IMAGE_OF,
+    PLANES,
+    FileRow,
+    FrameRow,
+    Grey,
+    ImageFile,
+    masked,
+    one_line,
+)
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
 from veriserum_hf.errors import DataSetError, FrameError
 
@@ -132,9 +143,8 @@ class StreamedFrames:
         try:
             yield from rows
         except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
-            raise DataSetError(
-                f"a shard cannot be read: {masked(str(error)).rstrip('.')}. Copy or convert the data set again"
-            ) from error
+            why = " ".join(masked(str(error)).split()).rstrip(".")
+            raise DataSetError(f"a shard cannot be read: {why}. Copy or convert the data set again") from error
 
 
 def decoded(row: FileRow) -> FrameRow:

@@ -8,17 +8,16 @@ processes.
 import json
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from veriserum_hf.archive import VeriserumArchive, require_agreement
 from veriserum_hf.core import CONVERGED, __version__, listed
-from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, Rows, open_rows
+from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, Rows, is_archive, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
     cores,
@@ -28,11 +27,9 @@ from veriserum_hf.jobs import (
     parquet_bytes,
     put_in_place,
     run_jobs,
-    single_threaded_opencv,
     source_hash,
     staging_folder,
     write_file,
-    write_listed,
 )
 from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.initial_poses import (
@@ -43,7 +40,7 @@ from veriserum_hf.registration.initial_poses import (
     identity_of_start,
     starts_of,
 )
-from veriserum_hf.registration.trials import Meshes, register_trial
+from veriserum_hf.registration.trial_jobs import TRIALS, trial_jobs
 
 try:
     import torch
@@ -64,61 +61,9 @@ SOURCES_OF_POSES = (
     "registration",
 )
 _LIBRARIES = ("manifold3d", "numba", "roma", "torch", "trimesh")
-_TRIALS, _MODEL_STARTS, _MERGED = "trials", "model.parquet", "poses.parquet"  # below the folder of unfinished work
+_MODEL_STARTS, _MERGED = "model.parquet", "poses.parquet"  # below the folder of unfinished work
 ARCHIVE_PX = 512  # edge of the corrected images of an archive's frames
-_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames in a batch
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class TrialJob:
-    """One trial to register, with everything that a worker process needs.
-
-    Attributes
-    ----------
-    frames : of the trial, in their order.
-    starts : initial poses by measurement id and component; at least one.
-    meshes : by anatomy id, mm.
-    file : Parquet file to write.
-    unfinished : folder above it that lists finished files.
-    device : ``"cpu"`` or ``"cuda"``.
-
-    """
-
-    frames: Frames
-    starts: Starts
-    meshes: Meshes
-    file: Path
-    unfinished: Path
-    device: str
-
-    @property
-    def units(self) -> int:
-        """Dual-plane frames."""
-        return len(self.frames)
-
-    @property
-    def done(self) -> bool:
-        """Whether the file exists."""
-        return self.file.exists()
-
-    def run(self, advance: Callable[[int], None]) -> None:
-        """Register every frame, and write the file in one step."""
-        with single_threaded_opencv(), _one_thread_of_torch():
-            rows = register_trial(
-                self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
-            )
-        write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
-
-
-@contextmanager
-def _one_thread_of_torch() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +103,7 @@ def register_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
     model_progress: Progress | None = None,
+    any_agreement: bool = False,
 ) -> Registrations:
     """Register all frames of a data set or an archive, or resume where this was interrupted.
 
@@ -172,6 +118,7 @@ def register_dataset(
     workers : processes; None for one a core, or a single one with a GPU. The result does not depend on it.
     progress : called with the number of frames done and of all.
     model_progress : the same for the model's predictions.
+    any_agreement : register an archive also where its labels and images agree in another reading only.
 
     Raises
     ------
@@ -183,7 +130,7 @@ def register_dataset(
     TrainingError
         If the file of initial poses or the model cannot be used, or is of another data set.
     ArchiveError, ConversionError
-        If the archive's structure is invalid, or it has no implants.
+        If the archive's structure is invalid, its labels and images do not agree, or it has no implants.
     WorkerError
         If a worker process was killed.
 
@@ -196,6 +143,8 @@ def register_dataset(
     record = _record(source, chosen, split, trials, identity_of_start(start, model))
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
+    if is_archive(dataset) and not any_agreement:  # of a data set, the conversion has done that
+        require_agreement(VeriserumArchive(dataset))
     # Before the folder is made: it would block the next attempt, with other initial poses.
     starting_model = StartingModel(model, source, chosen) if model is not None else None
     starts = starts_of(source, chosen, start) if model is None else {}
@@ -241,9 +190,9 @@ def _registered(
     progress: Progress | None,
 ) -> pa.Table:
     """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
-    (incomplete / _TRIALS).mkdir(exist_ok=True)
+    (incomplete / TRIALS).mkdir(exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs = [job for each in chosen.values() for job in _jobs(each, starts, source, incomplete, device)]
+    jobs = [job for each in chosen.values() for job in trial_jobs(each, starts, source, incomplete, device)]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
     return pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
 
@@ -262,23 +211,6 @@ def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str
         )
     rows = {name: [row for row, id in enumerate(ids) if id in trials] for name, ids in trial_ids.items()}
     return {name: every[name].taken(indices) for name, indices in rows.items() if indices}
-
-
-def _jobs(frames: Frames, starts: Starts, source: Rows[Frames], incomplete: Path, device: str) -> list[TrialJob]:
-    """One job for each trial that has an initial pose."""
-    rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-    for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
-        rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
-    jobs = []
-    for trial_id, of_trial in sorted(rows.items()):
-        own = {id: starts[id] for _, _, id in sorted(of_trial) if id in starts}
-        shown = {pose["anatomy_id"] for poses in own.values() for pose in poses.values()}
-        if shown:
-            taken = frames.taken([row for _, row, _ in sorted(of_trial)])
-            meshes = {id: source.meshes[id] for id in sorted(shown)}
-            file = incomplete / _TRIALS / f"trial_{trial_id:06d}.parquet"
-            jobs.append(TrialJob(taken, own, meshes, file, incomplete, device))
-    return jobs
 
 
 def _finished(target: Path, record: Mapping[str, object]) -> pa.Table | None:

@@ -1,0 +1,91 @@
+"""Trials to register, one job each, for worker processes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from veriserum_hf.dataset import Frames, Rows
+from veriserum_hf.jobs import parquet_bytes, single_threaded_opencv, write_listed
+from veriserum_hf.poses import REGISTERED_SCHEMA
+from veriserum_hf.registration.initial_poses import Starts
+from veriserum_hf.registration.trials import Meshes, register_trial
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
+
+TRIALS = "trials"  # folder below that of unfinished work
+_AT_ONCE = {"cpu": 1, "cuda": 32}  # frames in a batch
+
+
+@dataclass(frozen=True, eq=False)
+class TrialJob:
+    """One trial to register, with everything that a worker process needs.
+
+    Attributes
+    ----------
+    frames : of the trial, in their order.
+    starts : initial poses by measurement id and component; at least one.
+    meshes : by anatomy id, mm.
+    file : Parquet file to write.
+    unfinished : folder above it that lists finished files.
+    device : ``"cpu"`` or ``"cuda"``.
+
+    """
+
+    frames: Frames
+    starts: Starts
+    meshes: Meshes
+    file: Path
+    unfinished: Path
+    device: str
+
+    @property
+    def units(self) -> int:
+        """Dual-plane frames."""
+        return len(self.frames)
+
+    @property
+    def done(self) -> bool:
+        """Whether the file exists."""
+        return self.file.exists()
+
+    def run(self, advance: Callable[[int], None]) -> None:
+        """Register every frame, and write the file in one step."""
+        with single_threaded_opencv(), _one_thread_of_torch():
+            rows = register_trial(
+                self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
+            )
+        write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def trial_jobs(frames: Frames, starts: Starts, source: Rows[Frames], incomplete: Path, device: str) -> list[TrialJob]:
+    """One job for each trial that has an initial pose."""
+    rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
+        rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
+    jobs = []
+    for trial_id, of_trial in sorted(rows.items()):
+        own = {id: starts[id] for _, _, id in sorted(of_trial) if id in starts}
+        shown = {pose["anatomy_id"] for poses in own.values() for pose in poses.values()}
+        if shown:
+            taken = frames.taken([row for _, row, _ in sorted(of_trial)])
+            meshes = {id: source.meshes[id] for id in sorted(shown)}
+            file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
+            jobs.append(TrialJob(taken, own, meshes, file, incomplete, device))
+    return jobs
