@@ -15,10 +15,11 @@ import pytest
 import trimesh
 
 from tests.cli.commands import outcome
+from tests.fixtures.misread import flip_frames
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.open import open_rows
-from veriserum_hf.errors import RegistrationError
+from veriserum_hf.errors import ArchiveError, RegistrationError
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.jobs.folder import incomplete_folder
 from veriserum_hf.poses.files import read_poses, transforms
@@ -262,3 +263,12 @@ def test_errors_are_one_message(register, dataset, archive, tmp_path):
         assert status == 2 and printed == "", (arguments, said)
         assert message in said and "Traceback" not in said, said
         assert not output.exists() and not incomplete_folder(output).exists()
+
+
+def test_an_archive_whose_labels_and_images_do_not_agree_is_refused(archive, tmp_path):
+    root = tmp_path / "archive"
+    shutil.copytree(archive, root)
+    flip_frames(root, 2)
+    with pytest.raises(ArchiveError, match="they agree if the images of both planes are mirrored left to right"):
+        register_dataset(str(root), tmp_path / "registered.parquet", workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]

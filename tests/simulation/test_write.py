@@ -145,12 +145,11 @@ def test_run_again_it_is_done_unless_the_result_is_damaged(small, tmp_path):
 
 
 def test_after_a_power_cut_in_any_file_the_result_is_the_same(small, tmp_path):
-    """A frame, the tables, the list of what is finished, the record."""
+    """A frame, the list of what is finished, the record."""
     assert killed_at(12, simulate, tmp_path / "half", Settings(**SMALL), workers=1)
     for number, name in enumerate(
         (
             "archive/veriserum_collection_compressed/bs_000001.jpg",
-            f"archive/{DATABASE_NAME}",
             "SHA256SUMS",
             "record.json",
         )

@@ -23,7 +23,6 @@ from veriserum_hf.core import (
     Grey,
     ImageFile,
     masked,
-    one_line,
 )
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
 from veriserum_hf.errors import DataSetError, FrameError
