@@ -126,7 +126,7 @@ def test_an_order_of_quaternions_that_nothing_determines_is_named(tmp_path):
     assert problem.kind == "order of quaternions" and not problem.structural
     assert "read as documented: (x, y, z, w), scalar last. Add the Euler angles rz, rx, ry, or" in str(problem)
     for _ in range(2):  # the second finds the result of the first
-        assert convert_archive(root, tmp_path / "OUT", workers=1).undecided == [str(problem)]
+        assert convert_archive(root, tmp_path / "OUT", workers=1).problems == [str(problem)]
 
 
 @pytest.mark.parametrize("unit", [("metres", 1000), ("centimetres", 10), ("inches", 25.4), ("micrometres", 0.001)])

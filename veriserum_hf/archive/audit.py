@@ -14,7 +14,6 @@ from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frame_checks import check_frame
 from veriserum_hf.archive.mesh_audit import audit_meshes
-from veriserum_hf.archive.polarity import decide_polarity
 from veriserum_hf.archive.problems import Findings, Problem
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError, FrameError
@@ -121,7 +120,6 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
     meshes = [anatomy for anatomy in archive.anatomies.values() if anatomy.path]
     where = archive.layout.relative
     frames = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
-    decide_polarity(frames, archive.raw_format, str(archive.layout.root), findings)
     checks: dict[str, Callable[[str], object]] = dict.fromkeys(
         frames, lambda path: check_frame(path, where(path), archive.raw_format)
     )

@@ -12,6 +12,7 @@ import numpy as np
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.compared_frames import ENOUGH, ComparedFrames
 from veriserum_hf.archive.evidence import FLIPS
+from veriserum_hf.archive.polarity import decide_polarity
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.archive.readings import (
     READINGS,
@@ -22,7 +23,7 @@ from veriserum_hf.archive.readings import (
     judge,
 )
 from veriserum_hf.archive.rotations import is_assumed
-from veriserum_hf.core import FloatArray, listed
+from veriserum_hf.core import PLANES, FloatArray, listed
 from veriserum_hf.jobs import single_threaded_opencv
 
 TRIALS = 24  # one frame of each is enough to see what concerns all of them
@@ -32,7 +33,7 @@ _QUESTION = "Do labels and images agree?"
 
 
 def require_agreement(archive: VeriserumArchive) -> Findings:
-    """Decision on whether labels and images agree, and what they leave undecided, as problems.
+    """Decision on whether labels and images agree, and problems that do not make the archive unusable.
 
     Raises
     ------
@@ -57,6 +58,9 @@ def disagreement(archive: VeriserumArchive) -> str | None:
 def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: int = TRIALS) -> None:
     """Decide whether labels and images agree as they are read; where another reading does, that is structural.
 
+    Whether X-rays are bright is decided first, from the images alone: where they do not show the labels, nothing else
+    finds frames that are inverted.
+
     Parameters
     ----------
     archive : its frames and implants are read.
@@ -64,7 +68,9 @@ def assess_conventions(archive: VeriserumArchive, findings: Findings, trials: in
     trials : of how many trials one frame is compared at least.
 
     """
+    paths = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
     with single_threaded_opencv():  # a process that is forked later would wait for OpenCV's threads
+        decide_polarity(paths, archive.raw_format, str(archive.layout.root), findings)
         by_trial = ComparedFrames(archive).of_trials(trials)
     kinds = sorted({kind for frames in by_trial.values() for scores in frames for kind in scores}, key=_order)
     may_be_first = is_assumed(archive.decisions["rotation"])

@@ -84,14 +84,14 @@ def _print_result(result: "ConversionResult", as_json: bool) -> None:
 
     if as_json:
         found = {"counts": result.counts, "empty_splits": result.empty_splits, "above_white": result.above_white}
-        found |= {"rejected": result.rejected, "meshes": result.meshes, "undecided": result.undecided}
+        found |= {"rejected": result.rejected, "meshes": result.meshes, "problems": result.problems}
         print_json({"output": str(result.output)} | found)
     else:
         _print_counts(result.counts)
         print_text(f"written to {result.output}")
     for config, splits in result.empty_splits.items():
         warn(f"{config} has no frame in {' and '.join(splits)}: none of its trials is there")
-    for sentence in (*described_meshes(result.meshes), *result.undecided):
+    for sentence in (*described_meshes(result.meshes), *result.problems):
         warn(sentence)
     if bright := sum(map(len, result.above_white.values())):
         warn(

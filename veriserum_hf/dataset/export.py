@@ -86,7 +86,7 @@ class ConversionResult:
     meshes : implants whose mesh was mended, rewritten, or is not a sound solid.
     above_white : per configuration: measurements with a frame of 16 bits that has more than 0.1 % of its pixels
         above white. They are written, clipped.
-    undecided : what neither tables nor images determine, and how it was read, as sentences.
+    problems : of labels and images, such as an order of quaternions that they do not determine, as sentences.
 
     """
 
@@ -95,7 +95,7 @@ class ConversionResult:
     rejected: list[RejectedRow]
     meshes: list[MeshRecord]
     above_white: dict[str, list[int]]
-    undecided: list[str]
+    problems: list[str]
 
     @property
     def empty_splits(self) -> dict[str, list[str]]:
@@ -202,7 +202,7 @@ def _finished(target: Path, record: _Record) -> ConversionResult | None:
             f"(see {SUMS}). Remove the folder and run the same command again, or copy it again."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
-    results = (found[name] for name in ("meshes", "above_white", "undecided"))
+    results = (found[name] for name in ("meshes", "above_white", "problems"))
     return ConversionResult(target, found["counts"], rejected, *results)
 
 
@@ -257,13 +257,13 @@ def _finish(
         "counts": counts,
         "above_white": above_white,
         LABELS_AND_IMAGES: asdict(agreement.decisions[LABELS_AND_IMAGES]),
-        "undecided": (undecided := [str(problem) for problem in agreement.problems]),
+        "problems": (problems := [str(problem) for problem in agreement.problems]),
         "meshes": meshes,
     }
     write_listed(incomplete, data / _RECORD, json.dumps(record | results, indent=1))
     write_sums(incomplete, data)  # without the card, which its owner may edit
     put_in_place(data, target)
-    return ConversionResult(target, counts, rejected, meshes, above_white, undecided)
+    return ConversionResult(target, counts, rejected, meshes, above_white, problems)
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
