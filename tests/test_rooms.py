@@ -55,7 +55,7 @@ def test_other_rooms_are_used_by_their_faces_alone(room):
     ],
 )
 def test_a_hash_of_sources_covers_every_module_that_is_used(sources, modules, phantoms):
-    """But those that only carry words, problems or work, or refuse; and where no phantom is used, those of phantoms."""
+    """But those that only carry words, problems or work, or refuse; without phantoms, also those of phantoms."""
     room, name = sources.rsplit(".", 1)
     named = getattr(import_module(room), name)
     script = f"""
