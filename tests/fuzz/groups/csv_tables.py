@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
 from tests.fuzz.commands import check_archive
-from tests.fuzz.groups.databases import HUGE, NOT_NUMBERS, SOURCE, STRANGE_TEXT
+from tests.fuzz.database import SOURCE
+from tests.fuzz.strange import HUGE, NOT_NUMBERS, STRANGE_TEXT
 
 values = Group("csv-values", "csv", check_archive, times=14)
 form = Group("csv-form", "csv", check_archive, times=7)

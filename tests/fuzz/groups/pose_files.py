@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
 from tests.fuzz.commands import check_poses
-from tests.fuzz.groups.databases import HUGE, STRANGE_TEXT
+from tests.fuzz.strange import HUGE, STRANGE_TEXT
 
 poses = Group("pose-files", "dataset", check_poses, times=6)
 

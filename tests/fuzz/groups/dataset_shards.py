@@ -1,42 +1,20 @@
-"""A converted data set: its shards, its card, and its records."""
+"""Shards of a converted data set."""
 
-import json
-import shutil
-from pathlib import Path
+import io
+import os
 from typing import Any
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
-from tests.fuzz.commands import check_dataset, check_raw_dataset
-from tests.fuzz.groups.databases import HUGE, STRANGE_TEXT
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, Case, Group
+from tests.fuzz.commands import check_dataset
+from tests.fuzz.png import png
+from tests.fuzz.shards import changed_row, shard
+from tests.fuzz.strange import HUGE, STRANGE_TEXT
 
 shards = Group("dataset-shards", "dataset", check_dataset, times=5)
-raw = Group("dataset-raw", "dataset", check_raw_dataset, times=8)
-cards = Group("dataset-cards", "dataset", check_dataset, times=6)
-
-
-def shard(case: Case, config: str = "calibrated") -> Path:
-    """One shard; the rows of the frames in it may change."""
-    path: Path = case.one(sorted((case.data / "dataset" / config).glob("*.parquet")))
-    key = "anatomy_id" if config == "anatomies" else "measurement_id"
-    if config == "anatomies":
-        case.touch_all()
-    else:
-        case.touch(*(f"calibrated {id}" for id in pq.read_table(path, columns=[key])[key].to_pylist()))
-    return path
-
-
-def changed_row(case: Case, path: Path, change: Any) -> str:
-    """Change the values of one row of a shard; the shard keeps its schema."""
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    k = case.random.randrange(len(rows))
-    case.touched = {f"calibrated {rows[k]['measurement_id']}"} if "measurement_id" in rows[k] else None
-    text = change(rows[k])
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
-    return f"{path.name} row {k}: {text}"
 
 
 @shards(NOTICED)
@@ -210,9 +188,6 @@ def image_no_image(case: Case) -> str:
 @shards(NOTICED)
 def image_of_another_size(case: Case) -> str:
     """An image is not of the size that its camera is for."""
-    import io
-
-    import PIL.Image
 
     def change(row: dict[str, Any]) -> str:
         buffer = io.BytesIO()
@@ -227,10 +202,9 @@ def image_of_another_size(case: Case) -> str:
 @shards(NOTICED)
 def image_bomb(case: Case) -> str:
     """An image says that it has 2 to 10 thousand million pixels."""
-    from tests.fuzz.groups.frames import _png
 
     def change(row: dict[str, Any]) -> str:
-        row["image_bs"]["bytes"] = _png(*case.one(((100_000, 100_000), (50_000, 40_000))), b"\0" * 1000)
+        row["image_bs"]["bytes"] = png(*case.one(((100_000, 100_000), (50_000, 40_000))), b"\0" * 1000)
         return ""
 
     return changed_row(case, shard(case), change)
@@ -283,8 +257,6 @@ def columns_in_another_order(case: Case) -> str:
 @shards(OPEN)
 def shard_is_a_pipe(case: Case) -> str:
     """A shard is a named pipe, or a link to a device or to nothing."""
-    import os
-
     path = shard(case)
     path.unlink()
     how = case.one(("pipe", "/dev/zero", "nowhere"))
@@ -294,174 +266,3 @@ def shard_is_a_pipe(case: Case) -> str:
         path.symlink_to(how)
     case.touch_all()
     return f"{path.name} {how}"
-
-
-# Raw frames
-
-
-@raw(SAFE)
-def raw_bytes_zeroed(case: Case) -> str:
-    """A run of zeros in a raw frame's file."""
-
-    def change(row: dict[str, Any]) -> str:
-        content = bytearray(row["image_bs"]["bytes"])
-        at = case.random.randrange(len(content) - 600)
-        content[at : at + 512] = bytes(512)
-        row["image_bs"]["bytes"] = bytes(content)
-        return f"at {at} of {len(content)}"
-
-    return changed_row(case, shard(case, "raw"), change)
-
-
-@raw(NOTICED)
-def raw_cut(case: Case) -> str:
-    """A raw frame's file breaks off."""
-
-    def change(row: dict[str, Any]) -> str:
-        content = row["image_fs"]["bytes"]
-        row["image_fs"]["bytes"] = content[: case.one((0, 2, 100, len(content) // 2, len(content) - 2))]
-        return f"{len(row['image_fs']['bytes'])} bytes"
-
-    return changed_row(case, shard(case, "raw"), change)
-
-
-@raw(NOTICED)
-def distortion_wrong(case: Case) -> str:
-    """A raw frame's distortion is no list of numbers, or of too few."""
-
-    def change(row: dict[str, Any]) -> str:
-        parts = row["distortion_bs"].split(",")
-        row["distortion_bs"] = case.one(
-            ("", "x", None, ",".join(parts[:-1]), ",".join(["nan", *parts[1:]]), "0," * 32)
-        )
-        return repr(row["distortion_bs"])[:40]
-
-    return changed_row(case, shard(case, "raw"), change)
-
-
-@raw(NOTICED)
-def raw_of_another_size(case: Case) -> str:
-    """A raw frame is not of the ratio of raw frames."""
-    import io
-
-    import PIL.Image
-
-    def change(row: dict[str, Any]) -> str:
-        buffer = io.BytesIO()
-        size = case.one(((400, 400), (3, 2), (4000, 10)))
-        PIL.Image.new("L", size, 90).save(buffer, "PNG")
-        row["image_bs"]["bytes"] = buffer.getvalue()
-        return str(size)
-
-    return changed_row(case, shard(case, "raw"), change)
-
-
-# The card and the records
-
-
-def _card(case: Case) -> Path:
-    case.touch_all()
-    return case.data / "dataset/README.md"
-
-
-@cards(NOTICED)
-def paths_out(case: Case) -> str:
-    """The card takes its files from outside of the folder."""
-    path = _card(case)
-    outside = case.folder / "outside"
-    shutil.copytree(case.data / "dataset/calibrated", outside)
-    to = case.one(("../../outside/", f"{outside}/", "/etc/", "http://127.0.0.1:9/"))
-    path.write_text(path.read_text().replace("path: calibrated/", f"path: {to}"))
-    return to
-
-
-@cards(NOTICED)
-def front_matter_broken(case: Case) -> str:
-    """The card's YAML is broken, of another kind, or gone."""
-    path = _card(case)
-    text = path.read_text()
-    path.write_text(
-        case.one(
-            (
-                "---\n: [\n---\n",
-                "---\n- 1\n---\n",
-                "---\n!!python/object/apply:os.system ['id']\n---\n",
-                text[: len(text) // 9],
-                text.replace("configs:", "configs: 3\nx:"),
-                text.replace("- config_name: calibrated", "- config_name: [calibrated]"),
-                "---\na: &a [x, x, x]\nb: &b [*a, *a, *a]\nconfigs: *b\n---\n",
-                text.replace("dtype: int64", "dtype: nothing"),
-                text.replace("num_examples: ", "num_examples: 9"),
-            )
-        )
-    )
-    return ""
-
-
-@cards(OPEN)
-def card_missing(case: Case) -> str:
-    """The card is missing, empty, not text, or a folder."""
-    path = _card(case)
-    path.unlink()
-    content = case.one((None, b"", b"\xff\xfe\0\0", bytes(1000), "folder"))
-    if content == "folder":
-        path.mkdir()
-    elif content is not None:
-        path.write_bytes(content)
-    return repr(content)
-
-
-@cards(NOTICED)
-def split_renamed(case: Case) -> str:
-    """The card names splits or configurations that have no files."""
-    path = _card(case)
-    text = path.read_text()
-    path.write_text(text.replace(*case.one((("calibrated/test", "calibrated/exam"), ("split: test", "split: ../x")))))
-    return ""
-
-
-RECORDS = ("conversion.json", "splits.json", "rejected.jsonl")
-
-
-@cards(OPEN)
-def record_broken(case: Case) -> str:
-    """A record is not JSON, empty, of another kind, or gone."""
-    case.touch_all()
-    path = case.data / "dataset" / case.one(RECORDS)
-    content = case.one((None, "", "{", "[]", "null", "3", '{"versions": 3}', "NaN", "[" * 100_000, "\x00"))
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
-    return f"{path.name} {str(content)[:20]}"
-
-
-@cards(OPEN)
-def record_changed(case: Case) -> str:
-    """A value of the record of the conversion is of another kind."""
-    case.touch_all()
-    path = case.data / "dataset/conversion.json"
-    record = json.loads(path.read_text())
-    first = case.one(sorted(record))
-    if isinstance(record[first], dict) and case.random.random() < 0.7:
-        second = case.one(sorted(record[first]))
-        record[first][second] = case.one((None, [], {}, -1, 1e400, "x" * 1000, "\x1b[2J[/b]"))
-        first += f".{second}"
-    elif case.random.random() < 0.5:
-        record[first] = case.one((None, [], "x", 5))
-    else:
-        del record[first]
-    path.write_text(json.dumps(record))
-    return first
-
-
-@cards(OPEN)
-def more_files(case: Case) -> str:
-    """Files that no conversion makes: a script, a link out, a secret, a pickle."""
-    case.touch_all()
-    folder = case.data / "dataset"
-    name = case.one(("dataset.py", ".env", "model.pkl", "calibrated/more.parquet", "a b\nc", "calibrated/test.py"))
-    if case.random.random() < 0.5:
-        (folder / name).symlink_to("/etc/hostname")
-    else:
-        (folder / name).write_bytes(b"import os\n")
-    return name
