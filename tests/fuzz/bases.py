@@ -1,5 +1,6 @@
 """The good data that is mutated: made once, from the package's own simulation."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def _as(suffix: str) -> Callable[[Path, Path], None]:
 
 
 def _dataset(folder: Path, _: Path) -> None:
-    """A small converted data set, its archive, a model of its implants, settings of a training."""
+    """A small converted data set in two formats, its poses, a model of its implants, settings of a training."""
     _archive(folder / "archive", trials=20, frames_per_trial=1, marker_frames=0)
     convert_archive(
         folder / "archive",
@@ -71,6 +72,8 @@ def _dataset(folder: Path, _: Path) -> None:
         options=Options(size=DATASET_PX),
         workers=1,
     )
+    options = Options(size=DATASET_PX)
+    convert_archive(folder / "archive", folder / "arrow", options=options, format="arrow", workers=1)
     shutil.copy(folder / "archive/truth.parquet", folder / "poses.parquet")
     shutil.rmtree(folder / "archive")
     implants = open_rows(str(folder / "dataset"), "anatomies")
@@ -94,6 +97,13 @@ def _unfinished(folder: Path, jpeg: Path) -> None:
     convert_and_stop(folder / "archive", folder / "OUT")
 
 
+def _options(folder: Path, _: Path) -> None:
+    """Options of the smallest simulation."""
+    folder.mkdir()
+    options = {"trials": 1, "frames-per-trial": 1, "pairs": 1, "size": 100, "marker-frames": 0, "workers": 1}
+    (folder / "options.json").write_text(json.dumps({f"--{name}": str(value) for name, value in options.items()}))
+
+
 def _phantoms(folder: Path, jpeg: Path) -> None:
     """Frames of the phantoms alone, and a distortion that was fitted to one."""
     shutil.copytree(jpeg / CALIBRATION, folder)
@@ -111,4 +121,5 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "dataset": _dataset,
     "unfinished": _unfinished,
     "phantoms": _phantoms,
+    "options": _options,
 }

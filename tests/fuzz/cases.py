@@ -52,6 +52,11 @@ class Case:
         """The data that is mutated."""
         return self.folder / "data"
 
+    @property
+    def trap(self) -> Path:
+        """File that a payload of the mutation writes; if it is there, code of the data was run."""
+        return self.folder / "ran"
+
     def touch(self, *keys: str) -> None:
         """Say that these rows may change."""
         if self.touched is not None:

@@ -185,6 +185,25 @@ def check_raw_dataset(case: Case) -> Seen:
     return seen
 
 
+def check_arrow(case: Case) -> Seen:
+    """Predict poses of a data set in Arrow files, and draw a frame."""
+    seen = Seen()
+    dataset, out = case.data / "arrow", case.folder / "predicted.parquet"
+    seen.run(case, "predict", case.data / "model", "--dataset", dataset, "--output", out)
+    seen.rows = rows_of_poses(out)
+    seen.run(case, "show", dataset, "--outline", "--output", case.folder / "frame.png")
+    return seen
+
+
+def check_simulation(case: Case) -> Seen:
+    """Simulate an archive."""
+    seen = Seen()
+    options = json.loads((case.data / "options.json").read_text())
+    given = [part for name, value in options.items() for part in (name, value) if part is not None]
+    seen.run(case, "simulate", case.folder / "simulated", *given)
+    return seen
+
+
 def check_model(case: Case) -> Seen:
     """Predict with a model."""
     seen = Seen()

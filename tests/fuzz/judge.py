@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     TRACEBACK = "TRACEBACK"
     HANG = "HANG"
     MEMORY = "MEMORY"
+    CODE_RAN = "CODE RAN"
     ROWS_CHANGED = "ROWS CHANGED"
     PASSED = "WRONG PASSED"
     GOOD_REFUSED = "GOOD REFUSED"
@@ -32,7 +33,7 @@ class Outcome(StrEnum):
 
 
 #: Those of which the table must have none.
-FATAL = (Outcome.TRACEBACK, Outcome.HANG, Outcome.MEMORY, Outcome.ROWS_CHANGED)
+FATAL = (Outcome.TRACEBACK, Outcome.HANG, Outcome.MEMORY, Outcome.CODE_RAN, Outcome.ROWS_CHANGED)
 
 
 class Verdict(NamedTuple):
@@ -62,8 +63,10 @@ def judged(case: Case, expected: Expected, seen: Seen, good: Seen) -> Verdict:
     return Verdict(said, detail)
 
 
-def judged_end(ended: Ended) -> Verdict | None:
-    """Judge a process that did not end in good order; None if it did."""
+def judged_end(case: Case, ended: Ended) -> Verdict | None:
+    """Judge a process that did not end in good order, or that ran code of the data; None if neither."""
+    if case.trap.exists():
+        return Verdict(Outcome.CODE_RAN, "a payload of the data was executed")
     if ended.hung:
         return Verdict(Outcome.HANG, f"killed after {ended.wall_s:.0f} s")
     if ended.peak_mb > LIMIT_MB:

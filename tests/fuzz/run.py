@@ -130,11 +130,12 @@ class Fuzzer:
 
     def _entry(self, ended: Ended) -> dict[str, Any]:
         name, number = ended.key
-        mutation = self.groups[name].mutation(number)
+        group, folder = self.groups[name], self._case_folder(name, number)
+        mutation = group.mutation(number)
         entry = {"group": name, "number": number, "mutation": mutation.name, "expected": mutation.expected}
         entry |= {"wall_s": round(ended.wall_s, 2), "cpu_s": round(ended.cpu_s, 2), "peak_mb": round(ended.peak_mb)}
-        if (verdict := judged_end(ended)) is not None:
-            noted = self._case_folder(name, number) / "particulars"
+        if (verdict := judged_end(group.case(number, folder), ended)) is not None:
+            noted = folder / "particulars"
             particulars = noted.read_text() if noted.exists() else ""
             return entry | {"particulars": particulars, "outcome": verdict.outcome, "detail": verdict.detail}
         return entry | ended.result

@@ -36,7 +36,7 @@ def front_matter_broken(case: Case) -> str:
             (
                 "---\n: [\n---\n",
                 "---\n- 1\n---\n",
-                "---\n!!python/object/apply:os.system ['id']\n---\n",
+                f"---\n!!python/object/apply:os.system ['touch {case.trap}']\n---\n",
                 text[: len(text) // 9],
                 text.replace("configs:", "configs: 3\nx:"),
                 text.replace("- config_name: calibrated", "- config_name: [calibrated]"),
@@ -114,5 +114,5 @@ def more_files(case: Case) -> str:
     if case.random.random() < 0.5:
         (folder / name).symlink_to("/etc/hostname")
     else:
-        (folder / name).write_bytes(b"import os\n")
+        (folder / name).write_text(f"open({str(case.trap)!r}, 'w').close()\n")
     return name

@@ -136,7 +136,7 @@ def code_of_its_own(case: Case) -> str:
     config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
     config["model_type"] = "evil"
     path.write_text(json.dumps(config))
-    (path.parent / "evil.py").write_text(f"open({str(case.folder / 'ran')!r}, 'w').close()\n")
+    (path.parent / "evil.py").write_text(f"open({str(case.trap)!r}, 'w').close()\n")
     return ""
 
 
@@ -213,7 +213,7 @@ def pickle_alone(case: Case) -> str:
 
     class Evil:
         def __reduce__(self):  # type: ignore[no-untyped-def]
-            return (open, (str(case.folder / "ran"), "w"))
+            return (open, (str(case.trap), "w"))
 
     (path.parent / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
     return ""

@@ -43,7 +43,7 @@ def object_of_python(case: Case) -> str:
         case,
         case.one(
             (
-                "batch_size: !!python/object/apply:os.system ['id']\n",
+                f"batch_size: !!python/object/apply:os.system ['touch {case.trap}']\n",
                 "backbone_config: &a {x: *a}\n",
                 "!!binary aGk=\n",
                 "batch_size: !!timestamp 2001-01-01\n",
