@@ -11,12 +11,12 @@ from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/licences.md"
 _ALLOWED = {
-    "0BSD", "Apache", "BSD", "BSL", "Boost", "CC0", "CNRI-Python", "HPND", "ISC", "MIT", "MIT-CMU", "MPL",
-    "NCSA", "PSF", "Public", "Python", "Unlicense", "ZPL", "Zlib",
+    "0BSD", "Apache", "BSD", "BSL", "Boost", "CC0", "HPND", "ISC", "MIT", "MIT-CMU", "MPL", "Mozilla", "NCSA", "PSF",
+    "Python", "Unlicense", "ZPL", "Zlib",
 }  # fmt: skip
 # Read in its text.
 _READ = {"embreex": "BSD-2-Clause"}  # its metadata holds the text alone
-_COPYLEFT = re.compile(r"\b(A?GPL|LGPL|SSPL|EUPL|proprietary|commercial)", re.IGNORECASE)
+_COPYLEFT = re.compile(r"\b(A?GPL|LGPL|SSPL|EUPL|GNU|proprietary|commercial)", re.IGNORECASE)
 _HEAD = """\
 # Licences
 
@@ -46,12 +46,15 @@ def fault(text: str) -> str | None:
     """What is wrong with a licence, if anything."""
     if text == "unknown":
         return "unknown"
-    # Where there is a choice, one that is allowed suffices.
+    # Where there is a choice, one that is allowed suffices; of several that hold together, each must be.
     choices = re.split(r"\bOR\b", text)
-    words = [set(re.findall(r"[A-Za-z0-9]+(?:-CMU)?", choice)) for choice in choices]
-    if any(_ALLOWED & each and not _COPYLEFT.search(choice) for each, choice in zip(words, choices, strict=True)):
+    if any(all(_is_allowed(part) for part in re.split(r"\bAND\b|,", choice)) for choice in choices):
         return None
     return f"not among the permitted ones: {text}"
+
+
+def _is_allowed(text: str) -> bool:
+    return bool(_ALLOWED & set(re.findall(r"[A-Za-z0-9]+(?:-CMU)?", text))) and not _COPYLEFT.search(text)
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 import pytest
 
 from veriserum_hf.core.table import Table
-from veriserum_hf.core.text import one_line, visible
+from veriserum_hf.core.text import code_span, one_line, visible
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,7 @@ def test_cells_cannot_break_out_of_their_table():
         "| &lt;img src=x> |",
         "| [click]\\(https://example.org) |",
     ]
+
+
+def test_code_cannot_break_out_of_its_span():
+    assert code_span("a`<img src=x>`\n# b\x1b") == "`a'<img src=x>'\\n# b\\x1b`"

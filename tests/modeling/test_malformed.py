@@ -132,3 +132,23 @@ def test_a_name_that_is_a_path_is_not_looked_for_on_the_hub(tmp_path):
     for name in (str(tmp_path / "nowhere"), "./nowhere", "~/no/where", "nowhere"):
         with pytest.raises(TrainingError, match=r"there is no such folder, and on the hub: names there are ORG/NAME"):
             load_model(name)
+
+
+def test_a_model_of_as_many_trials_as_the_download_has_is_loaded(good, tmp_path):
+    saved = VeriserumPoseModel.from_pretrained(good)
+    trials = {str(10**6 + id): "0123456789ab" for id in range(1600)}
+    saved.config.training_data = {"dataset": "OUT", "config": "calibrated", "archive": None, "trials": trials}
+    saved.save_pretrained(tmp_path)
+    assert VeriserumPoseModel.from_pretrained(tmp_path).config.training_data["trials"] == trials
+
+
+def test_a_password_in_the_address_of_the_hub_is_in_no_message(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("cannot connect to 'http://user:secret@127.0.0.1:9'")
+
+    monkeypatch.setattr("veriserum_hf.modeling.modeling_veriserum.weights_file", refuse)
+    model().save_pretrained(tmp_path)
+    with pytest.raises(OSError, match=r"//\*\*\*@127") as raised:
+        VeriserumPoseModel.from_pretrained(tmp_path)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__

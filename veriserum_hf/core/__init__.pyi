@@ -36,5 +36,5 @@ from .rows import (
     Poses as Poses,
 )
 from .table import Table as Table
-from .text import listed as listed, one_line as one_line, visible as visible
+from .text import code_span as code_span, listed as listed, one_line as one_line, visible as visible
 from .version import __version__ as __version__

@@ -21,6 +21,11 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", "\\n")
 
 
+def code_span(text: object) -> str:
+    """Text as code within a line of Markdown; a backtick in it, which would end the code, becomes an apostrophe."""
+    return "`" + one_line(str(text)).replace("`", "'") + "`"
+
+
 def listed(items: Iterable[object], most: int = 5) -> str:
     """Join items as "1, 2, 3, ... (12 in all)"."""
     every = [str(item) for item in items]

@@ -10,6 +10,7 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
+from veriserum_hf.core import code_span
 from veriserum_hf.dataset.builder import ROWS_VERSION
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.plugin import NAME
@@ -182,7 +183,9 @@ def _meshes(sentences: Sequence[str]) -> str:
     """What was mended of meshes, or is wrong with them; nothing where all are sound."""
     if not sentences:
         return ""
-    lines = "\n".join(f"- `{file}`: {what}" for file, _, what in (each.partition(": ") for each in sentences))
+    lines = "\n".join(
+        f"- {code_span(file)}: {what}" for file, _, what in (each.partition(": ") for each in sentences)
+    )
     return f"\nMeshes that were mended, or are not sound:\n\n{lines}"
 
 

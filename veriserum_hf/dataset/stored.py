@@ -147,8 +147,10 @@ class StreamedFrames:
 
 
 def decoded(row: FileRow) -> FrameRow:
-    """The same row with its images decoded; FrameError if one cannot be."""
+    """The same row with its images decoded; FrameError if one cannot be, or an id is null."""
     decode = _decoded_raw if is_raw(row.keys()) else _decoded_image
+    if missing := [name for name in IDS if row.get(name, 0) is None]:  # as in an Arrow file without that column
+        raise FrameError("unreadable", f"{' and '.join(missing)} is null, expected a whole number")
     bs, fs = (decode(file) if (file := row[IMAGE_OF[plane]]) else None for plane in PLANES)
     found: FrameRow = row | {"image_bs": bs, "image_fs": fs}  # type: ignore[assignment]
     return found

@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
+from veriserum_hf.core import code_span
 from veriserum_hf.dataset import DataRecord, is_hub_name
 from veriserum_hf.evaluation import Evaluation, Group, Limits, Metric, accuracy_table, overlap_of, summary_tables
 
@@ -141,13 +142,13 @@ def _trained(run: Run) -> str:
     if run.on_the_fly:
         return "Trained on frames that were simulated during the training."
     name = run.data["name"] if run.data else ""
-    return f"Trained on simulated frames, `{name}`." if run.simulated else f"Trained on `{name}`."
+    return f"Trained on simulated frames, {code_span(name)}." if run.simulated else f"Trained on {code_span(name)}."
 
 
 def _backbone(run: Run) -> str:
     kind = run.config["backbone_config"]["model_type"]
     return (
-        f"a `{kind}` from `{run.settings['backbone']}` (as named at training)"
+        f"a `{kind}` from {code_span(run.settings['backbone'])} (as named at training)"
         if run.settings.get("backbone")
         else f"none; a `{kind}` from scratch"
     )
@@ -159,12 +160,16 @@ def _data(run: Run) -> str:
     if run.data:
         name = run.data["name"]
         shown = (
-            f"[{name}](https://huggingface.co/datasets/{name})" if run.data["on_hub"] else f"`{name}`, a local folder"
+            f"[{name}](https://huggingface.co/datasets/{name})"
+            if run.data["on_hub"]
+            else f"{code_span(name)}, a local folder"
         )
         simulated = ", simulated" if run.data["simulated"] else ""
         use = " for validation and the implants' shapes" if run.on_the_fly else ""
         revision = f"revision `{run.data['revision']}`" if run.data["revision"] else "its revision was not recorded"
-        parts.append(f"{shown}{simulated}, configuration `{run.settings['dataset_config_name']}`{use}; {revision}")
+        parts.append(
+            f"{shown}{simulated}, configuration {code_span(run.settings['dataset_config_name'])}{use}; {revision}"
+        )
     return "; ".join(parts)
 
 
@@ -172,7 +177,7 @@ def _accuracy(run: Run) -> str:
     if run.evaluation:
         about = run.evaluation["evaluated"]
         heading = (
-            f"On `{about['dataset']}` (configuration `{about['config']}`), split `{about['split']}`, from "
+            f"On {code_span(about['dataset'])} (configuration `{about['config']}`), split `{about['split']}`, from "
             f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
         )
         return "\n\n".join(

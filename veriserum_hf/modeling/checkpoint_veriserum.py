@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ from transformers.utils.hub import cached_file
 
 MOST_CONFIG_BYTES = 10_000_000
 _MOST_HEADER_BYTES = 20_000_000  # of safetensors; a large backbone's has 0.1 MB
-# Of any number and list in a configuration. Names of classes, which backbones carry along, are more.
+# Of any number and list in a configuration. Names of classes, which backbones carry along, and trials are more.
 _MOST_NUMBER, _MOST_ITEMS, _MOST_NAMES = 1e6, 1000, 100_000
+_NAMES = ("id2label", "label2id", "training_data.trials")
 # What would load other files than the weights, or build something else than the model.
 _FORBIDDEN = ("transformers_weights", "quantization_config", "configuration_files", "num_labels")
 _TAKE = "Take the config.json that was saved with the weights"
@@ -80,7 +82,7 @@ def check_plain(value: Any, name: str = "", depth: int = 0) -> None:
         if len(value) > _MOST_ITEMS:
             raise ValueError(f"config.json: {name} has {len(value):,} characters, expected at most {_MOST_ITEMS}")
     elif isinstance(value, (dict, list, tuple)):
-        most = _MOST_NAMES if name.endswith(("id2label", "label2id")) else _MOST_ITEMS
+        most = _MOST_NAMES if name.endswith(_NAMES) else _MOST_ITEMS
         if len(value) > most:
             raise ValueError(f"config.json: {name} has {len(value):,} entries, expected at most {most:,}")
         items = value.items() if isinstance(value, dict) else ((index, each) for index, each in enumerate(value))
@@ -231,6 +233,11 @@ def check_finite(tensors: Mapping[str, Tensor], name_or_path: object) -> None:
             f"the weights in {name_or_path} hold numbers that are not finite: {', '.join(bad[:5])} ({len(bad)} in "
             "all). Take another checkpoint of the training"
         )
+
+
+def masked(error: Exception) -> str:
+    """Message of an error without the user names and passwords of the addresses in it."""
+    return re.sub(r"(\w://)[^\s/?#]*@", r"\1***@", str(error))
 
 
 def _shown(value: object) -> str:

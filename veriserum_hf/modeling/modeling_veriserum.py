@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
-from .checkpoint_veriserum import check_finite, check_size, place, weights_file
+from .checkpoint_veriserum import check_finite, check_size, masked, place, weights_file
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
 from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
 from .heads_veriserum import ImplantHead, Locator, standardised
@@ -156,13 +156,15 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         with_info = options.pop("output_loading_info", False)
         options["ignore_mismatched_sizes"] = True  # they are reported below, with all the others
         options["use_safetensors"] = True  # the other format is a pickle
-        if name_or_path is not None and options.get("state_dict") is None:
-            config = options.get("config")
-            if not isinstance(config, VeriserumPoseConfig):
-                config = VeriserumPoseConfig.from_pretrained(config or name_or_path, **place(options))
-            check_size(lambda: cls(config), weights_file(name_or_path, options))
         try:
+            if name_or_path is not None and options.get("state_dict") is None:
+                config = options.get("config")
+                if not isinstance(config, VeriserumPoseConfig):
+                    config = VeriserumPoseConfig.from_pretrained(config or name_or_path, **place(options))
+                check_size(lambda: cls(config), weights_file(name_or_path, options))
             loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
+        except OSError as error:  # its cause, too, may name the hub with a password
+            raise OSError(masked(error)) from None
         except (AttributeError, TypeError, LookupError, RuntimeError, ImportError, SafetensorError) as error:
             raise ValueError(f"{name_or_path} cannot be loaded: {type(error).__name__}: {error}") from error
         model, info = loaded

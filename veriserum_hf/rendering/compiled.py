@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import pickle
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import ParamSpec, TypeVar
@@ -32,7 +31,7 @@ def compiled(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, 
     def call(*arguments: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
         try:
             return cached(*arguments, **options)
-        except (OSError, EOFError, pickle.UnpicklingError):  # of the cache: the function itself raises none of them
+        except Exception:  # noqa: BLE001 - a damaged cache fails in any way; the function's own error is raised again
             return without_cache(*arguments, **options)
 
     return call

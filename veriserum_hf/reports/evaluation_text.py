@@ -1,5 +1,6 @@
 """An evaluation as Markdown."""
 
+from veriserum_hf.core import code_span
 from veriserum_hf.evaluation import Evaluation, overlap_of, summary_tables
 
 
@@ -7,9 +8,9 @@ def evaluation_markdown(document: Evaluation) -> str:
     """Model and data set (``evaluated`` of an evaluation.json), and the tables; ends with a line break."""
     about = document["evaluated"]
     title = (
-        f"`{about['model']}` on `{about['dataset']}` ({about['config']}), split {about['split']}, planes "
-        f"{' and '.join(about['planes'])}: {document['overall']['count']} poses in {document['overall']['frames']} "
-        "frames"
+        f"{code_span(about['model'])} on {code_span(about['dataset'])} ({about['config']}), split {about['split']}, "
+        f"planes {' and '.join(about['planes'])}: {document['overall']['count']} poses in "
+        f"{document['overall']['frames']} frames"
     )
     return (
         "\n\n".join([title, overlap_of(document), *(table.markdown() for table in summary_tables(document))]) + "\n"

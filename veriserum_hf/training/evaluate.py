@@ -6,7 +6,7 @@
 The table, or with --json one JSON document, goes to standard output, everything else to standard error. The model
 receives images, cameras and the implants' identities; it locates the implants itself.
 
-Exit status: 0 done, 2 not done, 130 interrupted.
+Exit status: 0 done, 2 not done, 128 and the number of a signal: interrupted (130: Ctrl-C).
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, masked
 from veriserum_hf.dataset import open_rows, trial_overlap
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
@@ -125,17 +125,17 @@ def _main() -> None:
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     try:
         document = evaluate(arguments, accelerator)
-    except VeriserumError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if document is not None:
+            as_json = arguments.json
+            print(json.dumps(document, indent=1, allow_nan=False) if as_json else evaluation_markdown(document))
+    except (VeriserumError, OSError) as error:  # of the user, or the disk
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(exit_status(interrupt))
     finally:
         accelerator.end_training()
-    if document is not None:
-        as_json = arguments.json
-        print(json.dumps(document, indent=1, allow_nan=False) if as_json else evaluation_markdown(document))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from veriserum_hf.dataset import StoredFrames, conversion_identity, data_record,
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import MODEL_VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
+from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import Batch, model_inputs
 from veriserum_hf.training.checkpoints import (
@@ -244,7 +245,7 @@ class TrainingRun:
             self._save_model(self.folder)
         if self.accelerator.is_main_process:
             metrics = {"validation": self.best, "speed": speed, "data": self.data}
-            (self.folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+            write_file(self.folder / "metrics.json", json.dumps(metrics, indent=1))
             if self.settings.run.push_to_hub:
                 push_run(self.folder, str(self.settings.run.hub_model_id))
 

@@ -15,6 +15,7 @@ from transformers import CONFIG_MAPPING, HfArgumentParser
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
+from veriserum_hf.jobs import write_file
 from veriserum_hf.simulation import PAIRS
 
 ON_THE_FLY = "simulated:on-the-fly"
@@ -173,7 +174,7 @@ class TrainingSettings:
 
     def save(self, path: Path) -> None:
         """Write the YAML file that repeats the run from its beginning: what it was resumed from may be gone."""
-        path.write_text(yaml.safe_dump(self.as_flat() | {"resume_from_checkpoint": None}, sort_keys=False))
+        write_file(path, yaml.safe_dump(self.as_flat() | {"resume_from_checkpoint": None}, sort_keys=False))
 
     def resume_invariants(self) -> dict[str, object]:
         """Settings that a resumed run must share with the interrupted one."""

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from veriserum_hf.core import masked
 from veriserum_hf.errors import TrainingError, VeriserumError
 from veriserum_hf.jobs import exit_status, heed_signals
 from veriserum_hf.training.ending import ended
@@ -128,7 +129,7 @@ def _main() -> None:
     try:
         run_training(sys.argv[1:])
     except VeriserumError as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)  # not into a line of progress
+        tqdm.write(f"error: {masked(str(error))}", file=sys.stderr)  # not into a line of progress
         sys.exit(2)
     except KeyboardInterrupt as interrupt:
         tqdm.write(
