@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from tests.cli.commands import VERISERUM, run
 from tests.jobs.processes import run_here
+from veriserum_hf.cli.ending import ending
 from veriserum_hf.core import __version__
 from veriserum_hf.jobs.interrupts import Stopped
 
@@ -119,3 +121,21 @@ def test_what_stops_any_command_is_a_message(error, status, message, monkeypatch
     monkeypatch.setattr("veriserum_hf.archive.audit_archive", stopped, raising=False)
     done = run_here("audit", "ARCHIVE")
     assert done.returncode == status and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("limit_gb", [0.8, 1.0])
+def test_little_memory_is_a_message(tmp_path, limit_gb):
+    def limited():
+        limit = round(limit_gb * 1e9)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    command = [VERISERUM, "simulate", tmp_path / "out", "--trials", "1", "--size", "100", "--workers", "1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=limited)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "Free memory, or use fewer --workers" in done.stderr and f"{limit_gb} GB: ulimit -v" in done.stderr
+
+
+def test_with_much_memory_a_mistake_of_the_program_is_not_hidden_by_a_limit(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (60_000_000_000, resource.RLIM_INFINITY))
+    with pytest.raises(KeyError), ending():
+        raise KeyError("a mistake")

@@ -24,6 +24,7 @@ else:
 
 _log = logging.getLogger(__name__)
 _LEAST_BYTES = 900_000_000
+_SCARCE_BYTES = 3_000_000_000  # with more, an unknown error is a mistake of the program, and not hidden
 _MEMORY = "Free memory, or use fewer --workers; a process needs up to 2 GB"
 _NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -68,7 +69,7 @@ def ending() -> Iterator[None]:
         _give_up_broken_streams()
         _fail(error, _message(error))
     except Exception as error:
-        if not _limit():
+        if _limit_bytes() >= _SCARCE_BYTES:
             raise
         # With little memory, libraries fail in their own ways: they cannot be loaded, or start no thread.
         _fail(error, f"{error}. {_MEMORY}{_limit()}")
@@ -93,7 +94,7 @@ def _message(error: OSError) -> str:
         )
     if error.errno:
         return f"{where}: {error.strerror or error}{way_out}"
-    return f"{error}. {_MEMORY}{_limit()}" if _limit() else str(error)
+    return f"{error}. {_MEMORY}{_limit()}" if _limit_bytes() < _SCARCE_BYTES else str(error)
 
 
 def _check_memory() -> None:
