@@ -77,11 +77,11 @@ class Distortion:
             If the text does not have the four parts, or one has other than finite numbers in the right count.
 
         """
-        parts = text.split(";")
+        parts = text.split(";") if isinstance(text, str) else []
         if len(parts) != 4:
             raise CalibrationError(
                 "distortion text: expected four parts between semicolons (32 coefficients; scale; translation; "
-                f"rotation), found {len(parts)} in {text[:60]!r}"
+                f"rotation), found {len(parts)} in {text!r:.60}"
             )
         coefficients = _numbers(parts[0], 32, "the coefficients")
         (scale,) = _numbers(parts[1], 1, "the scale")

@@ -96,7 +96,9 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
     Raises
     ------
     CalibrationError
-        If the camera of a raw frame contradicts itself.
+        If the camera of a raw frame contradicts itself, or its distortion is invalid.
+    FrameError
+        If a raw frame does not have the ratio of raw frames.
 
     """
     poses = (row[component] for component in COMPONENTS)
@@ -112,10 +114,18 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
             continue
         image: Grey = np.asarray(given)
         if is_raw(row.keys()):
+            where = f"measurement {row['measurement_id']}"
             try:
                 camera = Plane.from_camera(camera).camera(size)
             except CalibrationError as error:
-                raise CalibrationError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
-            image = corrected(image, parsed_distortion(row[DISTORTION_OF[plane]]), size, white_level)
+                raise CalibrationError(f"{where}, {CAMERA_OF[plane]}: {error}") from error
+            try:
+                _FIELD.check_shape(image)
+                distortion = parsed_distortion(row[DISTORTION_OF[plane]])
+            except FrameError as error:
+                raise FrameError(error.reason, f"{where}, {IMAGE_OF[plane]}: {error.detail}") from error
+            except CalibrationError as error:
+                raise CalibrationError(f"{where}, {DISTORTION_OF[plane]}: {error}") from error
+            image = corrected(image, distortion, size, white_level)
         frame[IMAGE_OF[plane]], frame[CAMERA_OF[plane]] = image, camera
     return frame

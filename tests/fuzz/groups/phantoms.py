@@ -1,5 +1,6 @@
 """Frames of the phantoms, and the files that a calibration reads."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -130,7 +131,7 @@ def distortion_text_wrong(case: Case) -> str:
             ",".join(["1_0", *parts[1:]]),
             ";".join(parts),
             "9" * 10_000_000,
-            ",".join(repr(float(part) * 10) for part in parts),
+            re.sub(r"[^,;]+", lambda number: repr(float(number[0]) * 10), path.read_text().strip()),
         )
     )
     path.write_text(text)
