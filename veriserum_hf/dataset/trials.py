@@ -14,6 +14,7 @@ import numpy as np
 from veriserum_hf.core import CAMERA_OF, LabelRow
 from veriserum_hf.dataset.provenance import converted_document, public_name
 from veriserum_hf.dataset.stored import StoredFrames
+from veriserum_hf.errors import DataSetError
 
 TRAINING_DATA = "training_data"  # of a model's configuration, and of the poses that it has predicted
 _DECIMALS = 6  # of cameras; their last digits depend on the library that inverted a matrix
@@ -147,7 +148,10 @@ def conversion_identity(dataset: str | None, *, shards: bool) -> dict[str, objec
 
 def _keys(frames: StoredFrames) -> dict[int, str]:
     """Hash of the content of every trial, by id: of its first frame's row, without what a conversion chooses."""
-    ids, first = np.unique(frames.table("trial_id")["trial_id"].to_numpy(), return_index=True)
+    column = frames.table("trial_id")["trial_id"]
+    if column.null_count:
+        raise DataSetError(f"trial_id is null in {column.null_count} rows, expected the id of each frame's trial")
+    ids, first = np.unique(column.to_numpy(), return_index=True)
     columns = [name for name in ("trial_id", "task", "subject", *CAMERA_OF.values()) if name in frames.column_names]
     rows = frames.taken(first.tolist()).table(*columns).to_pylist()
     return {int(id): _key(row) for id, row in zip(ids, rows, strict=True)}

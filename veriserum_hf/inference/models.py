@@ -113,8 +113,8 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
     expected = model.config.image_size
     for plane in () if is_raw(frames.column_names) else PLANES:
         cameras = frames.table(CAMERA_OF[plane])[CAMERA_OF[plane]].combine_chunks()
-        pixel_size_mm = pc.struct_field(cameras, "pixel_size_mm")
-        sizes = sorted({round(FIELD_MM / edge_mm) for edge_mm in pc.unique(pixel_size_mm).to_pylist()})
+        pixel_sizes_mm = pc.unique(pc.struct_field(cameras, "pixel_size_mm")).to_pylist()
+        sizes = sorted({round(FIELD_MM / edge_mm) if edge_mm else 0 for edge_mm in pixel_sizes_mm})
         if sizes != [expected]:
             raise TrainingError(
                 f"image_{plane} of the data set is {' and '.join(map(str, sizes))} px, the model takes {expected} "

@@ -13,6 +13,7 @@ from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
 
 T = TypeVar("T")
 _ROUGH_SID_MM = 1860.0  # what the laboratory sets up
+_MOST_BYTES = 100_000  # of the text of a distortion
 
 
 def open_archive(archive: Path | None, write: Path | None) -> VeriserumArchive | None:
@@ -78,6 +79,8 @@ def distortions_of(
             "each plane" + (", or --distortion FILE" if len(planes) == 1 else "")
         )
     if file is not None:
+        if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_BYTES):
+            raise CalibrationError(f"{file}: expected a regular file with the text of one distortion")
         try:
             return dict.fromkeys(planes, Distortion.from_string(file.read_text(encoding="utf-8").strip()))
         except (OSError, UnicodeDecodeError, CalibrationError) as error:

@@ -159,6 +159,9 @@ class RunSettings:
         _check_range(self, eval_steps=1, checkpointing_steps=1)
 
 
+_MOST_BYTES = 1_000_000  # of a file of settings
+
+
 @dataclass
 class TrainingSettings:
     """All settings of a run."""
@@ -239,9 +242,12 @@ def parse_settings(
 
 def _from_file(path: Path) -> list[str]:
     """Settings of a YAML file as options of the command line; null keeps the default."""
+    if path.exists() and (not path.is_file() or path.stat().st_size > _MOST_BYTES):
+        raise TrainingError(f"{path} is no configuration: expected a regular file of at most {_MOST_BYTES:,} bytes")
     try:
         found = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        json.dumps(found, default=str)  # refuses what holds itself
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise TrainingError(f"cannot read the configuration {path}: {error}") from error
     known = {f.name for group in _GROUPS for f in fields(group)}
     if not isinstance(found, dict) or not found.keys() <= known:

@@ -76,7 +76,16 @@ def _draw(image: ByteImage, camera: CameraRow, pose: PoseRow, label: str, scale:
 
 
 def grey_of(row: FrameRow, plane: PlaneName) -> ByteImage:
-    """Corrected image of a row in eight bits; sixteen bits are scaled to the brightest pixel."""
+    """Corrected image of a row in eight bits; sixteen bits are scaled to the brightest pixel.
+
+    Raises
+    ------
+    VeriserumError
+        If the row has no image of this plane.
+
+    """
+    if row[IMAGE_OF[plane]] is None:
+        raise VeriserumError(f"measurement {row['measurement_id']} has no {IMAGE_OF[plane]}; expected both planes")
     image = np.asarray(row[IMAGE_OF[plane]])
     grey = image if image.dtype == np.uint8 else np.clip(image / max(image.max(), 1) * 255, 0, 255)
     return grey.astype(np.uint8)
