@@ -127,7 +127,7 @@ def unnamed(folder):
     ("make", "message"),
     [
         (blank, r"bs_000001\.png: the frame is blank"),
-        (broken, r"cal_fs_000001\.tif: truncated: its 1004 bytes are not a complete JPEG, PNG or TIFF"),
+        (broken, r"cal_fs_000001\.tif: truncated: no image can be found in the 1004 bytes of the TIFF"),
         (
             unnamed,
             r"grid\.png: its name does not state the plane, expected one like cal_bs_0.* --plane bs",

@@ -219,7 +219,7 @@ def test_an_implant_that_cannot_be_rendered_stops_everything_at_once(register, a
     (stl,) = damaged.rglob(f"ana_{min(shown):06d}.stl")
     whole = trimesh.load_mesh(stl)
     contents = {
-        "implant 1: the mesh is 0.0": whole.copy().apply_scale(1e-3).export(file_type="stl"),
+        " long, expected 30 to 300 mm; in metres it would": whole.copy().apply_scale(1e-3).export(file_type="stl"),
         "implant 1: ": whole.submesh([range(len(whole.faces) - 3)], append=True).export(file_type="stl"),
         "has no mesh of it (": b"solid nothing",
     }

@@ -131,18 +131,19 @@ def test_sources_of_the_record_are_those_of_the_tables(moved):
 
 
 def test_an_interrupted_pair_is_finished_with_the_same_bytes(tmp_path):
-    job = MarkerJob(Settings(**TINY), 1, 2, 183, tmp_path)
+    job = MarkerJob(Settings(**TINY), 1, 2, 183, tmp_path / "frames", tmp_path)
+    job.folder.mkdir()
     job.run(lambda _: None)
-    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    first = {path.name: path.read_bytes() for path in job.folder.iterdir()}
     assert set(first) == {"cal_bs_000183.tif", "cal_fs_000183.tif"}
     assert first["cal_bs_000183.tif"] != first["cal_fs_000183.tif"]
-    (tmp_path / "cal_fs_000183.tif").unlink()
-    kept = (tmp_path / "cal_bs_000183.tif").stat().st_mtime_ns
+    (job.folder / "cal_fs_000183.tif").unlink()
+    kept = (job.folder / "cal_bs_000183.tif").stat().st_mtime_ns
     assert not job.done
     job.run(lambda _: None)
     assert job.done
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
-    assert (tmp_path / "cal_bs_000183.tif").stat().st_mtime_ns == kept
+    assert {path.name: path.read_bytes() for path in job.folder.iterdir()} == first
+    assert (job.folder / "cal_bs_000183.tif").stat().st_mtime_ns == kept
     other_day, other_frame = (tmp_path / name for name in ("day", "frame"))
     for folder, change in ((other_day, {"session_index": 0}), (other_frame, {"frame": 1})):
         folder.mkdir()

@@ -15,17 +15,18 @@ _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attrib
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _AFTER_TEXT = b" \t\r\n\0\x1a"  # padding, and the end mark of old systems
 
-_NUMBER = rb"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
-_CORNER = rb"vertex\s+" + rb"\s+".join([_NUMBER] * 3)
+# What one part of a pattern has taken is never given back (++, *+): a line of millions of digits is read once.
+_NUMBER = rb"([-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:e[-+]?\d++)?)"
+_CORNER = rb"vertex\s++" + rb"\s++".join([_NUMBER] * 3)
 # Normals are not used: some programs write nan there.
 _FACET = re.compile(
-    rb"\s*facet\s+normal\s+\S+\s+\S+\s+\S+\s+outer\s+loop\s+"
-    + rb"\s+".join([_CORNER] * 3)
-    + rb"\s+endloop\s+endfacet(?=\s|$)",
+    rb"\s*+facet\s++normal\s++\S++\s++\S++\s++\S++\s++outer\s++loop\s++"
+    + rb"\s++".join([_CORNER] * 3)
+    + rb"\s++endloop\s++endfacet(?=\s|$)",
     re.IGNORECASE,
 )
-_SOLID = re.compile(rb"\s*solid(?=\s|$)[^\r\n]*", re.IGNORECASE)
-_END = re.compile(rb"\s*endsolid(?=\s|$)[^\r\n]*", re.IGNORECASE)
+_SOLID = re.compile(rb"\s*+solid(?=\s|$)[^\r\n]*+", re.IGNORECASE)
+_END = re.compile(rb"\s*+endsolid(?=\s|$)[^\r\n]*+", re.IGNORECASE)
 _WORDS: tuple[str | None, ...] = (  # None: a number
     *("facet", "normal", None, None, None, "outer", "loop"),
     *("vertex", None, None, None) * 3,

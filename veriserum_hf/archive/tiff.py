@@ -70,6 +70,8 @@ def decode(data: bytes) -> RawImage:
 
     """
     pages = [tags for tags in directories(data) if not _value(tags, 254, 0) & 0b101]  # no previews, no masks
+    if not pages:
+        raise FrameError("truncated", f"no image can be found in the {len(data)} bytes of the TIFF")
     if len(pages) != 1:
         raise FrameError("several images", f"the TIFF holds {len(pages)} images, expected one; save each as a file")
     layout = _layout(pages[0], data)

@@ -231,8 +231,8 @@ def _load(
     except _LIBRARY_ERRORS as error:
         if split in SPLITS and str(error).startswith(("Unknown split", "Bad split")):  # of rows, and of a stream
             raise DataSetError(
-                f"the split {split} of {dataset} ({config}) does not exist, since no trial is in it: convert more "
-                f"trials, or choose another split. {error}"
+                f"{what} does not exist: {str(error).rstrip('.')}. A split that no trial is in is not written; "
+                "choose another one, or convert more trials"
             ) from error
         _check_cache(error)
         if "::" in dataset and Path(dataset).is_dir():

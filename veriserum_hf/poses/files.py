@@ -32,6 +32,8 @@ _Pair = tuple[LabelRow, Component, PoseRow, PoseRow]  # of a row and an implant,
 
 _UNIT_TOLERANCE = 1e-3  # of a quaternion's length
 _COVARIANCE_SIZE = 6
+_MOST_POSES = 500_000  # twice those of the data set, with its manual ones
+_ROWS_AT_ONCE = 10_000  # as Python values they take twenty times their size
 _ROW_ONLY = ("measurement_id", "component")
 
 
@@ -55,6 +57,9 @@ def read_poses(path: Path) -> pa.Table:
     if not path.is_file():
         raise TrainingError(f"there is no file {path}; expected the Parquet file of `veriserum predict` or the like")
     try:
+        count = pq.read_metadata(path).num_rows
+        if count > _MOST_POSES:
+            raise TrainingError(f"{path} holds {count:,} poses, expected at most {_MOST_POSES:,} of one data set")
         poses = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise TrainingError(
@@ -87,7 +92,8 @@ def check_poses(poses: pa.Table, where: str) -> None:
     if not len(poses):
         raise TrainingError(f"{where} holds no pose")
     seen: dict[tuple[int, str], int] = {}
-    for number, row in enumerate(poses.to_pylist()):
+    rows = (row for batch in poses.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+    for number, row in enumerate(rows):
         name = f"{where}, row {number} (measurement {row['measurement_id']}, {row['component']})"
         if wrong := _fault(row):
             raise TrainingError(f"{name}: {wrong}")
@@ -99,7 +105,7 @@ def check_poses(poses: pa.Table, where: str) -> None:
 def poses_by_frame(poses: pa.Table) -> dict[FrameId, dict[Component, PoseRow]]:
     """Poses by measurement id and component; a pose has the table's other columns as Python values."""
     frames: dict[FrameId, dict[Component, PoseRow]] = {}
-    for row in poses.to_pylist():
+    for row in (row for batch in poses.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist()):
         pose = {name: value for name, value in row.items() if name not in _ROW_ONLY}
         frames.setdefault(row["measurement_id"], {})[row["component"]] = cast(PoseRow, pose)
     return frames

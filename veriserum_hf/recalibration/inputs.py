@@ -9,11 +9,11 @@ from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PlaneName, listed
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
+from veriserum_hf.jobs import read_text
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
 
 T = TypeVar("T")
 _ROUGH_SID_MM = 1860.0  # what the laboratory sets up
-_MOST_BYTES = 100_000  # of the text of a distortion
 
 
 def open_archive(archive: Path | None, write: Path | None) -> VeriserumArchive | None:
@@ -79,10 +79,8 @@ def distortions_of(
             "each plane" + (", or --distortion FILE" if len(planes) == 1 else "")
         )
     if file is not None:
-        if file.exists() and (not file.is_file() or file.stat().st_size > _MOST_BYTES):
-            raise CalibrationError(f"{file}: expected a regular file with the text of one distortion")
         try:
-            return dict.fromkeys(planes, Distortion.from_string(file.read_text(encoding="utf-8").strip()))
+            return dict.fromkeys(planes, Distortion.from_string(read_text(file).strip()))
         except (OSError, UnicodeDecodeError, CalibrationError) as error:
             raise CalibrationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
     if grids:

@@ -15,7 +15,7 @@ from transformers import CONFIG_MAPPING, HfArgumentParser
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
-from veriserum_hf.jobs import write_file
+from veriserum_hf.jobs import read_text, write_file
 from veriserum_hf.simulation import PAIRS
 
 ON_THE_FLY = "simulated:on-the-fly"
@@ -159,9 +159,6 @@ class RunSettings:
         _check_range(self, eval_steps=1, checkpointing_steps=1)
 
 
-_MOST_BYTES = 1_000_000  # of a file of settings
-
-
 @dataclass
 class TrainingSettings:
     """All settings of a run."""
@@ -242,10 +239,8 @@ def parse_settings(
 
 def _from_file(path: Path) -> list[str]:
     """Settings of a YAML file as options of the command line; null keeps the default."""
-    if path.exists() and (not path.is_file() or path.stat().st_size > _MOST_BYTES):
-        raise TrainingError(f"{path} is no configuration: expected a regular file of at most {_MOST_BYTES:,} bytes")
     try:
-        found = yaml.safe_load(path.read_text())
+        found = yaml.safe_load(read_text(path))
         json.dumps(found, default=str)  # refuses what holds itself
     except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise TrainingError(f"cannot read the configuration {path}: {error}") from error
