@@ -17,6 +17,7 @@ _WRITTEN = {
 }
 _EXPECTED = {INTEGER: "a whole number", NUMBER: "a number", TEXT: "text"}
 _LONGEST_SHOWN = 60
+_NOT_UTF8 = "\ufffd"  # which stands for bytes that are not UTF-8
 
 
 def wanted_columns(
@@ -73,6 +74,8 @@ def _column(
     findings: Findings,
 ) -> pa.Array:
     if (array := _at_once(values, type)) is not None:
+        if type == TEXT:
+            _check_text(array, where, findings)
         return array
     converted = []
     for row, (value, id) in enumerate(zip(values, ids, strict=True), start=rows_before + 1):
@@ -85,7 +88,22 @@ def _column(
                 f"found {_shown(value, repr(value))}, expected {_EXPECTED[type]}",
                 "Correct the value, or remove the row.",
             ) from None
-    return pa.array(converted, type)
+    array = pa.array(converted, type)
+    if type == TEXT:
+        _check_text(array, where, findings)
+    return array
+
+
+def _check_text(array: pa.Array, where: str, findings: Findings) -> None:
+    """Report text that was stored in another encoding than UTF-8."""
+    strange = array.filter(pc.match_substring(array, _NOT_UTF8))
+    if len(strange):
+        findings.problem(
+            "text not UTF-8",
+            where,
+            f"{len(strange)} values hold bytes that are not UTF-8, such as {_shown(strange[0].as_py())}",
+            f"They are shown as {_NOT_UTF8}. Store the text in UTF-8.",
+        )
 
 
 def _shown(value: object, text: str | None = None) -> str:

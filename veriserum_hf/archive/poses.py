@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from veriserum_hf.archive.pose_frame import in_world
-from veriserum_hf.archive.pose_rows import PoseRows, numbers
+from veriserum_hf.archive.pose_rows import PoseRows, integers, numbers
 from veriserum_hf.archive.rotations import read_rotations
 from veriserum_hf.core import COMPONENTS, FloatArray, listed
 from veriserum_hf.geometry import DualPlaneRig
@@ -66,6 +66,7 @@ def pose_table(rows: PoseRows, references: References) -> pa.Table:
 
     """
     _check_references(rows, references)
+    _check_obsolete(rows)
     translation = numbers(rows.table, "tx", "ty", "tz")
     rows.report(
         np.asarray(~np.isfinite(translation).all(axis=1)),
@@ -100,6 +101,19 @@ def pose_table(rows: PoseRows, references: References) -> pa.Table:
         flat = pa.array(values[kept].ravel())
         arrays[name] = pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     return pa.table({field.name: arrays[field.name] for field in POSE_SCHEMA}).cast(POSE_SCHEMA)
+
+
+def _check_obsolete(rows: PoseRows) -> None:
+    """Report values of the column that are neither yes nor no; any number above 0 is taken for yes."""
+    strange = np.flatnonzero(~np.isin(integers(rows.table, "obsolete"), (0, 1)))
+    if len(strange):
+        found = "NULL" if (value := integers(rows.table, "obsolete")[strange[0]]) < 0 else str(value)
+        rows.findings.problem(
+            "obsolete",
+            f"{rows.where}, id {rows.ids[strange[0]]}",
+            f"obsolete is {found}, expected 0 or 1; {len(strange)} rows have such values",
+            "Above 0, a pose is excluded. Write 0 or 1.",
+        )
 
 
 def _check_references(rows: PoseRows, references: References) -> None:

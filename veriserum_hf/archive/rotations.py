@@ -15,6 +15,8 @@ from veriserum_hf.geometry import (
 
 _NORM_TOLERANCE = 1e-3
 _TOLERANCE_DEG = 0.1
+_FULL_ROTATION_DEG = 360.0
+_FEWEST, _SMALLEST_RAD = 6, 0.5  # poses, and the largest angle of them, that may be in radians
 _SCALAR_LAST = "quaternion (r0, r1, r2, r3) = (x, y, z, w), scalar last"
 _BY_EULER = "agrees with the Euler angles"
 
@@ -57,6 +59,7 @@ def read_rotations(rows: PoseRows) -> FloatArray:
         "Mark the pose obsolete or correct it.",
     )
     use_q, use_e = has_q & rows.sound, has_e & rows.sound
+    _check_angles(rows, euler, use_e)
     result = np.tile([0.0, 0.0, 0.0, 1.0], (len(rows.ids), 1))
     result[use_e] = matrix_to_quaternion(euler_zxy_to_matrix(euler[use_e]))
     both = use_q & use_e
@@ -81,6 +84,26 @@ def read_rotations(rows: PoseRows) -> FloatArray:
 def is_assumed(rotation: Decision) -> bool:
     """Whether the order of quaternions is only the documented one, which no Euler angles confirm."""
     return rotation.answer == _SCALAR_LAST and not rotation.evidence.startswith(_BY_EULER)
+
+
+def _check_angles(rows: PoseRows, euler: FloatArray, present: BoolArray) -> None:
+    """Report angles beyond a full rotation, and those that may be radians: knees move by more than 2 pi degrees."""
+    largest = np.abs(euler).max(axis=1, initial=0, where=present[:, None])
+    if len(beyond := np.flatnonzero(largest > _FULL_ROTATION_DEG)):
+        rows.findings.problem(
+            "angle",
+            f"{rows.where}, id {rows.ids[beyond[0]]}",
+            f"(rz, rx, ry) is {tuple(euler[beyond[0]].tolist())}, expected -360 to 360 degrees; "
+            f"{len(beyond)} rows have such angles",
+            "Correct the angles, or mark the poses obsolete.",
+        )
+    if present.sum() >= _FEWEST and _SMALLEST_RAD < largest.max() <= 2 * np.pi:
+        rows.findings.problem(
+            "angle",
+            rows.where,
+            f"no angle of {present.sum()} rows (rz, rx, ry) is above {largest.max():.3g}, as if they were in radians",
+            "They are read as degrees; check the unit.",
+        )
 
 
 def _stored(quaternion: FloatArray, euler: FloatArray, has_q: bool, has_e: bool) -> str:
