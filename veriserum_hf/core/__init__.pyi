@@ -22,6 +22,7 @@ from .domain import (
     Verdict as Verdict,
 )
 from .endpoint import endpoint_fault as endpoint_fault, masked as masked
+from .plain_yaml import load_plain_yaml as load_plain_yaml
 from .rows import (
     CAMERA_OF as CAMERA_OF,
     DISTORTION_OF as DISTORTION_OF,

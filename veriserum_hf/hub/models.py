@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from veriserum_hf.core import load_plain_yaml
 from veriserum_hf.dataset import DataRecord, data_record, public_name
 from veriserum_hf.errors import HubError
 from veriserum_hf.evaluation import Evaluation
@@ -39,7 +40,7 @@ _PIPELINE_CODE = {
 }
 _NAMES = ("dataset", "backbone")  # settings: of a data set and a model, or their paths
 _SETTING = (str, int, float, list, dict, type(None))
-_MOST_SETTINGS, _DEEPEST = 1_000_000, 10  # bytes and nesting of training.yaml
+_MOST_SETTINGS = 1_000_000  # bytes of training.yaml
 # Paths and options of the training machine, of no use elsewhere.
 _PRIVATE_SETTINGS = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "report_to")
 
@@ -154,23 +155,12 @@ def _yaml(run: Path) -> Document:
     found = None
     try:
         if file.stat().st_size <= _MOST_SETTINGS:
-            text = file.read_text(encoding="utf-8")
-            found = yaml.safe_load(text) if _is_plain(text) else None
+            found = load_plain_yaml(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise HubError(f"cannot read {file}: {error}") from error
     if not isinstance(found, dict) or not _are_settings(found):
         raise HubError(f"{file} holds no settings: expected the file that the training wrote")
     return found
-
-
-def _is_plain(text: str) -> bool:
-    """Whether YAML has neither references, which may stand for any amount of text, nor deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
-            return False
-    return True
 
 
 def _are_settings(found: Document) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 from transformers import CONFIG_MAPPING, HfArgumentParser
 
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, load_plain_yaml
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
 from veriserum_hf.jobs import read_text, write_file
@@ -240,9 +240,8 @@ def parse_settings(
 def _from_file(path: Path) -> list[str]:
     """Settings of a YAML file as options of the command line; null keeps the default."""
     try:
-        found = yaml.safe_load(read_text(path))
-        json.dumps(found, default=str)  # refuses what holds itself
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        found = load_plain_yaml(read_text(path))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise TrainingError(f"cannot read the configuration {path}: {error}") from error
     known = {f.name for group in _GROUPS for f in fields(group)}
     if not isinstance(found, dict) or not found.keys() <= known:
