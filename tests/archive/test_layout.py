@@ -214,10 +214,18 @@ def test_a_thumbnail_database_of_windows_is_no_second_database(download):
     assert download.read().problems == []
 
 
-def test_links_to_themselves_are_passed_over(download):
-    for name in ("loop", "bs_999999.jpg"):
-        (download.root / name).symlink_to(download.root / name)
+def test_a_link_to_itself_is_passed_over_where_its_name_is_no_part_of_an_archive(download):
+    (download.root / "loop").symlink_to(download.root / "loop")
     assert download.read().problems == []
+
+
+@pytest.mark.parametrize("name", ["bs_999999.jpg", "cal_fs_000099.tif", "ana_000099.stl"])
+@pytest.mark.parametrize("target", ["nowhere", None])
+def test_a_link_to_nothing_or_to_itself_is_named(download, name, target):
+    (download.root / name).symlink_to(target or name)
+    (problem,) = download.read().problems
+    assert (problem.kind, problem.where, problem.structural) == ("broken link", name, False)
+    assert f"it is a link to '{target or name}', where no file can be read" in problem.what
 
 
 def test_frames_of_another_shape_are_pointed_out(download):

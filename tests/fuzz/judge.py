@@ -112,16 +112,21 @@ def _changed(case: Case, seen: Seen, good: Seen) -> str:
     if case.touched is None or not seen.rows:  # all may change; or nothing was made
         return ""
     for key, row in good.rows.items():
-        if any(key == touched or key.startswith(f"{touched} ") for touched in case.touched):
+        if _concerned(case, key):
             continue
         if key not in seen.rows:
             if key not in seen.rejected:
                 return f"{key} is missing"
         elif seen.rows[key] != row:
             return f"{key} is different"
-    if extra := [key for key in seen.rows if key not in good.rows and key not in case.touched]:
+    if extra := [key for key in seen.rows if key not in good.rows and not _concerned(case, key)]:
         return f"{extra[0]} was not there"
     return ""
+
+
+def _concerned(case: Case, key: str) -> bool:
+    """Whether the mutation may change a row, or one of its implants."""
+    return case.touched is None or any(key == touched or key.startswith(f"{touched} ") for touched in case.touched)
 
 
 def _seen_differently(seen: Seen, good: Seen) -> str:

@@ -17,6 +17,8 @@ from tests.fuzz.cases import Case, Group, NotFittingError, copied
 from tests.fuzz.commands import Ran, Row, Seen
 from tests.fuzz.judge import judged, judged_end
 from tests.fuzz.processes import Ended, each_forked
+from veriserum_hf.dataset import SOURCES_OF_ROWS
+from veriserum_hf.jobs import source_hash
 
 CaseKey = tuple[str, int]
 _QUICK_CASES = 40  # with their good data 90 s of processor time
@@ -164,5 +166,6 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(veriserum_hf.__path__, "veriserum_hf."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    source_hash(*SOURCES_OF_ROWS)  # which each process would compute anew
     for name in ("accelerate", "matplotlib.pyplot", "trimesh", "scipy.spatial", "scipy.optimize", "rich.console"):
         importlib.import_module(name)

@@ -13,10 +13,13 @@ from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frame_checks import check_frame
+from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.archive.mesh_audit import audit_meshes
-from veriserum_hf.archive.problems import Findings, Problem
+from veriserum_hf.archive.neighbours import TrialNeighbours
+from veriserum_hf.archive.odd_frames import Stored, report_odd_frames
+from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES
-from veriserum_hf.errors import ArchiveError, FrameError
+from veriserum_hf.errors import ArchiveError
 
 Counts = dict[str, int | dict[str, int]]
 
@@ -71,8 +74,8 @@ def audit_archive(
     Parameters
     ----------
     path : the archive's folder, database or pose CSV.
-    deep : also decode every frame, read every mesh, look for frames that are copies of each other, and compare
-        labels with images.
+    deep : also decode every frame, compare it with its neighbours, read every mesh, look for frames that are copies
+        of each other, and compare labels with images.
     white_level : grey level that is white in frames of 16 bits; None: decided by a sample of them.
     progress : called with the number of frames decoded and of all.
 
@@ -118,30 +121,26 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
 def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
     """Read every frame that has a row, and every mesh; decoding releases the interpreter, so threads share it."""
     meshes = [anatomy for anatomy in archive.anatomies.values() if anatomy.path]
-    where = archive.layout.relative
-    frames = [path for plane in PLANES for path in archive.frames[f"path_{plane}"].to_pylist() if path]
-    checks: dict[str, Callable[[str], object]] = dict.fromkeys(
-        frames, lambda path: check_frame(path, where(path), archive.raw_format)
+    where, planes = archive.layout.relative, [archive.frames[f"path_{plane}"].to_pylist() for plane in PLANES]
+    # Measurement by measurement, so that the frames of a trial are compared soon.
+    checks: dict[str, RawFormat | None] = dict.fromkeys(
+        (path for row in zip(*planes, strict=True) for path in row if path), archive.raw_format
     )
-    phantoms = archive.calibration_frames["path"].to_pylist()
-    checks |= dict.fromkeys(phantoms, lambda path: check_frame(path, where(path), None))
+    checks |= dict.fromkeys(archive.calibration_frames["path"].to_pylist())
     known = {(problem.kind, problem.where) for problem in findings.problems}
+    neighbours = TrialNeighbours(archive.frames, archive.layout, findings)
+    stored: dict[str, Stored] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_problems, checks.values(), checks, map(where, checks))
-        for done, problems in enumerate(results, start=1):
-            findings.problems += [each for each in problems if (each.kind, each.where) not in known]
+        results = pool.map(check_frame, checks, map(where, checks), checks.values())
+        for done, (path, checked) in enumerate(zip(checks, results, strict=True), start=1):
+            findings.problems += [each for each in checked.problems if (each.kind, each.where) not in known]
+            if checks[path] is not None:
+                neighbours.add(path, checked.thumbnail)
+            if checked.stored is not None:
+                stored[path] = checked.stored
             if progress:
                 progress(done, len(checks) + len(meshes))
+    report_odd_frames(stored, archive.frames, archive.layout, findings)
     for done, _ in enumerate(audit_meshes(meshes, archive.layout, findings), start=len(checks) + 1):
         if progress:
             progress(done, len(checks) + len(meshes))
-
-
-def _problems(check: Callable[[str], object], path: str, where: str) -> list[Problem]:
-    """What is wrong with a file: why it cannot be used, or what the check found besides."""
-    try:
-        found = check(path)
-    except FrameError as error:
-        remedy = "Restore the file from the download; until then it is rejected."
-        return [Problem(error.reason, where, error.detail, remedy)]
-    return found.problems if isinstance(found, Findings) else []

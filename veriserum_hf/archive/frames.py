@@ -20,8 +20,8 @@ from veriserum_hf.archive.tags import MAGICS as TIFF_MAGICS
 from veriserum_hf.core import Grey
 from veriserum_hf.errors import FrameError
 
-# 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
-_BLACK = {1: 2, 2: 40}
+# Grey levels, 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
+_LEAST = {1: 2, 2: 40}
 _FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[bytes], Header], Callable[[bytes], RawImage]], ...] = (
     ((jpeg.MAGIC,), jpeg.read_header, jpeg.decode),
     ((png.MAGIC,), png.read_header, png.decode),
@@ -75,7 +75,7 @@ def read_frame(path: str | Path) -> Grey:
     ------
     FrameError
         With the reason ``zero bytes``, ``truncated``, ``damaged``, ``unreadable``, ``several images``,
-        ``wrong channel count``, ``wrong bit depth``, ``wrong polarity`` or ``all black``.
+        ``wrong channel count``, ``wrong bit depth``, ``wrong polarity``, ``all black`` or ``no contrast``.
 
     """
     return decode_frame(read_bytes(path))
@@ -90,15 +90,23 @@ def decode_raw(data: bytes) -> RawFrame:
     """A raw frame of its bytes; raises as `read_frame`."""
     image = _format_of(data)[1](data)
     levels = _one_channel(image)
-    # One pixel in 64 will do to see whether there is light; a few hot pixels are not light.
-    sample = levels[::8, ::8].ravel()
-    rank = int(0.999 * (len(sample) - 1))
-    bright = int(np.partition(sample, rank)[rank])
-    if bright <= _BLACK[levels.dtype.itemsize]:
-        raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
+    _check_contrast(levels)
     orientation = image.header.orientation
     plain = image.plain and orientation == 1 and image.levels.shape[2] == 1
     return RawFrame(levels, orientation, plain)
+
+
+def _check_contrast(levels: Grey) -> None:
+    """Raise FrameError where a frame shows nothing: no light, or one grey level everywhere."""
+    # One pixel in 64 will do; a few hot or dead pixels are no content.
+    sample = levels[::8, ::8].ravel()
+    ranks = [len(sample) - 1 - (rank := int(0.999 * (len(sample) - 1))), rank]
+    dark, bright = map(int, np.partition(sample, ranks)[ranks])
+    least = _LEAST[levels.dtype.itemsize]
+    if bright <= least:
+        raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
+    if bright - dark <= least:
+        raise FrameError("no contrast", f"998 of 1,000 of its pixels have grey levels from {dark} to {bright}")
 
 
 def read_header(data: bytes) -> Header:

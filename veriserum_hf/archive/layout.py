@@ -208,7 +208,13 @@ def _sort_in(
         return
     try:
         status = entry.stat()
-    except OSError:  # a link to nowhere, or to itself, is a missing file
+    except OSError as error:
+        if entry.is_symlink():
+            what = (
+                f"it is a link to {str(Path(entry.path).readlink())!r}, where no file can be read: {error.strerror}"
+            )
+            remedy = "Copy the file here, or fetch what the link stands for; until then the file is missing."
+            findings.problem("broken link", layout.relative(entry.path), what, remedy)
         return
     if roots is not None and not _below(os.path.realpath(entry.path), roots):
         remedy = "Copy the file here; files are only ever read from below the archive's folder."

@@ -233,12 +233,11 @@ def row_missing_in_calibrations(case: Case) -> str:
     return f"{table} {gone}"
 
 
-@form(NOTICED)
+@form(HARMLESS)
 def semicolons(case: Case) -> str:
     """Semicolons between values, as spreadsheets of some languages write."""
     table = case.one((POSES, SOURCES))
     _write(case.data / table, _table(case.data / table), delimiter=";")
-    case.touch_all()
     return table
 
 
@@ -282,7 +281,7 @@ def quote_without_end(case: Case) -> str:
     return _change(case, lambda content: content[:at] + b'"' + content[at:], POSES)
 
 
-@form(NOTICED)
+@form(OPEN)
 def field_of_much(case: Case) -> str:
     """A value of 10 MB, or a line of a million values."""
     case.touch_all()

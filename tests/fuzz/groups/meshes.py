@@ -178,7 +178,7 @@ def bytes_random(case: Case) -> str:
     return path.name
 
 
-@stl(SAFE)
+@stl(OPEN)
 def header_of_ascii(case: Case) -> str:
     """A binary file whose header begins with "solid", as some programs write."""
     path = case.mesh()

@@ -230,7 +230,7 @@ def no_meshes(case: Case) -> str:
     return ""
 
 
-@places(NOTICED)
+@places(OPEN)
 def linked_folder(case: Case) -> str:
     """The folder of the frames is a link that leads out of the archive."""
     folder = case.data / FRAMES
