@@ -179,3 +179,12 @@ def test_a_plane_that_shows_nothing_leaves_the_decision_to_the_other():
 
 def test_every_reading_has_a_name_of_its_own():
     assert len({str(reading) for reading in READINGS}) == len(READINGS) == 128
+
+
+def test_a_single_frame_of_a_trial_without_neighbours_is_named_by_its_labels(archive):
+    flip_frames(archive, 3, ("fs",), (4,))
+    report = audit(archive, deep=True)
+    assert report.exit_status == 1
+    (problem,) = report.findings.problems
+    assert (problem.kind, problem.where[-13:]) == ("label and image disagree", "fs_000004.jpg")
+    assert "if it is rotated by 180 degrees, expected 0.5 or more" in problem.what

@@ -114,3 +114,20 @@ def test_a_frame_of_floats(tmp_path):
 @pytest.mark.parametrize(("extension", "dtype"), [("jpg", np.uint8), ("png", np.uint16), ("tif", np.uint16)])
 def test_a_frame_without_light(tmp_path, extension, dtype):
     assert reason_of(written(tmp_path / f"bs_000001.{extension}", np.zeros((400, 416), dtype))) == "all black"
+
+
+@pytest.mark.parametrize(("extension", "dtype"), [("jpg", np.uint8), ("png", np.uint16), ("tif", np.uint16)])
+@pytest.mark.parametrize("level", [0.3, 0.5, 1.0])
+def test_a_frame_of_one_grey_level(tmp_path, extension, dtype, level):
+    blank = np.full((400, 416), int(level * np.iinfo(dtype).max), dtype)
+    path = written(tmp_path / f"bs_000001.{extension}", blank)
+    assert reason_of(path) == "no contrast"
+    blank[150:250] //= 2
+    read_frame(written(path, blank))
+
+
+def test_noise_and_a_field_that_is_full_of_light_are_not_blank(tmp_path):
+    noise = np.random.default_rng(0).normal(200, 1.5, (400, 416)).astype(np.uint8)
+    read_frame(written(tmp_path / "bs_000001.png", noise))
+    field = cv2.circle(np.zeros((400, 416), np.uint8), (208, 200), 190, 255, -1)
+    read_frame(written(tmp_path / "bs_000002.png", field))

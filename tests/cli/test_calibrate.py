@@ -126,7 +126,7 @@ def unnamed(folder):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (blank, r"bs_000001\.png: the frame is blank"),
+        (blank, r"bs_000001\.png: no contrast: the frame is blank"),
         (broken, r"cal_fs_000001\.tif: truncated: no image can be found in the 1004 bytes of the TIFF"),
         (
             unnamed,

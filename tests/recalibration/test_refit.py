@@ -92,7 +92,7 @@ def test_a_frame_that_cannot_be_fitted_is_a_problem_with_its_reason(download):
     assert report.exit_status == 1
     reported = [str(problem) for problem in report.findings.problems if problem.kind == "phantom not fitted"]
     assert len(reported) == 2
-    for path, reason in [(blank, "the frame is blank"), (broken, "truncated: ")]:
+    for path, reason in [(blank, "no contrast: the frame is blank"), (broken, "truncated: ")]:
         name = path.relative_to(download.root).as_posix()
         assert any(re.search(rf"id \d, (bs|fs): {name}: {reason}", text) for text in reported), reported
     assert [outcome for *_, outcome in outcomes(report)].count("not fitted") == 2

@@ -18,6 +18,7 @@ from veriserum_hf.archive.mesh_audit import audit_meshes
 from veriserum_hf.archive.neighbours import TrialNeighbours
 from veriserum_hf.archive.odd_frames import Stored, report_odd_frames
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive.single_frames import report_single_frames
 from veriserum_hf.core import PLANES
 from veriserum_hf.errors import ArchiveError
 
@@ -91,6 +92,8 @@ def audit_archive(
         _decode_all(archive, findings, progress)
         report_copies(archive.frames, archive.layout, findings)
         assess_conventions(archive, findings, TRIALS_DEEP)
+        if not findings.structural:
+            report_single_frames(archive, findings)
     return report
 
 

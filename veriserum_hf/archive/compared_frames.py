@@ -49,11 +49,15 @@ class ComparedFrames:
         self._measurements = np.asarray(self._poses["measurement_id"])
         self._in_every_reading = 0  # frames
 
-    def of_trials(self, count: int) -> dict[int, list[Scores]]:
-        """Scores of one frame of each of some trials, evenly spread, and of more where it contradicts the labels."""
+    def labelled_frames(self) -> pa.Table:
+        """Rows of the frames that have files of both planes and current poses."""
         frames = self._archive.frames
         usable = pc.and_(frames["path_bs"].is_valid(), frames["path_fs"].is_valid())
-        frames = frames.filter(pc.and_(usable, pc.is_in(frames["measurement_id"], self._poses["measurement_id"])))
+        return frames.filter(pc.and_(usable, pc.is_in(frames["measurement_id"], self._poses["measurement_id"])))
+
+    def of_trials(self, count: int) -> dict[int, list[Scores]]:
+        """Scores of one frame of each of some trials, evenly spread, and of more where it contradicts the labels."""
+        frames = self.labelled_frames()
         all_trials = np.asarray(frames["trial_id"])
         trials = list(dict.fromkeys(all_trials.tolist()))
         chosen = np.unique(np.linspace(0, len(trials) - 1, min(count, len(trials))).round().astype(int))
@@ -64,7 +68,7 @@ class ComparedFrames:
                 break
             # Once some trials have agreed as they are read, others are compared in every reading if they do not.
             briefly = agreed >= max(ENOUGH, _MOSTLY * len(found))
-            of_trial = self._of(self._spread(frames.filter(all_trials == trial).to_pylist()), briefly)
+            of_trial = self.of_frames(self._spread(frames.filter(all_trials == trial).to_pylist()), briefly)
             first = next(of_trial, None)
             if first is None:
                 continue
@@ -84,7 +88,7 @@ class ComparedFrames:
         order = sorted(range(len(frames)), key=lambda n: (-kinds[n], abs(n - len(frames) // 2)))
         return [frames[n] for n in order]
 
-    def _of(self, frames: Iterable[Row], briefly: bool) -> Iterator[Scores]:
+    def of_frames(self, frames: Iterable[Row], briefly: bool) -> Iterator[Scores]:
         """Scores of the frames that can be compared."""
         for row in frames:
             try:

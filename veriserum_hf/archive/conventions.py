@@ -28,6 +28,7 @@ from veriserum_hf.jobs import single_threaded_opencv
 
 TRIALS = 24  # one frame of each is enough to see what concerns all of them
 TRIALS_DEEP = 800  # of an audit that decodes every frame, so that single trials are found too
+AS_READ = "yes, as they are read"  # the answer where they agree
 LABELS_AND_IMAGES = "labels_and_images"  # name of the decision
 _QUESTION = "Do labels and images agree?"
 
@@ -136,7 +137,7 @@ def _answer(whole: Verdict, others: Mapping[Reading, list[int]]) -> str:
         return "no, not in all trials"
     if whole.reading is None:
         return "could not be assessed: the outlines agree with the images in no reading, or not clearly"
-    return "yes, as they are read"
+    return AS_READ
 
 
 def _problem(

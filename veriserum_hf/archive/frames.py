@@ -106,7 +106,9 @@ def _check_contrast(levels: Grey) -> None:
     if bright <= least:
         raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
     if bright - dark <= least:
-        raise FrameError("no contrast", f"998 of 1,000 of its pixels have grey levels from {dark} to {bright}")
+        raise FrameError(
+            "no contrast", f"the frame is blank: 998 of 1,000 of its pixels have grey levels from {dark} to {bright}"
+        )
 
 
 def read_header(data: bytes) -> Header:
