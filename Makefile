@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	touch $@
 
 test: $(INSTALLED)  ## install and run every test
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -128,6 +128,8 @@ GOOD = drawn_distortion(8).to_string()
         ("", "expected four parts between semicolons .* found 1"),
         (GOOD.rsplit(";", 1)[0], "expected four parts .* found 3"),
         (GOOD.replace(",", ",,", 1), "the coefficients holds something that is not a number"),
+        (f"1_0{GOOD[GOOD.index(',') :]}", "1_0.*: expected ASCII digits"),
+        (f"\u0661{GOOD[GOOD.index(',') :]}", "expected ASCII digits"),
         (GOOD.split(",", 1)[1], "expected 32 numbers for the coefficients, found 31"),
         ("nan," + GOOD.split(",", 1)[1], "the coefficients holds a number that is not finite"),
         (GOOD + ",1", "expected 4 numbers for the rotation, found 5"),

@@ -38,6 +38,8 @@ def frame_width_px(height_px: int) -> int:
 
 def _numbers(text: str, count: int, what: str) -> tuple[float, ...]:
     try:
+        if "_" in text or not text.isascii():  # Python reads 1_0, and the digits of every script
+            raise ValueError(f"{text:.60}: expected ASCII digits")
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise CalibrationError(f"distortion text: {what} holds something that is not a number ({error})") from None
