@@ -28,12 +28,12 @@ and {LIMIT_MB / 1000:.1f} GB of resident memory; `python -m tests.fuzz GROUP NUM
 
 #: Why values that are wrong, and could have been known to someone, pass: by mutation.
 _PASSES = {
-    "axes_swapped": "the images agree in no reading that is tried, which the audit states; check-labels flags the poses",
+    "axes_swapped": "no reading that is tried agrees with the images, as the audit states; check-labels flags it",
     "backbone_absurd": "transformers does not use what is beyond the number of stages",
     "calibrations_of_the_other_plane": "the two planes' values differ less than those of other days",
     "calibrations_swapped": "both are plausible, and differ by less than a mm; `audit --calibration` refits them",
     "date_not_a_date": "a bare number may be a time in seconds",
-    "inverse_rotation": "the images agree in no reading that is tried, which the audit states; check-labels flags the poses",
+    "inverse_rotation": "no reading that is tried agrees with the images, as the audit states; check-labels flags it",
     "origin_at_the_source": "read rightly: the values differ by rounding",
     "pages_swapped": "the pages are of tables that are not read, or are free",
     "pose_huge": "the pose is marked obsolete, and nothing is made of it",
