@@ -18,7 +18,7 @@ _DRAWN = trimesh.creation.icosphere(3, radius=32.0).apply_scale((1.0, 0.8, 0.7))
 SOUND = trimesh.load(trimesh.util.wrap_as_stream(export_stl(_DRAWN)), file_type="stl")
 BINARY, TEXT = export_stl(SOUND), export_stl_ascii(SOUND).encode()
 LINES = TEXT.decode().splitlines()
-INSIDE_OUT = "inside out, and turned round (so is a mirrored mesh: check that it is of the right side)"
+INSIDE_OUT = "inside out, and reoriented (so is a mirrored mesh: check that it is of the right side)"
 
 
 def stored(mesh):
@@ -150,7 +150,7 @@ def test_an_absurd_number_of_triangles_is_refused(monkeypatch, data):
     assert "has more than 1,000 triangles, expected at most that" in refused(data)
 
 
-def some_turned():
+def some_reversed():
     faces = SOUND.faces.copy()
     faces[::3] = faces[::3, ::-1]
     return of_faces(faces)
@@ -171,7 +171,7 @@ def with_repeated():
         (mirrored(), f"it was {INSIDE_OUT}"),
         (of_faces(SOUND.faces[1:]), "a hole of 3 edges"),
         (of_faces(np.delete(SOUND.faces, [5, 6, 700], axis=0)), "3 holes of 9 edges"),
-        (some_turned(), "427 of 1280 triangles that faced the other side than their neighbours were turned"),
+        (some_reversed(), "427 of 1280 triangles that faced the other side than their neighbours were reversed"),
         (with_repeated(), "1 triangles that had collapsed were removed; 5 triangles that occurred twice"),
     ],
     ids=["inverted", "mirrored", "hole", "holes", "mixed", "repeated"],
@@ -212,9 +212,9 @@ def test_hollow_solids_stay_hollow_and_inverted_solids_are_turned():
     inner.invert()
     hollow = trimesh.util.concatenate([SOUND, inner])
     assert mesh_of(export_stl(hollow), "a.stl").data == export_stl(hollow)
-    turned = hollow.copy()
-    turned.invert()
-    mesh = mesh_of(export_stl(turned), "a.stl")
+    inverted = hollow.copy()
+    inverted.invert()
+    mesh = mesh_of(export_stl(inverted), "a.stl")
     assert mesh.mended == (f"it was {INSIDE_OUT}",)
     np.testing.assert_allclose(stored(mesh).volume, hollow.volume, rtol=1e-5)
     aside = moved(inner, 80)

@@ -54,7 +54,7 @@ def columns_of(case: Case, table: str) -> list[str]:
 
 
 def remade(case: Case, table: str, select: str) -> None:
-    """Make a table anew from a selection of itself."""
+    """Make a table again from a selection of itself."""
     with case.database() as connection:
         connection.execute(f"CREATE TABLE copied AS SELECT {select} FROM {table}")
         connection.execute(f"DROP TABLE {table}")

@@ -166,6 +166,6 @@ def _import_everything() -> None:
     for module in pkgutil.walk_packages(veriserum_hf.__path__, "veriserum_hf."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    source_hash(*SOURCES_OF_ROWS)  # which each process would compute anew
+    source_hash(*SOURCES_OF_ROWS)  # which each process would compute again
     for name in ("accelerate", "matplotlib.pyplot", "trimesh", "scipy.spatial", "scipy.optimize", "rich.console"):
         importlib.import_module(name)

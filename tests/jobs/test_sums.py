@@ -46,7 +46,7 @@ def test_a_file_that_is_missing_or_changed_is_named_and_of_unfinished_work_remov
         changed.write_bytes(content)
     write_sums(unfinished, unfinished / "data")
     keep_whole(unfinished)
-    assert files(unfinished / "data") == {"below/b.txt"}  # the list of the result is made anew, too
+    assert files(unfinished / "data") == {"below/b.txt"}  # the list of the result is made again, too
     for name in NAMES:
         write_listed(unfinished, unfinished / "data" / name, f"content of {name}")
     write_sums(unfinished, unfinished / "data")

@@ -112,7 +112,7 @@ def _shown(value: object, text: str | None = None) -> str:
 
 
 def _at_once(values: Sequence[Value], type: pa.DataType) -> pa.Array | None:
-    """The column where all of its values are alike; None where each has to be looked at."""
+    """The column where all of its values are of one type; None where each has to be looked at."""
     try:
         array = pa.array(values)
         if array.type in (type, pa.null()):

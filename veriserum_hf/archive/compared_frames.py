@@ -83,7 +83,7 @@ class ComparedFrames:
         return self._poses.slice(first, end - first)
 
     def _spread(self, frames: list[Row]) -> list[Row]:
-        """Frames of a trial: first those with poses of most kinds, then from its middle outwards."""
+        """Frames of a trial: first those with poses of most kinds, then from its centre outwards."""
         kinds = [len(set(self._poses_of(row["measurement_id"])["kind"].to_pylist())) for row in frames]
         order = sorted(range(len(frames)), key=lambda n: (-kinds[n], abs(n - len(frames) // 2)))
         return [frames[n] for n in order]

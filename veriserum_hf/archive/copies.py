@@ -1,4 +1,4 @@
-"""Frames that are copies of each other, byte for byte: no two exposures are alike."""
+"""Frames that are copies of each other, byte for byte: no two exposures are the same."""
 
 import hashlib
 from collections import defaultdict
@@ -41,7 +41,7 @@ def _alike(groups: Iterable[list[str]], key: Callable[[str], Hashable]) -> Itera
         for path in group:
             with suppress(OSError):  # decoding it reports why
                 by_key[key(path)].append(path)
-        yield from (alike for alike in by_key.values() if len(alike) > 1)
+        yield from (same for same in by_key.values() if len(same) > 1)
 
 
 def _piece(path: str, size_bytes: int) -> bytes:

@@ -117,7 +117,7 @@ def find_layout(path: str | os.PathLike[str], findings: Findings) -> Layout:
             "no archive", str(start), "there is nothing here", "Give the folder or the database of the download."
         )
     if not _is_utf8(str(start)):
-        remedy = "Rename it, or its folder, to letters that every system writes alike."
+        remedy = "Rename it, or its folder, to letters that every system writes in the same way."
         raise findings.stop("name not UTF-8", str(start), "the name holds bytes that are not UTF-8", remedy)
     layout = Layout(root=start if start.is_dir() else start.parent)
     databases: list[Path] = []

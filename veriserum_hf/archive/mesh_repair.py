@@ -77,17 +77,17 @@ def _made_consistent(mesh: trimesh.Trimesh) -> list[str]:
     """Turn triangles so that neighbours face the same side; nothing where a surface has only one side."""
     faces: _Faces = np.asarray(mesh.faces)
     count = len(faces)
-    a, b, alike = _neighbours(faces)
-    # Every triangle twice: as it is, and turned. Neighbours that agree connect alike, others crosswise.
-    other = np.where(alike, 0, count)
+    a, b, agree = _neighbours(faces)
+    # Every triangle twice: as it is, and reversed. Neighbours that agree connect like to like, others crosswise.
+    other = np.where(agree, 0, count)
     tail, head = np.concatenate([a, a + count]), np.concatenate([b + other, (b + other + count) % (2 * count)])
     graph = coo_array((np.ones(len(tail), dtype=bool), (tail, head)), (2 * count, 2 * count))
     labels = connected_components(graph, directed=False)[1]
-    as_is, turned = labels[:count], labels[count:]
-    if (as_is == turned).any():
+    as_is, reversed_ = labels[:count], labels[count:]
+    if (as_is == reversed_).any():
         return []
-    # Of the two ways to orient each part, the one that turns fewer triangles.
-    part = np.minimum(as_is, turned)
+    # Of the two ways to orient each part, the one that reverses fewer triangles.
+    part = np.minimum(as_is, reversed_)
     is_second = as_is != part
     flip = is_second.copy()
     most = np.bincount(part, weights=is_second, minlength=part.max() + 1) > np.bincount(part) / 2
@@ -96,7 +96,7 @@ def _made_consistent(mesh: trimesh.Trimesh) -> list[str]:
         return []
     mesh.faces[flip] = mesh.faces[flip][:, ::-1]
     mesh.faces = mesh.faces.copy()  # which forgets what was computed of the old ones
-    return [f"{int(flip.sum())} of {count} triangles that faced the other side than their neighbours were turned"]
+    return [f"{int(flip.sum())} of {count} triangles that faced the other side than their neighbours were reversed"]
 
 
 def _neighbours(faces: _Faces) -> tuple[NDArray[np.int64], NDArray[np.int64], BoolArray]:
@@ -206,14 +206,14 @@ def _turned_outwards(mesh: trimesh.Trimesh) -> list[str]:
     parts = bodies(mesh)
     count = len(parts.volume_mm3)
     outwards = np.sign(parts.volume_mm3[np.abs(parts.volume_mm3).argmax()])  # of the largest
-    turned = np.full(count, outwards < 0)
+    reversed_ = np.full(count, outwards < 0)
     if count <= _MOST_BODIES:
         solid = outwards * parts.volume_mm3 > 0
         for part in np.flatnonzero(~solid).tolist():
-            turned[part] ^= not (parts.within(part) & solid).any()
-    if not turned.any():
+            reversed_[part] ^= not (parts.within(part) & solid).any()
+    if not reversed_.any():
         return []
-    flip = turned[parts.label]
+    flip = reversed_[parts.label]
     mesh.faces = np.where(flip[:, None], mesh.faces[:, ::-1], mesh.faces)
-    which = "it was" if turned.all() else f"{turned.sum()} of its {count} closed surfaces were"
-    return [f"{which} inside out, and turned round (so is a mirrored mesh: check that it is of the right side)"]
+    which = "it was" if reversed_.all() else f"{reversed_.sum()} of its {count} closed surfaces were"
+    return [f"{which} inside out, and reoriented (so is a mirrored mesh: check that it is of the right side)"]

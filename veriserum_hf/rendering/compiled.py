@@ -17,7 +17,7 @@ def compiled(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, 
     """Compile a function on its first call, or load it from numba's cache.
 
     Without a folder for that cache, as in a read-only installation and home, or with a cache that is damaged or on a
-    full disk, each process compiles anew.
+    full disk, each process compiles again.
     """
     njit: Callable[..., Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]] = numba.njit
     without_cache = njit()(function)

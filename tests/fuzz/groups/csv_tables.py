@@ -291,7 +291,7 @@ def field_of_much(case: Case) -> str:
 
 @form(NOTICED)
 def bytes_null(case: Case) -> str:
-    """A null byte in the middle of a line."""
+    """A null byte within a line."""
     case.touch_all()
     at = case.random.randrange(300, 900)
     return _change(case, lambda content: content[:at] + b"\0" + content[at:], POSES)

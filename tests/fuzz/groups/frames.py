@@ -198,7 +198,7 @@ def copy_of_another(case: Case) -> str:
 
 @in_every_group(HARMLESS)
 def saved_again(case: Case) -> str:
-    """The same grey levels, stored anew without loss."""
+    """The same grey levels, stored again without loss."""
     path = case.frame()
     if path.suffix == ".jpg":  # another order of the same coefficients
         path.write_bytes(path.read_bytes() + case.one((b"\n", bytes(512))))

@@ -168,7 +168,7 @@ def distortion_in_another_form(case: Case) -> str:
 
 @phantoms(SAFE)
 def stored_again(case: Case) -> str:
-    """A frame stored anew without loss, with another compression."""
+    """A frame stored again without loss, with another compression."""
     path = _any(case)
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert image is not None
