@@ -119,8 +119,10 @@ def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
     raise NothingThereError(f"{path}: {nothing}") from nothing
 
 
-def _one_mesh(decoded: trimesh.Trimesh | trimesh.Scene) -> trimesh.Trimesh:
+def _one_mesh(decoded: trimesh.Trimesh | trimesh.Scene | None) -> trimesh.Trimesh:
     """One mesh of a file of several solids, which `veriserum convert` joins but other programs may not."""
+    if decoded is None:
+        raise ValueError("a row of the anatomies has no mesh")
     return decoded.to_mesh() if isinstance(decoded, trimesh.Scene) else decoded
 
 

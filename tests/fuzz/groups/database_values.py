@@ -199,7 +199,8 @@ def distortion_scaled(case: Case) -> str:
     id, column = calibration(case, "distortion_calibration"), case.one(DISTORTION)
     (text,) = case.sql(f"SELECT {column} FROM distortion_calibration WHERE id = ?", id)[0]
     factor = case.one((0.0, 0.1, 0.5, -1.0, 2.0, 10.0, 1e6))
-    scaled = ",".join(repr(float(part) * factor) for part in text.split(","))
+    coefficients, others = text.split(";", 1)
+    scaled = ",".join(repr(float(part) * factor) for part in coefficients.split(",")) + f";{others}"
     case.sql(f"UPDATE distortion_calibration SET {column} = ? WHERE id = ?", scaled, id)
     return f"{column} {id} times {factor}"
 
