@@ -33,6 +33,10 @@ LABELS_AND_IMAGES = "labels_and_images"  # name of the decision
 _QUESTION = "Do labels and images agree?"
 
 
+# Of the archives of this process: each configuration of a data set is loaded by itself.
+_known: dict[tuple[str, int], Findings] = {}
+
+
 def require_agreement(archive: VeriserumArchive) -> Findings:
     """Decision on whether labels and images agree, and problems that do not make the archive unusable.
 
@@ -42,8 +46,10 @@ def require_agreement(archive: VeriserumArchive) -> Findings:
         If they agree in another reading only; the message names it.
 
     """
-    findings = Findings()
-    assess_conventions(archive, findings)
+    key = archive.fingerprint(), archive.raw_format.white_level
+    if (findings := _known.get(key)) is None:
+        assess_conventions(archive, findings := Findings())
+        _known[key] = findings
     if findings.structural:
         raise findings.unusable()
     return findings
