@@ -141,7 +141,7 @@ class StreamedFrames:
             rows = rows.filter(lambda row: row[column] == value)
         try:
             yield from rows
-        except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
+        except (OSError, ValueError, TypeError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
             why = " ".join(masked(str(error)).split()).rstrip(".")
             raise DataSetError(f"a shard cannot be read: {why}. Copy or convert the data set again") from error
 
