@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.fuzz.cases import Case
+from tests.fuzz.cases import Case, NotFittingError
 
 
 def shard(case: Case, config: str = "calibrated") -> Path:
@@ -27,5 +27,9 @@ def changed_row(case: Case, path: Path, change: Any) -> str:
     k = case.random.randrange(len(rows))
     case.touched = {f"calibrated {rows[k]['measurement_id']}"} if "measurement_id" in rows[k] else None
     text = change(rows[k])
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+    try:
+        changed = pa.Table.from_pylist(rows, table.schema)
+    except pa.ArrowInvalid as error:  # which Arrow itself does not write
+        raise NotFittingError(str(error)) from error
+    pq.write_table(changed, path)
     return f"{path.name} row {k}: {text}"

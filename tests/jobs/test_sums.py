@@ -121,3 +121,12 @@ def test_a_place_that_cannot_be_taken_is_refused_at_once(tmp_path, monkeypatch):
         with pytest.raises(VeriserumError, match=reason):
             check_place(place, VeriserumError, tmp_path / "link")
     check_place(tmp_path / "out", VeriserumError, read)
+
+
+def test_a_folder_in_the_place_of_a_listed_file_is_removed(unfinished):
+    taken = unfinished / "data" / "a.txt"
+    taken.unlink()
+    (taken / "below").mkdir(parents=True)
+    (taken / "below" / "inside").touch()
+    keep_whole(unfinished)
+    assert files(unfinished / "data") == {"below/b.txt"} and not taken.exists()

@@ -8,6 +8,7 @@ folder has one, sorted, that ``sha256sum -c SHA256SUMS`` checks too.
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,8 @@ def listed_files(root: Path) -> dict[str, str]:
 def remove_unlisted(root: Path, others: Iterable[str]) -> None:
     """Remove every file below a folder of unfinished work that is not listed with this content.
 
+    A folder that has a listed file's name is removed as well: it would count as that file.
+
     Parameters
     ----------
     root : the folder.
@@ -79,7 +82,13 @@ def remove_unlisted(root: Path, others: Iterable[str]) -> None:
     hashes, kept = listed_files(root), {SUMS, *others}
     for path in list(root.rglob("*")):
         name = path.relative_to(root).as_posix()
-        if name in kept or (path.is_dir() and not path.is_symlink()):
+        if name in kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            if name in hashes:
+                shutil.rmtree(path)
+            continue
+        if not path.exists() and not path.is_symlink():  # it was in such a folder
             continue
         if path.is_symlink() or not path.is_file() or name not in hashes or _sha256(path) != hashes[name]:
             path.unlink()
