@@ -107,6 +107,8 @@ def tables_of(text):
         "RESULTS_CALIBRATION.md",
         "RESULTS_ACCURACY.md",
         "RESULTS_REGISTRATION.md",
+        "RESULTS_DAMAGE.md",
+        "RESULTS_CONVENTIONS.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):
