@@ -74,7 +74,7 @@ def test_two_swapped_files_are_both_named(archive):
         (KIND, "bs_000002.jpg"),
         (KIND, "fs_000002.jpg"),
     ]
-    assert all("the other plane (files swapped)" in problem.what for problem in report.findings.problems)
+    assert all("if it is replaced by the " in problem.what for problem in report.findings.problems)
 
 
 def test_a_trial_of_two_frames_is_not_assessed(knees):

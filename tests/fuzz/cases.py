@@ -1,9 +1,10 @@
 """A case of the fuzzer: one mutation of good data, known by its group and number."""
 
+import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -116,6 +117,9 @@ class Mutation:
     apply: Callable[[Case], object]
 
 
+Added = Callable[[Callable[[Case], object]], Callable[[Case], object]]
+
+
 @dataclass
 class Group:
     """Mutations of one kind of data.
@@ -135,7 +139,7 @@ class Group:
     times: int
     mutations: list[Mutation] = field(default_factory=list)
 
-    def __call__(self, expected: Expected) -> Callable[[Callable[[Case], object]], Callable[[Case], object]]:
+    def __call__(self, expected: Expected) -> Added:
         """Add the decorated function to the group."""
 
         def add(apply: Callable[[Case], object]) -> Callable[[Case], object]:
@@ -162,6 +166,33 @@ class Group:
     def case(self, number: int, folder: Path) -> Case:
         """Return a case before its mutation, its data not yet there."""
         return Case(folder, random.Random(f"{self.name} {number}"), number)
+
+
+def added_to(*groups: Group) -> Callable[[Expected], Added]:
+    """Return what a group is, for several: a decorator that adds a mutation to each."""
+
+    def with_expected(expected: Expected) -> Added:
+        def add(apply: Callable[[Case], object]) -> Callable[[Case], object]:
+            for group in groups:
+                group(expected)(apply)
+            return apply
+
+        return add
+
+    return with_expected
+
+
+def replaced(case: Case, path: Path, things: Sequence[str] = ("pipe", "folder", "/dev/zero", "nowhere")) -> str:
+    """Put a named pipe, a folder, or a link to something else or to nothing in the place of a file."""
+    thing: str = case.one(things)
+    path.unlink()
+    if thing == "pipe":
+        os.mkfifo(path)
+    elif thing == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(thing)
+    return f"{path.name} {thing}"
 
 
 def copied(base: Path, case: Case) -> None:

@@ -23,7 +23,7 @@ def report_copies(frames: pa.Table, layout: Layout, findings: Findings) -> None:
     paths = [path for plane in PLANES for path in frames[f"path_{plane}"].to_pylist() if path and size_of[path]]
     groups: Iterable[list[str]] = [paths]
     for key in (lambda path: size_of[path], lambda path: _piece(path, size_of[path]), _hash):
-        groups = list(_alike(groups, key))
+        groups = list(_with_same(groups, key))
     for first, *others in groups:
         findings.problem(
             "identical frames",
@@ -34,7 +34,7 @@ def report_copies(frames: pa.Table, layout: Layout, findings: Findings) -> None:
         )
 
 
-def _alike(groups: Iterable[list[str]], key: Callable[[str], Hashable]) -> Iterator[list[str]]:
+def _with_same(groups: Iterable[list[str]], key: Callable[[str], Hashable]) -> Iterator[list[str]]:
     """Groups of paths with the same key, of those within one group; without those that are alone."""
     for group in groups:
         by_key: defaultdict[Hashable, list[str]] = defaultdict(list)

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from veriserum_hf.archive.evidence import FLIPS
 from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.problems import Findings
+from veriserum_hf.archive.readings import described
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName
 
 _EDGE_PX = 32
@@ -142,18 +142,14 @@ class TrialNeighbours:
     def _report(self, trial: int, rows: Sequence[Mapping[PlaneName, str]], seen: Mapping[str, Thumbnail]) -> None:
         frames = [{plane: seen[path] for plane, path in row.items() if path in seen} for row in rows]
         for found in unlike_neighbours(frames):
+            file_of = PLANES[1 - PLANES.index(found.plane)] if found.swapped else None
+            reading = described(found.flip, inverted=found.inverted, file_of=file_of)
             self._findings.problem(
                 "unlike its neighbours",
                 self._layout.relative(rows[found.frame][found.plane]),
                 f"its correlation with the frames around it in trial {trial} is at most {found.as_is:.3f}, but "
-                f"{found.other:.3f} {_reading(found)}; expected about {found.neighbours:.3f}, which they have with "
+                f"{found.other:.3f} if it is {reading}; expected about {found.neighbours:.3f}, which they have with "
                 "each other",
                 "Compare it with them and restore it from the download, or mark the poses of this frame obsolete; it "
                 "is kept.",
             )
-
-
-def _reading(found: Unlike) -> str:
-    parts = [FLIPS[found.flip]] * (found.flip != 0) + ["with inverted grey levels"] * found.inverted
-    parts += ["with the frames of the other plane (files swapped)"] * found.swapped
-    return " and ".join(parts)

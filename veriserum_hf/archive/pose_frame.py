@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from veriserum_hf.archive.fields import in_field
 from veriserum_hf.archive.pose_rows import PoseRows
 from veriserum_hf.archive.units import MM_PER_UNIT, another_unit
 from veriserum_hf.core import PLANES, BoolArray, FloatArray
-from veriserum_hf.geometry import FIELD_MM, DualPlaneRig, Plane
+from veriserum_hf.geometry import DualPlaneRig
 
 
 def in_world(
@@ -34,17 +35,7 @@ def in_world(
         current = of_kind & ~rows.obsolete
         voters = current if current.any() else of_kind  # a kind may have been marked obsolete as a whole
         count = int(voters.sum())
-        unit = another_unit(stored_mm[voters], shift[voters], rows.sources[voters], rigs)
-        if unit:
-            name, plausible, in_mm = unit
-            _refuse(
-                rows,
-                of_kind,
-                f"the frame of the poses cannot be determined: {in_mm} of {count} {kind} poses lie in the fields "
-                f"of both planes, between X-ray source and intensifier, if in millimetres, {plausible} if in {name}",
-                f"Poses are expected in mm; check the unit, which seems to be {name}: "
-                f"multiply tx, ty and tz by {MM_PER_UNIT[name]:g}.",
-            )
+        if _refused_for_unit(rows, of_kind, voters, kind, stored_mm, shift, rigs):
             continue
         by_intensifier, by_source = int(from_intensifier[voters].sum()), int(from_source[voters].sum())
         found = (
@@ -74,6 +65,31 @@ def in_world(
         "pose_frame", "Which frame are the poses in?", answer or "not determined", "; ".join(evidence)
     )
     return world_mm
+
+
+def _refused_for_unit(
+    rows: PoseRows,
+    of_kind: BoolArray,
+    voters: BoolArray,
+    kind: str,
+    stored_mm: FloatArray,
+    shift_mm: FloatArray,
+    rigs: Mapping[int, DualPlaneRig],
+) -> bool:
+    """Whether the poses of one kind are plausible in another unit than mm only; then they are refused."""
+    unit = another_unit(stored_mm[voters], shift_mm[voters], rows.sources[voters], rigs)
+    if unit is None:
+        return False
+    name, plausible, in_mm = unit
+    _refuse(
+        rows,
+        of_kind,
+        f"the frame of the poses cannot be determined: {in_mm} of {int(voters.sum())} {kind} poses lie in the fields "
+        f"of both planes, between X-ray source and intensifier, if in millimetres, {plausible} if in {name}",
+        f"Poses are expected in mm; check the unit, which seems to be {name}: "
+        f"multiply tx, ty and tz by {MM_PER_UNIT[name]:g}.",
+    )
+    return True
 
 
 def _refuse(rows: PoseRows, of_kind: BoolArray, what: str, remedy: str) -> None:
@@ -114,19 +130,8 @@ def _in_field(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], world_mm: FloatA
     for id, rig in rigs.items():
         of_rig = np.flatnonzero((rows.sources == id) & rows.sound)
         for number, plane in enumerate(PLANES):
-            inside[of_rig, number] = _in_field_of(rig[plane], world_mm[of_rig])
+            inside[of_rig, number] = in_field(rig[plane], world_mm[of_rig])
     return inside
-
-
-def _in_field_of(plane: Plane, world_mm: FloatArray) -> BoolArray:
-    """Whether points (n, 3) project into the field of an intensifier, from between it and its source, (n,)."""
-    T = plane.T_world_intensifier
-    in_plane = (world_mm - T[:3, 3]) @ T[:3, :3]  # h, v, and the height above the intensifier
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        magnified = plane.sid_mm / (plane.sid_mm - in_plane[:, 2])
-        shown_mm = plane.principal_point_mm + (in_plane[:, :2] - plane.principal_point_mm) * magnified[:, None]
-        in_field = (np.abs(shown_mm) <= FIELD_MM / 2).all(axis=1)
-    return np.asarray(in_field & (in_plane[:, 2] >= 0) & (in_plane[:, 2] < plane.sid_mm))
 
 
 def _check_planes(rows: PoseRows, rigs: Mapping[int, DualPlaneRig], inside: BoolArray, current: BoolArray) -> None:

@@ -53,6 +53,20 @@ class Reading(NamedTuple):
         return " and ".join(parts) or "both are read as now"
 
 
+def described(flip: int, *, inverted: bool, file_of: str | None) -> str:
+    """How one image is read, as the end of a sentence, "agree if it is ..."; empty for the present reading.
+
+    Parameters
+    ----------
+    flip : index into `veriserum_hf.archive.evidence.FLIPS`.
+    inverted : whether metal is bright.
+    file_of : the plane whose file takes the image's place; None: its own.
+
+    """
+    parts = [f"replaced by the {file_of} file"] * (file_of is not None) + [FLIPS[flip]] * (flip != 0)
+    return " and ".join(parts + ["inverted"] * inverted)
+
+
 _YES_NO, _EACH = (False, True), range(len(FLIPS))
 READINGS = tuple(
     Reading(scalar_first, swapped, (bs, fs), inverted)

@@ -11,9 +11,8 @@ import numpy as np
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.archive.compared_frames import ComparedFrames, Scores
 from veriserum_hf.archive.conventions import AS_READ, LABELS_AND_IMAGES
-from veriserum_hf.archive.evidence import FLIPS
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.archive.readings import AGREES
+from veriserum_hf.archive.readings import AGREES, described
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.jobs import single_threaded_opencv
 
@@ -78,7 +77,6 @@ def _readings(agreement: FloatArray, plane: PlaneName) -> Iterator[tuple[float, 
     other_plane = PLANES[1 - PLANES.index(plane)]
     for (file, flip), value in np.ndenumerate(agreement):
         for inverted in (False, True):
-            parts = [f"replaced by the {other_plane} file"] * (file == 1) + [FLIPS[flip]] * (flip != 0)
-            parts += ["inverted"] * inverted
-            if parts and np.isfinite(value):
-                yield float(-value if inverted else value), " and ".join(parts)
+            what = described(flip, inverted=inverted, file_of=other_plane if file == 1 else None)
+            if what and np.isfinite(value):
+                yield float(-value if inverted else value), what

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from veriserum_hf.archive.fields import in_field
 from veriserum_hf.core import PLANES, BoolArray, FloatArray
-from veriserum_hf.geometry import FIELD_MM, DualPlaneRig
+from veriserum_hf.geometry import DualPlaneRig
 
 # mm in one; in a wrong unit, the poses lie at the centre of the bs intensifier or far away.
 MM_PER_UNIT = {"micrometres": 0.001, "millimetres": 1.0, "centimetres": 10.0, "inches": 25.4, "metres": 1000.0}
@@ -51,12 +52,7 @@ def _seen_by_both(points_mm: FloatArray, sources: NDArray[np.int64], rigs: Mappi
     for id, rig in rigs.items():
         of_rig = np.flatnonzero(sources == id)
         by_both = np.ones(len(of_rig), dtype=bool)
-        for plane in (rig[name] for name in PLANES):
-            points = points_mm[of_rig]
-            h_v = np.abs(plane.project_mm(points))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                magnification = plane.sid_mm / plane.depths_mm(points)
-                by_both &= (h_v[:, 0] <= FIELD_MM / 2) & (h_v[:, 1] <= FIELD_MM / 2)
-                by_both &= (magnification >= _MAGNIFICATIONS[0]) & (magnification <= _MAGNIFICATIONS[1])
+        for plane in PLANES:
+            by_both &= in_field(rig[plane], points_mm[of_rig], _MAGNIFICATIONS)
         seen[of_rig] = by_both
     return seen

@@ -15,6 +15,7 @@ SOURCES_OF_ROWS = (
     "archive.columns",
     "archive.csv_tables",
     "archive.database",
+    "archive.fields",
     "archive.files",
     "archive.formats",
     "archive.frame_names",

@@ -2,22 +2,12 @@
 
 import cv2
 
-from tests.fuzz.cases import CALIBRATION, FRAMES, HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import CALIBRATION, FRAMES, HARMLESS, NOTICED, OPEN, SAFE, Case, Group, added_to
 from tests.fuzz.commands import check_archive
 
 conventions = Group("conventions", "jpeg", check_archive, times=7)
 conventions16 = Group("conventions-16", "tiff16", check_archive, times=4)
-
-
-def in_both(expected: object):  # type: ignore[no-untyped-def]
-    """Add a mutation to both groups."""
-
-    def add(apply):  # type: ignore[no-untyped-def]
-        for group in (conventions, conventions16):
-            group(expected)(apply)  # type: ignore[arg-type]
-        return apply
-
-    return add
+in_both = added_to(conventions, conventions16)
 
 
 @in_both(NOTICED)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, Case, Group
 from tests.fuzz.commands import check_archive
-from tests.fuzz.database import USED_POSE, calibration, pose, put, trial
+from tests.fuzz.database import USED_POSE, calibration, pose, put, remade, trial
 
 ids = Group("database-ids", "jpeg", check_archive, times=12)
 
@@ -93,10 +93,8 @@ def id_null(case: Case) -> str:
     """A table whose ids may be NULL has a row without one."""
     table = case.one(("anatomies", "trials", "measurements", "poses", "source_int_calibration"))
     case.touch_all()
+    remade(case, table, "*")  # without its key
     with case.database() as connection:
-        connection.execute(f"CREATE TABLE copied AS SELECT * FROM {table}")
-        connection.execute(f"DROP TABLE {table}")
-        connection.execute(f"ALTER TABLE copied RENAME TO {table}")
         (row,) = connection.execute(f"SELECT min(rowid) FROM {table}").fetchone()
         connection.execute(f"UPDATE {table} SET id = NULL WHERE rowid = ?", (row,))
     return table
@@ -107,10 +105,8 @@ def id_twice(case: Case) -> str:
     """A table without a primary key has an id twice, with other values."""
     table = case.one(("anatomies", "trials", "measurements", "poses", "source_int_calibration"))
     case.touch_all()
+    remade(case, table, "*")  # without its key
     with case.database() as connection:
-        connection.execute(f"CREATE TABLE copied AS SELECT * FROM {table}")
-        connection.execute(f"DROP TABLE {table}")
-        connection.execute(f"ALTER TABLE copied RENAME TO {table}")
         first, second = connection.execute(f"SELECT id FROM {table} ORDER BY id LIMIT 2").fetchall()
         connection.execute(f"UPDATE {table} SET id = ? WHERE id = ?", (first[0], second[0]))
     return table

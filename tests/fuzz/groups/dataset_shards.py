@@ -1,14 +1,13 @@
 """Shards of a converted data set."""
 
 import io
-import os
 from typing import Any
 
 import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.fuzz.cases import NOTICED, OPEN, Case, Group
+from tests.fuzz.cases import NOTICED, OPEN, Case, Group, replaced
 from tests.fuzz.commands import check_dataset
 from tests.fuzz.png import png
 from tests.fuzz.shards import changed_row, shard
@@ -257,12 +256,5 @@ def columns_in_another_order(case: Case) -> str:
 @shards(OPEN)
 def shard_is_a_pipe(case: Case) -> str:
     """A shard is a named pipe, or a link to a device or to nothing."""
-    path = shard(case)
-    path.unlink()
-    how = case.one(("pipe", "/dev/zero", "nowhere"))
-    if how == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(how)
     case.touch_all()
-    return f"{path.name} {how}"
+    return replaced(case, shard(case), ("pipe", "/dev/zero", "nowhere"))

@@ -1,11 +1,10 @@
 """Folders of a conversion, finished and not, that the same command meets again."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
-from tests.fuzz.cases import HARMLESS, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import HARMLESS, OPEN, SAFE, Case, Group, replaced
 from tests.fuzz.commands import check_again
 
 unfinished = Group("unfinished-folders", "unfinished", check_again, times=8)
@@ -32,19 +31,6 @@ def spoil(case: Case, path: Path) -> str:
     elif content:
         at = case.random.randrange(len(content))
         path.write_bytes(content[:at] + bytes((content[at] ^ 4,)) + content[at + 1 :])
-    return f"{path.name} {how}"
-
-
-def special(case: Case, path: Path) -> str:
-    """Put something else in the place of one file."""
-    path.unlink()
-    how = case.one(("pipe", "folder", "/dev/zero", "nowhere", "/dev/full"))
-    if how == "pipe":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(how)
     return f"{path.name} {how}"
 
 
@@ -83,7 +69,7 @@ def number_of_a_record(case: Case) -> str:
 @unfinished(SAFE)
 def file_special(case: Case) -> str:
     """A pipe, a folder, a device or nothing in the place of a file."""
-    return special(case, case.one(_files(case, "OUT.incomplete")))
+    return replaced(case, case.one(_files(case, "OUT.incomplete")))
 
 
 @unfinished(SAFE)
@@ -140,7 +126,7 @@ def any_file_spoilt(case: Case) -> str:
 @finished(SAFE)
 def shard_special(case: Case) -> str:
     """A pipe, a folder, a device or nothing in the place of a shard or a record."""
-    return special(case, case.one(_files(case, "DONE")))
+    return replaced(case, case.one(_files(case, "DONE")))
 
 
 @finished(SAFE)

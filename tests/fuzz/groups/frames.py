@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group, added_to
 from tests.fuzz.commands import check_archive
 
 jpeg = Group("jpeg", "jpeg", check_archive, times=11)
@@ -15,18 +15,7 @@ png = Group("png", "png", check_archive, times=9)
 tiff8 = Group("tiff-8", "tiff8", check_archive, times=7)
 tiff16 = Group("tiff-16", "tiff16", check_archive, times=7)
 
-EVERY = (jpeg, png, tiff8, tiff16)
-
-
-def in_every_group(expected: object) -> Callable[[Callable[[Case], object]], Callable[[Case], object]]:
-    """Add a mutation to the groups of all formats."""
-
-    def add(apply: Callable[[Case], object]) -> Callable[[Case], object]:
-        for group in EVERY:
-            group(expected)(apply)  # type: ignore[arg-type]
-        return apply
-
-    return add
+in_every_group = added_to(jpeg, png, tiff8, tiff16)
 
 
 def grey(path: Path) -> np.ndarray:

@@ -3,19 +3,29 @@
 import json
 import pickle
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group, replaced
 from tests.fuzz.commands import check_model
 
 models = Group("checkpoints", "dataset", check_model, times=7)
 
 
-def _config(case: Case) -> tuple[Path, dict[str, Any]]:
+def _config_file(case: Case) -> Path:
     case.touch_all()
-    path = case.data / "model/config.json"
-    return path, json.loads(path.read_text())
+    return case.data / "model/config.json"
+
+
+@contextmanager
+def _changed_config(case: Case) -> Iterator[dict[str, Any]]:
+    """The configuration, which is written as the block leaves it."""
+    path = _config_file(case)
+    config = json.loads(path.read_text())
+    yield config
+    path.write_text(json.dumps(config))
 
 
 def _weights(case: Case) -> tuple[Path, bytes, dict[str, Any], bytes]:
@@ -35,7 +45,7 @@ def _with_header(path: Path, header: object, rest: bytes) -> None:
 @models(NOTICED)
 def config_broken(case: Case) -> str:
     """The configuration is not JSON, of another kind, empty, or gone."""
-    path, _ = _config(case)
+    path = _config_file(case)
     text = case.one(("", "{", "[]", "null", "3", "{}", '{"model_type": "bert"}', "\x00\xff", "[" * 100_000, None))
     path.unlink()
     if text is not None:
@@ -46,97 +56,91 @@ def config_broken(case: Case) -> str:
 @models(NOTICED)
 def size_absurd(case: Case) -> str:
     """A size of the model is absurdly large, negative, or no number."""
-    path, config = _config(case)
-    name = case.one(("image_size", "crop_size", "locator_size", "map_channels", "map_size", "hidden_size"))
-    config[name] = case.one((10**6, 10**9, 2**62, -1, 0, "x", None, 1.5, [], 1e400))
-    path.write_text(json.dumps(config))
+    with _changed_config(case) as config:
+        name = case.one(("image_size", "crop_size", "locator_size", "map_channels", "map_size", "hidden_size"))
+        config[name] = case.one((10**6, 10**9, 2**62, -1, 0, "x", None, 1.5, [], 1e400))
     return f"{name} = {config[name]}"
 
 
 @models(NOTICED)
 def backbone_absurd(case: Case) -> str:
     """The backbone is unknown, absurdly deep or wide, or no mapping."""
-    path, config = _config(case)
-    backbone = config["backbone_config"]
-    how = case.one(("kind", "depths", "hidden_sizes", "embedding_size", "nothing", "layer_type"))
-    if how == "kind":
-        backbone["model_type"] = case.one(("nothing", "bert", "../x", 3, None, ["resnet"]))
-    elif how == "nothing":
-        config["backbone_config"] = case.one((None, [], "resnet", 5))
-    else:
-        backbone[how] = case.one(([10**6, 10**6], [0, 0], [-1, 2], 10**7, "x", None, [1] * 1000))
-    path.write_text(json.dumps(config))
+    with _changed_config(case) as config:
+        backbone = config["backbone_config"]
+        how = case.one(("kind", "depths", "hidden_sizes", "embedding_size", "nothing", "layer_type"))
+        if how == "kind":
+            backbone["model_type"] = case.one(("nothing", "bert", "../x", 3, None, ["resnet"]))
+        elif how == "nothing":
+            config["backbone_config"] = case.one((None, [], "resnet", 5))
+        else:
+            backbone[how] = case.one(([10**6, 10**6], [0, 0], [-1, 2], 10**7, "x", None, [1] * 1000))
     return f"{how} = {str(backbone.get(how, backbone.get('model_type')))[:40]}"
 
 
 @models(NOTICED)
 def anatomies_wrong(case: Case) -> str:
     """The implants are none, unknown, twice, of no component, or 700,000."""
-    path, config = _config(case)
-    known = config["anatomies"]
-    config["anatomies"] = case.one(
-        (
-            [],
-            None,
-            known * 2,
-            [{"id": n, "component": "femur"} for n in range(700_000)],
-            [each | {"component": "hip"} for each in known],
-            [each | {"id": str(each["id"])} for each in known],
-            known[:1],
-            [1, 2],
-            "x",
-            [{"id": each["id"]} for each in known],
+    with _changed_config(case) as config:
+        known = config["anatomies"]
+        config["anatomies"] = case.one(
+            (
+                [],
+                None,
+                known * 2,
+                [{"id": n, "component": "femur"} for n in range(700_000)],
+                [each | {"component": "hip"} for each in known],
+                [each | {"id": str(each["id"])} for each in known],
+                known[:1],
+                [1, 2],
+                "x",
+                [{"id": each["id"]} for each in known],
+            )
         )
-    )
-    path.write_text(json.dumps(config))
     return str(config["anatomies"])[:60]
 
 
 @models(NOTICED)
 def choice_unknown(case: Case) -> str:
     """A choice of the configuration is none of those that there are."""
-    path, config = _config(case)
-    name, value = case.one(
-        (
-            ("head", "other"),
-            ("planes", []),
-            ("planes", ["bs", "bs"]),
-            ("planes", "bs"),
-            ("head", None),
-            ("planes", [3]),
+    with _changed_config(case) as config:
+        name, value = case.one(
+            (
+                ("head", "other"),
+                ("planes", []),
+                ("planes", ["bs", "bs"]),
+                ("planes", "bs"),
+                ("head", None),
+                ("planes", [3]),
+            )
         )
-    )
-    config[name] = value
-    path.write_text(json.dumps(config))
+        config[name] = value
     return f"{name} = {value}"
 
 
 @models(OPEN)
 def any_setting(case: Case) -> str:
     """Any setting of the configuration has any value, or is missing."""
-    path, config = _config(case)
-    place = config
-    name = case.one(sorted(config))
-    if name == "backbone_config" and case.random.random() < 0.8:
-        place = config[name]
-        name = case.one(sorted(place))
-    value = case.one(("gone", None, -1, 0, 10**6, 10**12, 1e400, "x", "", [], {}, [[1]], True, "\x1b[2J"))
-    if value == "gone":
-        del place[name]
-    else:
-        place[name] = value
-    path.write_text(json.dumps(config))
+    with _changed_config(case) as config:
+        place = config
+        name = case.one(sorted(config))
+        if name == "backbone_config" and case.random.random() < 0.8:
+            place = config[name]
+            name = case.one(sorted(place))
+        value = case.one(("gone", None, -1, 0, 10**6, 10**12, 1e400, "x", "", [], {}, [[1]], True, "\x1b[2J"))
+        if value == "gone":
+            del place[name]
+        else:
+            place[name] = value
     return f"{name} = {value}"
 
 
 @models(NOTICED)
 def code_of_its_own(case: Case) -> str:
     """The configuration names code next to it: nothing of it may be run."""
-    path, config = _config(case)
-    config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
-    config["model_type"] = "evil"
-    path.write_text(json.dumps(config))
-    (path.parent / "evil.py").write_text(f"open({str(case.trap)!r}, 'w').close()\n")
+    with _changed_config(case) as config:
+        config["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+        config["model_type"] = "evil"
+    (_config_file(case).parent / "evil.py").write_text(f"open({str(case.trap)!r}, 'w').close()\n")
     return ""
 
 
@@ -243,19 +247,8 @@ def processor_broken(case: Case) -> str:
 @models(NOTICED)
 def special_file(case: Case) -> str:
     """A pipe, a folder or a device in the place of a file of the model."""
-    import os
-
     case.touch_all()
-    path = case.data / "model" / case.one(("config.json", "model.safetensors"))
-    path.unlink()
-    how = case.one(("pipe", "folder", "/dev/zero", "nowhere"))
-    if how == "pipe":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(how)
-    return f"{path.name} {how}"
+    return replaced(case, case.data / "model" / case.one(("config.json", "model.safetensors")))
 
 
 @models(HARMLESS)
@@ -269,8 +262,7 @@ def more_files(case: Case) -> str:
 @models(NOTICED)
 def model_of_other_implants(case: Case) -> str:
     """The model knows the implants by other ids than the data set."""
-    path, config = _config(case)
-    for each in config["anatomies"]:
-        each["id"] += 50
-    path.write_text(json.dumps(config))
+    with _changed_config(case) as config:
+        for each in config["anatomies"]:
+            each["id"] += 50
     return ""

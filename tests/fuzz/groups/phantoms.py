@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group, replaced
 from tests.fuzz.commands import check_phantoms
 
 phantoms = Group("phantoms", "phantoms", check_phantoms, times=5)
@@ -91,18 +91,7 @@ def flipped(case: Case) -> str:
 @phantoms(NOTICED)
 def special_file(case: Case) -> str:
     """A pipe, a device or a folder in the place of a frame."""
-    import os
-
-    path = _any(case)
-    path.unlink()
-    how = case.one(("pipe", "folder", "/dev/zero"))
-    if how == "pipe":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(how)
-    return f"{path.name} {how}"
+    return replaced(case, _any(case), ("pipe", "folder", "/dev/zero"))
 
 
 @phantoms(NOTICED)
@@ -141,20 +130,11 @@ def distortion_text_wrong(case: Case) -> str:
 @phantoms(NOTICED)
 def distortion_no_text(case: Case) -> str:
     """The file of a distortion is not text, a folder, a pipe or a device."""
-    import os
-
     path = case.data / "distortion.txt"
-    path.unlink()
-    how = case.one(("bytes", "folder", "pipe", "/dev/zero", "nowhere"))
-    if how == "bytes":
+    if case.random.random() < 0.2:
         path.write_bytes(b"\xff\xfe\x00" * 99)
-    elif how == "folder":
-        path.mkdir()
-    elif how == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(how)
-    return how
+        return "bytes"
+    return replaced(case, path)
 
 
 @phantoms(HARMLESS)

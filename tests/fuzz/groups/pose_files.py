@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, SAFE, Case, Group, replaced
 from tests.fuzz.commands import check_poses
 from tests.fuzz.strange import HUGE, STRANGE_TEXT
 
@@ -176,18 +176,7 @@ def text_strange(case: Case) -> str:
 @poses(NOTICED)
 def special_file(case: Case) -> str:
     """A pipe, a device or a folder in the place of the file."""
-    import os
-
-    path = _file(case)
-    path.unlink()
-    how = case.one(("pipe", "folder", "/dev/zero"))
-    if how == "pipe":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to(how)
-    return how
+    return replaced(case, _file(case), ("pipe", "folder", "/dev/zero"))
 
 
 @poses(OPEN)

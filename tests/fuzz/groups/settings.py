@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, Case, Group
+from tests.fuzz.cases import HARMLESS, NOTICED, OPEN, Case, Group, replaced
 from tests.fuzz.commands import check_settings
 
 settings = Group("training-settings", "dataset", check_settings, times=5)
@@ -152,15 +152,4 @@ def comments_and_order(case: Case) -> str:
 @settings(NOTICED)
 def special_file(case: Case) -> str:
     """A pipe, a device, a folder or nothing in the place of the file."""
-    import os
-
-    path = case.data / "settings.yaml"
-    path.unlink()
-    how = case.one(("pipe", "folder", "/dev/zero", "nowhere"))
-    if how == "pipe":
-        os.mkfifo(path)
-    elif how == "folder":
-        path.mkdir()
-    elif how != "nowhere":
-        path.symlink_to(how)
-    return how
+    return replaced(case, case.data / "settings.yaml")

@@ -2,23 +2,15 @@
 
 import io
 import struct
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import PIL.Image
 
-from tests.fuzz.cases import NOTICED, OPEN, SAFE, Case
+from tests.fuzz.cases import NOTICED, OPEN, SAFE, Case, added_to
 from tests.fuzz.groups.frames import grey, tiff8, tiff16
 
-
-def _in_both_tiffs(expected: object) -> Callable[[Callable[[Case], object]], Callable[[Case], object]]:
-    def add(apply: Callable[[Case], object]) -> Callable[[Case], object]:
-        for group in (tiff8, tiff16):
-            group(expected)(apply)  # type: ignore[arg-type]
-        return apply
-
-    return add
+_in_both_tiffs = added_to(tiff8, tiff16)
 
 
 def _tagged(case: Case, tag: int, value: int) -> str:
