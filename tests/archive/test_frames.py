@@ -128,6 +128,6 @@ def test_a_frame_of_one_grey_level(tmp_path, extension, dtype, level):
 
 def test_noise_and_a_field_that_is_full_of_light_are_not_blank(tmp_path):
     noise = np.random.default_rng(0).normal(200, 1.5, (400, 416)).astype(np.uint8)
-    read_frame(written(tmp_path / "bs_000001.png", noise))
+    assert (read_frame(written(tmp_path / "bs_000001.png", noise)) == noise).all()
     field = cv2.circle(np.zeros((400, 416), np.uint8), (208, 200), 190, 255, -1)
-    read_frame(written(tmp_path / "bs_000002.png", field))
+    assert (read_frame(written(tmp_path / "bs_000002.png", field)) == field).all()
