@@ -25,10 +25,8 @@ _LONGEST_GAP = 2  # measurement ids between neighbours, for each place
 _JUMP = 2.0  # times the limit, from one frame to the next where both fit the frames on their own side
 _ABOVE = 0.75  # part of all frames with the femur above the tibia that makes it a rule
 _BELOW_MM = 10.0
-_APART_MM, _TIMES_APART = (
-    30.0,
-    8.0,
-)  # of the distance between the origins from its median, and of its median deviation
+# Of the distance between the origins from its median, and of its median deviation.
+_APART_MM, _TIMES_APART = 30.0, 8.0
 _ENOUGH_PAIRS = 5
 _CHECK = (
     "Check these poses, and the ids of their anatomies and measurements; mark wrong ones obsolete. They are kept."
