@@ -105,7 +105,7 @@ def test_a_full_disk_behind_the_output_is_a_message(arguments, pristine):
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "a.txt"), 2, "error: a.txt: No space left on device. Free"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.txt"), 2, "error: a.txt: No space left on device; free"),
         (OSError(errno.EROFS, "Read-only file system", "/home"), 2, "set NUMBA_CACHE_DIR, HF_HOME or MPLCONFIGDIR"),
         (MemoryError("Unable to allocate 3 GiB"), 2, "error: out of memory: Unable to allocate 3 GiB. Free memory"),
         (Stopped(signal.SIGTERM), 143, "interrupted"),

@@ -1,5 +1,6 @@
 """A file or a folder appears whole or not at all, also where a process is killed or several write at once."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from tests.forked import FORKED
 from tests.jobs.processes import killed_at
 from veriserum_hf.errors import VeriserumError
+from veriserum_hf.jobs.disk import writing
 from veriserum_hf.jobs.files import _place, atomic_path, remove_abandoned, write_file, write_new
 from veriserum_hf.jobs.folder import staging_folder
 
@@ -210,3 +212,17 @@ def test_a_planted_link_is_replaced_and_not_followed(tmp_path):
 def test_any_name_that_the_disk_takes_can_be_written(tmp_path, name):
     write_file(tmp_path / name, "content")
     assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("number", "way"),
+    [
+        (errno.ENOSPC, "; free disk space, then run the same command again"),
+        (errno.EACCES, "; grant yourself permission, or choose another place"),
+        (errno.ENOENT, "; give a path in a folder that exists"),
+        (errno.EIO, ""),
+    ],
+)
+def test_an_output_that_the_disk_does_not_take_is_named_with_the_way_out(number, way):
+    with pytest.raises(VeriserumError, match=f"^cannot write out.png: reason{way}"), writing("out.png"):
+        raise OSError(number, "reason")

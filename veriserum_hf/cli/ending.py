@@ -1,6 +1,5 @@
 """How a command ends: what stops it is a message and an exit status, and never a traceback."""
 
-import errno
 import logging
 import math
 import os
@@ -13,7 +12,7 @@ from typer.core import TyperGroup
 
 from veriserum_hf.cli.output import print_error, warn
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs import exit_status
+from veriserum_hf.jobs import exit_status, way_out
 
 try:
     import resource
@@ -27,8 +26,6 @@ _LEAST_BYTES = 900_000_000
 _SCARCE_BYTES = 3_000_000_000  # with more, an unknown error is a mistake of the program, and not hidden
 _MEMORY = "Free memory, or use fewer --workers; a process needs up to 2 GB"
 _NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Commands(TyperGroup):
@@ -84,16 +81,9 @@ def _fail(error: BaseException, message: str) -> None:
 
 def _message(error: OSError) -> str:
     where = "standard output or a file" if error.filename is None else error.filename
-    way_out = ""
-    if error.errno in _FULL:
-        way_out = ". Free disk space, then run the same command again"
-    elif error.errno in _FORBIDDEN:
-        way_out = (
-            ". Grant yourself permission, or choose another place; for a cache below a folder that is read-only, set "
-            "NUMBA_CACHE_DIR, HF_HOME or MPLCONFIGDIR to one that is not"
-        )
     if error.errno:
-        return f"{where}: {error.strerror or error}{way_out}"
+        reason = f"{where}: {error.strerror or error}"
+        return f"{reason}; {way}" if (way := way_out(error)) else reason
     return f"{error}. {_MEMORY}{_limit()}" if _limit_bytes() < _SCARCE_BYTES else str(error)
 
 

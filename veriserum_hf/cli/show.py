@@ -178,12 +178,8 @@ def _check_png(output: Path) -> None:
 def _write_png(image: "ByteImage", output: Path) -> None:
     import cv2
 
-    from veriserum_hf.jobs import write_file
+    from veriserum_hf.jobs import write_file, writing
 
     _, encoded = cv2.imencode(".png", image)
-    try:
+    with writing(output):
         write_file(output, encoded.tobytes())
-    except OSError as error:
-        raise VeriserumError(
-            f"cannot write {output}: {error.strerror or error}; give a path in a folder that exists"
-        ) from error

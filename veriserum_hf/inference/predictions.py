@@ -1,7 +1,6 @@
 """Poses predicted by a model: rows with the columns of `truth.parquet`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from veriserum_hf.core import NOT_ASSESSED, PoseFileRow, __version__
 from veriserum_hf.dataset import Frame, StoredFrames, frame_of_row, is_raw
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
-from veriserum_hf.jobs import atomic_path, parquet_file
+from veriserum_hf.jobs import atomic_path, parquet_file, writing
 from veriserum_hf.poses import PREDICTED_SCHEMA
 
 try:
@@ -135,7 +134,7 @@ def write_predictions(
     """
     schema = PREDICTED_SCHEMA.with_metadata({"veriserum_hf": __version__, **about, **PREDICTED_SCHEMA.metadata})
     count = 0
-    with _writing(output), atomic_path(output) as partial, parquet_file(partial, schema) as write:
+    with writing(output, TrainingError), atomic_path(output) as partial, parquet_file(partial, schema) as write:
         for poses in _tables(model, frames, batch_size, progress):
             write(poses.cast(schema))
             count += len(poses)
@@ -155,14 +154,6 @@ def _tables(
                 progress(done, len(frames))
     except OSError as error:  # errors of who takes the tables are not raised here
         raise TrainingError(f"cannot read the frames: {error}") from error
-
-
-@contextmanager
-def _writing(output: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def _shown(frames: StoredFrames, size: int) -> Iterator[Frame]:

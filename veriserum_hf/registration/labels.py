@@ -31,7 +31,7 @@ from veriserum_hf.core import CAMERA_OF, COMPONENTS, CONVERGED, PLANES, FloatArr
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.geometry import viewing_axes
-from veriserum_hf.jobs import parquet_bytes, write_file
+from veriserum_hf.jobs import parquet_bytes, write_file, writing
 from veriserum_hf.poses import pose_differences, transforms
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 from veriserum_hf.registration.label_readings import disagreement_of_labels
@@ -158,10 +158,8 @@ def check_labels(
     labels = _labels(found.source, split)
     rows, spread = compare(labels, found.poses)
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
-    try:
+    with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))
-    except OSError as error:
-        raise RegistrationError(f"cannot write {output}: {error.strerror or error}") from error
     try:
         manual, no_manual = _manual(dataset, labels, found.poses), None
     except DataSetError as error:  # the labels are checked nevertheless

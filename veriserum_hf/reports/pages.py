@@ -11,7 +11,7 @@ import numpy as np
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs import write_file
+from veriserum_hf.jobs import write_file, writing
 
 try:
     from matplotlib.axes import Axes as Axes
@@ -52,12 +52,8 @@ def save_page(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     page = BytesIO()
     figure.savefig(page, format="png")
-    try:
+    with writing(path):
         write_file(Path(path), page.getvalue())
-    except OSError as error:
-        raise VeriserumError(
-            f"cannot write {os.fspath(path)}: {error.strerror or error}; give a path in a folder that exists"
-        ) from error
 
 
 def magnification(length_mm: float, shown_mm: float) -> float:

@@ -10,9 +10,8 @@ import jinja2
 
 from veriserum_hf.core import Table, __version__
 from veriserum_hf.dataset import data_record
-from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
-from veriserum_hf.jobs import library_versions, write_file
+from veriserum_hf.jobs import library_versions, write_file, writing
 from veriserum_hf.reports.blocks import Block, heading, image, note, table
 from veriserum_hf.reports.knee_section import knee_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
@@ -79,12 +78,8 @@ def save_report(html: str, output: Path) -> None:
         If the file cannot be written.
 
     """
-    try:
+    with writing(output):
         write_file(output, html)
-    except OSError as error:
-        raise VeriserumError(
-            f"cannot write {output}: {error.strerror or error}; give a path in a folder that exists"
-        ) from error
 
 
 def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:

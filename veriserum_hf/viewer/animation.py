@@ -12,7 +12,7 @@ from PIL import Image
 from veriserum_hf.core import PLANES, ByteImage, FileRow
 from veriserum_hf.dataset import with_images
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.jobs import atomic_path, write_file
+from veriserum_hf.jobs import atomic_path, write_file, writing
 from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, trace_planes
 from veriserum_hf.viewer.outlines import COLORS, PoseSet, draw_traces
 from veriserum_hf.viewer.overlay import grey_of, write
@@ -75,13 +75,11 @@ def write_animation(images: Iterator[ByteImage], output: Path) -> None:
 
     """
     check_output(output)
-    try:
+    with writing(output):
         if output.suffix.lower() == ".gif":
             write_file(output, _gif(images))
         else:
             _write_mp4(images, output)
-    except OSError as error:
-        raise VeriserumError(f"cannot write {output}: {error.strerror or error}") from error
 
 
 def check_output(output: Path) -> None:
