@@ -8,7 +8,7 @@ from .errors import (
     FrameError as FrameError,
     VeriserumError as VeriserumError,
 )
-from .geometry import DualPlaneRig as DualPlaneRig, Plane as Plane
+from .geometry import Camera as Camera, DualPlaneRig as DualPlaneRig, Plane as Plane
 from .modeling import VeriserumPoseModel as VeriserumPoseModel
 from .registration import register as register
 from .rendering import path_length as path_length

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import NearestNDInterpolator
 
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
-from veriserum_hf.geometry.cameras import NATIVE_SIZE, px_to_mm
+from veriserum_hf.geometry import NATIVE_SIZE, px_to_mm
 
 
 def _pixels(width: int, height: int) -> NDArray[np.int64]:

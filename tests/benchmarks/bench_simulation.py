@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from tests.benchmarks import differentiable_speed
 from tests.benchmarks.processes import run_watched
 from tests.benchmarks.table import Row, cpu_s, write_table
-from veriserum_hf.geometry.cameras import Plane
+from veriserum_hf.geometry import Plane
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.rendering.rasteriser import path_length
 from veriserum_hf.simulation.image_files import FrameJob

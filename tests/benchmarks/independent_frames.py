@@ -11,7 +11,7 @@ import trimesh
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from veriserum_hf.geometry.cameras import Plane, px_to_mm
+from veriserum_hf.geometry import Plane, px_to_mm
 from veriserum_hf.simulation.imaging import ATTENUATION_PER_MM, Part
 
 SIZE_PX = 512

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.cameras import mm_to_px, px_to_mm
+from veriserum_hf.geometry import mm_to_px, px_to_mm
 from veriserum_hf.simulation.calibrations import random_distortion
 
 seeds = st.integers(0, 10_000)

@@ -9,7 +9,7 @@ import pytest
 
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import px_to_mm
+from veriserum_hf.geometry import px_to_mm
 
 SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden" / "distortion" / "golden_public.npz"

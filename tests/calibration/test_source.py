@@ -23,7 +23,7 @@ from veriserum_hf.calibration.poses import linearised
 from veriserum_hf.calibration.source import fit_rig, fit_source
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.cameras import mm_to_px
+from veriserum_hf.geometry import mm_to_px
 from veriserum_hf.geometry.pose import angle_between_deg, make_transform, transform_points
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig
 from veriserum_hf.simulation.calibrations import grid_transmission, moved_fs, random_distortion, random_source, rig_of

@@ -9,7 +9,7 @@ from tests.fixtures.beads import find_beads
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.geometry.cameras import FIELD_MM
+from veriserum_hf.geometry import FIELD_MM
 from veriserum_hf.geometry.pose import quaternion_to_matrix
 
 BEAD_RADIUS_MM = 1.9  # on the intensifier, magnified

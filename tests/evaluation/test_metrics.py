@@ -9,7 +9,7 @@ from tests.poses.made import POINTS_MM, RIG, estimates_of, noisy, poses
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
-from veriserum_hf.geometry.cameras import viewing_axes
+from veriserum_hf.geometry import viewing_axes
 from veriserum_hf.geometry.pose import make_transform, transform_points
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -6,8 +6,7 @@ from hypothesis import given, strategies as st
 
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import rig as rig_module
-from veriserum_hf.geometry.cameras import mm_to_px, project, px_to_mm
+from veriserum_hf.geometry import mm_to_px, project, px_to_mm, rig as rig_module
 from veriserum_hf.geometry.rig import DualPlaneRig
 
 CALIBRATION = {

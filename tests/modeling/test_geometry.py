@@ -6,7 +6,7 @@ import torch
 
 from tests.modeling.frames import cameras, rig
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import pixel_size_mm
+from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.modeling import geometry_veriserum as geometry
 
 SEEDS = range(8)

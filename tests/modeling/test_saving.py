@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModel, pipeline
 
 from tests.modeling.frames import SIZE, batch, model, without_labels
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import pixel_size_mm
+from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.geometry.pose import quaternion_to_matrix
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 

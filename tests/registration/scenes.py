@@ -5,7 +5,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import Plane
+from veriserum_hf.geometry import Plane
 from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion, quaternion_to_matrix, transform_points
 from veriserum_hf.rendering.rasteriser import path_length
 from veriserum_hf.simulation.solids import mesh_of, solid_of

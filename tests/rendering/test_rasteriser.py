@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import pixel_size_mm
+from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.geometry.pose import make_transform, transform_points
 from veriserum_hf.rendering.contours import outline
 from veriserum_hf.rendering.rasteriser import path_length, path_length_window

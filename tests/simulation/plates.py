@@ -7,7 +7,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import px_to_mm
+from veriserum_hf.geometry import px_to_mm
 from veriserum_hf.geometry.pose import invert_transform, make_transform
 from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.simulation.calibrations import random_distortion

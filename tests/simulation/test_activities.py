@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.fixtures.scene import true_rig
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import NATIVE_SIZE, px_to_mm
+from veriserum_hf.geometry import NATIVE_SIZE, px_to_mm
 from veriserum_hf.geometry.pose import invert_transform, transform_points
 from veriserum_hf.simulation.activities import (
     FIELD_RADIUS_MM,

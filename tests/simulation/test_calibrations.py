@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
-from veriserum_hf.geometry.cameras import pixel_size_mm
+from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.simulation.calibrations import grid_transmission
 from veriserum_hf.simulation.imaging import Imaging
 

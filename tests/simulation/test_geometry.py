@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import NATIVE_SIZE, mm_to_px, px_to_mm
+from veriserum_hf.geometry import NATIVE_SIZE, mm_to_px, px_to_mm
 from veriserum_hf.rendering.contours import outline
 from veriserum_hf.rendering.rasteriser import path_length
 from veriserum_hf.simulation.imaging import ATTENUATION_PER_MM, Imaging

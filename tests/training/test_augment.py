@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.geometry.cameras import mm_to_px, px_to_mm
+from veriserum_hf.geometry import mm_to_px, px_to_mm
 from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.training.augment import KEPT_RADIUS_MM, Augmentation, augment
 

@@ -12,7 +12,7 @@ import torch
 
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry.cameras import Plane, pixel_size_mm, px_to_mm
+from veriserum_hf.geometry import Plane, pixel_size_mm, px_to_mm
 from veriserum_hf.rendering import rasteriser as on_one_core
 from veriserum_hf.rendering.differentiable import TensorMesh, path_length
 from veriserum_hf.simulation import intensifier

@@ -12,7 +12,7 @@ from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.geometry.cameras import FIELD_MM, Plane
+from veriserum_hf.geometry import FIELD_MM, Plane
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
 from veriserum_hf.viewer.outline_image import (
     CLOSE_UP_MM,

@@ -5,7 +5,7 @@ import pytest
 
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.plan import Options, make_plan
-from veriserum_hf.geometry.cameras import project
+from veriserum_hf.geometry import project
 from veriserum_hf.viewer.overlay import AXIS_LENGTH_MM, axes_world_mm, draw_axes
 
 

@@ -20,13 +20,16 @@ DISTORTION_OF: Mapping[PlaneName, Literal["distortion_bs", "distortion_fs"]] = {
 
 
 class CameraRow(TypedDict):
-    """One plane as an OpenCV camera, for one size of corrected image: a row's ``camera_bs``, ``camera_fs``."""
+    """One plane as an OpenCV camera, for the row's image: a row's ``camera_bs``, ``camera_fs``.
+
+    The last three describe the intrinsics, for people to read; null where a calibration knows pixels only.
+    """
 
     intrinsics: list[list[float]]  # (3, 3), px
     world_to_camera: list[list[float]]  # (4, 4), mm
-    pixel_size_mm: float
-    source_to_intensifier_mm: float
-    principal_point_mm: list[float]
+    pixel_size_mm: float | None
+    source_to_intensifier_mm: float | None
+    principal_point_mm: list[float] | None
 
 
 class PoseRow(TypedDict):

@@ -47,7 +47,10 @@ SOURCES_OF_ROWS = (
     "dataset.plan",
     "dataset.schema",
     "dataset.splits",
-    "geometry.cameras",
+    "geometry.camera",
+    "geometry.camera_rows",
+    "geometry.grid",
+    "geometry.plane",
     "geometry.pose",
     "geometry.rig",
 )

@@ -1,19 +1,23 @@
-from .cameras import (
+from .camera import (
+    Camera as Camera,
+    Size as Size,
+    project as project,
+    rows_columns as rows_columns,
+    viewing_axes as viewing_axes,
+)
+from .grid import (
     FIELD_MM as FIELD_MM,
     NATIVE_SIZE as NATIVE_SIZE,
-    Plane as Plane,
     mm_to_px as mm_to_px,
     pixel_size_mm as pixel_size_mm,
-    project as project,
     px_to_mm as px_to_mm,
-    viewing_axes as viewing_axes,
-    window_px as window_px,
 )
 from .joint import (
     KNEE_ANGLES as KNEE_ANGLES,
     angle_errors_deg as angle_errors_deg,
     knee_angles_deg as knee_angles_deg,
 )
+from .plane import Plane as Plane, window_px as window_px
 from .pose import (
     angle_between_deg as angle_between_deg,
     canonical_quaternion as canonical_quaternion,

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.cameras import Plane
+from veriserum_hf.geometry.plane import Plane
 from veriserum_hf.geometry.pose import make_transform
 
 
@@ -107,17 +107,4 @@ class DualPlaneRig(Mapping[PlaneName, Plane]):
         size : edge of the images, px.
 
         """
-        (source_bs, d_bs), (source_fs, d_fs) = (
-            self["bs"].rays(px_bs, size),
-            self["fs"].rays(px_fs, size),
-        )
-        # Points source_bs + s d_bs and source_fs + t d_fs are nearest where their difference is normal to both.
-        baseline = source_fs - source_bs
-        cosine = (d_bs * d_fs).sum(axis=-1)
-        along_bs, along_fs = (d_bs * baseline).sum(axis=-1), (d_fs * baseline).sum(axis=-1)
-        sine_squared = 1.0 - cosine**2
-        sine_squared = np.where(sine_squared > 1e-12, sine_squared, np.nan)
-        s = (along_bs - cosine * along_fs) / sine_squared
-        t = (cosine * along_bs - along_fs) / sine_squared
-        points: FloatArray = 0.5 * (source_bs + s[..., None] * d_bs + source_fs + t[..., None] * d_fs)
-        return points
+        return self["bs"].at(size).triangulate(px_bs, self["fs"].at(size), px_fs)

@@ -20,7 +20,7 @@ import trimesh
 from numpy.typing import ArrayLike, NDArray
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.geometry import Plane, transform_points
+from veriserum_hf.geometry import Camera, Plane, Size, rows_columns, transform_points
 from veriserum_hf.rendering.compiled import compiled
 
 # Where front and back meet at the outline, their depths differ by rounding alone.
@@ -47,15 +47,17 @@ class Window(NamedTuple):
         return slice(row, row + self.values.shape[0]), slice(column, column + self.values.shape[1])
 
 
-def path_length(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, size: int = 512) -> FloatArray:
-    """Path length in mm, (size, size), of the ray of every pixel of a corrected image through a closed mesh.
+def path_length(
+    mesh: trimesh.Trimesh, T_world_implant: ArrayLike, camera: Camera | Plane, size: Size = 512
+) -> FloatArray:
+    """Path length in mm, (rows, columns), of the ray of every pixel of an image through a closed mesh.
 
     Parameters
     ----------
     mesh : closed mesh in mm, normals outwards.
     T_world_implant : (4, 4) pose of the mesh in the world.
-    plane : source and intensifier.
-    size : edge of the corrected image, px.
+    camera : of the image; or a plane of the rig, whose corrected image has the edge ``size``.
+    size : of the image, px: its edge, or (rows, columns).
 
     Raises
     ------
@@ -63,36 +65,53 @@ def path_length(mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane,
         If the mesh is not closed or is inside out, or reaches the source or behind it, or the pose has a wrong shape.
 
     """
-    image = np.zeros((size, size))
-    window = path_length_window(mesh, T_world_implant, plane, size)
+    image = np.zeros(rows_columns(size))
+    window = path_length_window(mesh, T_world_implant, camera, size)
     image[window.slices()] = window.values
     return image
 
 
 def path_length_window(
-    mesh: trimesh.Trimesh, T_world_implant: ArrayLike, plane: Plane, size: int = 512, margin_px: int = 0
+    mesh: trimesh.Trimesh,
+    T_world_implant: ArrayLike,
+    camera: Camera | Plane,
+    size: Size = 512,
+    margin_px: int = 0,
 ) -> Window:
     """Like `path_length`, but only where the mesh is seen, up to ``margin_px`` outside the image."""
     check_closed(mesh)
-    if np.shape(T_world_implant) != (4, 4) or size < 1:
-        raise ValueError(f"expected a (4, 4) pose and a size in px, got {np.shape(T_world_implant)} and {size}")
-    in_camera = transform_points(plane.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64), mesh.vertices)
+    if np.shape(T_world_implant) != (4, 4):
+        raise ValueError(f"expected a (4, 4) pose, got {np.shape(T_world_implant)}")
+    rows, columns = rows_columns(size)
+    camera = camera_of(camera, size)
+    T_camera_implant = camera.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64)
+    in_camera = transform_points(T_camera_implant, mesh.vertices)
     nearest_mm = in_camera[:, 2].min()
     if not nearest_mm > 0:
         raise ValueError(
             f"the mesh reaches {-nearest_mm:.0f} mm behind the X-ray source, expected all of it in front; check that "
             "its pose is in mm and in the world frame"
         )
-    K = plane.intrinsics(size)
+    K = camera.intrinsics
     px = in_camera[:, :2] / in_camera[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
     x, y = px.T  # numpy reduces a column far faster than it reduces both at once
-    low, high = -margin_px, size + margin_px
+    low, high = -margin_px, np.array([columns, rows]) + margin_px
     first = np.clip(np.ceil((x.min(), y.min())), low, high).astype(int)
     last = np.clip(np.floor((x.max(), y.max())), low - 1, high - 1).astype(int)
     values = np.zeros(np.maximum(last - first + 1, 0)[::-1])
     _add_signed_depths(values, px - first, in_camera[:, 2], mesh.faces)
-    _depths_to_lengths(values, K[0, 0], K[0, 2] - first[0], K[1, 2] - first[1])
+    _depths_to_lengths(values, K[0, 0], K[1, 1], K[0, 2] - first[0], K[1, 2] - first[1])
     return Window(int(first[1]), int(first[0]), values)
+
+
+def camera_of(camera: Camera | Plane, size: Size) -> Camera:
+    """Camera of an image of a size; of a plane of the rig, that of its corrected image, which is square."""
+    if isinstance(camera, Camera):
+        return camera
+    rows, columns = rows_columns(size)
+    if rows != columns:
+        raise ValueError(f"a plane's corrected image is square, got {rows} x {columns} px; give the camera instead")
+    return camera.at(rows)
 
 
 def check_closed(mesh: trimesh.Trimesh) -> None:
@@ -150,11 +169,11 @@ def _add_signed_depths(image: FloatArray, px: FloatArray, z: FloatArray, faces: 
 
 
 @compiled
-def _depths_to_lengths(image: FloatArray, focal_px: float, column_px: float, row_px: float) -> None:
+def _depths_to_lengths(image: FloatArray, fx: float, fy: float, column_px: float, row_px: float) -> None:
     """Convert lengths along the camera's axis into lengths along each pixel's ray."""
     for row in range(image.shape[0]):
-        v = (row - row_px) / focal_px
+        v = (row - row_px) / fy
         for column in range(image.shape[1]):
-            h = (column - column_px) / focal_px
+            h = (column - column_px) / fx
             length = image[row, column] * math.sqrt(1.0 + h * h + v * v)
             image[row, column] = 0.0 if -_ROUNDING_MM < length < 0.0 else length

@@ -14,7 +14,10 @@ from veriserum_hf.errors import SimulationError
 # What shapes the frames of a simulated archive, in addition to its settings; see `veriserum_hf.jobs.source_hash`.
 SOURCES_OF_FRAMES = (
     "core.domain",
-    "geometry.cameras",
+    "geometry.camera",
+    "geometry.camera_rows",
+    "geometry.grid",
+    "geometry.plane",
     "geometry.pose",
     "geometry.rig",
     "calibration.distortion",

@@ -77,7 +77,7 @@ def sample_of(row: FrameRow) -> Sample:
     sample: Sample = {}
     for plane in PLANES:
         camera = row[CAMERA_OF[plane]]
-        sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / camera["pixel_size_mm"]))
+        sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / (camera["pixel_size_mm"] or np.inf)))
         try:
             window_px(camera)
         except CalibrationError as error:

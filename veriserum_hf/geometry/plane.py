@@ -1,10 +1,4 @@
-"""One plane as a camera: its source, its intensifier, and the pixel grid of its corrected image.
-
-In an intensifier's own plane h points right and v up, seen in the corrected image. That image is N x N pixels over
-360 mm. At N = 1600, index i lies at ``(i - 800) 0.225`` mm; every other N is the half-pixel-centred resize of that
-grid, so index i at any N lies at
-
-    mm = (i + 0.5) 360 / N - 180 - 0.1125          (columns: h; rows: -v)
+"""One plane of the Veriserum rig: its source and its intensifier, whatever the size of the corrected image.
 
 Source: authors' repository and paper (arXiv 2509.05483).
 """
@@ -16,50 +10,14 @@ from numpy.typing import ArrayLike
 
 from veriserum_hf.core import CameraRow, FloatArray
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry.pose import invert_transform, make_transform, transform_points
+from veriserum_hf.geometry.camera import Camera
+from veriserum_hf.geometry.grid import FIELD_MM, NATIVE_SIZE, mm_to_px, pixel_size_mm, px_to_mm
+from veriserum_hf.geometry.pose import invert_transform, make_transform
 
-FIELD_MM = 360.0
-NATIVE_SIZE = 1600
-# Index 800 of 1600, not 799.5, is 0 mm: the grid is half a native pixel off the centre of the image.
-_GRID_ORIGIN_MM = FIELD_MM / 2 + FIELD_MM / NATIVE_SIZE / 2
 # Fields that describe intrinsics may be rounded, to a mm or to three digits.
 _FOCAL_TOLERANCE, _TOLERANCE_MM = 1e-3, 1.0
 _SAME_FOCAL = 1e-6
 _EQUAL_PX = 1e-6
-
-
-def pixel_size_mm(size: float) -> float:
-    """Edge of one pixel of a corrected image of ``size`` x ``size`` pixels, mm."""
-    return FIELD_MM / size
-
-
-def px_to_mm(column_row_px: ArrayLike, size: float) -> FloatArray:
-    """Corrected-image pixels (..., 2) as (column, row) to intensifier mm (..., 2) as (h right, v up)."""
-    px = np.asarray(column_row_px, dtype=np.float64)
-    return ((px + 0.5) * pixel_size_mm(size) - _GRID_ORIGIN_MM) * (1.0, -1.0)
-
-
-def mm_to_px(h_v_mm: ArrayLike, size: float) -> FloatArray:
-    """Intensifier mm (..., 2) as (h right, v up) to corrected-image pixels (..., 2) as (column, row)."""
-    mm = np.asarray(h_v_mm, dtype=np.float64)
-    return (mm * (1.0, -1.0) + _GRID_ORIGIN_MM) / pixel_size_mm(size) - 0.5
-
-
-def project(points_world_mm: ArrayLike, intrinsics: ArrayLike, world_to_camera: ArrayLike) -> FloatArray:
-    """Pixels (..., n, 2), (column, row), of world points (..., n, 3) in mm; NaN at or behind the source.
-
-    Parameters
-    ----------
-    points_world_mm : (..., n, 3); with ``world_to_camera @ T_world_implant`` for ``world_to_camera``, points of an
-        implant.
-    intrinsics : (..., 3, 3) OpenCV intrinsics, px.
-    world_to_camera : (..., 4, 4) OpenCV extrinsics: origin at the X-ray source, mm.
-
-    """
-    in_camera = transform_points(world_to_camera, points_world_mm)
-    homogeneous = in_camera @ np.asarray(intrinsics, dtype=np.float64).swapaxes(-1, -2)
-    px: FloatArray = homogeneous[..., :2] / np.where(homogeneous[..., 2:] > 0, homogeneous[..., 2:], np.nan)
-    return px
 
 
 def window_px(camera: CameraRow, size: int | None = None) -> FloatArray:
@@ -78,7 +36,7 @@ def window_px(camera: CameraRow, size: int | None = None) -> FloatArray:
 
     """
     K = np.asarray(camera["intrinsics"], dtype=np.float64)
-    pixel_mm, sid_mm = float(camera["pixel_size_mm"]), float(camera["source_to_intensifier_mm"])
+    pixel_mm, sid_mm, foot_mm = _described(camera)
     if K.shape != (3, 3) or not np.isfinite(K).all() or not (np.isfinite(pixel_mm) and pixel_mm > 0):
         raise CalibrationError(
             f"intrinsics is {K.tolist()} and pixel_size_mm {pixel_mm}; expected 3 x 3 finite px and a positive length"
@@ -96,13 +54,13 @@ def window_px(camera: CameraRow, size: int | None = None) -> FloatArray:
             "has another focal length and another pixel size"
         )
     whole, tolerance_px = FIELD_MM / pixel_mm, _TOLERANCE_MM / pixel_mm
-    expected_px = mm_to_px(camera["principal_point_mm"], whole)
+    expected_px = mm_to_px(foot_mm, whole)
     first_px: FloatArray = expected_px - K[:2, 2]
     if size is None or abs(size - whole) < 0.5:
         if not (np.abs(first_px) <= tolerance_px).all():
             raise CalibrationError(
                 f"intrinsics has its principal point at {_pair(K[:2, 2])} px, but principal_point_mm "
-                f"{_pair(camera['principal_point_mm'])} gives {_pair(expected_px)} px in an image of {whole:.0f} px; "
+                f"{_pair(foot_mm)} gives {_pair(expected_px)} px in an image of {whole:.0f} px; "
                 "correct the wrong one"
             )
         return np.zeros(2)
@@ -115,6 +73,14 @@ def window_px(camera: CameraRow, size: int | None = None) -> FloatArray:
             "principal point"
         )
     return first_px
+
+
+def _described(camera: CameraRow) -> tuple[float, float, list[float]]:
+    pixel_mm, sid_mm = camera["pixel_size_mm"], camera["source_to_intensifier_mm"]
+    foot_mm = camera["principal_point_mm"]
+    if pixel_mm is None or sid_mm is None or foot_mm is None:
+        raise CalibrationError("the camera has no pixel_size_mm, source_to_intensifier_mm or principal_point_mm")
+    return pixel_mm, sid_mm, foot_mm
 
 
 def _pair(values: ArrayLike) -> str:
@@ -162,10 +128,11 @@ class Plane:
             `window_px`.
 
         """
-        stated = cls._at(camera, camera["principal_point_mm"], camera["source_to_intensifier_mm"])
+        pixel_mm, sid_mm, foot_mm = _described(camera)
+        stated = cls._at(camera, foot_mm, sid_mm)
         first_px = window_px(camera, size)
         K = np.asarray(camera["intrinsics"], dtype=np.float64)
-        whole = FIELD_MM / camera["pixel_size_mm"]
+        whole = FIELD_MM / pixel_mm
         if not first_px.any() and np.allclose(K, stated.intrinsics(whole), rtol=0, atol=_EQUAL_PX):
             return stated
         edge = whole if size is None else size
@@ -199,6 +166,10 @@ class Plane:
         column, row = mm_to_px(self.principal_point_mm, size)
         return np.array([[focal_px, 0.0, column], [0.0, focal_px, row], [0.0, 0.0, 1.0]])
 
+    def at(self, size: float = 512) -> Camera:
+        """Camera of the ``size`` x ``size`` corrected image."""
+        return Camera(self.intrinsics(size), self.world_to_camera)
+
     def camera(self, size: int = 512) -> CameraRow:
         """Return the plane as the ``camera_*`` field of a data set row with ``size`` x ``size`` images."""
         return {
@@ -211,9 +182,7 @@ class Plane:
 
     def project(self, points_world_mm: ArrayLike, size: int = 512) -> FloatArray:
         """Project world points (..., 3) mm to pixels (..., 2) (column, row); NaN at or behind the source."""
-        points = np.asarray(points_world_mm, dtype=np.float64)
-        px = project(points.reshape(-1, 3), self.intrinsics(size), self.world_to_camera)
-        return px.reshape(*points.shape[:-1], 2)
+        return self.at(size).project(points_world_mm)
 
     def project_mm(self, points_world_mm: ArrayLike) -> FloatArray:
         """Project world points (..., 3) mm to the intensifier, (..., 2) mm (h, v); NaN at or behind the source."""
@@ -224,30 +193,8 @@ class Plane:
 
         They are negative behind the source.
         """
-        depths: FloatArray = np.asarray(points_world_mm) @ self.world_to_camera[2, :3] + self.world_to_camera[2, 3]
-        return depths
+        return self.at().depths_mm(points_world_mm)
 
     def rays(self, column_row_px: ArrayLike, size: int = 512) -> tuple[FloatArray, FloatArray]:
         """Rays of pixels (..., 2): the source, (3,) mm, and unit directions (..., 3) towards the intensifier."""
-        h_v = px_to_mm(column_row_px, size)
-        in_plane = np.concatenate([h_v, np.zeros((*h_v.shape[:-1], 1))], axis=-1)
-        on_plane = in_plane @ self.T_world_intensifier[:3, :3].T + self.T_world_intensifier[:3, 3]
-        directions = on_plane - self.source_mm
-        return self.source_mm, directions / np.linalg.norm(directions, axis=-1, keepdims=True)
-
-
-def viewing_axes(world_to_camera: FloatArray, points_world_mm: FloatArray) -> FloatArray:
-    """Directions h, v and depth at world points, as the rows of (n, 3, 3) rotations.
-
-    Parameters
-    ----------
-    world_to_camera : (n, 4, 4) OpenCV cameras at the X-ray source, mm.
-    points_world_mm : (n, 3).
-
-    """
-    depth = points_world_mm - invert_transform(world_to_camera)[:, :3, 3]
-    depth /= np.linalg.norm(depth, axis=1, keepdims=True)
-    right = world_to_camera[:, 0, :3]
-    h = right - (right * depth).sum(axis=1, keepdims=True) * depth
-    h /= np.linalg.norm(h, axis=1, keepdims=True)
-    return np.stack([h, np.cross(h, depth), depth], axis=1)
+        return self.at(size).rays(column_row_px)
