@@ -35,6 +35,7 @@ from .rows import (
     PoseFileRow as PoseFileRow,
     PoseRow as PoseRow,
     Poses as Poses,
+    cameras_of as cameras_of,
 )
 from .table import Table as Table
 from .text import code_span as code_span, listed as listed, one_line as one_line, visible as visible

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
-from veriserum_hf.core.domain import Component, PlaneName
+from veriserum_hf.core.domain import PLANES, Component, PlaneName
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +65,7 @@ Poses = Mapping[Component, PoseRow]  # of one frame
 
 
 class LabelRow(TypedDict):
-    """A row without its images."""
+    """A row without its images; with one plane only, the second camera is null."""
 
     measurement_id: int
     trial_id: int
@@ -73,13 +73,18 @@ class LabelRow(TypedDict):
     task: str | None
     subject: int | None
     implant_pair: str
-    camera_bs: CameraRow
-    camera_fs: CameraRow
+    camera_bs: CameraRow | None
+    camera_fs: CameraRow | None
     femur: PoseRow | None
     tibia: PoseRow | None
     distortion_bs: NotRequired[str]  # of raw frames only
     distortion_fs: NotRequired[str]
     white_level: NotRequired[int]
+
+
+def cameras_of(row: LabelRow) -> dict[PlaneName, CameraRow]:
+    """Cameras of a row by plane; a row of a single-plane study has that of the first plane only."""
+    return {plane: camera for plane in PLANES if (camera := row[CAMERA_OF[plane]]) is not None}
 
 
 class FrameRow(LabelRow):

@@ -110,7 +110,7 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
     }
     for plane in PLANES:
         given, camera = row[IMAGE_OF[plane]], row[CAMERA_OF[plane]]
-        if given is None:
+        if given is None or camera is None:
             continue
         image: Grey = np.asarray(given)
         if is_raw(row.keys()):

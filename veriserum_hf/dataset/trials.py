@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from veriserum_hf.core import CAMERA_OF, LabelRow
+from veriserum_hf.core import CAMERA_OF, LabelRow, cameras_of
 from veriserum_hf.dataset.provenance import converted_document, public_name
 from veriserum_hf.dataset.stored import StoredFrames
 from veriserum_hf.errors import DataSetError
@@ -159,8 +159,8 @@ def _keys(frames: StoredFrames) -> dict[int, str]:
 
 def _key(row: LabelRow) -> str:
     content: list[object] = [row["trial_id"], row.get("task"), row.get("subject")]
-    for name in CAMERA_OF.values():
-        content.append((np.round(row[name]["world_to_camera"], _DECIMALS) + 0.0).tolist())  # no -0.0
+    for camera in cameras_of(row).values():
+        content.append((np.round(camera["world_to_camera"], _DECIMALS) + 0.0).tolist())  # no -0.0
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 

@@ -20,10 +20,11 @@ from veriserum_hf.core import (
     LabelRow,
     PoseRow,
     Poses,
+    cameras_of,
     listed,
 )
 from veriserum_hf.errors import CalibrationError, TrainingError
-from veriserum_hf.geometry import make_transform, quaternion_to_matrix, window_px
+from veriserum_hf.geometry import Camera, make_transform, quaternion_to_matrix
 from veriserum_hf.poses.estimates import Estimates
 
 REQUIRED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw")
@@ -234,11 +235,11 @@ def _nothing_in_common(
 
 
 def _check_cameras(row: LabelRow) -> None:
-    for name in CAMERA_OF.values():
+    for plane, camera in cameras_of(row).items():
         try:
-            window_px(row[name])
+            Camera.from_row(camera)
         except CalibrationError as error:
-            raise TrainingError(f"measurement {row['measurement_id']}, {name}: {error}") from error
+            raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
 
 
 def _span(ids: Iterable[FrameId]) -> str:
@@ -249,6 +250,7 @@ def _span(ids: Iterable[FrameId]) -> str:
 def _estimates(pairs: list[_Pair]) -> Estimates:
     rows, components, poses, labels = zip(*pairs, strict=True)
     confidence = [pose.get("confidence") for pose in poses]
+    cameras = [cameras_of(row) for row in rows]
     return Estimates(
         measurement_id=np.array([row["measurement_id"] for row in rows], dtype=np.int64),
         trial_id=np.array([row["trial_id"] for row in rows], dtype=np.int64),
@@ -259,10 +261,11 @@ def _estimates(pairs: list[_Pair]) -> Estimates:
         T_world_label=transforms(labels),
         cameras={
             plane: (
-                np.array([row[CAMERA_OF[plane]]["intrinsics"] for row in rows]),
-                np.array([row[CAMERA_OF[plane]]["world_to_camera"] for row in rows]),
+                np.array([each[plane]["intrinsics"] for each in cameras]),
+                np.array([each[plane]["world_to_camera"] for each in cameras]),
             )
             for plane in PLANES
+            if all(plane in each for each in cameras)
         },
         confidence=np.array([np.nan if value is None else value for value in confidence]),
     )

@@ -15,7 +15,7 @@ from veriserum_hf.archive import (
     judge,
     surface,
 )
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES
+from veriserum_hf.core import COMPONENTS, IMAGE_OF, cameras_of
 from veriserum_hf.dataset import Frames, Rows, is_archive
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry import Plane
@@ -48,8 +48,9 @@ def _of_rows(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]
                     for component in COMPONENTS
                     if (pose := row[component]) and pose["anatomy_id"] in surfaces
                 ]
-                fields = CorrectedFields({plane: np.asarray(row[IMAGE_OF[plane]]) for plane in PLANES})
-                planes = {plane: Plane.from_camera(row[CAMERA_OF[plane]]) for plane in PLANES}
+                cameras = cameras_of(row)
+                fields = CorrectedFields({plane: np.asarray(row[IMAGE_OF[plane]]) for plane in cameras})
+                planes = {plane: Plane.from_camera(camera) for plane, camera in cameras.items()}
                 found.append(agreement(fields, planes, implants))
     reading = judge(found).reading
     return f"the outlines of the labels {disagree(reading)}" if reading is not None and reading.changes else None

@@ -27,7 +27,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, CONVERGED, PLANES, FloatArray, LabelRow, PoseFileRow, __version__
+from veriserum_hf.core import (
+    COMPONENTS,
+    CONVERGED,
+    PLANES,
+    FloatArray,
+    LabelRow,
+    PoseFileRow,
+    __version__,
+    cameras_of,
+)
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.geometry import viewing_axes
@@ -236,12 +245,14 @@ def _disagreement(
 
 
 def _depths(differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]]) -> FloatArray:
-    """Shift along the ray from each plane's source, (n, 2) mm."""
-    depths = np.empty((len(pairs), len(PLANES)))
+    """Shift along the ray from each plane's source, (n, 2) mm; NaN where there is no such plane."""
+    depths = np.full((len(pairs), len(PLANES)), np.nan)
     at = np.array([pose["translation_mm"] for _, pose in pairs]).reshape(-1, 3)
+    cameras = [cameras_of(row) for row, _ in pairs]
     for n, plane in enumerate(PLANES):
-        world_to_camera = np.array([row[CAMERA_OF[plane]]["world_to_camera"] for row, _ in pairs]).reshape(-1, 4, 4)
-        depths[:, n] = (viewing_axes(world_to_camera, at)[:, 2] * differences[:, :3]).sum(axis=1)
+        seen = [index for index, each in enumerate(cameras) if plane in each]
+        world_to_camera = np.array([cameras[index][plane]["world_to_camera"] for index in seen]).reshape(-1, 4, 4)
+        depths[seen, n] = (viewing_axes(world_to_camera, at[seen])[:, 2] * differences[seen, :3]).sum(axis=1)
     return depths
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FrameRow, PlaneName, PoseRow
 from veriserum_hf.dataset import holds_images
 from veriserum_hf.errors import CalibrationError, TrainingError
-from veriserum_hf.geometry import FIELD_MM, make_transform, quaternion_to_matrix, window_px
+from veriserum_hf.geometry import FIELD_MM, Camera, make_transform, quaternion_to_matrix
 
 Sample = dict[str, Any]
 
@@ -77,9 +77,13 @@ def sample_of(row: FrameRow) -> Sample:
     sample: Sample = {}
     for plane in PLANES:
         camera = row[CAMERA_OF[plane]]
+        if camera is None:
+            raise TrainingError(
+                f"measurement {row['measurement_id']} has no {CAMERA_OF[plane]}; expected both planes"
+            )
         sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / (camera["pixel_size_mm"] or np.inf)))
         try:
-            window_px(camera)
+            Camera.from_row(camera)
         except CalibrationError as error:
             raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
         sample[CAMERA_OF[plane]] = Cameras(

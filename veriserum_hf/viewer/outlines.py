@@ -93,8 +93,11 @@ def trace(
 
     """
     check_pose_sets(len(sets))
+    stored = row[CAMERA_OF[plane]]
+    if stored is None:
+        return []
     try:
-        camera = Plane.from_camera(row[CAMERA_OF[plane]])
+        camera = Plane.from_camera(stored)
     except CalibrationError as error:
         raise VeriserumError(f"measurement {row['measurement_id']}, camera_{plane}: {error}") from error
     return [

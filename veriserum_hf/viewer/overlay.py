@@ -16,7 +16,7 @@ from veriserum_hf.core import (
     PoseRow,
 )
 from veriserum_hf.errors import CalibrationError, VeriserumError
-from veriserum_hf.geometry import make_transform, project, quaternion_to_matrix, transform_points, window_px
+from veriserum_hf.geometry import Camera, make_transform, project, quaternion_to_matrix, transform_points
 
 AXIS_LENGTH_MM = 40.0
 # x red, y green, z blue, by convention; BGR.
@@ -45,19 +45,22 @@ def draw_axes(row: FrameRow) -> ByteImage:
     """
     images = []
     for plane in PLANES:
+        camera = row[CAMERA_OF[plane]]
+        if camera is None:
+            continue
         grey = grey_of(row, plane)
         try:
-            window_px(row[CAMERA_OF[plane]], len(grey))
+            Camera.from_row(camera, grey.shape)
         except CalibrationError as error:
             raise VeriserumError(f"measurement {row['measurement_id']}, camera_{plane}: {error}") from error
         scale = _IMAGE_PX / len(grey)
         image = np.repeat(cv2.resize(grey, (_IMAGE_PX, _IMAGE_PX))[:, :, None], 3, axis=2).astype(np.uint8)
         for component in COMPONENTS:
             if (pose := row[component]) is not None:
-                _draw(image, row[CAMERA_OF[plane]], pose, component, scale)
+                _draw(image, camera, pose, component, scale)
         write(image, plane, (14, 34), 0.9)
         images.append(image)
-    caption = np.full((44, 2 * _IMAGE_PX, 3), 20, np.uint8)
+    caption = np.full((44, len(images) * _IMAGE_PX, 3), 20, np.uint8)
     frame = f"measurement {row['measurement_id']}, trial {row['trial_id']}, {row['task']}"
     axes = f"axes of the implants, {AXIS_LENGTH_MM:.0f} mm: x red, y green, z blue"
     write(caption, f"{frame}    {axes}", (14, 29), 0.6)
