@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from veriserum_hf.core import NotAFileError, read_regular
 from veriserum_hf.errors import ArchiveError, FrameError
-from veriserum_hf.jobs import NotAFileError, read_regular
 
 # A frame of 64 megapixels in 16 bits has 128 MB; an implant of a million triangles as text about 250 MB.
 MOST_BYTES = 256_000_000

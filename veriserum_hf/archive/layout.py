@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from veriserum_hf.archive.files import MOST_BYTES, MOST_TABLE_BYTES
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.core import PLANES, PlaneName, listed
-from veriserum_hf.jobs import not_a_file
+from veriserum_hf.core import PLANES, PlaneName, listed, not_a_file
 
 _IMAGE = r"\.(?:jpe?g|png|tiff?)"
 _FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE | re.ASCII)

@@ -22,7 +22,14 @@ from .domain import (
     Verdict as Verdict,
 )
 from .endpoint import endpoint_fault as endpoint_fault, masked as masked
+from .number_text import joined_numbers as joined_numbers, numbers_of as numbers_of, text_lines as text_lines
 from .plain_yaml import load_plain_yaml as load_plain_yaml
+from .regular import (
+    NotAFileError as NotAFileError,
+    not_a_file as not_a_file,
+    read_regular as read_regular,
+    read_text as read_text,
+)
 from .rows import (
     CAMERA_OF as CAMERA_OF,
     DISTORTION_OF as DISTORTION_OF,

@@ -5,6 +5,13 @@ from .camera import (
     rows_columns as rows_columns,
     viewing_axes as viewing_axes,
 )
+from .camera_files import (
+    JOINTTRACK_AXES as JOINTTRACK_AXES,
+    read_jointtrack as read_jointtrack,
+    read_mayacam as read_mayacam,
+    write_jointtrack as write_jointtrack,
+    write_mayacam as write_mayacam,
+)
 from .grid import (
     FIELD_MM as FIELD_MM,
     NATIVE_SIZE as NATIVE_SIZE,

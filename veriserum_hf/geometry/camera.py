@@ -7,6 +7,7 @@ pixels are related by ``intrinsics`` (3 x 3, px) and ``world_to_camera`` (4 x 4,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -125,6 +126,49 @@ class Camera:
         found = cls(camera["intrinsics"], camera["world_to_camera"])  # type: ignore[arg-type]
         check_row(camera, found.intrinsics, None if size is None else rows_columns(size))
         return found
+
+    @classmethod
+    def from_mayacam(cls, path: Path, size: Size | None = None) -> "Camera":
+        """Camera of a MayaCam 2.0 file, as XMALab, DSX and Autoscoper have.
+
+        Parameters
+        ----------
+        path : of the file; see `veriserum_hf.geometry.camera_files` for its conventions.
+        size : of the images, px: an edge or (rows, columns).
+
+        Raises
+        ------
+        CalibrationError
+            If the file is invalid, or its camera is of images of another size; both sizes are named.
+
+        """
+        from veriserum_hf.geometry.camera_files import read_mayacam  # which makes cameras
+
+        camera, of_file = read_mayacam(path)
+        if size is not None and rows_columns(size) != of_file:
+            raise CalibrationError(
+                f"{path} is the camera of images of {of_file[0]} x {of_file[1]} px (rows x columns), but the image "
+                "has {} x {}; give the camera of the image as it is, or its resized() or cropped()".format(
+                    *rows_columns(size)
+                )
+            )
+        return camera
+
+    @classmethod
+    def from_jointtrack(cls, path: Path, size: Size) -> "Camera":
+        """Camera of a JT_INTCALIB file for images of that size, px: an edge or (rows, columns).
+
+        The world is JointTrack's frame: origin at the X-ray source, x right, y up, z back towards it.
+
+        Raises
+        ------
+        CalibrationError
+            If the file is invalid.
+
+        """
+        from veriserum_hf.geometry.camera_files import read_jointtrack
+
+        return read_jointtrack(path, size)[0]
 
     def to_row(self, size: Size, pixel_size_mm: float | None = None) -> CameraRow:
         """Return the camera as the ``camera_*`` field of a row.

@@ -16,12 +16,6 @@ from .folder import (
 from .interrupts import exit_status as exit_status, heed_signals as heed_signals
 from .pool import Job as Job, cores as cores, run_jobs as run_jobs
 from .provenance import library_versions as library_versions, source_hash as source_hash
-from .regular import (
-    NotAFileError as NotAFileError,
-    not_a_file as not_a_file,
-    read_regular as read_regular,
-    read_text as read_text,
-)
 from .sums import (
     SUMS as SUMS,
     damaged_files as damaged_files,

@@ -18,3 +18,4 @@ from .schema import (
     REGISTERED_SCHEMA as REGISTERED_SCHEMA,
     TRUTH_SCHEMA as TRUTH_SCHEMA,
 )
+from .trajectories import read_trajectory as read_trajectory, write_trajectory as write_trajectory

@@ -6,10 +6,9 @@ from typing import TypeVar
 
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.calibration import Distortion
-from veriserum_hf.core import PlaneName, listed
+from veriserum_hf.core import PlaneName, listed, read_text
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
-from veriserum_hf.jobs import read_text
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
 
 T = TypeVar("T")

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import yaml
 from transformers import CONFIG_MAPPING, HfArgumentParser
 
-from veriserum_hf.core import PLANES, load_plain_yaml
+from veriserum_hf.core import PLANES, load_plain_yaml, read_text
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
-from veriserum_hf.jobs import read_text, write_file
+from veriserum_hf.jobs import write_file
 from veriserum_hf.simulation import PAIRS
 
 ON_THE_FLY = "simulated:on-the-fly"
