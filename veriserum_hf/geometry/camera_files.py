@@ -28,6 +28,7 @@ JOINTTRACK_AXES = np.diag([1.0, -1.0, -1.0, 1.0])  # of JointTrack's frame and O
 JOINTTRACK_AXES.setflags(write=False)
 
 _SECTIONS = {"image size": (1, 2), "camera matrix": (3, 3), "rotation": (3, 3), "translation": (3, 1)}
+_NAME = re.compile(r"[A-Za-z ]+")  # of a section
 _DISTORTION = "undistortion"  # a section that some programs add
 _ROUNDED = 1e-3  # of a rotation that was written with few digits
 _JOINTTRACK = ("JT_INTCALIB", "JTA_INTCALIB")
@@ -149,7 +150,7 @@ def _sections(path: Path) -> dict[str, FloatArray]:
     """Matrices of a MayaCam 2.0 file by the names of their sections."""
     lines = text_lines(path, CalibrationError)
     written = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
-    names = [(place, text.lower()) for place, (_, text) in enumerate(written) if text[0].isalpha()]
+    names = [(place, text.lower()) for place, (_, text) in enumerate(written) if _NAME.fullmatch(text)]
     if not names or names[0][0]:
         raise CalibrationError(f"{path} {_not_mayacam([text for _, text in written])}")
     sections: dict[str, FloatArray] = {}

@@ -12,6 +12,7 @@ from .files import (
     read_poses as read_poses,
     transforms as transforms,
 )
+from .formats import write_poses as write_poses
 from .schema import (
     JOINT_MOTION as JOINT_MOTION,
     PREDICTED_SCHEMA as PREDICTED_SCHEMA,

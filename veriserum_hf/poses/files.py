@@ -8,7 +8,6 @@ from typing import Literal, TypeGuard, cast
 import datasets
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from veriserum_hf.core import (
     CAMERA_OF,
@@ -26,6 +25,7 @@ from veriserum_hf.core import (
 from veriserum_hf.errors import CalibrationError, TrainingError
 from veriserum_hf.geometry import Camera, make_transform, quaternion_to_matrix
 from veriserum_hf.poses.estimates import Estimates
+from veriserum_hf.poses.formats import read_table
 
 REQUIRED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw")
 FrameId = int
@@ -33,13 +33,12 @@ _Pair = tuple[LabelRow, Component, PoseRow, PoseRow]  # of a row and an implant,
 
 _UNIT_TOLERANCE = 1e-3  # of a quaternion's length
 _COVARIANCE_SIZE = 6
-_MOST_POSES = 500_000  # twice those of the data set, with its manual ones
 _ROWS_AT_ONCE = 10_000  # as Python values they take twenty times their size
 _ROW_ONLY = ("measurement_id", "component")
 
 
 def read_poses(path: Path) -> pa.Table:
-    """Read and check a Parquet file of poses, one row per implant and frame.
+    """Read and check a file of poses, one row per implant and frame: Parquet, or CSV where its suffix says so.
 
     Returns
     -------
@@ -55,18 +54,7 @@ def read_poses(path: Path) -> pa.Table:
         same implant of a frame occurs twice. The first such row is named.
 
     """
-    if not path.is_file():
-        raise TrainingError(f"there is no file {path}; expected the Parquet file of `veriserum predict` or the like")
-    try:
-        count = pq.read_metadata(path).num_rows
-        if count > _MOST_POSES:
-            raise TrainingError(f"{path} holds {count:,} poses, expected at most {_MOST_POSES:,} of one data set")
-        poses = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise TrainingError(
-            f"{path} cannot be read as Parquet: {error}. Expected what `veriserum predict` or `veriserum register` "
-            "writes, or an archive's truth.parquet"
-        ) from error
+    poses = read_table(path)
     check_poses(poses, str(path))
     return poses
 

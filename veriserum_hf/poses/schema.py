@@ -8,6 +8,12 @@ import pyarrow as pa
 
 from veriserum_hf.core import NOT_ASSESSED
 
+CSV_SUFFIX = ".csv"
+TABLE_SUFFIXES = (".parquet", CSV_SUFFIX)  # of files of poses with ids
+# Files of the poses of one implant, without ids: JointTrack's and Autoscoper's.
+JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX = (".jts", ".jtak"), ".tra"
+TRAJECTORY_SUFFIXES = (*JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX)
+
 JOINT_MOTION = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "anterior_mm")
 TRUTH_SCHEMA = pa.schema(
     {

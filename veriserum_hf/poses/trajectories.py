@@ -29,9 +29,8 @@ from veriserum_hf.geometry import (
     quaternion_to_matrix,
 )
 from veriserum_hf.jobs import write_file
-
-JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX = (".jts", ".jtak"), ".tra"
-TRAJECTORY_SUFFIXES = (*JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX)
+from veriserum_hf.poses.files import read_poses, transforms
+from veriserum_hf.poses.schema import AUTOSCOPER_SUFFIX, JOINTTRACK_SUFFIXES, TABLE_SUFFIXES, TRAJECTORY_SUFFIXES
 
 _HEADERS = ("JT_EULER_312", "JTA_EULER_KINEMATICS")
 _COLUMNS = ["x_tran", "y_tran", "z_tran", "z_rot", "x_rot", "y_rot"]
@@ -42,12 +41,13 @@ _METRES = 2.0  # nothing that is seen by X-rays is moved by less mm from the ori
 
 
 def read_trajectory(path: Path, camera: Camera | None = None) -> FloatArray:
-    """Read the poses of one implant, one a frame, from a .jts or .tra file.
+    """Read the poses of one implant, one a frame.
 
     Parameters
     ----------
-    path : of the file; its suffix says the format.
-    camera : of the plane whose frame a .jts file is in; a .tra file is in the world already.
+    path : of a .jts or .tra file, or of a file of `read_poses` (Parquet, CSV) that holds one implant, whose frames
+        are put in the order of their measurement ids.
+    camera : of the plane whose frame a .jts file is in; the other files are in the world already.
 
     Returns
     -------
@@ -60,6 +60,8 @@ def read_trajectory(path: Path, camera: Camera | None = None) -> FloatArray:
         line is named.
 
     """
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return _read_table(path)
     return _format_of(path)[0](path, camera)
 
 
@@ -81,6 +83,14 @@ def write_trajectory(path: Path, T_world_implant: FloatArray, camera: Camera | N
     write_file(path, _format_of(path)[1](path, np.asarray(T_world_implant, dtype=np.float64), camera))
 
 
+def _read_table(path: Path) -> FloatArray:
+    rows = read_poses(path).sort_by("measurement_id").to_pylist()
+    implants = sorted({f"{row['component']} {row['anatomy_id']}" for row in rows})
+    if len(implants) > 1:
+        raise TrainingError(f"{path} holds poses of {listed(implants)}; expected those of one implant")
+    return transforms(rows)
+
+
 def _read_jts(path: Path, camera: Camera | None) -> FloatArray:
     T_jointtrack_world = _jointtrack_frame(path, camera)
     lines = _lines(path)
@@ -91,7 +101,7 @@ def _read_jts(path: Path, camera: Camera | None) -> FloatArray:
     if columns != _COLUMNS:
         raise TrainingError(f"{path}, line 2: the columns are {listed(columns, 9)}; expected {listed(_COLUMNS, 6)}")
     poses = [
-        [np.nan] * 6 if line.split(",")[0].strip() == _NO_POSE else _numbers(path, number, line, 6)
+        [np.nan] * 6 if line.strip().startswith(_NO_POSE) else _numbers(path, number, line, 6)
         for number, line in enumerate(lines[2:], 3)
     ]
     values = np.array(poses).reshape(-1, 6)
@@ -143,7 +153,9 @@ def _format_of(
         return _read_jts, _write_jts
     if suffix == AUTOSCOPER_SUFFIX:
         return _read_tra, _write_tra
-    raise TrainingError(f"{path}: expected poses of one implant, {listed(TRAJECTORY_SUFFIXES)}")
+    raise TrainingError(
+        f"{path}: expected the suffix of a file of one implant's poses, {listed(TRAJECTORY_SUFFIXES)}"
+    )
 
 
 def _jointtrack_frame(path: Path, camera: Camera | None) -> FloatArray:

@@ -1,0 +1,178 @@
+"""Poses as long CSV, for spreadsheets and other programs: one row an implant and frame, units in the names.
+
+What a Parquet file of poses holds as lists are single columns here: x_mm, y_mm, z_mm; qx, qy, qz, qw, scalar last;
+and the 21 different numbers of a covariance, cov_x_x_mm2, cov_x_rx_mm_deg, ... cov_rz_rz_deg2.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from veriserum_hf.core import listed, numbers_of, text_lines
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.poses.schema import REGISTERED_SCHEMA, TRUTH_SCHEMA
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+TRANSLATION, QUATERNION = ("x_mm", "y_mm", "z_mm"), ("qx", "qy", "qz", "qw")
+_AXES = ("x", "y", "z", "rx", "ry", "rz")
+_PLACES = [(row, column) for row in range(6) for column in range(row, 6)]
+_UNITS = ("mm2", "mm_deg", "deg2")
+COVARIANCE = tuple(f"cov_{_AXES[row]}_{_AXES[column]}_{_UNITS[(row > 2) + (column > 2)]}" for row, column in _PLACES)
+_LISTS = {"translation_mm": TRANSLATION, "quaternion_xyzw": QUATERNION, "covariance": COVARIANCE}
+_REQUIRED = ("measurement_id", "anatomy_id", "component", *TRANSLATION, *QUATERNION)
+_TYPES = {
+    **{field.name: field.type for schema in (TRUTH_SCHEMA, REGISTERED_SCHEMA) for field in schema},
+    **dict.fromkeys((*TRANSLATION, *QUATERNION, *COVARIANCE, "confidence"), pa.float64()),
+}
+_SEPARATORS = ",;\t"
+_Values = list[int | None] | list[float | None] | list[str | None]
+
+
+def read_csv_poses(path: Path, most_rows: int) -> pa.Table:
+    """Read a long CSV as the table that a Parquet file of poses holds; what it states is not checked further.
+
+    Columns that this package does not know are kept as text.
+
+    Raises
+    ------
+    TrainingError
+        If the file is no such CSV: columns are missing or occur twice, or a line has other counts or a value of
+        another type; the line is named.
+
+    """
+    lines = text_lines(path, TrainingError)
+    separator = max(_SEPARATORS, key=lines[0].count) if lines else ","  # a comma where there is none of them
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header)
+        rows = list(_rows(path, reader, header, most_rows))
+    except csv.Error as error:
+        raise TrainingError(f"{path}, line {reader.line_num}: this is not CSV ({error})") from error
+    columns: dict[str, _Values] = {
+        name: [_value(path, line, name, row[place]) for line, row in rows]  # type: ignore[misc]
+        for place, name in enumerate(header)
+    }
+    return _table(path, columns, [line for line, _ in rows])
+
+
+def csv_of_poses(poses: pa.Table) -> str:
+    """Long CSV of a table of poses; `read_csv_poses` reads the same values.
+
+    Raises
+    ------
+    TrainingError
+        If a column beside the known ones holds lists or the like, which CSV does not.
+
+    """
+    columns: dict[str, Sequence[object]] = {}
+    for name in poses.column_names:
+        values = poses[name].to_pylist()
+        if name == "covariance":
+            if poses[name].null_count < len(poses):
+                columns |= {
+                    column: [None if value is None else value[place[0]][place[1]] for value in values]
+                    for column, place in zip(COVARIANCE, _PLACES, strict=True)
+                }
+        elif name in _LISTS:
+            columns |= dict(zip(_LISTS[name], zip(*values, strict=True), strict=True))
+        elif pa.types.is_nested(poses.schema.field(name).type) or pa.types.is_binary(poses.schema.field(name).type):
+            raise TrainingError(
+                f"the column {name!r} holds {poses.schema.field(name).type}, which CSV cannot; remove it, or write "
+                "Parquet"
+            )
+        else:
+            columns[name] = values
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if missing := [name for name in _REQUIRED if name not in header]:
+        raise TrainingError(
+            f"{path} has no column {listed(missing, 10)}; its first line names {listed(header, 20)}. Expected a CSV "
+            f"of poses with {', '.join(_REQUIRED)}"
+        )
+    if wrong := [name for name in header if name in _LISTS]:
+        raise TrainingError(
+            f"{path} has the column {wrong[0]!r}; expected its numbers alone: {', '.join(_LISTS[wrong[0]])}"
+        )
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise TrainingError(f"{path} has the column {listed(twice)} more than once; expected each name once")
+    there = [name for name in COVARIANCE if name in header]
+    if there and len(there) < len(COVARIANCE):
+        raise TrainingError(
+            f"{path} has {len(there)} columns of a covariance; expected all 21 or none: {listed(COVARIANCE, 21)}"
+        )
+
+
+def _rows(path: Path, reader: "Reader", header: list[str], most: int) -> Iterator[tuple[int, list[str]]]:
+    """Rows with their line; lines without values may end the file, as spreadsheets write them."""
+    blank = 0
+    for count, row in enumerate(reader, 1):
+        line = reader.line_num
+        if not any(row):
+            blank = blank or line
+            continue
+        if blank or len(row) != len(header):
+            found = f"line {blank}: found no values" if blank else f"line {line}: found {len(row)} values"
+            raise TrainingError(f"{path}, {found}; expected {len(header)}, as the first line has names")
+        if count > most:
+            raise TrainingError(f"{path} holds more than {most:,} poses, expected at most those of one data set")
+        yield line, row
+
+
+def _value(path: Path, line: int, name: str, text: str) -> int | float | str | None:
+    kind = _TYPES.get(name, pa.string())
+    text = text.strip()
+    if not text:
+        if name in _REQUIRED:
+            raise TrainingError(f"{path}, line {line}: {name} is missing")
+        return None
+    if kind == pa.string():
+        return text
+    try:
+        (number,) = numbers_of(text)
+    except ValueError:
+        number = None
+    if number is None or (kind == pa.int64() and not (number == number // 1 and abs(number) < 2**53)):
+        expected = "a whole number" if kind == pa.int64() else "a number in ASCII digits with a decimal point"
+        raise TrainingError(f"{path}, line {line}: {name} is {text[:40]!r}; expected {expected}")
+    return int(number) if kind == pa.int64() else number
+
+
+def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Table:
+    list_of = {part: name for name, parts in _LISTS.items() for part in parts}
+    arrays: dict[str, pa.Array] = {}
+    for column, values in columns.items():
+        name = list_of.get(column, column)
+        if name in _LISTS and name not in arrays:
+            rows = list(zip(*(columns[part] for part in _LISTS[name]), strict=True))
+            arrays[name] = pa.array(rows if name != "covariance" else _covariances(path, rows, lines), _TYPES[name])
+        elif name not in _LISTS:
+            arrays[name] = pa.array(values, _TYPES.get(name, pa.string()))
+    return pa.table(arrays)
+
+
+def _covariances(
+    path: Path, rows: list[tuple[float | None, ...]], lines: list[int]
+) -> list[list[list[float | None]] | None]:
+    found: list[list[list[float | None]] | None] = []
+    for line, row in zip(lines, rows, strict=True):
+        missing = row.count(None)
+        if 0 < missing < len(COVARIANCE):
+            raise TrainingError(f"{path}, line {line}: {missing} numbers of a covariance are missing")
+        upper = dict(zip(_PLACES, row, strict=True))
+        full = [[upper[min(r, c), max(r, c)] for c in range(6)] for r in range(6)]
+        found.append(None if missing else full)
+    return found
