@@ -1,3 +1,9 @@
+from .autoscoper import (
+    AutoscoperTrial as AutoscoperTrial,
+    AutoscoperVolume as AutoscoperVolume,
+    read_autoscoper as read_autoscoper,
+    write_autoscoper as write_autoscoper,
+)
 from .camera import (
     Camera as Camera,
     Size as Size,

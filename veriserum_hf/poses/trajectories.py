@@ -153,9 +153,7 @@ def _format_of(
         return _read_jts, _write_jts
     if suffix == AUTOSCOPER_SUFFIX:
         return _read_tra, _write_tra
-    raise TrainingError(
-        f"{path}: expected the suffix of a file of one implant's poses, {listed(TRAJECTORY_SUFFIXES)}"
-    )
+    raise TrainingError(f"{path}: expected the suffix of one implant's poses, {', '.join(TRAJECTORY_SUFFIXES)}")
 
 
 def _jointtrack_frame(path: Path, camera: Camera | None) -> FloatArray:
