@@ -31,6 +31,8 @@ COMMANDS = [
     ("register",),
     ("check-labels",),
     ("report",),
+    ("poses",),
+    ("poses", "convert"),
     ("push-dataset",),
     ("push-model",),
 ]

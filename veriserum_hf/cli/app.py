@@ -17,6 +17,7 @@ from veriserum_hf.cli.convert import convert
 from veriserum_hf.cli.ending import Commands
 from veriserum_hf.cli.help import add_command, verbatim
 from veriserum_hf.cli.output import show_log
+from veriserum_hf.cli.poses import app as poses_app
 from veriserum_hf.cli.predict import predict
 from veriserum_hf.cli.push_dataset import push_dataset
 from veriserum_hf.cli.push_model import push_model
@@ -56,6 +57,7 @@ add_command(app, report)
 add_command(app, push_dataset)
 add_command(app, push_model)
 app.add_typer(calibrate_app, name="calibrate")
+app.add_typer(poses_app, name="poses")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,3 +1,8 @@
+from .conversion import (
+    FrameIds as FrameIds,
+    poses_of_trajectory as poses_of_trajectory,
+    trajectory_of_poses as trajectory_of_poses,
+)
 from .differences import (
     DEGREES_OF_FREEDOM as DEGREES_OF_FREEDOM,
     DEVIATIONS_95 as DEVIATIONS_95,
@@ -15,8 +20,11 @@ from .files import (
 from .formats import write_poses as write_poses
 from .schema import (
     JOINT_MOTION as JOINT_MOTION,
+    JOINTTRACK_SUFFIXES as JOINTTRACK_SUFFIXES,
     PREDICTED_SCHEMA as PREDICTED_SCHEMA,
     REGISTERED_SCHEMA as REGISTERED_SCHEMA,
+    TABLE_SUFFIXES as TABLE_SUFFIXES,
+    TRAJECTORY_SUFFIXES as TRAJECTORY_SUFFIXES,
     TRUTH_SCHEMA as TRUTH_SCHEMA,
 )
 from .trajectories import read_trajectory as read_trajectory, write_trajectory as write_trajectory
