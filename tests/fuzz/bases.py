@@ -9,13 +9,16 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from scipy.spatial.transform import Rotation
 
 from tests.fixtures.models import BACKBONE, HEAD
 from tests.fuzz.cases import CALIBRATION, FRAMES
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.dataset import convert_archive, open_rows
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.geometry import JOINTTRACK_AXES, Camera, make_transform, write_jointtrack, write_mayacam
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseConfig, VeriserumPoseModel
+from veriserum_hf.poses import poses_of_trajectory, write_poses, write_trajectory
 from veriserum_hf.simulation import Settings, simulate
 
 DATASET_PX = 64
@@ -111,6 +114,19 @@ def _phantoms(folder: Path, jpeg: Path) -> None:
     (folder / "distortion.txt").write_text(list(archive.distortions.values())[-1]["bs"].to_string())
 
 
+def _formats(folder: Path, _: Path) -> None:
+    """Poses of six frames and cameras, in the files of other programs."""
+    folder.mkdir()
+    turned = Rotation.random(6, rng=np.random.default_rng(1)).as_matrix()
+    T = make_transform(turned, [(5.0, 60.0, 380.0 + frame) for frame in range(6)])
+    camera = Camera([[3000.0, 0, 400], [0, 3010, 290], [0, 0, 1]], make_transform(turned[0], (10.0, -20.0, 900.0)))
+    write_mayacam(folder / "camera.txt", camera, (600, 800))
+    write_jointtrack(folder / "calibration.txt", Camera(np.diag([3000.0, 3000, 1]), JOINTTRACK_AXES), 512, 0.4)
+    for name in ("femur.jts", "femur.tra"):
+        write_trajectory(folder / name, T, camera)
+    write_poses(folder / "poses.csv", poses_of_trajectory(T, "femur", 1, None))
+
+
 #: By name: each fills a folder, given that of the JPEG archive, which is made first.
 MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "jpeg": _as_jpeg,
@@ -122,4 +138,5 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "unfinished": _unfinished,
     "phantoms": _phantoms,
     "options": _options,
+    "formats": _formats,
 }

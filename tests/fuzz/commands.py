@@ -69,7 +69,7 @@ def run(case: Case, *arguments: object) -> Ran:
         except BaseException:  # noqa: BLE001 - this is what is looked for
             status, error = 1, traceback.format_exc()
     output, errors = out.read_text(errors="replace"), err.read_text(errors="replace")
-    name = " ".join(command[: 2 if command[0] == "calibrate" else 1])
+    name = " ".join(command[: 2 if command[0] in ("calibrate", "poses") else 1])
     if not error and "Traceback (most recent call last)" in errors:
         error = errors[errors.index("Traceback (most recent call last)") :]
     if not error and "Exception ignored" in errors:
@@ -239,4 +239,20 @@ def check_phantoms(case: Case) -> Seen:
     frames = sorted(path for path in case.data.iterdir() if path.name.startswith("cal_bs"))
     seen.run(case, "calibrate", "distortion", frames[0], "--json")
     seen.run(case, "calibrate", "source", frames[-1], "--distortion", case.data / "distortion.txt", "--json")
+    return seen
+
+
+def check_formats(case: Case) -> Seen:
+    """Convert poses and cameras of other programs' files to tables."""
+    seen = Seen()
+    data, implant = case.data, ("--component", "femur", "--anatomy", "1")
+    for name, source, options in (
+        ("mayacam", "femur.jts", ("--camera", data / "camera.txt", *implant)),
+        ("jointtrack", "femur.jts", ("--camera", data / "calibration.txt", *implant)),
+        ("autoscoper", "femur.tra", implant),
+        ("table", "poses.csv", ()),
+    ):
+        out = case.folder / f"{name}.parquet"
+        seen.run(case, "poses", "convert", data / source, out, *options)
+        seen.rows |= {f"{name} {key}": row for key, row in rows_of_poses(out).items()}
     return seen

@@ -45,16 +45,15 @@ def trajectory_of_poses(
     there = sorted({(name, pose["anatomy_id"]) for found in of_frames for name, pose in found.items()})
     wanted = [implant for implant in there if component in (None, implant[0]) and anatomy_id in (None, implant[1])]
     if len(wanted) != 1:
+        found = listed(f"{name} {id}" for name, id in there) or "no implant"
         raise TrainingError(
-            f"in these {len(ids)} frames are poses of {listed(f'{name} {id}' for name, id in there) or 'no implant'}; "
-            "expected one: choose it with --component and --anatomy, or the frames that the file is of"
+            f"in these {len(ids)} frames are poses of {found}; expected one: choose it with --component and "
+            "--anatomy, or the frames that the file is of"
         )
     ((name, id),) = wanted
-    found = [
-        pose if (pose := each.get(name)) is not None and pose["anatomy_id"] == id else None for each in of_frames
-    ]
+    chosen = [pose if (pose := each.get(name)) and pose["anatomy_id"] == id else None for each in of_frames]
     T_world_implant = np.full((len(ids), 4, 4), np.nan)
-    T_world_implant[[pose is not None for pose in found]] = transforms(pose for pose in found if pose is not None)
+    T_world_implant[[pose is not None for pose in chosen]] = transforms(pose for pose in chosen if pose is not None)
     return T_world_implant
 
 
