@@ -24,9 +24,7 @@ convert = partial(outcome, "poses", "convert")
 @pytest.fixture(scope="module")
 def dataset(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "OUT"
-    return convert_archive(
-        tiny.root, folder, configs=("calibrated", "anatomies"), options=Options(size=64), workers=1
-    ).output
+    return convert_archive(tiny.root, folder, configs=("calibrated",), options=Options(size=32), workers=1).output
 
 
 @pytest.fixture(scope="module")

@@ -124,6 +124,7 @@ def changed(line, new, of):
         ("a.jts", changed(5, "1, 2, 3, 4, 5, 6_0", JTS), "line 5: '6_0' is not a number"),
         ("a.jts", changed(5, "1, 2, 3, 4, 5, nan", JTS), "line 5: .*, or NaN alone for a frame without a pose"),
         ("a.jts", changed(5, "1, 2, 3, 4, 5, 1e999", JTS), "line 5: .*expected finite numbers"),
+        ("a.jts", "\n".join([*JTS.split("\n")[:2], ".01, 0, -1, 0, 0, 0"]), "within 1 of the origin, as in metres"),
         ("a.tra", "\n\n", "is empty"),
         ("a.tra", JTS, "line 1: 'JT_EULER_312' is not a number"),
         ("a.tra", changed(1, "1,2,3,4,5,6", TRA), r"line 1: 6 numbers \(x, y, z, yaw, pitch, roll\?\); .* Matrix"),
@@ -132,7 +133,7 @@ def changed(line, new, of):
         ("a.tra", TRA.replace("10,0,0,-1", "10,0,0,-57.3"), "line 1: the matrix is not rigid"),
         ("a.tra", TRA.replace("10,0,0,-1", "10,0,0,1"), "line 1: the matrix is not rigid .* determinant -1"),
         ("a.tra", TRA.replace("0,0,0,1\n", "0,0,0,2\n"), r"line 1: the last row .* \[0.0, 0.0, 0.0, 2.0\]; expected"),
-        ("a.tra", "1,0,0,0.01,0,1,0,0.2,0,0,1,0.3,0,0,0,1\n", "within 0.361 of the world's origin, as in metres"),
+        ("a.tra", "1,0,0,0.01,0,1,0,0.2,0,0,1,0.3,0,0,0,1\n", "within 0.361 of the origin, as in metres"),
         ("a.mot", TRA, "expected the suffix of one implant's poses, .jts"),
     ],
 )

@@ -38,3 +38,8 @@ def test_metadata_of_any_writer_can_be_read(tmp_path):
         "pandas": "602 bytes, not shown",
         "start": "target",
     }
+
+
+def test_a_csv_has_a_hash_alone(tmp_path):
+    (tmp_path / "poses.csv").write_text("measurement_id\n1\n")
+    assert list(about_file(tmp_path / "poses.csv")) == ["sha256"]

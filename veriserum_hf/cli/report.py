@@ -22,7 +22,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="HTML", help="File to write.")],
     poses: Annotated[
         list[Path] | None,
-        typer.Option(metavar="PARQUET", help="Poses that `predict` or `register` wrote; repeatable."),
+        typer.Option(metavar="FILE", help="Parquet or CSV of poses, as `predict` or `register` write; repeatable."),
     ] = None,
     model: Annotated[
         str | None,

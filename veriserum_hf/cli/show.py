@@ -29,8 +29,8 @@ _Output = Annotated[
 _PoseFiles = Annotated[
     list[Path] | None,
     typer.Option(
-        metavar="PARQUET",
-        help="Also draw outlines at the poses of this file (of predict, register, or truth.parquet); repeatable.",
+        metavar="FILE",
+        help="Also draw outlines at the poses of this Parquet or CSV file (of predict, register, ...); repeatable.",
     ),
 ]
 

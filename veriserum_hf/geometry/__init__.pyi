@@ -13,7 +13,6 @@ from .camera import (
 )
 from .camera_files import (
     JOINTTRACK_AXES as JOINTTRACK_AXES,
-    read_camera as read_camera,
     read_jointtrack as read_jointtrack,
     read_mayacam as read_mayacam,
     write_jointtrack as write_jointtrack,

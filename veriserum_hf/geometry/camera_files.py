@@ -146,17 +146,6 @@ def write_jointtrack(path: Path, camera: Camera, size: Size, pixel_size_mm: floa
     path.write_text(f"{_JOINTTRACK[0]}\n{numbers}\n", encoding="ascii", newline="\n")
 
 
-def read_camera(path: Path) -> Camera:
-    """Position and directions of a MayaCam 2.0 or JT_INTCALIB file, where the size of the images does not matter.
-
-    Its pixels count only for MayaCam 2.0, which states the size.
-    """
-    lines = text_lines(path, CalibrationError)
-    if lines and lines[0].lstrip().startswith(_JOINTTRACK):
-        return read_jointtrack(path, 1)[0]
-    return read_mayacam(path)[0]
-
-
 def _sections(path: Path) -> dict[str, FloatArray]:
     """Matrices of a MayaCam 2.0 file by the names of their sections."""
     lines = text_lines(path, CalibrationError)

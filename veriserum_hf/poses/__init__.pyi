@@ -19,6 +19,7 @@ from .files import (
 )
 from .formats import write_poses as write_poses
 from .schema import (
+    CSV_SUFFIX as CSV_SUFFIX,
     JOINT_MOTION as JOINT_MOTION,
     JOINTTRACK_SUFFIXES as JOINTTRACK_SUFFIXES,
     PREDICTED_SCHEMA as PREDICTED_SCHEMA,

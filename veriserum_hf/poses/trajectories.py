@@ -107,6 +107,7 @@ def _read_jts(path: Path, camera: Camera | None) -> FloatArray:
     values = np.array(poses).reshape(-1, 6)
     T_jointtrack_implant = _nan_poses(len(values))
     is_pose = _whole(path, values, first_line=3)
+    _check_unit(path, values[is_pose, :3])
     T_jointtrack_implant[is_pose] = make_transform(euler_zxy_to_matrix(values[is_pose, 3:]), values[is_pose, :3])
     return invert_transform(T_jointtrack_world) @ T_jointtrack_implant
 
@@ -128,11 +129,7 @@ def _read_tra(path: Path, _camera: Camera | None) -> FloatArray:
     for line, T in zip(np.flatnonzero(is_pose) + 1, given, strict=True):
         if wrong := _fault(T):
             raise TrainingError(f"{path}, line {line}: {wrong}")
-    moved = np.linalg.norm(given[:, :3, 3], axis=1)
-    if moved.any() and moved.max() < _METRES:
-        raise TrainingError(
-            f"{path}: every position lies within {moved.max():.3g} of the world's origin, as in metres; expected mm"
-        )
+    _check_unit(path, given[:, :3, 3])
     T_world_implant = _nan_poses(len(matrices))
     rotations = quaternion_to_matrix(matrix_to_quaternion(given[:, :3, :3])) if len(given) else given[:, :3, :3]
     T_world_implant[is_pose] = make_transform(rotations, given[:, :3, 3])
@@ -205,6 +202,15 @@ def _whole(path: Path, values: FloatArray, first_line: int) -> BoolArray:
     if infinite.size:
         raise TrainingError(f"{path}, line {infinite[0] + first_line}: numbers are infinite; expected finite ones")
     return np.asarray(found.all(axis=1), dtype=np.bool_)
+
+
+def _check_unit(path: Path, positions_mm: FloatArray) -> None:
+    """Refuse positions (n, 3) that are all as near to the origin as if they were in metres."""
+    moved = np.linalg.norm(positions_mm, axis=1)
+    if moved.any() and moved.max() < _METRES:
+        raise TrainingError(
+            f"{path}: every position lies within {moved.max():.3g} of the origin, as in metres; expected mm"
+        )
 
 
 def _nan_poses(count: int) -> FloatArray:

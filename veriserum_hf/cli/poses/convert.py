@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from veriserum_hf.cli.output import print_text
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, Component, LabelRow, PlaneName, cameras_of, listed
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, Component, LabelRow, PlaneName, cameras_of, listed, text_lines
 from veriserum_hf.errors import CalibrationError, TrainingError
 
 if TYPE_CHECKING:
@@ -104,6 +103,8 @@ def _convert_trajectory(
     seen_by: "Camera | None",
 ) -> None:
     """Convert a file of one implant, or to one."""
+    import numpy as np
+
     from veriserum_hf.poses import (
         TABLE_SUFFIXES,
         poses_of_trajectory,
@@ -166,7 +167,7 @@ def _anatomy(rows: Sequence[LabelRow], component: Component) -> int:
 
 def _camera(file: Path | None, rows: Sequence[LabelRow] | None, plane: PlaneName | None) -> "Camera":
     """Camera of a file, or of one plane of a data set."""
-    from veriserum_hf.geometry import Camera, read_camera
+    from veriserum_hf.geometry import Camera
 
     if (file is None) == (rows is None or plane is None):
         raise TrainingError(
@@ -174,7 +175,9 @@ def _camera(file: Path | None, rows: Sequence[LabelRow] | None, plane: PlaneName
             "(--dataset and --plane)"
         )
     if file is not None:
-        return read_camera(file)
+        # Its size matters to pixels alone, which poses do not have.
+        is_jointtrack = any("INTCALIB" in line for line in text_lines(file, CalibrationError)[:1])
+        return Camera.from_jointtrack(file, 1) if is_jointtrack else Camera.from_mayacam(file)
     found: dict[bytes, tuple[int, Camera]] = {}
     for row in rows or ():
         id = row["measurement_id"]
