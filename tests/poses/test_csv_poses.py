@@ -136,3 +136,9 @@ def test_half_a_covariance_and_nested_columns_are_refused(tmp_path):
 def test_a_file_without_ids_is_refused_with_the_way_out(tmp_path, name):
     with pytest.raises(TrainingError, match=r"holds poses of one implant without ids; .*`veriserum poses convert`"):
         read_poses(file(tmp_path, "", name))
+
+
+def test_parquet_of_such_a_name_is_read_as_what_it_is(tmp_path):
+    write_poses(tmp_path / "poses.parquet", full(TRUTH_SCHEMA, 0))
+    renamed = (tmp_path / "poses.parquet").rename(tmp_path / "renamed.csv")
+    assert read_poses(renamed).schema.names == TRUTH_SCHEMA.names

@@ -17,9 +17,8 @@ from .files import (
     read_poses as read_poses,
     transforms as transforms,
 )
-from .formats import write_poses as write_poses
+from .formats import is_csv as is_csv, write_poses as write_poses
 from .schema import (
-    CSV_SUFFIX as CSV_SUFFIX,
     JOINT_MOTION as JOINT_MOTION,
     JOINTTRACK_SUFFIXES as JOINTTRACK_SUFFIXES,
     PREDICTED_SCHEMA as PREDICTED_SCHEMA,

@@ -16,7 +16,7 @@ from veriserum_hf.core import Component, FloatArray, Poses
 from veriserum_hf.dataset import TRAINING_DATA, StoredFrames, TrialOverlap, open_rows, trial_overlap
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import pose_errors, sample_points
-from veriserum_hf.poses import CSV_SUFFIX, Estimates, check_poses, estimates_of, poses_by_frame, read_poses
+from veriserum_hf.poses import Estimates, check_poses, estimates_of, is_csv, poses_by_frame, read_poses
 
 CONFIG = "calibrated"
 _ABOUT_LABELS = {
@@ -146,7 +146,7 @@ def about_file(path: Path) -> dict[str, str]:
     """Hash and metadata of a file that `read_poses` has read already."""
     with path.open("rb") as file:
         found = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    metadata = {} if path.suffix.lower() == CSV_SUFFIX else pq.read_schema(path).metadata or {}
+    metadata = {} if is_csv(path) else pq.read_schema(path).metadata or {}
     return found | {_text(key): _metadata_text(_text(key), value) for key, value in sorted(metadata.items())}
 
 
