@@ -24,6 +24,7 @@ from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout
 from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh
 from .problems import Decision as Decision, Findings as Findings
 from .readings import disagree as disagree, judge as judge
+from .stacks import Stack as Stack, open_stack as open_stack
 from .white import (
     MOST_ABOVE_WHITE as MOST_ABOVE_WHITE,
     highest_level as highest_level,

@@ -1,13 +1,18 @@
 """Reading files of an archive: regular ones of plausible size only."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from veriserum_hf.core import NotAFileError, read_regular
+from veriserum_hf.core import NotAFileError, open_regular, read_regular
 from veriserum_hf.errors import ArchiveError, FrameError
 
 # A frame of 64 megapixels in 16 bits has 128 MB; an implant of a million triangles as text about 250 MB.
 MOST_BYTES = 256_000_000
 MOST_TABLE_BYTES = 2_000_000_000
+MOST_STACK_BYTES = 100_000_000_000  # of frames one by one
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -24,8 +29,39 @@ def read_bytes(path: str | Path) -> bytes:
         If the file is gone or the disk fails: that is not a bad frame, and continuing would reject good ones.
 
     """
-    try:
+    with _explained(path):
         return read_regular(path, MOST_BYTES)
+
+
+class PartsOfFile:
+    """Bytes of a file that are read where a part of them is asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def __len__(self) -> int:
+        """Size of the file, bytes."""
+        return self._size
+
+    def __getitem__(self, part: slice) -> bytes:
+        """Bytes of a part; fewer where the file was cut off since it was opened."""
+        first, last, _ = part.indices(self._size)
+        self._file.seek(first)
+        return self._file.read(max(0, last - first))
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[PartsOfFile]:
+    """A file of many frames, of which only parts are read; raises as `read_bytes`."""
+    with _explained(path), open_regular(path, MOST_STACK_BYTES) as file:
+        yield PartsOfFile(file)
+
+
+@contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (PermissionError, NotAFileError) as error:
         raise FrameError("unreadable", f"{Path(path).name}: {error.strerror}") from error
     except OSError as error:

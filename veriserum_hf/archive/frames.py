@@ -22,6 +22,7 @@ from veriserum_hf.errors import FrameError
 
 # Grey levels, 1 % of white: of 8 bits, and of the 12 bits or more that 16-bit files hold.
 _LEAST = {1: 2, 2: 40}
+_SMALL = 65_536  # px
 _FORMATS: tuple[tuple[tuple[bytes, ...], Callable[[bytes], Header], Callable[[bytes], RawImage]], ...] = (
     ((jpeg.MAGIC,), jpeg.read_header, jpeg.decode),
     ((png.MAGIC,), png.read_header, png.decode),
@@ -89,17 +90,18 @@ def decode_frame(data: bytes) -> Grey:
 def decode_raw(data: bytes) -> RawFrame:
     """A raw frame of its bytes; raises as `read_frame`."""
     image = _format_of(data)[1](data)
-    levels = _one_channel(image)
-    _check_contrast(levels)
+    levels = one_channel(image)
+    check_contrast(levels)
     orientation = image.header.orientation
     plain = image.plain and orientation == 1 and image.levels.shape[2] == 1
     return RawFrame(levels, orientation, plain)
 
 
-def _check_contrast(levels: Grey) -> None:
+def check_contrast(levels: Grey) -> None:
     """Raise FrameError where a frame shows nothing: no light, or one grey level everywhere."""
-    # One pixel in 64 will do; a few hot or dead pixels are no content.
-    sample = levels[::8, ::8].ravel()
+    # One pixel in 64 will do for all but small frames; a few hot or dead pixels are no content.
+    step = 8 if levels.size > _SMALL else 1
+    sample = levels[::step, ::step].ravel()
     ranks = [len(sample) - 1 - (rank := int(0.999 * (len(sample) - 1))), rank]
     dark, bright = map(int, np.partition(sample, ranks)[ranks])
     least = _LEAST[levels.dtype.itemsize]
@@ -125,7 +127,7 @@ def _format_of(data: bytes) -> tuple[Callable[[bytes], Header], Callable[[bytes]
     raise FrameError("unreadable", f"{named(data)}, not a JPEG, PNG or TIFF image; save it as one of these")
 
 
-def _one_channel(image: RawImage) -> Grey:
+def one_channel(image: RawImage) -> Grey:
     """The grey channel, of which there may be three equal ones, and an opaque alpha channel."""
     levels: NDArray[Any] = image.levels
     channels = levels.shape[2]

@@ -104,4 +104,4 @@ def _read_chunks(data: bytes, *, check: bool) -> _Chunks:
     width, height, bits, colour = size
     if colour not in _CHANNELS:
         raise FrameError("damaged", f"the PNG states a colour type {colour}, which does not exist")
-    return _Chunks(Header(width, height, orientation), bits, colour, image, ended, wrong)
+    return _Chunks(Header(width, height, orientation, bits), bits, colour, image, ended, wrong)

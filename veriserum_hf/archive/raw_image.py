@@ -19,12 +19,14 @@ class Header:
     ----------
     width, height : as stored, px.
     orientation : of EXIF, XMP or TIFF, 1 to 8: how a viewer would rotate or mirror the image. 1: as stored.
+    bits : of one grey level. Files of 16 bits often hold fewer and do not state it.
 
     """
 
     width: int
     height: int
     orientation: int = 1
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if not 0 < self.width * self.height <= MOST_PIXELS:

@@ -2,13 +2,16 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Protocol
 
 from veriserum_hf.errors import FrameError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-ORIENTATION = 274
+ORIENTATION, DESCRIPTION = 274, 270
 _FORMATS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # the unsigned whole numbers
+_TEXT = 2
 _MOST_VALUES = 1_000_000
 _MOST_DIRECTORIES = 100_000
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
@@ -16,8 +19,20 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
 Tags = dict[int, tuple[int, ...]]
 
 
-def directories(data: bytes) -> Iterator[Tags]:
+class Content(Protocol):
+    """Bytes of a file, in memory or read where they are needed."""
+
+    def __len__(self) -> int:
+        """Size of the file, bytes."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """Bytes of a part."""
+
+
+def directories(data: Content) -> Iterator[Tags]:
     """The tags with whole numbers of every directory of a TIFF or BigTIFF file; others have no values.
+
+    The text of the description counts as bytes.
 
     Raises
     ------
@@ -34,7 +49,7 @@ def directories(data: bytes) -> Iterator[Tags]:
         yield tags
 
 
-def _directory(data: bytes, place: int, order: str, big: bool) -> tuple[Tags, int]:
+def _directory(data: Content, place: int, order: str, big: bool) -> tuple[Tags, int]:
     """Tags of one directory, and where the next one is."""
     entry, inline, number = (20, 8, "Q") if big else (12, 4, "I")
     (count,) = _unpack(order + ("Q" if big else "H"), data, place)
@@ -42,11 +57,14 @@ def _directory(data: bytes, place: int, order: str, big: bool) -> tuple[Tags, in
     if first + count * entry > len(data):
         raise FrameError("truncated", f"the TIFF breaks off after {len(data)} bytes, within its directory")
     tags: Tags = {}
+    left = 4 * _MOST_VALUES  # the same bytes may be the values of many tags
     for at in range(first, first + count * entry, entry):
         tag, kind, values = _unpack(f"{order}HH{number}", data, at)
         tags[tag] = ()
-        if kind in _FORMATS and values <= _MOST_VALUES:
-            form = f"{order}{values}{_FORMATS[kind]}"
+        letter = "B" if kind == _TEXT and tag == DESCRIPTION else _FORMATS.get(kind)
+        if letter and values <= min(_MOST_VALUES, left):
+            left -= values
+            form = f"{order}{values}{letter}"
             where = at + entry - inline
             if struct.calcsize(form) > inline:
                 (where,) = _unpack(order + number, data, where)
@@ -55,10 +73,11 @@ def _directory(data: bytes, place: int, order: str, big: bool) -> tuple[Tags, in
     return tags, after
 
 
-def _unpack(form: str, data: bytes, place: int) -> tuple[int, ...]:
-    if place + struct.calcsize(form) > len(data):
+def _unpack(form: str, data: Content, place: int) -> tuple[int, ...]:
+    end = place + struct.calcsize(form)
+    if end > len(data):
         raise FrameError("truncated", f"the TIFF breaks off after {len(data)} bytes")
-    return struct.unpack_from(form, data, place)
+    return struct.unpack(form, data[place:end])
 
 
 def orientation(tags: Tags) -> int:
@@ -83,21 +102,33 @@ def orientation_of_xmp(data: bytes) -> int:
     return int(found[1]) if found else 1
 
 
-def without_orientation(data: bytes) -> bytes:
-    """The same TIFF with the orientation 1 in its first directory.
+def one_page(order: str, tags: Tags, segments: tuple[int, int], parts: Sequence[bytes]) -> bytes:
+    """A TIFF file with one image.
 
-    Raises
-    ------
-    FrameError
-        With the reason ``unreadable`` where the tag is not stored as a short number.
+    Parameters
+    ----------
+    order : its byte order, ``<`` or ``>``.
+    tags : what it states; those without values are left out.
+    segments : the tags of the places and of the sizes of strips or tiles.
+    parts : the bytes of these.
 
     """
-    if orientation(next(directories(data), {})) == 1:
-        return data
-    order, big = "<" if data[:2] == b"II" else ">", data[2:4] in (b"+\0", b"\0+")
-    place = _unpack(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    found = data.find(struct.pack(order + ("HHQ" if big else "HHI"), ORIENTATION, 3, 1), place)
-    if found < 0:
-        raise FrameError("unreadable", "the orientation of the TIFF is not a short number")
-    at = found + (12 if big else 8)
-    return data[:at] + struct.pack(order + "H", 1) + data[at + 2 :]
+    sizes = [len(part) for part in parts]
+    kept = {**tags, segments[0]: tuple(sizes), segments[1]: tuple(sizes)}  # the places follow
+    kept = {tag: kept[tag] for tag in sorted(kept) if kept[tag]}
+    kinds = {tag: 4 if tag in segments or max(values) > 0xFFFF else 3 for tag, values in kept.items()}
+    forms = {tag: f"{order}{len(values)}{_FORMATS[kinds[tag]]}" for tag, values in kept.items()}
+    outside = 14 + 12 * len(kept)
+    first = outside + sum(size for form in forms.values() if (size := struct.calcsize(form)) > 4)
+    kept[segments[0]] = tuple(accumulate(sizes[:-1], initial=first))
+    entries, values = b"", b""
+    for tag, numbers in kept.items():
+        content = struct.pack(forms[tag], *numbers)
+        entries += struct.pack(order + "HHI", tag, kinds[tag], len(numbers))
+        if len(content) > 4:
+            entries += struct.pack(order + "I", outside + len(values))
+            values += content
+        else:
+            entries += content.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(kept))
+    return b"".join([head, entries, bytes(4), values, *parts])

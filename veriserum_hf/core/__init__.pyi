@@ -27,6 +27,7 @@ from .plain_yaml import load_plain_yaml as load_plain_yaml
 from .regular import (
     NotAFileError as NotAFileError,
     not_a_file as not_a_file,
+    open_regular as open_regular,
     read_regular as read_regular,
     read_text as read_text,
 )

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 _MOST_BYTES_OF_TEXT = 4_000_000
 _KINDS = (
@@ -40,10 +41,20 @@ def read_regular(path: str | Path, most_bytes: int) -> bytes:
         If it cannot be read.
 
     """
-    _check(Path(path).stat(), path, most_bytes)  # before it is opened: some devices act on that alone
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        _check(os.fstat(file.fileno()), path, most_bytes)
+    with open_regular(path, most_bytes) as file:
         return file.read(most_bytes)
+
+
+def open_regular(path: str | Path, most_bytes: int) -> BinaryIO:
+    """A file to be read in parts; raises as `read_regular`."""
+    _check(Path(path).stat(), path, most_bytes)  # before it is opened: some devices act on that alone
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    try:
+        _check(os.fstat(file.fileno()), path, most_bytes)
+    except NotAFileError:
+        file.close()
+        raise
+    return file
 
 
 def read_text(path: str | Path) -> str:

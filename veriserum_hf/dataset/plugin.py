@@ -39,6 +39,7 @@ SOURCES_OF_ROWS = (
     "archive.tables",
     "archive.tags",
     "archive.tiff",
+    "archive.tiff_levels",
     "archive.units",
     "archive.white",
     "calibration.distortion",
