@@ -156,7 +156,6 @@ def test_a_size_that_no_frame_has_is_refused_before_memory_is_taken(data):
 @pytest.mark.parametrize(
     ("data", "name"),
     [
-        (bytes(128) + b"DICM" + bytes(100), "a DICOM file"),
         (b"CI\x2c\x00" + bytes(100), "a .cine film"),
         (b"/* XPM */\nstatic char *x[] = {", "an XPM image"),
         (b"DDS " + bytes(124), "a DDS texture"),
@@ -170,6 +169,11 @@ def test_a_size_that_no_frame_has_is_refused_before_memory_is_taken(data):
 def test_other_files_are_named_and_never_decoded(data, name):
     reason, detail = error_of(data)
     assert reason == "unreadable" and name in detail and "save it as one of these" in detail
+
+
+def test_dicom_is_no_frame_of_an_archive():
+    detail = "this is DICOM: import own frames with `veriserum import`"
+    assert error_of(bytes(128) + b"DICM" + bytes(100)) == ("unreadable", detail)
 
 
 def test_what_a_tiff_holds_is_named(image, deep):

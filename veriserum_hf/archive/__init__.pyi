@@ -6,6 +6,7 @@ from .conventions import (
     disagreement as disagreement,
     require_agreement as require_agreement,
 )
+from .dicom_proposal import CameraProposal as CameraProposal
 from .evidence import (
     CorrectedFields as CorrectedFields,
     Implant as Implant,

@@ -29,7 +29,7 @@ def read_bytes(path: str | Path) -> bytes:
         If the file is gone or the disk fails: that is not a bad frame, and continuing would reject good ones.
 
     """
-    with _explained(path):
+    with explained(path):
         return read_regular(path, MOST_BYTES)
 
 
@@ -54,12 +54,13 @@ class PartsOfFile:
 @contextmanager
 def opened(path: str | Path) -> Iterator[PartsOfFile]:
     """A file of many frames, of which only parts are read; raises as `read_bytes`."""
-    with _explained(path), open_regular(path, MOST_STACK_BYTES) as file:
+    with explained(path), open_regular(path, MOST_STACK_BYTES) as file:
         yield PartsOfFile(file)
 
 
 @contextmanager
-def _explained(path: str | Path) -> Iterator[None]:
+def explained(path: str | Path) -> Iterator[None]:
+    """Errors of reading a file as `read_bytes` raises them."""
     try:
         yield
     except (PermissionError, NotAFileError) as error:

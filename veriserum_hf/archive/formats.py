@@ -35,9 +35,20 @@ _FIRST_BYTES = {
 _OF_RIFF = {b"WEBP": "a WebP image", b"AVI ": "an AVI film"}
 
 
+def is_dicom(first: bytes) -> bool:
+    """Whether a file is DICOM by its first 132 bytes; old files begin with their first element."""
+    if first[128:132] == b"DICM":
+        return True
+    group, element, vr, length = first[:2], first[2:4], first[4:6], first[4:8]
+    begins = group == b"\2\0" and element in (b"\0\0", b"\1\0", b"\2\0")
+    begins |= group == b"\x08\0" and element in (b"\0\0", b"\1\0", b"\5\0", b"\x08\0", b"\x12\0", b"\x16\0")
+    explicit = vr in (b"UL", b"OB", b"UI", b"CS", b"DA")
+    return begins and (explicit or 0 < int.from_bytes(length, "little") <= 256)
+
+
 def named(data: bytes) -> str:
     """What a file is, as a clause without a full stop: ``it is a DICOM file``."""
-    if data[128:132] == b"DICM":
+    if is_dicom(data[:132]):
         return "it is a DICOM file"
     if data.startswith(b"RIFF"):
         return f"it is {_OF_RIFF.get(data[8:12], 'a RIFF file')}"

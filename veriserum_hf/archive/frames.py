@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.archive import jpeg, png, tiff
 from veriserum_hf.archive.files import read_bytes
-from veriserum_hf.archive.formats import named
+from veriserum_hf.archive.formats import is_dicom, named
 from veriserum_hf.archive.raw_image import Header, RawImage
 from veriserum_hf.archive.tags import MAGICS as TIFF_MAGICS
 from veriserum_hf.core import Grey
@@ -97,14 +97,14 @@ def decode_raw(data: bytes) -> RawFrame:
     return RawFrame(levels, orientation, plain)
 
 
-def check_contrast(levels: Grey) -> None:
+def check_contrast(levels: Grey, bits: int = 16) -> None:
     """Raise FrameError where a frame shows nothing: no light, or one grey level everywhere."""
     # One pixel in 64 will do for all but small frames; a few hot or dead pixels are no content.
     step = 8 if levels.size > _SMALL else 1
     sample = levels[::step, ::step].ravel()
     ranks = [len(sample) - 1 - (rank := int(0.999 * (len(sample) - 1))), rank]
     dark, bright = map(int, np.partition(sample, ranks)[ranks])
-    least = _LEAST[levels.dtype.itemsize]
+    least = min(_LEAST[levels.dtype.itemsize], 2**bits // 100)
     if bright <= least:
         raise FrameError("all black", f"999 of 1,000 of its pixels have grey level {bright} or less")
     if bright - dark <= least:
@@ -124,6 +124,8 @@ def _format_of(data: bytes) -> tuple[Callable[[bytes], Header], Callable[[bytes]
     for magics, header, decode in _FORMATS:
         if data.startswith(magics):
             return header, decode
+    if is_dicom(data[:132]):
+        raise FrameError("unreadable", "this is DICOM: import own frames with `veriserum import`")
     raise FrameError("unreadable", f"{named(data)}, not a JPEG, PNG or TIFF image; save it as one of these")
 
 

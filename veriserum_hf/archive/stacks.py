@@ -1,4 +1,4 @@
-"""Frames of any laboratory's image file, one after the other: PNG, JPEG, TIFF with pages.
+"""Frames of any laboratory's image file, one after the other: PNG, JPEG, TIFF with pages, DICOM.
 
 A frame is read as the raw frames of the archive are: strictly, in stored order whatever a tag says of how a viewer
 should rotate it, and 0 is black. Every frame is read from the disk when it is asked for, and no file stays open.
@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from veriserum_hf.archive import tiff
+from veriserum_hf.archive.dicom import Dicom, heeded, read_dicom
+from veriserum_hf.archive.dicom_levels import decode_levels
+from veriserum_hf.archive.dicom_proposal import CameraProposal
 from veriserum_hf.archive.files import opened, read_bytes
+from veriserum_hf.archive.formats import is_dicom
 from veriserum_hf.archive.frames import check_contrast, decode_frame, one_channel, read_header
 from veriserum_hf.archive.jpeg import MAGIC as JPEG_MAGIC
+from veriserum_hf.archive.raw_image import RawImage
 from veriserum_hf.archive.tags import MAGICS as TIFF_MAGICS
 from veriserum_hf.archive.tiff_levels import Layout
 from veriserum_hf.core import Grey
@@ -34,11 +39,13 @@ class Stack:
     Attributes
     ----------
     path : the file.
-    kind : ``"PNG"``, ``"JPEG"`` or ``"TIFF"``.
+    kind : ``"PNG"``, ``"JPEG"``, ``"TIFF"`` or ``"DICOM"``.
     count : number of frames. Previews and masks of a TIFF (NewSubfileType) are none.
     size : (rows, columns) of every frame.
     bits : of a grey level, as the file states it; TIFF and PNG files of 16 bits often hold fewer.
-    inverted : whether the file stores X-rays dark, as it states (WhiteIsZero); `read` returns them bright.
+    inverted : whether the file stores X-rays dark, as it states (WhiteIsZero of TIFF, and see
+        `veriserum_hf.archive.dicom_levels.level_table` on MONOCHROME1 of DICOM); `read` returns them bright.
+    proposal : camera and frame rate, of DICOM only.
 
     """
 
@@ -48,6 +55,7 @@ class Stack:
     size: tuple[int, int]
     bits: int
     inverted: bool
+    proposal: CameraProposal | None
     frames: Frames
 
     def read(self, index: int) -> Grey:
@@ -67,7 +75,7 @@ class Stack:
 
 
 def open_stack(path: Path) -> Stack:
-    """Frames of a PNG, JPEG or TIFF file; what it holds is known by its first bytes, not by its name.
+    """Frames of a PNG, JPEG, TIFF or DICOM file; what it holds is known by its first bytes, not by its name.
 
     Raises
     ------
@@ -78,10 +86,10 @@ def open_stack(path: Path) -> Stack:
 
     """
     with opened(path) as content:
-        first = content[:8]
-        if first.startswith(TIFF_MAGICS):
+        first = content[:132]
+        if not is_dicom(first) and first.startswith(TIFF_MAGICS):
             return _of_tiff(path, list(tiff.pages(content)))
-    return _of_image(path)
+    return _of_dicom(path) if is_dicom(first) else _of_image(path)
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,30 @@ class _TiffPages:
     def read(self, index: int) -> Grey:
         with opened(self.path) as content:
             levels = one_channel(tiff.decode_page(content, self.layouts[index]))
-        check_contrast(levels)
+        check_contrast(levels, self.layouts[index].bits)
         return levels
+
+
+@dataclass(frozen=True)
+class _DicomFrames:
+    path: Path
+    dicom: Dicom
+
+    def read(self, index: int) -> Grey:
+        stored = self.dicom.stored
+        with opened(self.path) as content:
+            coded = b"".join(content[place : place + size] for place, size in self.dicom.frames[index])
+        with heeded(f"frame {index + 1}"):
+            levels = one_channel(RawImage(stored.header, decode_levels(coded, stored, self.dicom.table)))
+        check_contrast(levels, self.dicom.bits)
+        return levels
+
+
+def _of_dicom(path: Path) -> Stack:
+    dicom = read_dicom(path)
+    size = dicom.stored.header.height, dicom.stored.header.width
+    frames = _DicomFrames(path, dicom)
+    return Stack(path, "DICOM", len(dicom.frames), size, dicom.bits, dicom.inverted, dicom.proposal, frames)
 
 
 def _of_image(path: Path) -> Stack:
@@ -110,7 +140,7 @@ def _of_image(path: Path) -> Stack:
     kind = "JPEG" if data.startswith(JPEG_MAGIC) else "PNG"
     if header.bits not in _DEPTHS:
         raise FrameError("wrong bit depth", f"it is a {kind} of {header.bits} bits, expected 8 or 16")
-    return Stack(path, kind, 1, (header.height, header.width), header.bits, inverted=False, frames=_OneImage(path))
+    return Stack(path, kind, 1, (header.height, header.width), header.bits, False, None, _OneImage(path))
 
 
 def _of_tiff(path: Path, layouts: list[Layout]) -> Stack:
@@ -119,7 +149,7 @@ def _of_tiff(path: Path, layouts: list[Layout]) -> Stack:
     if other := next((k for k, kind in enumerate(kinds) if kind != first), None):
         detail = f"image {other + 1} is {_described(kinds[other])}, the first one {_described(first)}"
         raise FrameError("pages of different sizes", f"{detail}; expected the same. Save them in files of their own")
-    return Stack(path, "TIFF", len(layouts), first[:2], first[2], first[3], _TiffPages(path, layouts))
+    return Stack(path, "TIFF", len(layouts), first[:2], first[2], first[3], None, _TiffPages(path, layouts))
 
 
 def _described(kind: tuple[int, int, int, bool]) -> str:

@@ -97,7 +97,7 @@ def _inflated(content: bytes, size: int) -> bytes:
     return found
 
 
-def _from_packbits(content: bytes, size: int) -> bytes:
+def from_packbits(content: bytes, size: int) -> bytes:
     """Bytes of PackBits: runs of literal and of repeated bytes, which must end where the strip does."""
     parts: list[bytes] = []
     place = found = 0
@@ -112,7 +112,7 @@ def _from_packbits(content: bytes, size: int) -> bytes:
         parts.append(part)
         found += len(part)
     if found != size or len(content) - place > 1:  # strips may be padded to an even length
-        raise FrameError("damaged", f"a strip of the TIFF decodes to {found} bytes, expected {size}")
+        raise FrameError("damaged", f"a PackBits part decodes to {found} bytes, expected {size}")
     return b"".join(parts)
 
 
@@ -121,7 +121,7 @@ def _as_it_is(content: bytes, size: int) -> bytes:
 
 
 _DECODERS: dict[int, Callable[[bytes, int], bytes]] = {
-    PACKBITS: _from_packbits,
+    PACKBITS: from_packbits,
     **dict.fromkeys(DEFLATE, _inflated),
 }
 
@@ -143,7 +143,7 @@ def _by_libtiff(data: Content, layout: Layout) -> Levels:
     segments = (324, 325) if layout.tiled else (273, 279)
     alone = one_page(layout.order, layout.tags, segments, list(_parts(data, layout)))
     try:
-        with _muted(), Image.open(io.BytesIO(alone), formats=["TIFF"]) as image:
+        with muted(), Image.open(io.BytesIO(alone), formats=["TIFF"]) as image:
             levels = np.asarray(image)
     # Pillow's errors for tags that it does not expect are of many kinds.
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
@@ -158,7 +158,7 @@ def _by_libtiff(data: Content, layout: Layout) -> Levels:
 
 
 @contextmanager
-def _muted() -> Iterator[None]:
+def muted() -> Iterator[None]:
     """Nothing on standard error: libtiff writes there without the name of the file, and Pillow raises as well."""
     with _muting:
         kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
