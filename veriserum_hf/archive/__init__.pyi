@@ -21,6 +21,7 @@ from .frames import (
     decode_raw as decode_raw,
     read_frame as read_frame,
 )
+from .implant_files import read_implant_mesh as read_implant_mesh
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh
 from .problems import Decision as Decision, Findings as Findings

@@ -1,6 +1,7 @@
 """Read one implant's STL file: refuse what cannot be an implant in mm, and mend what can be mended safely."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import trimesh
 
 from veriserum_hf.archive.files import read_bytes
 from veriserum_hf.archive.mesh_repair import bodies, described_holes, repaired
-from veriserum_hf.archive.stl import parse_stl
+from veriserum_hf.archive.stl import Stl, parse_stl
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import FrameError
 
@@ -31,6 +32,7 @@ class ImplantMesh:
     faults : what is wrong and could not be mended; an open mesh has outlines for no renderer.
     size_mm : its longest extent along an axis.
     rewritten : whether ``data`` is not the file of the archive.
+    closed : whether it is one or several closed surfaces, their triangles outwards.
 
     """
 
@@ -39,6 +41,18 @@ class ImplantMesh:
     faults: tuple[str, ...]
     size_mm: float
     rewritten: bool
+    closed: bool
+
+    @cached_property
+    def mesh(self) -> trimesh.Trimesh:
+        """The mesh, mm."""
+        found: trimesh.Trimesh = trimesh.load_mesh(trimesh.util.wrap_as_stream(self.data), file_type="stl")
+        return found
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What was changed, and what stays wrong; a sentence each."""
+        return tuple(f"{each[0].upper()}{each[1:]}." for each in (*self.mended, *self.faults))
 
 
 def read_mesh(path: str | Path, category: str = "femur_implant") -> ImplantMesh:
@@ -74,7 +88,20 @@ def mesh_of(data: bytes, name: str, category: str = "femur_implant") -> ImplantM
         size is not that of an implant in mm, or it lies metres from its origin.
 
     """
-    stl = parse_stl(data, name)
+    return mesh_of_triangles(parse_stl(data, name), data, name, category)
+
+
+def mesh_of_triangles(stl: Stl, data: bytes, name: str, category: str) -> ImplantMesh:
+    """Check the triangles of any file, and mend the mesh; see `mesh_of`.
+
+    Parameters
+    ----------
+    stl : its triangles.
+    data : the file's content, which is kept where it is a clean STL file of this mesh.
+    name : of the file, for messages.
+    category : of the anatomy.
+
+    """
     _check_size(stl.corners_mm, name, _IMPLANT_MM if "implant" in category.lower() else _BONE_MM)
     mesh, mended = repaired(stl.corners_mm)
     _check_count(len(mesh.faces), name)
@@ -87,7 +114,8 @@ def mesh_of(data: bytes, name: str, category: str = "femur_implant") -> ImplantM
         mended = (f"{stl.solids} solids of the file were joined to one mesh", *mended)
     rewritten = bool(mended) or not (stl.clean and _read_alike(data, mesh))
     stored = trimesh.exchange.stl.export_stl(mesh) if rewritten else data
-    return ImplantMesh(stored, mended, faults, float(mesh.extents.max()), rewritten)
+    closed = bool(mesh.is_watertight and mesh.is_winding_consistent)
+    return ImplantMesh(stored, mended, faults, float(mesh.extents.max()), rewritten, closed)
 
 
 def _check_size(corners_mm: FloatArray, name: str, limits_mm: tuple[float, float]) -> None:

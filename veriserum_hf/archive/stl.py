@@ -9,7 +9,7 @@ import numpy as np
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import FrameError
 
-MOST_TRIANGLES = 1_000_000  # more take gigabytes; an implant's surface to 0.05 mm has far fewer
+MOST_TRIANGLES = 5_000_000  # 250 MB as binary STL
 _HEADER_BYTES, _TRIANGLE_BYTES = 84, 50
 _TRIANGLE = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
@@ -64,7 +64,7 @@ def parse_stl(data: bytes, name: str) -> Stl:
     Raises
     ------
     FrameError
-        With the reason ``unreadable`` where it is not STL, is cut off, or has more than a million triangles.
+        With the reason ``unreadable`` where it is not STL, is cut off, or has more than five million triangles.
 
     """
     text = data.removeprefix(_UTF8_MARK)
