@@ -127,6 +127,23 @@ def _formats(folder: Path, _: Path) -> None:
     write_poses(folder / "poses.csv", poses_of_trajectory(T, "femur", 1, None))
 
 
+def _stacks(folder: Path, jpeg: Path) -> None:
+    """Frames of 128 x 96 px in DICOM files of each compression, and in TIFF files of three pages."""
+    from PIL import Image
+
+    from tests.fixtures.dicoms import write_every_compression
+
+    folder.mkdir()
+    paths = sorted((jpeg / FRAMES).iterdir())[:3]
+    frames = np.stack(
+        [cv2.resize(cv2.imread(str(path), 0), (128, 96), interpolation=cv2.INTER_AREA) for path in paths]
+    )
+    write_every_compression(folder, frames)
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "raw"):
+        first.save(folder / f"{compression}.tif", save_all=True, append_images=rest, compression=compression)
+
+
 #: By name: each fills a folder, given that of the JPEG archive, which is made first.
 MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "jpeg": _as_jpeg,
@@ -137,6 +154,7 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "dataset": _dataset,
     "unfinished": _unfinished,
     "phantoms": _phantoms,
+    "stacks": _stacks,
     "options": _options,
     "formats": _formats,
 }

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 import typer
 
 from tests.fuzz.cases import Case
+from veriserum_hf.archive import open_stack
 from veriserum_hf.cli.app import app, main
+from veriserum_hf.errors import ArchiveError, FrameError
 
 SIZE = "128"
 
@@ -230,6 +232,24 @@ def check_settings(case: Case) -> Seen:
     seen = Seen()
     settings, run_folder = case.data / "settings.yaml", case.folder / "run"
     seen.run(case, "train", "--config", settings, "--dataset", case.data / "dataset", "--output-dir", run_folder)
+    return seen
+
+
+def check_stacks(case: Case) -> Seen:
+    """Read every frame of every file, as an import does."""
+    seen = Seen()
+    for path in sorted(case.data.iterdir()):
+        status, said, error = 0, "", ""
+        try:
+            stack = open_stack(path)
+            for index in range(stack.count):
+                levels = stack.read(index)
+                seen.rows[f"{path.name} {index}"] = Row(hashlib.sha256(levels.tobytes()).hexdigest(), [])
+        except (FrameError, ArchiveError) as refused:
+            status, said = 2, f"error: {refused}"
+        except BaseException:  # noqa: BLE001 - this is what is looked for
+            status, error = 1, traceback.format_exc()
+        seen.ran.append(Ran(f"stack {path.name}", status, "", said, error))
     return seen
 
 
