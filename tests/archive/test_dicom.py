@@ -229,6 +229,7 @@ def test_an_enhanced_file_has_its_spacing_in_shared_groups(tmp_path):
         ({"Rows": 60000, "Columns": 60000}, "unreadable", "expected at most 64 megapixels"),
         ({"NumberOfFrames": 2}, "truncated", "states 2 frames of 24576 bytes, and breaks off after 24576"),
         ({"NumberOfFrames": -2}, "damaged", "states -2 frames"),
+        ({"Columns": 1}, "damaged", "states 1 frames of 192 bytes, and has 24576 bytes of pixels"),
         ({"BitsAllocated": 32}, "wrong bit depth", "32 bits a pixel"),
         ({"BitsStored": 16, "HighBit": 11}, "wrong bit depth", "of which 16 are stored, the highest of them bit 11"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "wrong channel count", "is PALETTE COLOR"),

@@ -18,6 +18,7 @@ from veriserum_hf.archive.dicom_levels import Stored, check_decoder, level_table
 from veriserum_hf.archive.dicom_proposal import TAGS as PROPOSAL_TAGS, CameraProposal, proposal_of
 from veriserum_hf.archive.files import MOST_STACK_BYTES, explained
 from veriserum_hf.archive.raw_image import Header
+from veriserum_hf.core import one_line
 from veriserum_hf.errors import FrameError
 from veriserum_hf.jobs import open_regular
 
@@ -168,12 +169,21 @@ def heeded(what: str) -> Iterator[None]:
 
     What is malformed makes pydicom raise nearly any exception of Python.
     """
-    from pydicom.errors import InvalidDicomError
+    from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    odd = (InvalidDicomError, ValueError, TypeError, LookupError, AttributeError, EOFError, RuntimeError)
+    odd = (
+        InvalidDicomError,
+        BytesLengthException,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        EOFError,
+        RuntimeError,
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except (*odd, ArithmeticError, AssertionError, MemoryError, struct.error, zlib.error) as error:
-        raise FrameError("damaged", f"reading {what} of the DICOM file: {error}") from error
+        raise FrameError("damaged", f"reading {what} of the DICOM file: {one_line(str(error))}") from error

@@ -29,6 +29,9 @@ def frames_of_native(file: BinaryIO, count: int, frame_bytes: int, order: str, *
         raise FrameError(
             "damaged", f"the pixels of the DICOM file have {length} bytes, expected {count * frame_bytes}"
         )
+    if length - count * frame_bytes >= frame_bytes:  # and not a few bytes of padding
+        stated = f"{count} frames of {frame_bytes} bytes"
+        raise FrameError("damaged", f"the DICOM file states {stated}, and has {length} bytes of pixels")
     return tuple(((first + k * frame_bytes, frame_bytes),) for k in range(count))
 
 

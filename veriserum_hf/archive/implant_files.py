@@ -12,7 +12,7 @@ from veriserum_hf.archive.files import read_bytes
 from veriserum_hf.archive.label_volumes import is_nifti, surface_of_label
 from veriserum_hf.archive.meshes import ImplantMesh, mesh_of_triangles
 from veriserum_hf.archive.stl import Stl, parse_stl
-from veriserum_hf.core import FloatArray
+from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import FrameError
 
 _PLY = b"ply"
@@ -69,7 +69,7 @@ def _by_trimesh(data: bytes, name: str) -> FloatArray:
         parts = [np.asarray(each.triangles, np.float64) for each in meshes if isinstance(each, trimesh.Trimesh)]
     # Errors of trimesh for damaged files are of many kinds.
     except (ValueError, TypeError, LookupError, AttributeError, OSError, ArithmeticError, struct.error) as error:
-        raise FrameError("unreadable", f"reading {name} as {kind.upper()}: {error}") from error
+        raise FrameError("unreadable", f"reading {name} as {kind.upper()}: {one_line(str(error))}") from error
     if not parts:
         raise FrameError("unreadable", f"{name} has no triangles; is it a {kind.upper()} file of points or lines?")
     return np.concatenate(parts)

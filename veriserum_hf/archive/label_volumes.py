@@ -14,7 +14,7 @@ from manifold3d import Manifold
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.core import BoolArray, FloatArray, one_line
 from veriserum_hf.errors import FrameError
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ def _heeded(name: str, read: Callable[[], Any]) -> Any:
             warnings.simplefilter("ignore")
             return read()
     except (HeaderDataError, OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-        raise FrameError("damaged", f"reading {name}: {error}") from error
+        raise FrameError("damaged", f"reading {name}: {one_line(str(error))}") from error
     except (zlib.error, MemoryError) as error:
-        raise FrameError("damaged", f"reading {name}: {error}") from error
+        raise FrameError("damaged", f"reading {name}: {one_line(str(error))}") from error
 
 
 def _values(image: "Nifti1Image", name: str) -> NDArray[Any]:

@@ -22,6 +22,8 @@ def _set(case: Case, path: Path, keyword: str, value: object) -> str:
 
     ds = dcmread(path)
     setattr(ds, keyword, value)
+    if keyword == "PixelPaddingValue":
+        ds[keyword].VR = "US"
     ds.save_as(path)
     return f"{path.name} {keyword} = {value}"
 
@@ -51,8 +53,9 @@ def bits_of_the_head_flipped(case: Case) -> str:
     """Some bits before the pixels of a DICOM file are flipped."""
     path = _any(case, "*.dcm")
     content = bytearray(path.read_bytes())
+    end = content.find(_PIXELS) + 12
     for _ in range(case.one((1, 3, 20))):
-        content[case.random.randrange(128, content.find(_PIXELS) + 12)] ^= 1 << case.random.randrange(8)
+        content[case.random.randrange(128, end)] ^= 1 << case.random.randrange(8)
     path.write_bytes(content)
     return path.name
 
