@@ -11,14 +11,15 @@ from veriserum_hf.errors import ArchiveError, FrameError
 
 # A frame of 64 megapixels in 16 bits has 128 MB; an implant of a million triangles as text about 250 MB.
 MOST_BYTES = 256_000_000
+MOST_MESH_BYTES = 1_500_000_000  # of own implants: five million triangles as text, or a volume of labels
 MOST_TABLE_BYTES = 2_000_000_000
 MOST_STACK_BYTES = 100_000_000_000  # of frames one by one
 
 
-def read_bytes(path: str | Path) -> bytes:
+def read_bytes(path: str | Path, most_bytes: int = MOST_BYTES) -> bytes:
     """Content of a file that the archive had when it was opened.
 
-    Pipes and devices are never waited for, and nothing is read of a file above `MOST_BYTES`.
+    Pipes and devices are never waited for, and nothing is read of a larger file.
 
     Raises
     ------
@@ -30,7 +31,7 @@ def read_bytes(path: str | Path) -> bytes:
 
     """
     with explained(path):
-        return read_regular(path, MOST_BYTES)
+        return read_regular(path, most_bytes)
 
 
 class PartsOfFile:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from veriserum_hf.archive.files import read_bytes
+from veriserum_hf.archive.files import MOST_MESH_BYTES, read_bytes
 from veriserum_hf.archive.label_volumes import is_nifti, surface_of_label
 from veriserum_hf.archive.meshes import ImplantMesh, mesh_of_triangles
 from veriserum_hf.archive.stl import Stl, parse_stl
@@ -43,7 +43,7 @@ def read_implant_mesh(path: Path, *, label: int | None = None) -> ImplantMesh:
         If the file is gone.
 
     """
-    data, name = read_bytes(path), path.name
+    data, name = read_bytes(path, MOST_MESH_BYTES), path.name
     said: tuple[str, ...] = ()
     if is_nifti(data):
         corners_mm, said = surface_of_label(data, name, label)

@@ -112,7 +112,7 @@ def mesh_of_triangles(stl: Stl, data: bytes, name: str, category: str) -> Implan
         raise FrameError("unreadable", f"{name} encloses {volume_mm3:.2g} mm^3, expected a solid")
     if stl.solids > 1:
         mended = (f"{stl.solids} solids of the file were joined to one mesh", *mended)
-    rewritten = bool(mended) or not (stl.clean and _read_alike(data, mesh))
+    rewritten = bool(mended) or not (stl.clean and (stl.binary or _read_alike(data, mesh)))
     stored = trimesh.exchange.stl.export_stl(mesh) if rewritten else data
     closed = bool(mesh.is_watertight and mesh.is_winding_consistent)
     return ImplantMesh(stored, mended, faults, float(mesh.extents.max()), rewritten, closed)

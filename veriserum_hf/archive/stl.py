@@ -44,6 +44,7 @@ class Stl:
     solids : number of solids that a text file names; 1 for a binary one.
     clean : whether any reader accepts the file: not so with bytes after the end, or text of another encoding.
     doubt : why triangles may be missing; empty if nothing suggests that.
+    binary : whether every reader gets exactly these corners; numbers of a text may be rounded differently.
 
     """
 
@@ -51,6 +52,7 @@ class Stl:
     solids: int
     clean: bool
     doubt: str = ""
+    binary: bool = False
 
 
 def parse_stl(data: bytes, name: str) -> Stl:
@@ -85,7 +87,7 @@ def parse_stl(data: bytes, name: str) -> Stl:
     _check_count(count, name)
     triangles = np.frombuffer(data, _TRIANGLE, count, _HEADER_BYTES)
     doubt = f"{trailing} bytes follow the {count} triangles that it states" if trailing >= _TRIANGLE_BYTES else ""
-    return Stl(triangles["corners"].astype(np.float64), 1, exact, doubt)
+    return Stl(triangles["corners"].astype(np.float64), 1, exact, doubt, binary=True)
 
 
 def _check_count(count: int, name: str) -> None:
