@@ -29,7 +29,7 @@ from veriserum_hf.archive.problems import Decision, Findings, Problem
 from veriserum_hf.archive.sampled import sample_frames
 from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.archive.tables import read_tables
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import COMPONENTS, PLANES, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
@@ -87,7 +87,7 @@ class VeriserumArchive:
         self._tables = read_tables(self.layout, self._findings)
         self._check_ids()
         self._check_paths()
-        self.distortions: dict[int, dict[PlaneName, Distortion]] = self._calibrations(
+        self.distortions: dict[int, dict[PlaneName, DistortionMap]] = self._calibrations(
             "distortion_calibration", parse_distortions
         )
         inter_plane = inter_plane_rows(self._tables, self.layout, self._findings)

@@ -15,7 +15,7 @@ from veriserum_hf.archive.frames import read_frame
 from veriserum_hf.archive.meshes import read_mesh
 from veriserum_hf.archive.readings import AGREES, contradicting_alone
 from veriserum_hf.archive.table_specs import Row
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName
 from veriserum_hf.errors import FrameError
 
@@ -30,7 +30,7 @@ Scores = dict[str, FloatArray]  # by kind of pose
 class _RawFields(Fields):
     """Images of raw frames by plane."""
 
-    def __init__(self, raw: Mapping[PlaneName, Grey], distortions: Mapping[PlaneName, Distortion]) -> None:
+    def __init__(self, raw: Mapping[PlaneName, Grey], distortions: Mapping[PlaneName, DistortionMap]) -> None:
         super().__init__()
         self._raw, self._distortions = raw, distortions
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from veriserum_hf.archive.problems import Findings
-from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import FIELD_MM, NOMINAL_T_WORLD_FS, DualPlaneRig, Plane, angle_between_deg
@@ -92,7 +92,7 @@ def _crossing(rig: DualPlaneRig) -> tuple[float, FloatArray]:
     return float(np.linalg.norm(nearest[1] - nearest[0])), parts
 
 
-def check_distortion(distortion: Distortion) -> None:
+def check_distortion(distortion: DistortionMap) -> None:
     """Refuse a distortion that does not map the raw frame to about the intensifier's field.
 
     Raises
@@ -123,7 +123,7 @@ def check_distortion(distortion: Distortion) -> None:
         )
 
 
-def _affine(distortion: Distortion) -> tuple[FloatArray, FloatArray]:
+def _affine(distortion: DistortionMap) -> tuple[FloatArray, FloatArray]:
     """Affine map nearest to a distortion, (per column, per row of the raw frame, centre), and a mapped grid, mm."""
     with np.errstate(all="ignore"):
         mapped_mm = distortion.to_mm(_GRID_PX)
@@ -192,7 +192,7 @@ def _far_off(ids: list[int], values: FloatArray, what: str) -> list[tuple[int, F
 
 
 def compare_distortions(
-    distortions: Mapping[int, Mapping[PlaneName, Distortion]], where: str, findings: Findings
+    distortions: Mapping[int, Mapping[PlaneName, DistortionMap]], where: str, findings: Findings
 ) -> None:
     """Report distortions that are unlike the nominal one, planes unlike their partner, and unlike the others."""
     mapped: dict[PlaneName, list[FloatArray]] = {plane: [] for plane in PLANES}

@@ -1,10 +1,13 @@
 from .bead_grid import GridFit as GridFit, fit_bead_grid as fit_bead_grid
-from .distortion import (
+from .distortion import Distortion as Distortion
+from .distortion_files import read_distortion as read_distortion
+from .distortion_map import (
     RAW_HEIGHT_PX as RAW_HEIGHT_PX,
     RAW_WIDTH_PX as RAW_WIDTH_PX,
-    Distortion as Distortion,
+    DistortionMap as DistortionMap,
     frame_width_px as frame_width_px,
 )
+from .image_map import ImageMap as ImageMap, read_image_map as read_image_map
 from .markers import find_markers as find_markers
 from .observations import DualObservation as DualObservation, Observation as Observation
 from .phantoms import (
@@ -18,6 +21,7 @@ from .phantoms import (
     cylinder_beads_mm as cylinder_beads_mm,
     grid_beads_mm as grid_beads_mm,
 )
+from .polynomial_distortion import PolynomialDistortion as PolynomialDistortion
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (
     grid_lines as grid_lines,

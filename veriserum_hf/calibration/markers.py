@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from scipy.special import erfc
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation
 from veriserum_hf.calibration.phantoms import cylinder_beads_mm
@@ -38,7 +38,7 @@ class Spots(NamedTuple):
     radii_px: FloatArray
 
 
-def find_markers(frame: Grey, distortion: Distortion, plane_start: Plane) -> Observation:
+def find_markers(frame: Grey, distortion: DistortionMap, plane_start: Plane) -> Observation:
     """Find and name the marker phantom's beads in a raw frame.
 
     Parameters

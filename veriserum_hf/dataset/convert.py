@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from veriserum_hf.archive import MOST_ABOVE_WHITE, RawFormat, RawFrame, decode_raw, read_bytes, read_mesh, share_above
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
 from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
 from veriserum_hf.errors import FrameError
@@ -24,7 +24,7 @@ _PARAMETERS = {
     "raw": [cv2.IMWRITE_TIFF_COMPRESSION, 1],
 }
 # An archive has one for each plane and day of calibration.
-parsed_distortion = lru_cache(maxsize=512)(Distortion.from_string)
+parsed_distortion = lru_cache(maxsize=512)(DistortionMap.from_string)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def _images(
     }
 
 
-def corrected(frame: Grey, distortion: Distortion, size: int, white_level: int, bits: int = 8) -> Grey:
+def corrected(frame: Grey, distortion: DistortionMap, size: int, white_level: int, bits: int = 8) -> Grey:
     """Corrected image of a raw frame, (size, size), in which white is 255, or 65535 for 16 bits.
 
     Parameters

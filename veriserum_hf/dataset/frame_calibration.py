@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 import pyarrow.compute as pc
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import COMPONENTS, PLANES, Component, PlaneName, listed
 from veriserum_hf.dataset.frames import IDS
 from veriserum_hf.errors import CalibrationError
@@ -38,7 +38,7 @@ class FrameCalibration:
 
     """
 
-    distortions: Mapping[PlaneName, Distortion]
+    distortions: Mapping[PlaneName, DistortionMap]
     rig: DualPlaneRig
     white_level: int | None = None
     measurement_id: int | None = None
@@ -96,7 +96,7 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
     if rig is None or not texts:
         missing = "sources" if rig is None else "distortion"
         raise CalibrationError(f"{listed(map(str, paths), 3) or 'the calibration'} has no {missing}; {WAYS}")
-    return FrameCalibration({plane: Distortion.from_string(text) for plane, text in texts.items()}, rig)
+    return FrameCalibration({plane: DistortionMap.from_string(text) for plane, text in texts.items()}, rig)
 
 
 class _PlaneDocument(TypedDict):

@@ -43,6 +43,8 @@ SOURCES_OF_ROWS = (
     "archive.units",
     "archive.white",
     "calibration.distortion",
+    "calibration.distortion_map",
+    "calibration.polynomial_distortion",
     "core.domain",
     "dataset.convert",
     "dataset.plan",

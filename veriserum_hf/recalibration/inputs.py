@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.calibration import Distortion
-from veriserum_hf.core import PlaneName, listed, read_text
+from veriserum_hf.calibration import DistortionMap, read_distortion
+from veriserum_hf.core import PlaneName, listed
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.recalibration.phantom_frames import PhantomFrame, fit_grid
@@ -70,7 +70,7 @@ def distortions_of(
     distortion_id: int | None,
     grids: list[Path],
     file: Path | None,
-) -> dict[PlaneName, Distortion]:
+) -> dict[PlaneName, DistortionMap]:
     """Return the distortion of each plane, in the one way that was chosen."""
     if [distortion_id is not None, bool(grids), file is not None].count(True) != 1:
         raise CalibrationError(
@@ -78,10 +78,7 @@ def distortions_of(
             "each plane" + (", or --distortion FILE" if len(planes) == 1 else "")
         )
     if file is not None:
-        try:
-            return dict.fromkeys(planes, Distortion.from_string(read_text(file).strip()))
-        except (OSError, UnicodeDecodeError, CalibrationError) as error:
-            raise CalibrationError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+        return dict.fromkeys(planes, read_distortion(file))
     if grids:
         given = [PhantomFrame.from_path(path, None if len(planes) > 1 else next(iter(planes))) for path in grids]
         if sorted(frame.plane for frame in given) != sorted(planes):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from veriserum_hf.archive import read_frame
 from veriserum_hf.calibration import (
-    Distortion,
+    DistortionMap,
     DualObservation,
     GridFit,
     Observation,
@@ -149,7 +149,7 @@ class Seen:
 
 def find_in_frames(
     frames: Sequence[PhantomFrame],
-    distortions: Mapping[PlaneName, Distortion],
+    distortions: Mapping[PlaneName, DistortionMap],
     rig_start: DualPlaneRig,
     progress: Progress | None = None,
 ) -> Seen:

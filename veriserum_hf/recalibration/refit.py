@@ -18,7 +18,7 @@ from veriserum_hf.archive import Findings, VeriserumArchive
 from veriserum_hf.calibration import (
     RAW_HEIGHT_PX,
     RAW_WIDTH_PX,
-    Distortion,
+    DistortionMap,
     GridFit,
     RigFit,
     SourceFit,
@@ -176,7 +176,7 @@ class _Refitting:
             self._step()
         return refits
 
-    def _compared(self, id: int, frame: PhantomFrame, stored: Distortion, fit: GridFit) -> Refit:
+    def _compared(self, id: int, frame: PhantomFrame, stored: DistortionMap, fit: GridFit) -> Refit:
         x_px, y_px = np.meshgrid(np.arange(0, RAW_WIDTH_PX, _STEP_PX), np.arange(0, RAW_HEIGHT_PX, _STEP_PX))
         xy_px = np.stack([x_px.ravel(), y_px.ravel()], axis=1).astype(np.float64)
         xy_px = xy_px[Delaunay(fit.beads_px).find_simplex(xy_px) >= 0]

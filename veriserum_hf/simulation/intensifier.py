@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion, frame_width_px
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap, frame_width_px
 from veriserum_hf.core import Grey, ImageArray
 from veriserum_hf.geometry import Plane, mm_to_px, pixel_size_mm, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging, Part
@@ -27,7 +27,7 @@ _WHITE = {8: 255.0, 16: 4095.0}  # 16-bit files of intensifiers hold 12 bits
 def expose(
     parts: Sequence[Part],
     plane: Plane,
-    distortion: Distortion,
+    distortion: DistortionMap,
     imaging: Imaging,
     rng: np.random.Generator,
     *,
@@ -67,7 +67,7 @@ def expose(
 def read_out(
     through: ImageArray,
     blur_mm: float,
-    distortion: Distortion,
+    distortion: DistortionMap,
     imaging: Imaging,
     rng: np.random.Generator,
     *,
@@ -167,7 +167,7 @@ def _raw_axes_px(height_px: int) -> tuple[NDArray[np.floating], NDArray[np.float
 
 
 @lru_cache(maxsize=2)  # both planes; 21 MB each at full size
-def _canvas_maps(distortion: Distortion, height_px: int) -> tuple[ImageArray, ImageArray]:
+def _canvas_maps(distortion: DistortionMap, height_px: int) -> tuple[ImageArray, ImageArray]:
     """Canvas column and row of every raw pixel."""
     x, y = _raw_axes_px(height_px)
     margin = canvas_margin_px(height_px)

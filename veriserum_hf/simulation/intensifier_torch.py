@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap
 from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import pixel_size_mm, px_to_mm
 from veriserum_hf.simulation.imaging import Imaging
@@ -105,7 +105,7 @@ def _by_name(table: Mapping[str, ArrayLike], device: torch.device | str) -> dict
     return dict(zip(table, columns, strict=True))
 
 
-def raw_positions(distortion: Distortion, size: int) -> FloatArray:
+def raw_positions(distortion: DistortionMap, size: int) -> FloatArray:
     """Raw column and row, (2, nodes, nodes), on a coarse grid from the first to the last pixel of a corrected image.
 
     Beyond the raw frame the positions continue smoothly.

@@ -12,7 +12,7 @@ from veriserum_hf.calibration import (
     CYLINDER_RADIUS_MM,
     CYLINDER_WALL_MM,
     RAW_HEIGHT_PX,
-    Distortion,
+    DistortionMap,
     Observation,
     cylinder_bead_diameters_mm,
     cylinder_beads_mm,
@@ -93,7 +93,7 @@ def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imag
 
 def draw_markers(
     plane: Plane,
-    distortion: Distortion,
+    distortion: DistortionMap,
     T_world_phantom: FloatArray,
     imaging: Imaging,
     rng: np.random.Generator,

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import PLANES, Component, FloatArray, Grey, PlaneName
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
@@ -49,7 +49,7 @@ class Session:
     id: int
     distortion_id: int
     source_id: int
-    distortions: dict[PlaneName, Distortion]
+    distortions: dict[PlaneName, DistortionMap]
     source: dict[str, float]
     rig: DualPlaneRig
 
@@ -86,7 +86,7 @@ class Trial:
 def session(settings: Settings, index: int) -> Session:
     """One of the ``SESSIONS`` days, from 0."""
     rng = settings.rng(Stream.SESSION, index)
-    distortions: dict[PlaneName, Distortion] = {plane: random_distortion(rng) for plane in PLANES}
+    distortions: dict[PlaneName, DistortionMap] = {plane: random_distortion(rng) for plane in PLANES}
     source = random_source(rng)
     # The two kinds are numbered differently, so that nothing can mix them up unnoticed.
     return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig_of(source, true_fs(settings)))

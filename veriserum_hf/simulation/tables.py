@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from veriserum_hf.calibration import Distortion
+from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.geometry import matrix_to_euler_zxy, matrix_to_quaternion
 
@@ -57,7 +57,7 @@ class CalibrationRows:
 
     distortion_id: int
     source_id: int
-    distortions: Mapping[PlaneName, Distortion]
+    distortions: Mapping[PlaneName, DistortionMap]
     source: Mapping[str, float]
     marker_frames: int
 
