@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.calibration.test_polynomial_distortion import drawn as drawn_polynomial
 from tests.fixtures.calibrations import (
     IMAGING,
     RandomGrid,
@@ -184,7 +185,8 @@ def test_a_mirrored_frame_appears_as_a_rotated_phantom(good, flipped, degrees):
 
 def test_the_stored_form_is_recommended_where_it_holds_the_truth(good):
     fit = good[2]
-    assert fit.recommendation == "stored"
+    assert fit.recommendation == fit.chosen.form == "stored"
+    assert fit.chosen.distortion == fit.distortion
     assert fit.residual_mm_rms < fit.cv_mm_rms <= fit.degree5_cv_mm_rms
 
 
@@ -201,6 +203,21 @@ def test_degree_5_is_recommended_where_the_stored_form_cannot_hold_the_truth():
     assert abs(fit.rotation_deg) < 3
     assert fit.recommendation == "degree 5"
     assert fit.degree5_cv_mm_rms < fit.cv_mm_rms
+
+
+def test_a_field_beyond_the_stored_form_is_fitted_by_the_degree_that_predicts_it():
+    """Forms are compared by beads that they were not fitted to; the stored form remains, and is the lab's text."""
+    truth = drawn_polynomial(3, degree=7)
+    fit = fit_bead_grid(draw_grid_frame(truth))
+    assert [form.form for form in fit.forms] == ["stored", *(f"degree {degree}" for degree in range(4, 10))]
+    assert fit.forms[0].distortion == fit.distortion
+    assert fit.chosen.form == "degree 7"
+    assert fit.outliers <= 2 and fit.beads_found >= 0.99 * fit.beads_expected
+    assert fit.chosen.residual_mm_rms < fit.chosen.cv_mm_rms < 0.02 < 0.05 < fit.forms[0].residual_mm_rms
+    xy_px = in_hull(fit)
+    off_mm = np.linalg.norm(fit.chosen.distortion.to_mm(xy_px) - truth.to_mm(xy_px), axis=1)
+    assert np.sqrt((off_mm**2).mean()) <= 0.01
+    assert fit.forms[0].residual_mm_max == pytest.approx(np.hypot(*fit.residuals_mm.T).max())
 
 
 def covered(frame, rows=slice(None), columns=slice(None)):

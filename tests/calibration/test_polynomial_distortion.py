@@ -24,13 +24,16 @@ def drawn(seed, degree=9):
     rng = np.random.default_rng(seed)
     powers = powers_of(degree)
     x, y = (dict(zip(powers, rng.normal(0, 0.3, len(powers)), strict=True)) for _ in range(2))
-    scale, pincushion, twist = rng.uniform(182, 192), rng.uniform(2, 9), rng.uniform(-3, 3)
+    scale, pincushion, twist = rng.uniform(165, 185), rng.uniform(2, 9), rng.uniform(-3, 3)
     x[1, 0], y[0, 1], x[0, 1], y[1, 0] = scale, scale, -12.0, 9.0
     for c, power in ((x, (3, 0)), (x, (1, 2)), (y, (2, 1)), (y, (0, 3))):
         c[power] -= pincushion
     for c, power, sign in ((x, (2, 1), 1), (x, (0, 3), 1), (y, (3, 0), -1), (y, (1, 2), -1)):
         c[power] += sign * twist
-    return PolynomialDistortion(degree, tuple(x[p] for p in powers), tuple(y[p] for p in powers))
+    center_px, radius_px = tuple(rng.normal((850, 790), 20).tolist()), float(rng.uniform(650, 900))
+    return PolynomialDistortion(
+        degree, center_px, radius_px, tuple(x[p] for p in powers), tuple(y[p] for p in powers)
+    )
 
 
 @given(seeds, degrees)
@@ -60,20 +63,34 @@ def test_the_jacobian_is_that_of_differences(seed, degree, xy_px):
     np.testing.assert_allclose(np.stack([b, d], axis=1), along_y, atol=1e-7)
 
 
+@settings(deadline=None, max_examples=20)
 @given(seeds)
 def test_the_stored_form_is_one_of_degree_6(seed):
     """Powers up to 3 of both axes are of a total degree of 6: the same map in both forms."""
     stored, rng = random_distortion(np.random.default_rng(seed)), np.random.default_rng(seed)
     xy_px = rng.uniform(0, 1600, (400, 2))
-    s, t = ((xy_px - (831.5, 799.5)) / (832, -832)).T
+    s, t = ((xy_px - (831.5, 799.5)) / (1200, -1200)).T
     terms = np.stack([s**i * t**j for i, j in powers_of(6)], axis=1)
     x, y = np.linalg.lstsq(terms, stored.to_mm(xy_px), rcond=None)[0].T
-    same = PolynomialDistortion(6, tuple(x.tolist()), tuple(y.tolist()))
+    same = PolynomialDistortion(6, (831.5, 799.5), 1200.0, tuple(x.tolist()), tuple(y.tolist()))
     np.testing.assert_allclose(same.to_mm(xy_px), stored.to_mm(xy_px), atol=1e-8)
     mm = rng.uniform(-180, 180, (50, 2))
     np.testing.assert_allclose(same.to_px(mm), stored.to_px(mm), atol=1e-6)
     assert same.mm_per_px == pytest.approx(stored.mm_per_px, rel=0.1)
     assert same.folds() == stored.folds()
+
+
+@given(seeds, degrees)
+def test_beyond_its_circle_the_map_continues_straight(seed, degree):
+    distortion = drawn(seed, degree)
+    angle = np.linspace(0, 2 * np.pi, 40)
+    outward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    on, near, far, inner = (
+        distortion.to_mm(distortion.center_px + radius * outward)
+        for radius in distortion.radius_px + np.array([0, 50, 100, -1e-3])
+    )
+    np.testing.assert_allclose(far - near, near - on, atol=1e-9)
+    np.testing.assert_allclose((near - on) / 50, (on - inner) / 1e-3, atol=1e-3)
 
 
 def test_masks_and_corrected_images_are_those_of_the_map():
@@ -95,10 +112,10 @@ def test_masks_and_corrected_images_are_those_of_the_map():
 def test_a_map_that_folds_over_is_noticed():
     powers = powers_of(3)
     x, y = ([0.0] * len(powers) for _ in range(2))
-    x[powers.index((1, 0))] = y[powers.index((0, 1))] = 187.0
-    assert not PolynomialDistortion(3, tuple(x), tuple(y)).folds()
+    x[powers.index((1, 0))] = y[powers.index((0, 1))] = 160.0
+    assert not PolynomialDistortion(3, (831.5, 799.5), 700.0, tuple(x), tuple(y)).folds()
     x[powers.index((3, 0))] = -80.0
-    assert PolynomialDistortion(3, tuple(x), tuple(y)).folds()
+    assert PolynomialDistortion(3, (831.5, 799.5), 700.0, tuple(x), tuple(y)).folds()
 
 
 @pytest.mark.parametrize(
@@ -109,8 +126,11 @@ def test_a_map_that_folds_over_is_noticed():
         ({"degree": 5}, "degree 5 needs 21 numbers in x_mm, found 55"),
         ({"degree": 16}, "from 1 to 15, found 16"),
         ({"degree": True}, "found True"),
-        ({"unit_px": 800.0}, "unit_px 832.0, found 800.0"),
-        ({"center_px": [832, 800]}, "center_px"),
+        ({"radius_px": 3.0}, "radius of 83 to 3328 px, found center_px"),
+        ({"radius_px": None}, "radius_px holds None"),
+        ({"center_px": [832]}, "needs 2 numbers in center_px, found 1"),
+        ({"center_px": [1e9, 0]}, "a circle on the raw frame"),
+        ({"x_mm": [0] * 55}, "cannot be distinguished"),
         ({"x_mm": "1"}, "must be a list"),
         ({"y_mm": [1.0, None]}, "y_mm holds None"),
         ({"y_mm": [1e300] * 55}, "y_mm holds 1e+300"),

@@ -77,6 +77,8 @@ def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory,
         r"beads +\d{4} fitted of \d{4} in the field, 0 outliers",
         r"residual +0\.\d{4} mm RMS",
         r"prediction +0\.\d{4} mm RMS for a held-out bead by the stored form, 0\.\d{4} mm by degree 5: the stored",
+        r"stored +misses beads by 0\.\d{4} mm RMS, 0\.\d{3} mm at most, beads of a held-out region by 0\.\d{4} mm RMS; ch",
+        r"degree 9 +misses beads by 0\.\d{4} mm RMS, 0\.\d{3} mm at most, beads of a held-out region by 0\.\d{4} mm",
         r"map +known to 0\.00\d\d mm at the centre, 0\.0\d{3} mm at the rim of the beads \(one standard deviation\)",
         r"phantom +rotated by -?\d\.\d\d degrees, upright",
     ]:
@@ -99,6 +101,8 @@ def test_json_is_one_list_on_standard_output_and_nothing_else(grids, markers):
         *("mapped_std_mm_center", "rotation_deg", "recommendation", "cv_mm_rms", "degree5_cv_mm_rms"),
     }
     assert good["beads_found"] > 0.99 * good["beads_expected"]
+    assert [form["form"] for form in good["forms"]] == ["stored", *(f"degree {degree}" for degree in range(4, 10))]
+    assert good["chosen"] == good["forms"][0] | {"distortion": good["distortion"]}
     assert Distortion.from_string(good["distortion"]).to_string() == good["distortion"]
     assert other["error"].startswith(f"{markers['bs'][0]}: frame of another phantom: ")
     assert missing["error"] == "nowhere/fs_000001.tif: there is no such file"

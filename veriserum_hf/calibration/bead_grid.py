@@ -15,6 +15,7 @@ from scipy.optimize import nnls
 
 from veriserum_hf.calibration.beads import find_beads
 from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion_forms import FormFit, best_form, fit_forms
 from veriserum_hf.calibration.lattice import index_beads
 from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
 from veriserum_hf.core import BoolArray, FloatArray, Grey, IndexArray
@@ -25,11 +26,13 @@ Powers = Sequence[tuple[int, int]]
 _STORED = [(i, j) for i in range(4) for j in range(4)]  # powers of u and v, in the stored text's order
 _DEGREE_5 = [(i, j) for i in range(6) for j in range(6 - i)]
 _BOTH = [(i, j) for i in range(7) for j in range(7 - i)]  # holds both, whatever the orientation of the axes
+_DEGREE_9 = [(i, j) for i in range(10) for j in range(10 - i)]  # holds what a real intensifier's field has more
 _UNIT_MM = 150.0  # powers of so many mm are of the order of one
 _REJECTED = 5.0  # standard deviations; one good bead in 270,000 is farther off
 _ROUNDS = 6
 _MOST_OUTLIERS = 0.05  # of the beads
 _CERTAIN = 3.0  # standard errors by which the other model must predict better
+_MUCH_CLOSER = 0.8  # of the deviations from `_BOTH`: beads that are nearer to degree 9 are not of these powers
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ class GridFit:
     covariance : (2, 16, 16) of the coefficients of X and of Y, scaled by the residuals.
     degree5_residual_mm_rms : residual of the alternative u^i v^j, i + j <= 5, which the stored text cannot hold.
     cv_mm_rms, degree5_cv_mm_rms : how far off each model predicts a bead that it was not fitted to (leave one out).
-    recommendation : the model to be used: "degree 5" if it predicts significantly better, else "stored".
+    recommendation : of these two: "degree 5" if it predicts significantly better, else "stored".
+    forms : the stored form and polynomials of every total degree, compared with each other; see `fit_forms`.
+    chosen : the one of them to be used: a polynomial where it predicts beads significantly better, else "stored".
 
     """
 
@@ -66,6 +71,8 @@ class GridFit:
     cv_mm_rms: float
     degree5_cv_mm_rms: float
     recommendation: Literal["stored", "degree 5"]
+    forms: tuple[FormFit, ...] = field(repr=False)
+    chosen: FormFit = field(repr=False)
 
     @property
     def beads_found(self) -> int:
@@ -115,7 +122,10 @@ def fit_bead_grid(frame: Grey) -> GridFit:
     xy_px = beads.center_px[indexed.bead]
     true_mm = BEAD_PITCH_MM * (indexed.phantom_index.astype(np.float64) - (BEADS_PER_SIDE - 1) / 2)
     along_grid = _similarity(xy_px, true_mm)
-    kept, std_mm = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead])
+    kept, std_mm = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead], _BOTH)
+    closer = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead], _DEGREE_9)
+    if np.median(closer[1]) < _MUCH_CLOSER * np.median(std_mm):  # else the rim of such a field were outliers
+        kept, std_mm = closer
     outliers = int(np.count_nonzero(~kept))
     if outliers > _MOST_OUTLIERS * len(kept) or (indexed.phantom_index[~kept] == ORIENTATION_BEAD).all(axis=1).any():
         raise CalibrationError(
@@ -132,6 +142,7 @@ def fit_bead_grid(frame: Grey) -> GridFit:
         axes, stored = along_frame, other
     x_coefficients, y_coefficients = (tuple(map(float, column)) for column in stored.coefficients.T)
     distortion = replace(axes, x_coefficients=x_coefficients, y_coefficients=y_coefficients)
+    forms = fit_forms(xy_px, true_mm, std_mm[kept], distortion)
     inverse = _fit(true_mm, xy_px, weight, _DEGREE_5).coefficients
     all_px = _terms(grid_beads_mm(), _DEGREE_5) @ inverse
     return GridFit(
@@ -147,6 +158,8 @@ def fit_bead_grid(frame: Grey) -> GridFit:
         cv_mm_rms=_rms(stored.held_out),
         degree5_cv_mm_rms=_rms(degree_5.held_out),
         recommendation="degree 5" if _gain(degree_5, stored, weight) > _CERTAIN else "stored",
+        forms=forms,
+        chosen=best_form(forms, true_mm, std_mm[kept]),
     )
 
 
@@ -203,7 +216,9 @@ def _uv_mm(xy_px: FloatArray, distortion: Distortion) -> FloatArray:
     return np.asarray(distortion.scale * (xy_px * (1, -1)) @ rotation.T + distortion.translation)
 
 
-def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tuple[BoolArray, FloatArray]:
+def _inliers(
+    uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray, powers: Powers
+) -> tuple[BoolArray, FloatArray]:
     """Beads that agree with the fit, and the standard deviation, mm, of each bead along either axis.
 
     The variance is the sum of a multiple of that from the noise around each bead, which is larger at the dark rim,
@@ -212,8 +227,8 @@ def _inliers(uv_mm: FloatArray, true_mm: FloatArray, std_px: FloatArray) -> tupl
     kept, std_mm = np.ones(len(uv_mm), dtype=bool), np.ones(len(uv_mm))
     parts = np.stack([std_px**2, np.full(len(std_px), np.mean(std_px**2))], axis=1)
     for _ in range(_ROUNDS):
-        model = _fit(uv_mm[kept], true_mm[kept], 1 / std_mm[kept], _BOTH)
-        off_mm = np.hypot(*(_terms(uv_mm, _BOTH) @ model.coefficients - true_mm).T)
+        model = _fit(uv_mm[kept], true_mm[kept], 1 / std_mm[kept], powers)
+        off_mm = np.hypot(*(_terms(uv_mm, powers) @ model.coefficients - true_mm).T)
         # The median of a Rayleigh distribution is 1.18 standard deviations, and outliers hardly move it.
         std_mm *= np.median(off_mm / std_mm) / np.sqrt(2 * np.log(2))
         kept = off_mm < _REJECTED * std_mm

@@ -1,31 +1,31 @@
-"""A second form of an intensifier's distortion: all powers up to a total degree.
+"""A second form of an intensifier's distortion: all powers up to a total degree, within a circle.
 
 A raw pixel (x right, y down, integers at pixel centres, 1664 x 1600) maps to intensifier mm by
 
-    s = (x - c_x) / L,   t = (c_y - y) / L
-    X = sum_ij a_ij s^i t^j,   Y = sum_ij b_ij s^i t^j,   i + j <= degree
+    s = (x - c_x) / R,   t = (c_y - y) / R
+    X = sum_ij a_ij s^i t^j,   Y = sum_ij b_ij s^i t^j,   i + j <= degree,   s^2 + t^2 <= 1
 
-with c the centre of the frame and L half its width, so that s and t lie between -1 and 1. A real intensifier's
-pincushion and S-shaped distortion need powers that the stored form, i, j <= 3, does not have. The text is one JSON
-object that names the form and its version; coefficients are ordered by i, then j.
+with c and R the centre and radius of the circle that holds the beads of the calibration. A real intensifier's
+pincushion and S-shaped distortion need powers that the stored form, i, j <= 3, does not have. Such powers run away
+where no bead held them: beyond the circle the map continues along its tangent, p at q + d to f(q) + f'(q) d, where q
+is the point of the circle nearest to p. The text is one JSON object that names the form and its version; coefficients
+are ordered by i, then j.
 """
 
 import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 
-from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap
+from veriserum_hf.calibration.distortion_map import RAW_WIDTH_PX, DistortionMap
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 
 MOST_DEGREE = 15  # of a text that is read; fits end at 9
-CENTER_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
-UNIT_PX = RAW_WIDTH_PX / 2
 _FORM, _VERSION = "polynomial of a total degree", 1
+_NAMES = ("form", "version", "degree", "center_px", "radius_px", "x_mm", "y_mm")
 
 
 def powers_of(degree: int) -> list[tuple[int, int]]:
@@ -40,16 +40,19 @@ class PolynomialDistortion(DistortionMap):
     Attributes
     ----------
     degree : highest sum of both powers, 1 to 15.
+    center_px, radius_px : c and R, the circle within which the polynomials hold.
     x_mm, y_mm : coefficients a and b, mm, one for each of `powers_of` the degree.
 
     Raises
     ------
     CalibrationError
-        If the numbers of coefficients do not belong to the degree.
+        If the numbers of coefficients do not belong to the degree, or the circle cannot be that of a raw frame.
 
     """
 
     degree: int
+    center_px: tuple[float, ...]
+    radius_px: float
     x_mm: tuple[float, ...]
     y_mm: tuple[float, ...]
 
@@ -59,12 +62,19 @@ class PolynomialDistortion(DistortionMap):
                 f"distortion text: degree must be a whole number from 1 to {MOST_DEGREE}, found {self.degree!r:.60}"
             )
         terms = len(powers_of(self.degree))
-        for name, coefficients in (("x_mm", self.x_mm), ("y_mm", self.y_mm)):
-            if len(coefficients) != terms:
+        for name, found, count in (("center_px", self.center_px, 2), ("x_mm", self.x_mm, terms)) + (
+            ("y_mm", self.y_mm, terms),
+        ):
+            if len(found) != count:
                 raise CalibrationError(
-                    f"distortion text: degree {self.degree} needs {terms} numbers in {name}, found "
-                    f"{len(coefficients)}"
+                    f"distortion text: degree {self.degree} needs {count} numbers in {name}, found {len(found)}"
                 )
+        low, high = 0.05 * RAW_WIDTH_PX, 2.0 * RAW_WIDTH_PX
+        if not (low <= self.radius_px <= high and all(abs(value) <= high for value in self.center_px)):
+            raise CalibrationError(
+                f"distortion text: expected a circle on the raw frame with a radius of {low:.0f} to {high:.0f} px, "
+                f"found center_px {list(self.center_px)} and radius_px {self.radius_px:g}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> "PolynomialDistortion":
@@ -88,64 +98,92 @@ class PolynomialDistortion(DistortionMap):
                 f"distortion text: expected version {_VERSION}, found {document.get('version')!r:.60}; a newer "
                 "veriserum-hf may read it"
             )
-        expected = json.loads(cls._text(1, (0.0,), (0.0,)))
-        if document.keys() != expected.keys():
+        if document.keys() != set(_NAMES):
             raise CalibrationError(
-                f"distortion text: expected exactly {', '.join(expected)}; found {', '.join(document):.200}"
+                f"distortion text: expected exactly {', '.join(_NAMES)}; found {', '.join(document):.200}"
             )
-        for name in ("center_px", "unit_px"):
-            if document[name] != expected[name]:
-                raise CalibrationError(
-                    f"distortion text: expected {name} {expected[name]}, found {document[name]!r:.60}"
-                )
-        return cls(document["degree"], *(_numbers(document[name], name) for name in ("x_mm", "y_mm")))
-
-    @staticmethod
-    def _text(degree: int, x_mm: tuple[float, ...], y_mm: tuple[float, ...]) -> str:
-        document = {"form": _FORM, "version": _VERSION, "degree": degree}
-        return json.dumps(document | {"center_px": CENTER_PX, "unit_px": UNIT_PX, "x_mm": x_mm, "y_mm": y_mm})
+        (radius_px,) = _numbers([document["radius_px"]], "radius_px")
+        center_px, x_mm, y_mm = (_numbers(document[name], name) for name in ("center_px", "x_mm", "y_mm"))
+        distortion = cls(document["degree"], center_px, radius_px, x_mm, y_mm)
+        if distortion.mm_per_px == 0:
+            raise CalibrationError("distortion text: the linear part is zero, so pixels cannot be distinguished")
+        return distortion
 
     def to_string(self) -> str:
         """Return the text; parsing it gives an equal object."""
-        x_mm, y_mm = (tuple(map(float, coefficients)) for coefficients in (self.x_mm, self.y_mm))
-        return self._text(self.degree, x_mm, y_mm)
+        center_px, x_mm, y_mm = ([*map(float, values)] for values in (self.center_px, self.x_mm, self.y_mm))
+        values = (_FORM, _VERSION, self.degree, center_px, float(self.radius_px), x_mm, y_mm)
+        return json.dumps(dict(zip(_NAMES, values, strict=True)))
 
     @property
     def mm_per_px(self) -> float:
         """Root of the determinant of the linear part."""
-        (_, Y_t, *_), (_, X_t, *_) = self.y_mm, self.x_mm
-        X_s, Y_s = (coefficients[self.degree + 1] for coefficients in (self.x_mm, self.y_mm))
-        return math.sqrt(abs(X_s * Y_t - X_t * Y_s)) / UNIT_PX
+        X_t, Y_t = self.x_mm[1], self.y_mm[1]
+        X_s, Y_s = self.x_mm[self.degree + 1], self.y_mm[self.degree + 1]
+        return math.sqrt(abs(X_s * Y_t - X_t * Y_s)) / self.radius_px
 
     @cached_property
-    def _by_power_of_s(self) -> tuple[tuple[tuple[float, ...], ...], ...]:
-        """For X and Y, and for every power of s, the coefficients of the powers of t."""
-        starts = np.cumsum([0, *range(self.degree + 1, 0, -1)]).tolist()
-        return tuple(tuple(tuple(c[first:last]) for first, last in pairwise(starts)) for c in (self.x_mm, self.y_mm))
+    def _by_power_of_s(self) -> tuple[FloatArray, FloatArray]:
+        """For X and Y, (degree + 1, degree + 1) coefficients by power of s and of t; 0 above the degree."""
+        i, j = np.transpose(powers_of(self.degree))
+        squares = np.zeros((2, self.degree + 1, self.degree + 1))
+        squares[:, i, j] = self.x_mm, self.y_mm
+        return squares[0], squares[1]
 
     def _evaluate(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, tuple[FloatArray, ...]]:
         """X and Y in mm of raw pixels x, y, and the Jacobian dX/dx, dX/dy, dY/dx, dY/dy."""
-        s, t = (x - CENTER_PX[0]) / UNIT_PX, (CENTER_PX[1] - y) / UNIT_PX
-        (X, X_s, X_t), (Y, Y_s, Y_t) = (_horner(by_power, s, t) for by_power in self._by_power_of_s)
-        return X, Y, (X_s / UNIT_PX, -X_t / UNIT_PX, Y_s / UNIT_PX, -Y_t / UNIT_PX)
+        s, t = (x - self.center_px[0]) / self.radius_px, (self.center_px[1] - y) / self.radius_px
+        stretch = np.maximum(np.hypot(s, t), 1.0)
+        beyond = stretch > 1
+        on_s, on_t = s / stretch, t / stretch
+        (X, X_s, X_t), (Y, Y_s, Y_t) = (_horner(by_power, on_s, on_t) for by_power in self._by_power_of_s)
+        if beyond.any():
+            outer = on_s[beyond], on_t[beyond], stretch[beyond]
+            for by_power, value, by_s, by_t in zip(self._by_power_of_s, (X, Y), (X_s, Y_s), (X_t, Y_t), strict=True):
+                tangent = _beyond(by_power, outer, by_s[beyond], by_t[beyond])
+                value[beyond] += tangent[0]
+                by_s[beyond] += tangent[1]
+                by_t[beyond] += tangent[2]
+        R = self.radius_px
+        return X, Y, (X_s / R, -X_t / R, Y_s / R, -Y_t / R)
 
 
-def _horner(
-    by_power_of_s: tuple[tuple[float, ...], ...], s: FloatArray, t: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Sum of c_ij s^i t^j, and its derivatives by s and t."""
-    value = by_s = by_t = np.zeros_like(s)
-    for of_t in reversed(by_power_of_s):
-        q, q_t = np.full_like(t, of_t[-1]), np.zeros_like(t)
-        for coefficient in reversed(of_t[:-1]):
+def _horner(by_power: FloatArray, s: FloatArray, t: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Sum of c_ij s^i t^j, and its derivatives by s and t; c_ij is 0 where i + j is above the degree."""
+    degree = len(by_power) - 1
+    value, by_s, by_t = np.zeros_like(s), np.zeros_like(s), np.zeros_like(s)
+    for i in range(degree, -1, -1):
+        q, q_t = np.full_like(t, by_power[i, degree - i]), np.zeros_like(t)
+        for coefficient in by_power[i, : degree - i][::-1]:
             q_t *= t
             q_t += q
             q *= t
             q += coefficient
-        by_s = by_s * s + value
-        value = value * s + q
-        by_t = by_t * s + q_t
+        by_s *= s
+        by_s += value
+        value *= s
+        value += q
+        by_t *= s
+        by_t += q_t
     return value, by_s, by_t
+
+
+def _beyond(
+    by_power: FloatArray, outer: tuple[FloatArray, FloatArray, FloatArray], by_s: FloatArray, by_t: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What the tangent adds to value and derivatives, from points q (s, t) of the circle to ``stretch`` q.
+
+    With d = (stretch - 1) q the value is f + f' d. As q moves with the point by (1 - q q^T) / stretch, its derivative
+    is f' + (f'' d) (1 - q q^T) / stretch.
+    """
+    s, t, stretch = outer
+    of_s = by_power[1:, :-1] * np.arange(1, len(by_power))[:, None]
+    of_t = by_power[:-1, 1:] * np.arange(1, len(by_power))
+    (_, by_ss, by_st), (_, _, by_tt) = _horner(of_s, s, t), _horner(of_t, s, t)
+    d_s, d_t = (stretch - 1) * s, (stretch - 1) * t
+    bend_s, bend_t = (by_ss * d_s + by_st * d_t) / stretch, (by_st * d_s + by_tt * d_t) / stretch
+    outward = bend_s * s + bend_t * t
+    return by_s * d_s + by_t * d_t, bend_s - outward * s, bend_t - outward * t
 
 
 def _numbers(found: object, name: str) -> tuple[float, ...]:

@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.bead_grid import GridFit
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.calibration.distortion_forms import FormFit
 from veriserum_hf.calibration.source import RigFit, SourceFit
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS
@@ -18,6 +19,8 @@ def grid_numbers(fit: GridFit) -> Numbers:
     """Distortion as the stored text, beads, residual, and standard deviations of the mm that pixels are mapped to.
 
     ``mapped_std_mm_center`` holds at the centre of the raw frame, ``mapped_std_mm_max`` at the worst of the beads.
+    ``forms`` compares the stored form with polynomials of every total degree; ``chosen`` is the one to be used, with
+    its text.
     """
     return {
         "distortion": fit.distortion.to_string(),
@@ -29,6 +32,8 @@ def grid_numbers(fit: GridFit) -> Numbers:
         "degree5_residual_mm_rms": fit.degree5_residual_mm_rms,
         "degree5_cv_mm_rms": fit.degree5_cv_mm_rms,
         "recommendation": fit.recommendation,
+        "forms": [_form_numbers(form) for form in fit.forms],
+        "chosen": _form_numbers(fit.chosen) | {"distortion": fit.chosen.distortion.to_string()},
         "mapped_std_mm_center": float(fit.mapped_std_mm([_CENTER_PX])[0]),
         "mapped_std_mm_max": float(fit.mapped_std_mm(fit.beads_px).max()),
         "rotation_deg": fit.rotation_deg,
@@ -42,6 +47,8 @@ def grid_lines(fit: GridFit) -> list[str]:
     use = "the stored form is sufficient"
     if fit.recommendation != "stored":
         use = "degree 5 predicts significantly better, but the stored text cannot hold it"
+    stored, *polynomials = fit.forms
+    compared = [stored, *([fit.chosen] if fit.chosen is not stored else polynomials[-1:])]
     mounted = "upright"
     if not fit.upright:
         mounted = "NOT upright: mounted rotated or back to front, or the frame is stored rotated or mirrored"
@@ -50,11 +57,29 @@ def grid_lines(fit: GridFit) -> list[str]:
         f"residual     {fit.residual_mm_rms:.4f} mm RMS",
         f"prediction   {fit.cv_mm_rms:.4f} mm RMS for a held-out bead by the stored form, "
         f"{fit.degree5_cv_mm_rms:.4f} mm by degree 5: {use}",
+        *(_form_line(form) + ("; chosen" if form is fit.chosen else "") for form in compared),
         f"map          known to {numbers['mapped_std_mm_center']:.4f} mm at the centre, "
         f"{numbers['mapped_std_mm_max']:.4f} mm at the rim of the beads (one standard deviation)",
         f"phantom      rotated by {fit.rotation_deg:.2f} degrees, {mounted}",
         f"distortion   {numbers['distortion']}",
     ]
+
+
+def _form_numbers(form: FormFit) -> Numbers:
+    """How closely a form fits; ``cv_mm_rms`` is for beads of blocks that it was not fitted to."""
+    return {
+        "form": form.form,
+        "residual_mm_rms": form.residual_mm_rms,
+        "residual_mm_max": form.residual_mm_max,
+        "cv_mm_rms": form.cv_mm_rms,
+    }
+
+
+def _form_line(form: FormFit) -> str:
+    return (
+        f"{form.form:11}  misses beads by {form.residual_mm_rms:.4f} mm RMS, {form.residual_mm_max:.3f} mm at most, "
+        f"beads of a held-out region by {form.cv_mm_rms:.4f} mm RMS"
+    )
 
 
 def source_numbers(fit: SourceFit | RigFit) -> Numbers:
