@@ -1,6 +1,7 @@
 from .archive import VeriserumArchive as VeriserumArchive
 from .audit import AuditReport as AuditReport, audit_archive as audit_archive
 from .calibrations import INTER_PLANE as INTER_PLANE
+from .closer_distortions import CLOSER as CLOSER, DISTORTION_FORM as DISTORTION_FORM
 from .conventions import (
     LABELS_AND_IMAGES as LABELS_AND_IMAGES,
     disagreement as disagreement,

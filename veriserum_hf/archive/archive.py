@@ -18,6 +18,7 @@ from veriserum_hf.archive.calibrations import (
     parse_rig,
     phantom_trials,
 )
+from veriserum_hf.archive.closer_distortions import with_closer
 from veriserum_hf.archive.frames import RawFormat
 from veriserum_hf.archive.layout import Layout, find_layout
 from veriserum_hf.archive.measurements import read_calibration_frames, read_frames_table
@@ -65,7 +66,8 @@ class VeriserumArchive:
     poses : one row a sound pose in the world frame (mm; quaternion x, y, z, w), current ones first.
     anatomies : implants by id.
     manual_measurements : ids of the measurements with a manual pose, sound and current or not.
-    distortions : distortion of both planes by calibration id.
+    distortions : distortion of both planes by calibration id, in the form that is used.
+    stored_distortions : the same by the lab's own texts; see `with_closer`.
     source_calibrations : the rig by source calibration id; the pose of its ``fs`` intensifier is nominal except
         where the table ``inter_plane_calibration`` has another for that id.
     distortion_trials, source_trials : calibration trials that each calibration was made from, by id and plane.
@@ -87,14 +89,15 @@ class VeriserumArchive:
         self._tables = read_tables(self.layout, self._findings)
         self._check_ids()
         self._check_paths()
-        self.distortions: dict[int, dict[PlaneName, DistortionMap]] = self._calibrations(
-            "distortion_calibration", parse_distortions
+        self.stored_distortions = self._calibrations("distortion_calibration", parse_distortions)
+        self.distortions: dict[int, dict[PlaneName, DistortionMap]] = with_closer(
+            self.stored_distortions, self._tables, self.layout, self._findings
         )
         inter_plane = inter_plane_rows(self._tables, self.layout, self._findings)
         self.source_calibrations: dict[int, DualPlaneRig] = self._calibrations(
             "source_int_calibration", lambda row: parse_rig(row, inter_plane.get(row["id"], []))
         )
-        compare_distortions(self.distortions, self._where("distortion_calibration"), self._findings)
+        compare_distortions(self.stored_distortions, self._where("distortion_calibration"), self._findings)
         compare_rigs(self.source_calibrations, self._where("source_int_calibration"), self._findings)
         self.distortion_trials = phantom_trials(self._tables["distortion_calibration"])
         self.source_trials = phantom_trials(self._tables["source_int_calibration"])

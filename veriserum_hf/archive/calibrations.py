@@ -15,7 +15,7 @@ from veriserum_hf.archive.layout import Layout
 from veriserum_hf.archive.plausible_calibrations import check_distortion, check_rig
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.archive.table_specs import Row
-from veriserum_hf.calibration import DistortionMap
+from veriserum_hf.calibration import Distortion
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, quaternion_to_matrix
@@ -26,7 +26,7 @@ INTER_PLANE = "inter_plane_calibration"
 _NORM_TOLERANCE = 1e-3
 
 
-def parse_distortions(row: Row) -> dict[PlaneName, DistortionMap]:
+def parse_distortions(row: Row) -> dict[PlaneName, Distortion]:
     """Distortion of both planes of a row of ``distortion_calibration``.
 
     Raises
@@ -39,7 +39,7 @@ def parse_distortions(row: Row) -> dict[PlaneName, DistortionMap]:
     for plane in PLANES:
         text = row[f"distortion_result_{plane}"]
         try:
-            distortions[plane] = DistortionMap.from_string(text or "")
+            distortions[plane] = Distortion.parse(text or "")
             with np.errstate(all="ignore"):  # what is not finite is refused next
                 if distortions[plane].folds():
                     raise CalibrationError("the polynomial folds over inside the raw frame")

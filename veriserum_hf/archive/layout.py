@@ -31,6 +31,7 @@ _PLAIN_CSV_TABLES = (
     "calibration_trials",
     "calibration_measurements",
     "inter_plane_calibration",
+    "veriserum_hf_distortion",
 )
 
 

@@ -65,6 +65,16 @@ SPECS: dict[str, TableSpec] = {
         {},
         in_every_database=False,
     ),
+    "veriserum_hf_distortion": TableSpec(
+        {
+            "id": INTEGER,
+            "distortion_calibration_id": INTEGER,
+            **dict.fromkeys(("plane", "distortion", "stored_sha256"), TEXT),
+            **dict.fromkeys(("residual_mm_max", "stored_residual_mm_max"), NUMBER),
+        },
+        {},
+        in_every_database=False,
+    ),
     "calibration_trials": TableSpec(
         {"id": INTEGER, "phantom": TEXT, "target": TEXT},
         {"path": TEXT, "calibration_set_id": INTEGER},

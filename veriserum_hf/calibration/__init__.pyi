@@ -1,11 +1,13 @@
 from .bead_grid import GridFit as GridFit, fit_bead_grid as fit_bead_grid
 from .distortion import Distortion as Distortion
-from .distortion_files import read_distortion as read_distortion
+from .distortion_files import read_distortion as read_distortion, text_of_entry as text_of_entry
+from .distortion_forms import STORED as STORED, FormFit as FormFit
 from .distortion_map import (
     RAW_HEIGHT_PX as RAW_HEIGHT_PX,
     RAW_WIDTH_PX as RAW_WIDTH_PX,
     DistortionMap as DistortionMap,
     frame_width_px as frame_width_px,
+    text_hash as text_hash,
 )
 from .image_map import ImageMap as ImageMap, read_image_map as read_image_map
 from .markers import find_markers as find_markers

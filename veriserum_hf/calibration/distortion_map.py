@@ -4,6 +4,7 @@ A raw pixel (x right, y down, integers at pixel centres, 1664 x 1600) maps to in
 the centre of the bead grid the calibration was made with.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -22,6 +23,11 @@ RAW_WIDTH_PX, RAW_HEIGHT_PX = 1664, 1600
 _RAW_SIZE_PX = np.array([RAW_WIDTH_PX, RAW_HEIGHT_PX], dtype=np.float64)
 _ROUGH_DEGREE = 9
 _OUTSIDE_PX = -16.0  # so far off the frame that bilinear lookup blends nothing of it in
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a distortion's text, by which what was fitted with it can refer to it."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def frame_width_px(height_px: int) -> int:

@@ -89,7 +89,7 @@ class PolynomialDistortion(DistortionMap):
         try:
             document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
-            raise CalibrationError(f"distortion text: it begins with {{ but is not JSON ({error})") from None
+            raise CalibrationError(f"distortion text: it is not JSON ({error})") from None
         if not isinstance(document, dict) or document.get("form") != _FORM:
             found = document.get("form") if isinstance(document, dict) else document
             raise CalibrationError(f'distortion text: expected "form": "{_FORM}", found {found!r:.60}')

@@ -79,6 +79,7 @@ def write_card(
     identity: str,
     meshes: Sequence[str] = (),
     above_white: Mapping[str, int],
+    distortions: str = "",
 ) -> None:
     """Write the README.md of a converted data set.
 
@@ -93,13 +94,14 @@ def write_card(
         it, a folder that was converted again with other poses would be loaded from the cache with the old poses.
     meshes : what was mended of the implants' meshes, or is wrong with them, one sentence each.
     above_white : by configuration, measurements with pixels above white; see `ConversionResult`.
+    distortions : which form of the distortions was used, where the archive has another than the lab's.
 
     """
     data = _metadata(options, sizes, format, simulated=simulated, identity=identity)
     first = next(iter(options))
     body = TEMPLATE.read_text(encoding="utf-8").format(
         table=_table(sizes, options),
-        images=_images(options, above_white),
+        images=_images(options, above_white, distortions),
         splits=_SPLITS[options[first].split_by] + _without_rows(sizes),
         config=first,
         meshes=_meshes(meshes),
@@ -189,7 +191,7 @@ def _meshes(sentences: Sequence[str]) -> str:
     return f"\nMeshes that were mended, or are not sound:\n\n{lines}"
 
 
-def _images(options: dict[str, Options], above_white: Mapping[str, int]) -> str:
+def _images(options: dict[str, Options], above_white: Mapping[str, int], distortions: str) -> str:
     """Sentences on the images: corrected or raw, and how many are clipped."""
     sentences = [_corrected_images(options)]
     if "raw" in options or "calibration" in options:
@@ -197,6 +199,8 @@ def _images(options: dict[str, Options], above_white: Mapping[str, int]) -> str:
             "Raw images are the files of the archive; where an orientation tag, inverted levels or several channels "
             "would make readers decode another image, a PNG of the stored grey levels takes the file's place."
         )
+    if distortions:
+        sentences.append(f"Distortions: {distortions}.")
     if any(above_white.values()):
         counts = ", ".join(f"{count} of `{config}`" for config, count in above_white.items() if count)
         sentences.append(

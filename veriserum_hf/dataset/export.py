@@ -19,7 +19,14 @@ from typing import TypedDict
 
 import datasets
 
-from veriserum_hf.archive import LABELS_AND_IMAGES, Findings, VeriserumArchive, find_layout, require_agreement
+from veriserum_hf.archive import (
+    DISTORTION_FORM,
+    LABELS_AND_IMAGES,
+    Findings,
+    VeriserumArchive,
+    find_layout,
+    require_agreement,
+)
 from veriserum_hf.core import ShardFormat, __version__, listed
 from veriserum_hf.dataset.card import SplitSize, empty_splits, write_card
 from veriserum_hf.dataset.mesh_records import MeshRecord, described_meshes, mesh_records
@@ -251,6 +258,7 @@ def _finish(
         identity=identity,
         meshes=described_meshes(meshes),
         above_white={config: len(ids) for config, ids in above_white.items()},
+        distortions=str(record["decisions"].get(DISTORTION_FORM, {}).get("answer", "")),
     )
     # Not of the record that a resumed conversion is compared by: another processor may round a score in another way.
     results = {

@@ -10,7 +10,7 @@ from typing import NotRequired, TypedDict
 import pyarrow.compute as pc
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.calibration import DistortionMap
+from veriserum_hf.calibration import DistortionMap, text_of_entry
 from veriserum_hf.core import COMPONENTS, PLANES, Component, PlaneName, listed
 from veriserum_hf.dataset.frames import IDS
 from veriserum_hf.errors import CalibrationError
@@ -65,7 +65,7 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
     ----------
     paths : any number of files. An object gives for ``bs`` and ``fs`` the ``principal_point_mm`` and ``sid_mm``, and
         where it is not nominal ``T_world_fs``; a plane's ``distortion``, the stored text, may be included. A list
-        gives a ``distortion`` for the ``plane`` of each entry.
+        gives a ``distortion`` for the ``plane`` of each entry; its ``chosen`` form is used, where it has one.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def calibration_of_files(paths: Sequence[Path]) -> FrameCalibration:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             entries = found if isinstance(found, list) else [found[plane] | {"plane": plane} for plane in PLANES]
-            grids = [(entry["plane"], entry["distortion"]) for entry in entries if "distortion" in entry]
+            grids = [(entry["plane"], text_of_entry(entry)) for entry in entries if "distortion" in entry]
             if not isinstance(found, list):
                 rig = _rig(found)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -10,6 +10,7 @@ NAME = "veriserum"
 _BUILDER = "veriserum_hf.dataset.builder"
 # Modules that determine the rows, in addition to archive and options; see `veriserum_hf.jobs.source_hash`.
 SOURCES_OF_ROWS = (
+    "archive.closer_distortions",
     "archive.archive",
     "archive.calibrations",
     "archive.columns",

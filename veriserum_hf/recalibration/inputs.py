@@ -94,7 +94,7 @@ def distortions_of(
                     f"{frame.path}: the phantom is rotated by {fits[frame.plane].rotation_deg:.1f} degrees in the "
                     "frame, so its mm are not those of the intensifier; give a frame of an upright phantom"
                 )
-        return {plane: fit.distortion for plane, fit in fits.items()}
+        return {plane: fit.chosen.distortion for plane, fit in fits.items()}
     archive = _needed(archive, f"--distortion-id {distortion_id}")
     return _stored(archive, "distortion", archive.distortions, distortion_id)
 

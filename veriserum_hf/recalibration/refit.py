@@ -18,6 +18,7 @@ from veriserum_hf.archive import Findings, VeriserumArchive
 from veriserum_hf.calibration import (
     RAW_HEIGHT_PX,
     RAW_WIDTH_PX,
+    Distortion,
     DistortionMap,
     GridFit,
     RigFit,
@@ -180,7 +181,9 @@ class _Refitting:
         x_px, y_px = np.meshgrid(np.arange(0, RAW_WIDTH_PX, _STEP_PX), np.arange(0, RAW_HEIGHT_PX, _STEP_PX))
         xy_px = np.stack([x_px.ravel(), y_px.ravel()], axis=1).astype(np.float64)
         xy_px = xy_px[Delaunay(fit.beads_px).find_simplex(xy_px) >= 0]
-        off_mm = np.linalg.norm(fit.distortion.to_mm(xy_px) - stored.to_mm(xy_px), axis=1)
+        # Of both the same form: what the lab's misses is no change of the intensifier.
+        fitted = fit.distortion if isinstance(stored, Distortion) else fit.chosen.distortion
+        off_mm = np.linalg.norm(fitted.to_mm(xy_px) - stored.to_mm(xy_px), axis=1)
         median_mm, max_mm = float(np.median(off_mm)), float(off_mm.max())
         rotated = (
             "" if fit.upright else f", and the phantom is rotated by {fit.rotation_deg:.0f} degrees in the frame"
