@@ -23,7 +23,7 @@ from .phantoms import (
     cylinder_beads_mm as cylinder_beads_mm,
     grid_beads_mm as grid_beads_mm,
 )
-from .polynomial_distortion import PolynomialDistortion as PolynomialDistortion
+from .polynomial_distortion import PolynomialDistortion as PolynomialDistortion, powers_of as powers_of
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (
     grid_lines as grid_lines,

@@ -13,6 +13,7 @@ from .domain import (
     PLANES as PLANES,
     VERDICTS as VERDICTS,
     Component as Component,
+    DistortionFields as DistortionFields,
     Encoding as Encoding,
     FrameIds as FrameIds,
     PlaneName as PlaneName,

@@ -18,5 +18,6 @@ NOT_ASSESSED = "not assessed"
 Encoding = Literal["jpeg", "png", "raw"]  # of corrected images
 SplitBy = Literal["trial", "implant"]
 ShardFormat = Literal["parquet", "arrow"]
+DistortionFields = Literal["lab", "real"]  # of simulated intensifiers: of the lab's stored form, or beyond it
 FrameIds = Literal["measurement", "pose"]  # which id names a frame of an archive
 Rotations = Literal["quaternion", "euler"]  # as an archive's pose table stores them

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from veriserum_hf.calibration import DistortionMap
+from veriserum_hf.calibration import Distortion, DistortionMap
 from veriserum_hf.core import PLANES, Component, FloatArray, Grey, PlaneName
 from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
@@ -25,6 +25,7 @@ from veriserum_hf.simulation.implants import IMPLANT_PAIRS, IMPLANTS, implant_me
 from veriserum_hf.simulation.intensifier import expose, read_out
 from veriserum_hf.simulation.marker_phantom import draw_markers, phantom_poses
 from veriserum_hf.simulation.phantom import Solid, holder
+from veriserum_hf.simulation.real_distortions import real_distortion, stored_form
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
 
@@ -42,6 +43,7 @@ class Session:
 
     Attributes
     ----------
+    distortions : the true ones; ``stored`` is what the tables hold of them.
     rig : the true one; ``source`` is what the tables hold of it.
 
     """
@@ -50,6 +52,7 @@ class Session:
     distortion_id: int
     source_id: int
     distortions: dict[PlaneName, DistortionMap]
+    stored: dict[PlaneName, Distortion]
     source: dict[str, float]
     rig: DualPlaneRig
 
@@ -86,10 +89,16 @@ class Trial:
 def session(settings: Settings, index: int) -> Session:
     """One of the ``SESSIONS`` days, from 0."""
     rng = settings.rng(Stream.SESSION, index)
-    distortions: dict[PlaneName, DistortionMap] = {plane: random_distortion(rng) for plane in PLANES}
+    stored = {plane: random_distortion(rng) for plane in PLANES}
     source = random_source(rng)
+    distortions: dict[PlaneName, DistortionMap] = dict(stored)
+    if settings.distortion == "real":
+        for number, plane in enumerate(PLANES):
+            field = real_distortion(stored[plane], settings.rng(Stream.DISTORTION, index, number))
+            distortions[plane], stored[plane] = field, stored_form(field, stored[plane])
     # The two kinds are numbered differently, so that nothing can mix them up unnoticed.
-    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, source, rig_of(source, true_fs(settings)))
+    rig = rig_of(source, true_fs(settings))
+    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, stored, source, rig)
 
 
 @lru_cache(maxsize=1)

@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from veriserum_hf.calibration import RAW_HEIGHT_PX, RAW_WIDTH_PX, frame_width_px
-from veriserum_hf.core import FrameIds, Rotations
+from veriserum_hf.core import DistortionFields, FrameIds, Rotations
 from veriserum_hf.errors import SimulationError
 
 # What shapes the frames of a simulated archive, in addition to its settings; see `veriserum_hf.jobs.source_hash`.
@@ -39,6 +39,7 @@ SOURCES_OF_FRAMES = (
     "simulation.marker_phantom",
     "simulation.phantom",
     "simulation.poses",
+    "simulation.real_distortions",
     "simulation.scenario",
     "simulation.settings",
     "simulation.solids",
@@ -64,6 +65,7 @@ class Stream(IntEnum):
     MARKER_POSES = 7
     MARKER_NOISE = 8
     FS_POSE = 9
+    DISTORTION = 10
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,9 @@ class Settings:
     fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` intensifier is from the nominal one;
         the directions depend on the seed. Frames are drawn with the true pose; the tables do not hold it, and readers
         use the nominal one.
+    distortion : ``"lab"`` for fields that the lab's stored form holds exactly; ``"real"`` for fields like those of
+        real intensifiers, which it misses by 0.1 to 0.5 mm RMS. The tables hold the stored form nearest to the
+        field, as the lab's would, and ``simulation.json`` the field itself.
 
     """
 
@@ -101,6 +106,7 @@ class Settings:
     marker_frames: int = 4
     fs_translation_mm: float = 0.0
     fs_rotation_deg: float = 0.0
+    distortion: DistortionFields = "lab"
 
     def __post_init__(self) -> None:
         whole = {
@@ -120,7 +126,12 @@ class Settings:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 <= value <= highest:
                 raise SimulationError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")
-        choices = {"ids": ("measurement", "pose"), "rotation": ("quaternion", "euler"), "bit_depth": (8, 16)}
+        choices = {
+            "ids": ("measurement", "pose"),
+            "rotation": ("quaternion", "euler"),
+            "bit_depth": (8, 16),
+            "distortion": get_args(DistortionFields),
+        }
         for name, expected in choices.items():
             if isinstance(getattr(self, name), float) or getattr(self, name) not in expected:
                 raise SimulationError(

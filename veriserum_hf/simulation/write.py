@@ -187,7 +187,9 @@ def write_all_but_images(archive: Path, settings: Settings) -> None:
         markers = calibration_truth_rows(settings, _calibrations(settings).markers)
         truth_table = pa.Table.from_pylist(list(markers), CALIBRATION_TRUTH_SCHEMA)
         (archive / CALIBRATION_TRUTH_NAME).write_bytes(parquet_bytes(truth_table))
-    drawn = {"imaging_by_trial": imaging, "rig_by_source_calibration": _rigs(settings)}
+    drawn: dict[str, object] = {"imaging_by_trial": imaging, "rig_by_source_calibration": _rigs(settings)}
+    if settings.distortion == "real":
+        drawn["distortion_by_calibration"] = _distortions(settings)
     write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | drawn, indent=1))
 
 
@@ -205,7 +207,7 @@ def _calibrations(settings: Settings) -> CalibrationTables:
     days = [session(settings, index) for index in range(SESSIONS)]
     return calibration_tables(
         [
-            CalibrationRows(day.distortion_id, day.source_id, day.distortions, day.source, settings.marker_frames)
+            CalibrationRows(day.distortion_id, day.source_id, day.stored, day.source, settings.marker_frames)
             for day in days
         ]
     )
@@ -225,6 +227,12 @@ def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
         }
         for day in days
     }
+
+
+def _distortions(settings: Settings) -> dict[int, dict[PlaneName, str]]:
+    """Text of the true distortion of both planes, by distortion calibration."""
+    days = [session(settings, index) for index in range(SESSIONS)]
+    return {day.distortion_id: {name: d.to_string() for name, d in day.distortions.items()} for day in days}
 
 
 def _phantom_jobs(settings: Settings, folder: Path, unfinished: Path) -> Iterator[Job]:
