@@ -212,8 +212,8 @@ def main() -> None:
         Table(header, lines, alignment="l").markdown()
         + "\n\n"
         + (
-            "Distances in mm, RMS (largest). Residual: of the beads; map: error within the beads' hull. Spline: bicubic "
-            "with 6 x 6 inner knots, for comparison."
+            "Distances in mm, RMS (largest). Residual: of the beads; map: error within the beads' hull. Spline: "
+            "bicubic with 6 x 6 inner knots, for comparison."
         )
     )
     rows = [*_rows(all_graded), *_timing()]
