@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from tests.recalibration.test_write_calibration import dump, files, fits, grid_frames  # noqa: F401 - a fixture
-from veriserum_hf.calibration import PolynomialDistortion, read_distortion
+from veriserum_hf.calibration import PolynomialDistortion, grid_numbers, read_distortion
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
+from veriserum_hf.dataset.frame_calibration import calibration_of_files
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.recalibration.write_calibration import write_distortion
 
@@ -116,8 +117,9 @@ def test_a_row_that_does_not_belong_is_named_and_not_used(download, closer, chan
 
 
 def test_files_of_the_command_give_the_chosen_form(tmp_path, closer):
-    from veriserum_hf.calibration import grid_numbers
-
     path = tmp_path / "bs.json"
     path.write_text(json.dumps([{"frame": "x", "plane": "bs"} | grid_numbers(closer["bs"])]))
     assert read_distortion(path) == closer["bs"].chosen.distortion
+    rig = tmp_path / "rig.json"
+    rig.write_text(json.dumps({plane: {"principal_point_mm": [0, 0], "sid_mm": 1860} for plane in PLANES}))
+    assert calibration_of_files([rig, path]).distortions == {"bs": closer["bs"].chosen.distortion}
