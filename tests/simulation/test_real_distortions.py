@@ -18,7 +18,7 @@ from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.tables import DATABASE_NAME
 from veriserum_hf.simulation.write import write_all_but_images
 
-SETTINGS = Settings(trials=1, frames_per_trial=1, pairs=1, distortion="real")
+SETTINGS = Settings(trials=1, frames_per_trial=1, pairs=1, height_px=800, distortion="real")
 
 
 def test_the_stored_form_misses_them_as_it_misses_real_ones():
@@ -41,7 +41,7 @@ def test_the_same_seed_gives_the_same_field_and_others_others():
     assert one == again != other
     assert session(SETTINGS, 0).distortions["bs"] != session(SETTINGS, 0).distortions["fs"]
     # The rest of an archive does not depend on it.
-    lab = session(Settings(trials=1, frames_per_trial=1, pairs=1), 0)
+    lab = session(Settings(trials=1, frames_per_trial=1, pairs=1, height_px=800), 0)
     assert lab.source == session(SETTINGS, 0).source and lab.distortions == lab.stored
 
 
