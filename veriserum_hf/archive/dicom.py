@@ -18,9 +18,8 @@ from veriserum_hf.archive.dicom_levels import Stored, check_decoder, level_table
 from veriserum_hf.archive.dicom_proposal import TAGS as PROPOSAL_TAGS, CameraProposal, proposal_of
 from veriserum_hf.archive.files import MOST_STACK_BYTES, explained
 from veriserum_hf.archive.raw_image import Header
-from veriserum_hf.core import one_line
+from veriserum_hf.core import one_line, open_regular
 from veriserum_hf.errors import FrameError
-from veriserum_hf.jobs import open_regular
 
 if TYPE_CHECKING:
     from pydicom import Dataset

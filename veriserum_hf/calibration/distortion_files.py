@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 from veriserum_hf.calibration.distortion_map import DistortionMap
-from veriserum_hf.core import PlaneName
+from veriserum_hf.core import PlaneName, read_text
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.jobs import read_text
 
 _EXPECTED = "expected the output of `veriserum calibrate distortion --json`, or the text of a distortion"
 

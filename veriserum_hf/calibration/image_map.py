@@ -26,9 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import BoolArray, FloatArray, Grey
+from veriserum_hf.core import BoolArray, FloatArray, Grey, read_regular
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.jobs import read_regular
 
 Lookup = NDArray[np.float32]  # (rows, columns)
 
