@@ -70,7 +70,7 @@ def test_intrinsics_count_where_what_describes_them_is_rounded():
         ),
         (
             with_intrinsics(shift_px=(-100, -60)),
-            None,
+            512,
             "intrinsics has its principal point at (149.97, 192.82) px, but principal_point_mm (-4.00, 2.00) gives "
             "(249.97, 252.82) px in an image of 512 px; correct the wrong one",
         ),
@@ -97,3 +97,22 @@ def test_intrinsics_count_where_what_describes_them_is_rounded():
 def test_a_contradiction_is_refused_and_both_numbers_are_named(changed, size, message):
     with pytest.raises(CalibrationError, match=re.escape(message)):
         Camera.from_row(changed, size)
+
+
+@pytest.mark.parametrize(
+    ("size", "pixel_mm", "foot_px", "focal_px"),
+    [
+        ((1024, 1024), 0.373, (511.5, 511.5), (3211.8, 3211.8)),  # another detector, another distance
+        ((1024, 1024), 0.2, (530.0, 480.5), (5990.0, 5990.0)),  # 1,800 px of its own field
+        ((300, 1760), 0.36, (900.2, 120.0), (4003.0, 4015.0)),
+    ],
+)
+def test_a_camera_of_another_laboratory_is_accepted_with_and_without_the_size_of_its_image(
+    size, pixel_mm, foot_px, focal_px
+):
+    K = [[focal_px[0], 0, foot_px[0]], [0, focal_px[1], foot_px[1]], [0, 0, 1]]
+    honest = Camera(np.array(K), RIG["fs"].world_to_camera).to_row(size, pixel_mm)
+    for known in (size, None):
+        np.testing.assert_array_equal(Camera.from_row(honest, known).intrinsics, K)
+    unknown = honest | {"pixel_size_mm": None, "source_to_intensifier_mm": None, "principal_point_mm": None}
+    np.testing.assert_array_equal(Camera.from_row(unknown, size).intrinsics, K)

@@ -5,50 +5,17 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from tests.fixtures import scene
-from tests.fixtures.scene import FEMORAL_IDS, TIBIAL_IDS
-from veriserum_hf import path_length
-from veriserum_hf.archive.archive import VeriserumArchive
+from tests.viewer.conftest import PARTS, STORED_PX
 from veriserum_hf.core.domain import PLANES
-from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.geometry import FIELD_MM, Plane
-from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
-from veriserum_hf.viewer.outline_image import (
-    CLOSE_UP_MM,
-    CLOSE_UP_PX,
-    SIZE_PX,
-    Crop,
-    choose_crops,
-    choose_spots,
-    draw_outlines,
-    trace_planes,
-)
-from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of
-from veriserum_hf.viewer.overlay import grey_of
+from veriserum_hf.geometry import FIELD_MM, Camera
+from veriserum_hf.viewer.crops import Crop, Scale, choose_crops
+from veriserum_hf.viewer.outline_image import CLOSE_UP_MM, CLOSE_UP_PX, SIZE_PX, choose_spots, draw_outlines
+from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of, trace_planes
+from veriserum_hf.viewer.views import grey_of
 
-STORED_PX = 1600
-FINE_PX_PER_MM = 900 / FIELD_MM
-PARTS = ("femur", "tibia")
-
-
-@pytest.fixture(scope="module")
-def meshes():
-    return {id: scene.implant_mesh(id) for id in (*FEMORAL_IDS, *TIBIAL_IDS)}
-
-
-@pytest.fixture(scope="module")
-def row(tiny, meshes):
-    """A row whose images show the shadows of its implants at its poses, dark on bright."""
-    row = make_plan(VeriserumArchive(tiny.root), Options()).splits["train"].slice(0, 1).to_pylist()[0]
-    for plane in PLANES:
-        shadow = np.zeros((STORED_PX, STORED_PX), bool)
-        for part in PARTS:
-            camera = Plane.from_camera(row[f"camera_{plane}"])
-            T = make_transform(quaternion_to_matrix(row[part]["quaternion_xyzw"]), row[part]["translation_mm"])
-            shadow |= path_length(meshes[row[part]["anatomy_id"]], T, camera, STORED_PX) > 0
-        row[f"image_{plane}"] = np.where(shadow, 40, 200).astype(np.uint8)
-    return row
+MM_PER_PX = np.full(2, FIELD_MM / STORED_PX)
+PX_PER_MM = STORED_PX / FIELD_MM
 
 
 def moved(row, by_mm, name="moved", **more):
@@ -60,6 +27,12 @@ def moved(row, by_mm, name="moved", **more):
     return PoseSet(name, poses)
 
 
+def crops_of(row, sets, meshes):
+    """Crops that an image of the row has."""
+    planes = {plane: [traced] for plane, traced in trace_planes(row, sets, meshes).items()}
+    return choose_crops(planes, SIZE_PX, Scale.of(planes))
+
+
 def of_color(image, kind):
     """Pixels of an image with nearly the colour of a kind of pose."""
     return np.abs(image.astype(int) - COLORS[kind]).max(axis=2) < 40
@@ -68,7 +41,7 @@ def of_color(image, kind):
 @pytest.mark.parametrize("plane", PLANES)
 def test_the_outline_of_the_label_is_drawn_on_the_edge_of_the_shadow(row, meshes, plane):
     label = [label_of(row)]
-    view = choose_crops(trace_planes(row, label, meshes), SIZE_PX)[plane]
+    view = crops_of(row, label, meshes)[plane]
     left = PLANES.index(plane) * SIZE_PX
     panel = draw_outlines(row, label, meshes)[:SIZE_PX, left : left + SIZE_PX]
     dark = view.cut(grey_of(row, plane))[:, :, 0] < 120
@@ -85,15 +58,15 @@ def test_the_outline_of_the_label_is_drawn_on_the_edge_of_the_shadow(row, meshes
 @pytest.mark.parametrize("size", [256, 512, 1600])
 def test_a_part_of_an_image_shows_what_lies_there(size):
     """Of a blob, whatever the size of the image."""
-    at_fine_px = np.array([412.3, 377.8])
-    stored_px = (at_fine_px + 0.5) * size / 900 - 0.5
+    at_px = np.array([412.3, 377.8])  # of 900
+    stored_px, center_px = ((px + 0.5) * size / 900 - 0.5 for px in (at_px, np.array([410.0, 380.0])))
     rows, columns = np.mgrid[:size, :size]
     sigma_px = 1.5 / FIELD_MM * size
     blob = np.exp(-((columns - stored_px[0]) ** 2 + (rows - stored_px[1]) ** 2) / 2 / sigma_px**2)
-    view = Crop(np.array([410.0, 380.0]), 30.0, 300)
+    view = Crop(center_px, np.full(2, FIELD_MM / size), 30.0, 300)
     shown = view.cut(np.rint(250 * blob).astype(np.uint8))[:, :, 0].astype(float)
     found_px = np.array(ndimage.center_of_mass(shown))[::-1]
-    np.testing.assert_allclose(found_px, at_fine_px * view.scale + view.shift_px, atol=0.02 * view.px_per_mm)
+    np.testing.assert_allclose(found_px, stored_px * view.scale + view.shift_px, atol=0.02 * view.px_per_mm)
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -101,15 +74,17 @@ def test_a_pose_of_a_file_is_drawn_where_the_file_has_it(row, meshes, plane):
     by_mm = (0.0, 1.0, 0.0)  # up, in both planes
     label, other = (
         np.concatenate(traced.contours_px)
-        for traced in trace_planes(row, [label_of(row), moved(row, by_mm)], meshes)[plane]
+        for traced in trace_planes(row, [label_of(row), moved(row, by_mm)], meshes)[plane].traces
         if traced.component == "femur"
     )
     origin_mm = np.array(row["femur"]["translation_mm"])
-    project = Plane.from_camera(row[f"camera_{plane}"]).project
-    expected_px = project(origin_mm + by_mm, 900) - project(origin_mm, 900)
+    project = Camera.from_row(row[f"camera_{plane}"], STORED_PX).project
+    expected_px = project(origin_mm + by_mm) - project(origin_mm)
     for found in (other.min(axis=0) - label.min(axis=0), other.max(axis=0) - label.max(axis=0)):
-        np.testing.assert_allclose(found, expected_px, atol=0.3)  # nearer parts of an implant move more
-    assert -expected_px[1] == pytest.approx(1.26 * FINE_PX_PER_MM, rel=0.05)
+        np.testing.assert_allclose(
+            found, expected_px, atol=0.3 * STORED_PX / 900
+        )  # nearer parts of an implant move more
+    assert -expected_px[1] == pytest.approx(1.26 * PX_PER_MM, rel=0.05)
 
 
 @pytest.mark.parametrize("by_mm", [0.0, 0.1])
@@ -128,16 +103,16 @@ def test_close_ups_show_where_outlines_differ_most(row, meshes):
     rotation = Rotation.from_rotvec([0, 0, 2.5], degrees=True)  # about the normal of bs
     quaternion = (rotation * Rotation.from_quat(row["femur"]["quaternion_xyzw"])).as_quat(canonical=True)
     off = PoseSet("rotated", {"femur": row["femur"] | {"quaternion_xyzw": quaternion.tolist()}})
-    traces = trace_planes(row, [label_of(row), off], meshes)["bs"]
-    spots = choose_spots(traces)
+    traced = trace_planes(row, [label_of(row), off], meshes)["bs"]
+    spots = choose_spots(traced, MM_PER_PX)
     assert [(spot.number, spot.component) for spot in spots] == [(n + 1, PARTS[n // 2]) for n in range(4)]
-    label, other = (np.concatenate(traced.contours_px) for traced in traces if traced.component == "femur")
+    label, other = (np.concatenate(each.contours_px) for each in traced.traces if each.component == "femur")
     apart = np.linalg.norm(label[:, None] - other[None], axis=2).min(axis=1)
     farthest = label[apart.argmax()]
     nearest = other[np.linalg.norm(other - farthest, axis=1).argmin()]
     np.testing.assert_allclose(spots[0].at_px, (farthest + nearest) / 2)
     for first, opposite in (spots[:2], spots[2:]):
-        assert np.linalg.norm(first.at_px - opposite.at_px) > 20 * FINE_PX_PER_MM
+        assert np.linalg.norm(first.at_px - opposite.at_px) > 20 * PX_PER_MM
 
 
 def test_a_tenth_of_a_millimetre_is_seen_in_a_close_up(row, meshes):
@@ -156,10 +131,10 @@ def test_a_tenth_of_a_millimetre_is_seen_in_a_close_up(row, meshes):
 def test_every_close_up_holds_the_outlines_of_all_kinds(row, meshes, by_mm, plane):
     """However far apart they are; and it is no wider than that needs."""
     sets = [label_of(row), moved(row, (0.0, 0.5, 0.0)), moved(row, (0.0, by_mm, 0.0))]
-    traces = trace_planes(row, sets, meshes)[plane]
-    for spot in choose_spots(traces):
-        half_px = spot.edge_mm / 2 * FINE_PX_PER_MM
-        for traced in traces:
+    plane_traced = trace_planes(row, sets, meshes)[plane]
+    for spot in choose_spots(plane_traced, MM_PER_PX):
+        half_px = spot.edge_mm / 2 * PX_PER_MM
+        for traced in plane_traced.traces:
             if traced.component == spot.component:
                 off_px = np.abs(np.concatenate(traced.contours_px) - spot.at_px).max(axis=1)
                 assert off_px.min() < 0.8 * half_px
@@ -172,8 +147,7 @@ def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
     assert draw_outlines(lone, [label_of(lone)], meshes).shape == whole.shape
     drawn = draw_outlines(none, [label_of(none)], meshes)
     assert drawn.shape == whole.shape and not of_color(drawn[:SIZE_PX], 0).any()
-    view = choose_crops(trace_planes(none, [label_of(none)], meshes), SIZE_PX)["bs"]
-    assert view.edge_mm == FIELD_MM
+    assert crops_of(none, [label_of(none)], meshes)["bs"].edge_mm == pytest.approx(FIELD_MM)
 
 
 def test_an_implant_out_of_the_field_leaves_the_others(row, meshes):

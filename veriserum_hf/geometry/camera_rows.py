@@ -31,8 +31,8 @@ def check_row(camera: CameraRow, intrinsics: FloatArray, rows_columns: tuple[int
     ----------
     camera : of a row.
     intrinsics : (3, 3) px, without skew.
-    rows_columns : of the row's image, px; if not given, the principal point is not compared, except with that of a
-        whole Veriserum image.
+    rows_columns : of the row's image, px; if not given, the principal point is not compared: its position on the
+        detector counts from the centre of the image, which is then unknown.
 
     """
     pixel_mm = _positive(camera, "pixel_size_mm")
@@ -41,12 +41,13 @@ def check_row(camera: CameraRow, intrinsics: FloatArray, rows_columns: tuple[int
         return
     if sid_mm is not None:
         _check_focal_length(intrinsics, sid_mm, pixel_mm)
-    foot_mm = camera["principal_point_mm"]
+    foot_mm = camera.get("principal_point_mm")
     if foot_mm is None:
         return
     if np.shape(foot_mm) != (2,) or not np.isfinite(foot_mm).all():
         raise CalibrationError(f"principal_point_mm is {foot_mm}; expected two finite mm")
-    _check_principal_point(intrinsics, np.asarray(foot_mm, dtype=np.float64), pixel_mm, rows_columns)
+    if rows_columns is not None:
+        _check_principal_point(intrinsics, np.asarray(foot_mm, dtype=np.float64), pixel_mm, rows_columns)
 
 
 def _positive(camera: CameraRow, name: str) -> float | None:
@@ -70,14 +71,10 @@ def _check_focal_length(K: FloatArray, sid_mm: float, pixel_mm: float) -> None:
 
 
 def _check_principal_point(
-    K: FloatArray, foot_mm: FloatArray, pixel_mm: float, rows_columns: tuple[int, int] | None
+    K: FloatArray, foot_mm: FloatArray, pixel_mm: float, rows_columns: tuple[int, int]
 ) -> None:
     tolerance_px, whole = _TOLERANCE_MM / pixel_mm, FIELD_MM / pixel_mm
     first_px = mm_to_px(foot_mm, whole) - K[:2, 2]  # in a whole Veriserum image
-    if rows_columns is None:
-        if not (np.abs(first_px) <= tolerance_px).all():
-            raise _contradiction(K, foot_mm, mm_to_px(foot_mm, whole), f"an image of {whole:.0f} px")
-        return
     size = np.array(rows_columns[::-1])
     expected_px = (size - 1) / 2 + foot_mm * (1.0, -1.0) / pixel_mm
     if (np.abs(expected_px - K[:2, 2]) <= tolerance_px).all():

@@ -23,7 +23,8 @@ class Estimates:
     component : (n,) str, ``"femur"`` or ``"tibia"``.
     T_world_implant : (n, 4, 4) estimated poses, mm.
     T_world_label : (n, 4, 4) poses of the data set, mm.
-    cameras : by plane, intrinsics (n, 3, 3) in px of the stored image and world_to_camera (n, 4, 4) in mm, OpenCV.
+    cameras : by plane, intrinsics (n, 3, 3) in px of the stored image and world_to_camera (n, 4, 4) in mm, OpenCV;
+        both NaN in frames without that plane.
     confidence : (n,) stated probability that the pose is within 2 mm and 2 deg of the truth; NaN where unknown.
 
     Raises
@@ -50,7 +51,8 @@ class Estimates:
         self._check_rows(_is_rigid(self.T_world_label), "the label", "finite and rigid, in mm")
         for plane, (intrinsics, world_to_camera) in self.cameras.items():
             usable = np.isfinite(intrinsics).all(axis=(1, 2)) & _is_rigid(world_to_camera)
-            self._check_rows(usable, f"camera_{plane}", "finite intrinsics and a rigid world_to_camera")
+            absent = np.isnan(intrinsics).all(axis=(1, 2)) & np.isnan(world_to_camera).all(axis=(1, 2))
+            self._check_rows(usable | absent, f"camera_{plane}", "finite intrinsics and a rigid world_to_camera")
         in_range = np.isnan(self.confidence) | ((self.confidence >= 0) & (self.confidence <= 1))
         self._check_rows(in_range, "the confidence", "a probability, 0 to 1, or NaN")
         self._check_rows(np.isin(self.component, ("femur", "tibia")), "the component", "femur or tibia")

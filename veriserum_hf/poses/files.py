@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from veriserum_hf.core import (
-    CAMERA_OF,
     COMPONENTS,
     IMAGE_OF,
     PLANES,
@@ -22,10 +21,11 @@ from veriserum_hf.core import (
     cameras_of,
     listed,
 )
-from veriserum_hf.errors import CalibrationError, TrainingError
-from veriserum_hf.geometry import Camera, make_transform, quaternion_to_matrix
+from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix
 from veriserum_hf.poses.estimates import Estimates
 from veriserum_hf.poses.formats import read_table
+from veriserum_hf.poses.row_cameras import CheckedCameras, matrices
 
 REQUIRED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw")
 FrameId = int
@@ -134,14 +134,16 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     Raises
     ------
     TrainingError
-        If no pose is of these rows, or one states another implant, trial or frame index than its row and its label.
+        If no pose is of these rows, one states another implant, trial or frame index than its row and its label, or
+        a camera contradicts itself or its image.
 
     """
     estimated = poses_by_frame(poses)
     known = None if labels is None else poses_by_frame(labels)
     pairs: list[_Pair] = []
+    cameras = CheckedCameras(rows)
     row: LabelRow
-    for row in rows.remove_columns(list(IMAGE_OF.values())):
+    for number, row in enumerate(rows.remove_columns(list(IMAGE_OF.values()))):
         of_frame = estimated.get(row["measurement_id"], {})
         other_labels = {} if known is None else known.get(row["measurement_id"], {})
         for component in COMPONENTS:
@@ -151,7 +153,7 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
                     if wrong := _what_differs(row, component, other, label):
                         raise TrainingError(wrong)
                 pairs.append((row, component, pose, label))
-                _check_cameras(row)
+                cameras.check(number, row)
     if not pairs:
         raise TrainingError(_nothing_in_common(estimated, known, rows["measurement_id"]))
     return _estimates(pairs)
@@ -222,14 +224,6 @@ def _nothing_in_common(
     )
 
 
-def _check_cameras(row: LabelRow) -> None:
-    for plane, camera in cameras_of(row).items():
-        try:
-            Camera.from_row(camera)
-        except CalibrationError as error:
-            raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
-
-
 def _span(ids: Iterable[FrameId]) -> str:
     ordered = sorted(ids)
     return f"{ordered[0]} to {ordered[-1]} ({len(ordered)} frames)" if ordered else "none"
@@ -248,12 +242,9 @@ def _estimates(pairs: list[_Pair]) -> Estimates:
         T_world_implant=transforms(poses),
         T_world_label=transforms(labels),
         cameras={
-            plane: (
-                np.array([each[plane]["intrinsics"] for each in cameras]),
-                np.array([each[plane]["world_to_camera"] for each in cameras]),
-            )
+            plane: matrices([each.get(plane) for each in cameras])
             for plane in PLANES
-            if all(plane in each for each in cameras)
+            if any(plane in each for each in cameras)
         },
         confidence=np.array([np.nan if value is None else value for value in confidence]),
     )

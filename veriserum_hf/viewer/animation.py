@@ -9,16 +9,18 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from veriserum_hf.core import PLANES, ByteImage, FileRow
+from veriserum_hf.core import PLANES, ByteImage, FileRow, FrameRow, PlaneName
 from veriserum_hf.dataset import with_images
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import atomic_path, write_file, writing
-from veriserum_hf.viewer.outline_image import choose_crops, frame_name, legend, trace_planes
-from veriserum_hf.viewer.outlines import COLORS, PoseSet, draw_traces
-from veriserum_hf.viewer.overlay import grey_of, write
+from veriserum_hf.viewer.captions import DARK, frame_name, legend, wrapped, write
+from veriserum_hf.viewer.crops import Crop, Scale, choose_crops
+from veriserum_hf.viewer.outlines import COLORS, PoseSet, Traced, draw_traces, trace_planes
+from veriserum_hf.viewer.views import grey_of
 
 FRAMES_PER_SECOND = 15  # half the rate of the fluoroscope: slow enough to follow the outlines
 PLANE_PX = 480
+_LETTERS = 0.45  # of the legend
 _GREYS = 40  # steps: more of them encode noise
 _BLENDS = (0.35, 0.7, 1.0)  # of a line's color with its background
 _BACKGROUNDS = (16, 96, 160, 224)
@@ -30,7 +32,7 @@ def draw_trial(
     meshes: Mapping[int, trimesh.Trimesh],
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ByteImage]:
-    """Draw frames with outlines in both planes, all with the same crop of the field: BGR, uint8, of one even size.
+    """Draw frames with outlines in their planes, all with the same crop: BGR, uint8, of one even size.
 
     Parameters
     ----------
@@ -42,27 +44,35 @@ def draw_trial(
     Raises
     ------
     VeriserumError
-        If an image cannot be decoded, an implant has no mesh or cannot be drawn, or there are more kinds of pose than
-        colours.
+        If an image cannot be decoded, an implant has no mesh or cannot be drawn, a camera contradicts itself or its
+        image, or there are more kinds of pose than colours.
 
     """
-    traces = []
+    frames: list[dict[PlaneName, Traced]] = []
     for row, of_row in zip(rows, sets, strict=True):
-        traces.append(trace_planes(row, of_row, meshes))
+        frames.append(trace_planes(row, of_row, meshes))
         if progress:
-            progress(len(traces), len(rows))
-    crops = choose_crops({plane: [one for each in traces for one in each[plane]] for plane in PLANES}, PLANE_PX)
-    scale = f"1 mm on the intensifier is {crops['bs'].px_per_mm:.1f} px"
-    for frame, of_row, traced in zip(with_images(rows), sets, traces, strict=True):
-        images = []
-        for plane in PLANES:
-            image = crops[plane].cut(grey_of(frame, plane))
-            draw_traces(image, traced[plane], crops[plane].scale, crops[plane].shift_px)
-            write(image, plane, (8, 20), 0.5)
-            images.append(image)
-        lines = [f"{frame_name(frame)}; {scale}"]
-        image = np.vstack([np.hstack(images), legend(lines, of_row, 2 * PLANE_PX, 0.45)])
+            progress(len(frames), len(rows))
+    planes = {plane: seen for plane in PLANES if (seen := [frame[plane] for frame in frames if plane in frame])}
+    scale = Scale.of(planes)
+    crops = choose_crops(planes, PLANE_PX, scale)
+    width = len(crops) * PLANE_PX
+    about = wrapped(scale.stated(crops), width, _LETTERS)
+    for frame, of_row, traced in zip(with_images(rows), sets, frames, strict=True):
+        images = [_draw_plane(frame, plane, traced.get(plane), crop) for plane, crop in crops.items()]
+        image = np.vstack([np.hstack(images), legend([frame_name(frame), *about], of_row, width, _LETTERS)])
         yield image[: len(image) // 2 * 2]  # an MP4 frame has even sizes
+
+
+def _draw_plane(frame: FrameRow, plane: PlaneName, traced: Traced | None, crop: Crop) -> ByteImage:
+    """One plane of a frame; dark where this frame does not have it."""
+    if traced is None:
+        image = np.full((PLANE_PX, PLANE_PX, 3), DARK, np.uint8)
+    else:
+        image = crop.cut(grey_of(frame, plane))
+        draw_traces(image, traced.traces, crop.scale, crop.shift_px)
+    write(image, plane if traced else f"{plane}: no image", (8, 20), 0.5)
+    return image
 
 
 def write_animation(images: Iterator[ByteImage], output: Path) -> None:

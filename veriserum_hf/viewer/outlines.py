@@ -8,10 +8,22 @@ import numpy as np
 import trimesh
 from numpy.typing import ArrayLike
 
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, ByteImage, Component, FloatArray, LabelRow, PlaneName, Poses
-from veriserum_hf.errors import CalibrationError, VeriserumError
-from veriserum_hf.geometry import Plane, make_transform, quaternion_to_matrix
+from veriserum_hf.core import (
+    COMPONENTS,
+    ByteImage,
+    Component,
+    FileRow,
+    FloatArray,
+    FrameRow,
+    LabelRow,
+    PlaneName,
+    PoseRow,
+    Poses,
+)
+from veriserum_hf.errors import VeriserumError
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.rendering import outline
+from veriserum_hf.viewer.views import View, views_of
 
 # Of Okabe and Ito, safe for colour-blind readers: sky blue, vermilion, yellow, reddish purple, bluish green; BGR.
 COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 158, 0))
@@ -19,6 +31,8 @@ COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 1
 _DASHES_PX: tuple[tuple[float, float] | None, ...] = (None, (24, 16), (12, 14), (6, 12), (4, 12))
 _SUBPIXEL_BITS = 4
 _TOLERANCE_PX = 0.1  # of a simplified outline, well below what is visible
+_FINE_PX = 900  # longer edge of the image that outlines are traced in, to an eighth of its pixels
+_BORDER_PX = 2.0  # of that image: an outline that leaves it is closed along its border
 
 
 @dataclass(frozen=True)
@@ -45,19 +59,36 @@ class Trace:
     ----------
     kind : number of its `PoseSet`, which determines its colour and dashes.
     component : ``"femur"`` or ``"tibia"``.
-    contours_px : closed, each (n, 2) as (column, row) in an image of the traced size.
+    contours_px : closed, each (n, 2) as (column, row) in the plane's image.
+    depth_mm : of the centre of the implant's bounding box, from the source along the camera's axis.
 
     """
 
     kind: int
     component: Component
     contours_px: list[FloatArray]
+    depth_mm: float
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """One plane of a frame with the outlines of all poses."""
+
+    view: View
+    traces: list[Trace]
+
+    def points(self, traced: Trace) -> FloatArray:
+        """Points of an outline (n, 2), except those on the border of the image."""
+        points = np.concatenate([np.empty((0, 2)), *traced.contours_px])
+        border_px = _BORDER_PX / _FINE_PX * max(self.view.size)
+        inside = (points > border_px) & (points < self.view.columns_rows - 1 - border_px)
+        return np.asarray(points[inside.all(axis=1)])
 
 
 def label_of(row: LabelRow) -> PoseSet:
     """Poses of a row itself; their name in the legend states their kind."""
     poses = {component: pose for component in COMPONENTS if (pose := row[component]) is not None}
-    kinds = sorted({pose["kind"] for pose in poses.values()})
+    kinds = sorted({kind for pose in poses.values() if (kind := pose.get("kind"))})
     return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
 
 
@@ -69,80 +100,81 @@ def check_pose_sets(sets: int) -> None:
         )
 
 
-def trace(
-    row: LabelRow,
-    plane: PlaneName,
-    sets: Sequence[PoseSet],
-    meshes: Mapping[int, trimesh.Trimesh],
-    size: int,
-) -> list[Trace]:
-    """Outlines of all poses of a row in one plane, in pixels of its corrected image at ``size`` x ``size``.
+def trace_planes(
+    row: FrameRow | FileRow, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
+) -> dict[PlaneName, Traced]:
+    """Outlines of all poses of a row in every plane that it has, in pixels of the plane's image.
 
     Parameters
     ----------
-    row : a row of ``calibrated``, ``manual`` or ``target``.
-    plane : ``"bs"`` or ``"fs"``.
+    row : a row of ``calibrated``, ``manual`` or ``target``; its images need not be decoded.
     sets : the poses; at most as many as `COLORS`.
     meshes : of the implants by anatomy id, mm.
-    size : edge of the image, px.
 
     Raises
     ------
     VeriserumError
-        If an implant has no mesh or cannot be drawn, or the camera contradicts itself or is that of a cropped image.
+        If an implant has no mesh or cannot be drawn, a camera contradicts itself or its image, or there are more
+        kinds of pose than colours.
 
     """
     check_pose_sets(len(sets))
-    stored = row[CAMERA_OF[plane]]
-    if stored is None:
-        return []
-    try:
-        camera = Plane.from_camera(stored)
-    except CalibrationError as error:
-        raise VeriserumError(f"measurement {row['measurement_id']}, camera_{plane}: {error}") from error
-    return [
-        Trace(kind, component, _contours(camera, plane, poses, component, meshes, size))
-        for kind, poses in enumerate(sets)
-        for component in COMPONENTS
-        if component in poses.poses
-    ]
+    return {plane: Traced(view, _trace(view, plane, sets, meshes)) for plane, view in views_of(row).items()}
 
 
-def _contours(
-    camera: Plane,
-    plane: PlaneName,
-    poses: PoseSet,
-    component: Component,
-    meshes: Mapping[int, trimesh.Trimesh],
-    size: int,
-) -> list[FloatArray]:
-    pose = poses.poses[component]
-    name = f"{component} {pose['anatomy_id']} of {poses.name}"
+def _trace(
+    view: View, plane: PlaneName, sets: Sequence[PoseSet], meshes: Mapping[int, trimesh.Trimesh]
+) -> list[Trace]:
+    found = []
+    for kind, poses in enumerate(sets):
+        for component in COMPONENTS:
+            if (pose := poses.poses.get(component)) is None:
+                continue
+            name = f"{component} {pose['anatomy_id']} of {poses.name}"
+            mesh = _mesh_of(pose, name, meshes)
+            T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+            try:
+                contours_px = _contours(view, mesh, T_world_implant)
+            except ValueError as error:
+                raise VeriserumError(f"{name} cannot be drawn in {plane}: {error}") from error
+            centre_mm = transform_points(T_world_implant, mesh.bounds.mean(axis=0)[None])
+            found.append(Trace(kind, component, contours_px, float(view.camera.depths_mm(centre_mm)[0])))
+    return found
+
+
+def _mesh_of(pose: PoseRow, name: str, meshes: Mapping[int, trimesh.Trimesh]) -> trimesh.Trimesh:
     if pose["anatomy_id"] not in meshes:
         raise VeriserumError(
             f"{name}: the data set has no mesh of this implant; its configuration anatomies holds "
             f"{', '.join(map(str, sorted(meshes))) or 'none'}"
         )
-    T_world_implant = make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
-    try:
-        return outline(meshes[pose["anatomy_id"]], T_world_implant, camera, size)
-    except ValueError as error:
-        raise VeriserumError(f"{name} cannot be drawn in {plane}: {error}") from error
+    return meshes[pose["anatomy_id"]]
 
 
-def draw_traces(image: ByteImage, traces: Sequence[Trace], scale: float = 1.0, shift_px: ArrayLike = (0, 0)) -> None:
+def _contours(view: View, mesh: trimesh.Trimesh, T_world_implant: FloatArray) -> list[FloatArray]:
+    """Outlines of equal precision whatever the size of the image: traced at one size, in pixels of the image."""
+    ratio = _FINE_PX / max(view.size)
+    rows, columns = (max(round(edge * ratio), 1) for edge in view.size)
+    traced = outline(mesh, T_world_implant, view.camera.resized(view.size, (rows, columns)), (rows, columns))
+    step = view.columns_rows / (columns, rows)
+    return [(contour + 0.5) * step - 0.5 for contour in traced]
+
+
+def draw_traces(
+    image: ByteImage, traces: Sequence[Trace], scale: ArrayLike = 1.0, shift_px: ArrayLike = (0, 0)
+) -> None:
     """Draw thin lines: the label's solid and first, then the dashed ones of the others on top.
 
     Parameters
     ----------
     image : (rows, columns, 3) BGR, drawn into.
     traces : their pixels times ``scale`` plus ``shift_px`` are pixels of the image.
-    scale, shift_px : as above; shift as (column, row).
+    scale, shift_px : as above, (column, row).
 
     """
     for traced in traces:
         for contour in traced.contours_px:
-            line = _simplified(contour * scale + np.asarray(shift_px, dtype=np.float64))
+            line = _simplified(contour * np.asarray(scale) + np.asarray(shift_px, dtype=np.float64))
             _draw_line(image, line, traced.kind)
 
 

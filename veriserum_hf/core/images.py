@@ -1,0 +1,35 @@
+"""Size of a row's image, without decoding it."""
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from veriserum_hf.core.rows import ImageFile
+from veriserum_hf.errors import FrameError
+
+if TYPE_CHECKING:
+    from veriserum_hf.core.arrays import Grey
+
+
+def image_size(image: "ImageFile | Image.Image | Grey") -> tuple[int, int]:
+    """Rows and columns of a row's image, px; of a file only the header is read.
+
+    Raises
+    ------
+    FrameError
+        If the file has no header of an image.
+
+    """
+    if isinstance(image, np.ndarray):
+        return image.shape[0], image.shape[1]
+    if isinstance(image, Image.Image):
+        return image.height, image.width
+    try:
+        with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"] or "") as found:
+            columns, rows = found.size
+    # The errors that Pillow raises for a damaged file.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise FrameError("unreadable", str(error)) from error
+    return rows, columns
