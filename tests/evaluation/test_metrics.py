@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.transform import Rotation
 
-from tests.poses.made import POINTS_MM, RIG, estimates_of, noisy, poses
+from tests.poses.made import POINTS_MM, RIG, estimates_of, in_some_frames, noisy, poses
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
@@ -129,6 +129,16 @@ def test_a_plane_without_a_camera_has_no_columns():
     errors = errors_of(noisy(4, planes=("bs",)))
     assert {"bs_depth_mm", "reprojection_bs_px"} <= set(errors)
     assert not [name for name in errors if "fs" in name]
+
+
+def test_a_frame_without_a_plane_has_no_errors_of_that_plane():
+    both, few = noisy(8, seed=3), noisy(8, seed=3, cameras=in_some_frames(8, [0, 1, 6, 7]))
+    whole, found = errors_of(both), errors_of(few)
+    for name, values in found.items():
+        expected = whole[name].copy()
+        if "fs" in name:
+            expected[2:6] = np.nan
+        np.testing.assert_array_equal(values, expected, err_msg=name)
 
 
 def test_an_implant_without_points_is_named():

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tests.poses.made import POINTS_MM, estimates_of, noisy, poses
+from tests.poses.made import POINTS_MM, estimates_of, in_some_frames, noisy, poses
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.summary import overall, summarise
@@ -46,6 +46,20 @@ def test_shape_for_scripts(errors):
     for part in ("by_implant", "by_task"):
         counts = {name: group["count"] for name, group in found[part].items() if " " not in name}
         assert sum(counts.values()) == 240
+
+
+def test_a_plane_counts_in_the_frames_that_have_it(errors):
+    """As if there were no others; a task whose frames all lack it has no figures of it."""
+    options = {"trials": 10, "frames_per_trial": 12}
+    of_gait = noisy(240, **options).task == "gait"
+    cameras = in_some_frames(240, np.flatnonzero(of_gait))
+    found = summarise(pose_errors(noisy(240, cameras=cameras, **options), POINTS_MM), resamples=50)
+    alone = summarise(errors.filter(pa.array(of_gait)), resamples=50)
+    assert found["by_plane_axis"]["fs"] == alone["by_plane_axis"]["fs"]
+    assert found["overall"]["reprojection_fs_px"] == alone["overall"]["reprojection_fs_px"]
+    assert found["overall"]["reprojection_bs_px"] == summarise(errors, resamples=50)["overall"]["reprojection_bs_px"]
+    assert "reprojection_fs_px" not in found["by_task"]["stair_descent"]
+    json.dumps(found, allow_nan=False)
 
 
 def test_figures_are_numpys(errors):

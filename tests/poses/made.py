@@ -58,6 +58,18 @@ def noisy(count, seed=0, *, rotation_deg=1.0, translation_mm=1.0, **options):
     return estimates_of(labels @ errors, labels, **options)
 
 
+def in_some_frames(count, rows, planes=("fs",)):
+    """Cameras of rows of which only some have these planes."""
+    cameras = {}
+    for plane in PLANES:
+        matrices = (RIG[plane].intrinsics(512), RIG[plane].world_to_camera)
+        cameras[plane] = tuple(np.repeat(matrix[None], count, axis=0) for matrix in matrices)
+        if plane in planes:
+            for matrix in cameras[plane]:
+                matrix[np.setdiff1d(np.arange(count), rows)] = np.nan
+    return cameras
+
+
 def own_pose(row, part):
     """A data set row's own pose of an implant, as a row of a pose file."""
     ids = {name: row[name] for name in ("measurement_id", "trial_id")}

@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.fixtures.other_cameras import one_plane, without_descriptions
 from tests.poses.made import own_pose
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import Camera
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
 from veriserum_hf.poses.files import check_same_frame, estimates_of, poses_by_frame, read_poses
 
@@ -125,6 +127,29 @@ def test_poses_are_paired_with_labels_and_cameras_in_the_order_of_the_rows(rows,
     np.testing.assert_array_equal(found.T_world_label[0], T)
     np.testing.assert_array_equal(found.cameras["fs"][1][0], rows[0]["camera_fs"]["world_to_camera"])
     np.testing.assert_array_equal(found.confidence[:2], [0.25, np.nan])
+
+
+def test_frames_may_have_one_plane_and_cameras_of_which_pixels_are_known_only(rows, own_poses):
+    frames = [without_descriptions(row) for row in rows]
+    mixed = datasets.Dataset.from_list([*map(one_plane, frames[:2]), *frames[2:]], features=rows.features)
+    found = estimates_of(own_poses, mixed)
+    assert np.isnan(found.cameras["fs"][1][:4]).all() and np.isfinite(found.cameras["fs"][1][4:]).all()
+    np.testing.assert_array_equal(found.cameras["bs"][0], estimates_of(own_poses, rows).cameras["bs"][0])
+    alone = datasets.Dataset.from_list(list(map(one_plane, frames)), features=rows.features)
+    assert list(estimates_of(own_poses, alone).cameras) == ["bs"]
+
+
+def test_a_camera_is_compared_with_the_image_that_it_is_of(rows, own_poses):
+    """Of any laboratory: by the size that the image's header states."""
+    row = rows[0]
+    image = np.zeros((48, 90), np.uint8)
+    camera = Camera(np.array([[3200.0, 0, 50], [0, 3210, 20], [0, 0, 1]]), row["camera_bs"]["world_to_camera"])
+    honest = row | {"image_bs": image, "camera_bs": camera.to_row(image.shape, 0.373)}
+    assert len(estimates_of(own_poses, datasets.Dataset.from_list([honest], features=rows.features))) == 2
+    wrong = honest | {"image_bs": np.zeros((1100, 90), np.uint8)}
+    message = rf"measurement {row['measurement_id']}, camera_bs: .*principal_point_mm .* in an image of 90 x 1100 px"
+    with pytest.raises(TrainingError, match=message):
+        estimates_of(own_poses, datasets.Dataset.from_list([wrong], features=rows.features))
 
 
 def test_frames_without_a_pose_are_skipped_and_other_labels_can_be_given(rows, own_poses):

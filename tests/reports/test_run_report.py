@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from base64 import b64decode
@@ -22,6 +23,7 @@ import torch
 import typer
 from scipy.spatial.transform import Rotation
 
+from tests.fixtures.other_cameras import one_plane, rewrite, without_descriptions
 from tests.modeling.frames import config
 from tests.poses.made import own_pose
 from veriserum_hf.cli.report import report
@@ -319,6 +321,32 @@ def test_a_model_predicts_first(run, folder, rows, dataset, tmp_path):
     model.save_pretrained(tmp_path / "diverged")
     with pytest.raises(VeriserumError, match=r"cannot load the model .*diverged: .*not finite"):
         run("--model", tmp_path / "diverged")
+
+
+def test_a_data_set_of_which_frames_have_one_plane_and_cameras_pixels_only(dataset, few_rows, tmp_path):
+    """A frame with one plane and one with two; then one plane alone: nothing of the other is shown."""
+    alone, both_planes = few_rows[:2]
+    folder = tmp_path / "OUT"
+    shutil.copytree(dataset, folder)
+
+    def some(row):
+        found = without_descriptions(row)
+        return one_plane(found) if row["measurement_id"] == alone["measurement_id"] else found
+
+    rewrite(folder, some)
+    table = poses_of([alone, both_planes], lambda *_: {"translation_mm": [1.0, 2.0, 380.0]})
+    pq.write_table(table, tmp_path / "moved.parquet")
+    arguments = ("--poses", tmp_path / "moved.parquet")
+    _, text = write_report(folder, tmp_path / "report.html", *arguments, split="validation")
+    page = Page(text)
+    axes = [cells[0] for cells in page.rows if cells and cells[0][:2] in ("bs", "fs")]
+    assert axes == ["bs h", "bs v", "bs depth", "fs h", "fs v", "fs depth"]
+    assert "No image" not in text and sum(src.startswith("data:image/jpeg") for src in page.addresses) == 2
+    assert sum("-" in cells for cells in page.rows) == 2  # depths of both implants
+
+    rewrite(folder, one_plane)
+    _, text = write_report(folder, tmp_path / "report.html", *arguments, split="validation")
+    assert "No image" not in text and "along bs depth" in text and "fs depth" not in text and "fs h" not in text
 
 
 def test_errors_are_one_message(run, folder, tmp_path):

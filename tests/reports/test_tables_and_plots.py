@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.poses.made import POINTS_MM, noisy
+from tests.poses.made import POINTS_MM, in_some_frames, noisy
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.summary import summarise
@@ -58,6 +58,12 @@ def test_plots_of_few_errors_and_of_zero_errors(tmp_path, count, planes):
         noisy(count, rotation_deg=0, translation_mm=0, planes=planes, confidence=np.full(count, np.nan)), POINTS_MM
     )
     assert [path.name for path in save_plots(few, tmp_path)] == ["cumulative.png", "axes.png"]
+
+
+@pytest.mark.parametrize("rows", [[0, 2], []])  # a femur only, none
+def test_plots_of_frames_of_which_some_lack_a_plane(tmp_path, rows):
+    errors = pose_errors(noisy(8, cameras=in_some_frames(8, rows), confidence=np.full(8, np.nan)), POINTS_MM)
+    assert [path.name for path in save_plots(errors, tmp_path)] == ["cumulative.png", "axes.png"]
 
 
 def test_a_report_holds_every_error(errors, tmp_path):

@@ -18,6 +18,7 @@ from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.calibration import DistortionMap
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName
 from veriserum_hf.errors import FrameError
+from veriserum_hf.geometry import DualPlaneRig
 
 ENOUGH = 4  # trials, to see whether the present reading is the right one
 _MOSTLY = 0.8
@@ -30,8 +31,11 @@ Scores = dict[str, FloatArray]  # by kind of pose
 class _RawFields(Fields):
     """Images of raw frames by plane."""
 
-    def __init__(self, raw: Mapping[PlaneName, Grey], distortions: Mapping[PlaneName, DistortionMap]) -> None:
-        super().__init__()
+    def __init__(
+        self, raw: Mapping[PlaneName, Grey], distortions: Mapping[PlaneName, DistortionMap], rig: DualPlaneRig
+    ) -> None:
+        cameras = {plane: rig[plane].at(SIZE) for plane in PLANES}
+        super().__init__(cameras, dict.fromkeys(PLANES, (SIZE, SIZE)), interchangeable=True)
         self._raw, self._distortions = raw, distortions
 
     def image(self, file: PlaneName, plane: PlaneName, flip: int) -> Grey:
@@ -110,13 +114,13 @@ class ComparedFrames:
         if not implants:
             return {}
         raw = {plane: self._frame(row[f"path_{plane}"]) for plane in PLANES}
-        fields = _RawFields(raw, archive.distortions[poses[0]["distortion_calibration_id"]])
+        fields = _RawFields(raw, archive.distortions[poses[0]["distortion_calibration_id"]], rig)
         if briefly:
-            scores = {kind: agreement(fields, rig, each, as_read=True) for kind, each in implants.items()}
+            scores = {kind: agreement(fields, each, as_read=True) for kind, each in implants.items()}
             if _agrees(scores):
                 return scores
         self._in_every_reading += 1
-        return {kind: agreement(fields, rig, each) for kind, each in implants.items()}
+        return {kind: agreement(fields, each) for kind, each in implants.items()}
 
     def _frame(self, path: str) -> Grey:
         frame = read_frame(path)

@@ -19,13 +19,14 @@ import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import PLANES, FloatArray, Grey, PlaneName
-from veriserum_hf.geometry import FIELD_MM, Plane, quaternion_to_matrix
+from veriserum_hf.geometry import FIELD_MM, Camera, quaternion_to_matrix
 
-SIZE = 160  # px, of the corrected images in which outlines are compared
+SIZE = 160  # px, of the corrected images of an archive in which outlines are compared
+# Of other images, pixels have the same size at the depth of the implants; unless these are too few, or too many.
+_PIXEL_MM, _EDGES_PX = 1.8, (40, 640)
 # On the intensifier: it joins the edges of labels that are some mm off, and stays below the width of an implant.
 _SMOOTHING_PX = 3.0 * SIZE / FIELD_MM
 _SURFACE_POINTS = 6_000
-_CENTER = (SIZE - 1) / 2
 _TINY = float(np.finfo(np.float32).tiny)
 _SMALLEST_PX = 16  # points of an outline: below, the implant is a speck, and its outline has no shape
 
@@ -55,7 +56,7 @@ def surface(mesh: trimesh.Trimesh) -> FloatArray:
 
 
 def directions(image: Grey) -> Field:
-    """Direction in which a corrected image of `SIZE` px gets brighter, (rows, columns, 2), of a length below 1."""
+    """Direction in which a corrected image gets brighter, (rows, columns, 2), of a length below 1."""
     across, down = _gradient(image)
     length = np.hypot(across, down)
     length = length + max(np.median(length[::2, ::2]), _TINY)  # an image may have one grey level only
@@ -70,14 +71,29 @@ def _gradient(image: Grey) -> tuple[Field, Field]:
 
 
 class Fields(ABC):
-    """`directions` of a frame's images, each computed once and only when it is asked for."""
+    """`directions` of a frame's images, each computed once and only when it is asked for.
 
-    def __init__(self) -> None:
+    Attributes
+    ----------
+    cameras : of the images, by plane; a frame may have one plane only.
+    sizes : of the images, (rows, columns) px.
+    interchangeable : whether the file of one plane may be that of the other.
+
+    """
+
+    def __init__(
+        self,
+        cameras: Mapping[PlaneName, Camera],
+        sizes: Mapping[PlaneName, tuple[int, int]],
+        *,
+        interchangeable: bool,
+    ) -> None:
+        self.cameras, self.sizes, self.interchangeable = cameras, sizes, interchangeable
         self._known: dict[tuple[PlaneName, PlaneName, int], Field] = {}
 
     @abstractmethod
     def image(self, file: PlaneName, plane: PlaneName, flip: int) -> Grey:
-        """Corrected image of `SIZE` px of the file named after one plane, flipped, and taken for one of a plane."""
+        """Corrected image of the file named after one plane, flipped, and taken for one of a plane, in its size."""
 
     def of(self, file: PlaneName, plane: PlaneName, flip: int) -> Field:
         """`directions` of the image."""
@@ -88,45 +104,77 @@ class Fields(ABC):
 
 
 class CorrectedFields(Fields):
-    """Of corrected images by plane, of any size; flipped, they are a few mm off what a flipped raw frame gives."""
+    """Of corrected images of any size; flipped, they are a few mm off what a flipped raw frame gives.
 
-    def __init__(self, images: Mapping[PlaneName, Grey]) -> None:
-        super().__init__()
-        self._images: dict[PlaneName, Grey] = {
-            plane: cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA)  # type: ignore[misc]
-            for plane, image in images.items()
-        }
+    Parameters
+    ----------
+    images : by plane.
+    cameras : of these images.
+    implants : the labelled implants, at least one.
+
+    """
+
+    def __init__(
+        self,
+        images: Mapping[PlaneName, Grey],
+        cameras: Mapping[PlaneName, Camera],
+        implants: Sequence[Implant],
+    ) -> None:
+        sizes = {plane: _compared_size(image.shape, cameras[plane], implants) for plane, image in images.items()}
+        resized = {plane: cameras[plane].resized(image.shape, sizes[plane]) for plane, image in images.items()}
+        shapes = [image.shape for image in images.values()]
+        super().__init__(resized, sizes, interchangeable=len(shapes) == len(PLANES) and len({*shapes}) == 1)
+        self._images = images
 
     def image(self, file: PlaneName, plane: PlaneName, flip: int) -> Grey:
         """See `Fields`."""
-        return flipped(self._images[file], flip)
+        small = cv2.resize(self._images[file], self.sizes[plane][::-1], interpolation=cv2.INTER_AREA)
+        return flipped(small, flip)  # type: ignore[arg-type] # of the image's own type
 
 
-def agreement(
-    fields: Fields, planes: Mapping[PlaneName, Plane], implants: Sequence[Implant], *, as_read: bool = False
-) -> FloatArray:
+def _compared_size(shape: Sequence[int], camera: Camera, implants: Sequence[Implant]) -> tuple[int, int]:
+    """Rows and columns of an image with pixels of `_PIXEL_MM` at the implants' depth."""
+    centres_mm = [_in_world(each).mean(axis=0) for each in implants]
+    depth_mm = max(float(np.median(camera.depths_mm(centres_mm))), _PIXEL_MM)
+    size = np.array(shape) * depth_mm / camera.intrinsics.diagonal()[1::-1] / _PIXEL_MM
+    size *= np.clip(size.max(), *_EDGES_PX) / size.max()
+    rows, columns = np.maximum(np.rint(size), 1).astype(int).tolist()
+    return rows, columns
+
+
+def _in_world(implant: Implant, *, scalar_first: bool = False) -> FloatArray:
+    """Surface of an implant in the world, (n, 3) mm."""
+    stored = np.asarray(implant.quaternion_xyzw)
+    R = quaternion_to_matrix(np.roll(stored, -1) if scalar_first else stored)
+    return np.asarray(implant.surface_mm @ R.T + implant.translation_mm)
+
+
+def agreement(fields: Fields, implants: Sequence[Implant], *, as_read: bool = False) -> FloatArray:
     """Agreement of a frame's labels with its images in every reading, -1 to 1.
 
     Parameters
     ----------
-    fields : the images.
-    planes : source and intensifier of both planes.
+    fields : the images, with their cameras.
     implants : the labelled implants.
     as_read : only in the present reading.
 
     Returns
     -------
     (2, 2, 2, 4) by plane, order of the quaternion (scalar last, first), file (of this plane, of the other) and flip;
-    NaN where it was not computed, or none of the implants has an outline in the image.
+    NaN where it was not computed, there is no such plane, or none of the implants has an outline in the image.
 
     """
     found = np.full((2, 2, 2, len(FLIPS)), np.nan)
     for p, plane in enumerate(PLANES):
+        if plane not in fields.cameras:
+            continue
+        camera, size = fields.cameras[plane], fields.sizes[plane]
+        files = (plane, PLANES[1 - p]) if fields.interchangeable and not as_read else (plane,)
         for order in (0,) if as_read else (0, 1):
-            outlines = [outline for each in implants if (outline := _outline(each, planes[plane], order == 1))]
+            outlines = [outline for each in implants if (outline := _outline(each, camera, size, order == 1))]
             if not outlines:
                 continue
-            for f, file in enumerate((plane,) if as_read else (plane, PLANES[1 - p])):
+            for f, file in enumerate(files):
                 for flip in (0,) if as_read else range(len(FLIPS)):
                     field = fields.of(file, plane, flip)
                     cosines = [
@@ -137,22 +185,20 @@ def agreement(
 
 
 def _outline(
-    implant: Implant, plane: Plane, scalar_first: bool
+    implant: Implant, camera: Camera, size: tuple[int, int], scalar_first: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Field] | None:
     """Columns, rows and outward normals (n, 2) of a silhouette's outline; None where the image shows too little."""
-    stored = np.asarray(implant.quaternion_xyzw)
-    R = quaternion_to_matrix(np.roll(stored, -1) if scalar_first else stored)
-    px = plane.project(implant.surface_mm @ R.T + implant.translation_mm, SIZE)
+    px, last_px = camera.project(_in_world(implant, scalar_first=scalar_first)), np.array(size[::-1]) - 1
     with np.errstate(invalid="ignore"):  # NaN behind the source, which is nowhere in the image
-        inside = (np.abs(px[:, 0] - _CENTER) < SIZE / 2) & (np.abs(px[:, 1] - _CENTER) < SIZE / 2)
+        inside = (np.abs(px - last_px / 2) < (last_px + 1) / 2).all(axis=1)
     columns, rows = np.rint(px[inside]).astype(np.intp).T
-    shadow = np.zeros((SIZE, SIZE), np.uint8)
+    shadow = np.zeros(size, np.uint8)
     shadow[rows, columns] = 1
     closed: Grey = cv2.morphologyEx(shadow, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))  # type: ignore[assignment]
     contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     columns, rows = np.concatenate([np.empty((0, 2), np.intp), *(each[:, 0] for each in contours)]).T
     # A silhouette that leaves the image ends at its border without an edge.
-    within = (np.minimum(columns, rows) > 1) & (np.maximum(columns, rows) < SIZE - 2)
+    within = (np.minimum(columns, rows) > 1) & (columns < last_px[0] - 1) & (rows < last_px[1] - 1)
     columns, rows = columns[within], rows[within]
     if len(columns) < _SMALLEST_PX:
         return None

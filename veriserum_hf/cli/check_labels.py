@@ -72,7 +72,8 @@ def check_labels(
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
     print_text(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
-    _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
+    if found.spread:
+        _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     for what, by_component in found.manual.items():
         poses = ", ".join(f"{each['poses']} {component}" for component, each in by_component.items())
         title = f"{what} minus manually matched pose, median +- MAD ({poses})"
@@ -98,7 +99,8 @@ def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
     rows = []
     for row in flagged[:_SHOWN]:
         ids = [row[name] for name in ("measurement_id", "trial_id", "frame_index")]
-        mm = [f"{row[f'{name}_mm']:+.2f}" for name in ("world_x", "world_y", "world_z", "bs_depth", "fs_depth")]
+        names = ("world_x_mm", "world_y_mm", "world_z_mm", "bs_depth_mm", "fs_depth_mm")
+        mm = [f"{row[name]:+.2f}" if row[name] is not None else "-" for name in names]  # a plane may be missing
         rotations = [f"{row[f'rotation_{axis}_deg']:+.2f}" for axis in "xyz"]
         rows.append(
             (*ids, f"{row['component']} {row['anatomy_id']}", f"{row['disagreement_sd']:.0f}", *mm, *rotations)

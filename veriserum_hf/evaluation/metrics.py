@@ -20,6 +20,8 @@ Every error is estimate minus label. With the relative pose of an implant, ``T_l
     mean distance of the implant's points at both poses in the stored image, in its px; infinite where the estimated
     pose is at or behind the source.
 
+Errors of a plane are NaN in frames without it.
+
 Sources: van de Kraats et al., IEEE TMI 2005 (mTRE); Xiang et al., PoseCNN, RSS 2018 (ADD-S).
 """
 
@@ -99,6 +101,9 @@ def _point_errors(
         found["mtre_mm"][row] = np.linalg.norm(moved - points, axis=1).mean()
         found["add_s_mm"][row] = trees[id].query(moved)[0].mean()
         for plane, (intrinsics, world_to_camera) in estimates.cameras.items():
+            if np.isnan(world_to_camera[row]).any():  # this frame has no such plane
+                found[f"reprojection_{plane}_px"][row] = np.nan
+                continue
             px = [
                 project(points, intrinsics[row], world_to_camera[row] @ T)
                 for T in (estimates.T_world_implant[row], estimates.T_world_label[row])

@@ -130,8 +130,8 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summ
         for ``"world"`` x, y, z and for each plane h, v, depth, mm: the same quantiles of the absolute error, and
         ``bias``, the mean of the signed one.
 
-    An interval is null with one trial, and that of a share of 0 or 1, since all resamples are equal; a figure is
-    null where it is infinite.
+    Errors of a plane are those of the frames that have it; without any, they are absent. An interval is null with one
+    trial, and that of a share of 0 or 1, since all resamples are equal; a figure is null where it is infinite.
 
     Raises
     ------
@@ -174,10 +174,16 @@ class _Trials:
     """The trials of a group of rows, and how often each is drawn in each resample."""
 
     def __init__(self, trial_id: NDArray[np.int64], resamples: int, seed: int) -> None:
+        self._options = resamples, seed
+        self._trial_id = trial_id
         ids, self.of_row = np.unique(trial_id, return_inverse=True)
         self.rows = np.bincount(self.of_row)
         rng = np.random.default_rng(seed)
         self.drawn = rng.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=resamples)
+
+    def of(self, rows: NDArray[np.bool_]) -> "_Trials":
+        """Trials of some of the rows."""
+        return self if rows.all() else _Trials(self._trial_id[rows], *self._options)
 
     def median_interval(self, values: FloatArray) -> list[float | None] | None:
         if len(self.rows) < 2:
@@ -213,8 +219,8 @@ def _group(columns: Columns, resamples: int, seed: int) -> Group:
         "success_2mm_2deg": _success(columns, trials, *SUCCESS["success_2mm_2deg"]),
     }
     for name in _REPROJECTION.values():
-        if name in columns:
-            group[name] = _quantiles(columns[name], trials)
+        if name in columns and (seen := ~np.isnan(columns[name])).any():
+            group[name] = _quantiles(columns[name][seen], trials.of(seen))
     return group
 
 
@@ -233,10 +239,11 @@ def _axes(columns: Columns, resamples: int, seed: int) -> dict[str, dict[str, Ax
     for frame, names in (("world", WORLD_AXES), *((plane, PLANE_AXES) for plane in PLANES)):
         for axis in names:
             signed = columns.get(f"{frame}_{axis}_mm")
-            if signed is not None:
+            if signed is not None and (seen := ~np.isnan(signed)).any():
                 # Sorted, so that the sum does not depend on the order of the rows.
-                bias = float(np.sort(signed).mean())
-                axes.setdefault(frame, {})[axis] = {**_quantiles(np.abs(signed), trials), "bias": bias}
+                bias = float(np.sort(signed[seen]).mean())
+                quantiles = _quantiles(np.abs(signed[seen]), trials.of(seen))
+                axes.setdefault(frame, {})[axis] = {**quantiles, "bias": bias}
     return axes
 
 

@@ -1,6 +1,6 @@
 """Which reading of labels and images would make them agree, of the rows of a data set or an archive."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import trimesh
@@ -15,10 +15,10 @@ from veriserum_hf.archive import (
     judge,
     surface,
 )
-from veriserum_hf.core import COMPONENTS, IMAGE_OF, cameras_of
+from veriserum_hf.core import COMPONENTS, IMAGE_OF, FrameRow, cameras_of
 from veriserum_hf.dataset import Frames, Rows, is_archive
 from veriserum_hf.errors import FrameError
-from veriserum_hf.geometry import Plane
+from veriserum_hf.geometry import Camera
 from veriserum_hf.jobs import single_threaded_opencv
 
 _FRAMES = 12
@@ -48,12 +48,21 @@ def _of_rows(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]
                     for component in COMPONENTS
                     if (pose := row[component]) and pose["anatomy_id"] in surfaces
                 ]
-                cameras = cameras_of(row)
-                fields = CorrectedFields({plane: np.asarray(row[IMAGE_OF[plane]]) for plane in cameras})
-                planes = {plane: Plane.from_camera(camera) for plane, camera in cameras.items()}
-                found.append(agreement(fields, planes, implants))
+                if implants:
+                    found.append(agreement(_fields(row, implants), implants))
     reading = judge(found).reading
     return f"the outlines of the labels {disagree(reading)}" if reading is not None and reading.changes else None
+
+
+def _fields(row: FrameRow, implants: Sequence[Implant]) -> CorrectedFields:
+    """Images of a row, of any size, with its own cameras."""
+    images = {plane: np.asarray(image) for plane, name in IMAGE_OF.items() if (image := row[name]) is not None}
+    cameras = {
+        plane: Camera.from_row(camera, images[plane].shape)
+        for plane, camera in cameras_of(row).items()
+        if plane in images
+    }
+    return CorrectedFields({plane: images[plane] for plane in cameras}, cameras, implants)
 
 
 def _spread(frames: Frames) -> list[int]:

@@ -208,11 +208,12 @@ def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Sp
     lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
     flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
     values = np.column_stack([differences, _depths(differences, pairs), disagreement.max(axis=1)])
+    known = [[None if np.isnan(value) else value for value in of_row] for of_row in values.tolist()]
     names = (*DIFFERENCES, *_DEPTHS, "disagreement_sd")
     rows = [
         {name: row[name] for name in ("measurement_id", "trial_id", "frame_index", "split", "row")}
         | {name: pose[name] for name in ("anatomy_id", "component", "verdict", "score", "detail")}
-        | (dict(zip(names, values[n], strict=True)) | {"flagged": bool(flagged[n])} if converged[n] else {})
+        | ({**dict(zip(names, known[n], strict=True)), "flagged": bool(flagged[n])} if converged[n] else {})
         for n, (row, pose) in enumerate(pairs)
     ]
     return pa.Table.from_pylist(rows, SCHEMA), spread

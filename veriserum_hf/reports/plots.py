@@ -72,16 +72,24 @@ def errors_by_axis(errors: pa.Table) -> Figure:
     names = [
         (frame, axis) for frame in ("world", *PLANES) for axis in (WORLD_AXES if frame == "world" else PLANE_AXES)
     ]
-    names = [(frame, axis) for frame, axis in names if f"{frame}_{axis}_mm" in errors.column_names]
+    columns = {
+        name: errors[column].to_numpy()
+        for name in names
+        if (column := "{}_{}_mm".format(*name)) in errors.column_names
+    }
+    # In frames that have the plane; without any, there is nothing to draw.
+    columns = {name: values for name, values in columns.items() if not np.isnan(values).all()}
+    names = list(columns)
     figure, (ax,) = _figure(1, width=8.0)
     component = errors["component"].to_numpy(zero_copy_only=False)
     shown = [name for name in _COLORS if (component == name).any()]
     largest = 0.0
-    for n, (frame, axis) in enumerate(names):
-        values = errors[f"{frame}_{axis}_mm"].to_numpy()
-        largest = max(largest, float(np.percentile(np.abs(values), _SHOWN_PERCENTILE)))
+    for n, values in enumerate(columns.values()):
+        largest = max(largest, float(np.nanpercentile(np.abs(values), _SHOWN_PERCENTILE)))
         for side, name in enumerate(shown):
-            _box(ax, values[component == name], n + 0.36 * (side - (len(shown) - 1) / 2), _COLORS[name])
+            of_component = values[(component == name) & ~np.isnan(values)]
+            if len(of_component):
+                _box(ax, of_component, n + 0.36 * (side - (len(shown) - 1) / 2), _COLORS[name])
     ax.axhline(0, color="0.4", lw=0.8, zorder=0)
     for n in range(1, len(names)):
         if names[n][0] != names[n - 1][0]:

@@ -88,9 +88,9 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
     rows = reference.rows
     return (
         f"Poses of {names}, compared with {reference.about_labels['labels']} of {len(rows)} frames of "
-        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame: origin at the "
-        "centre of the bs intensifier, x right, y up, z towards its source; mm and degrees. Errors include "
-        "those of the labels."
+        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame of the cameras "
+        "(of Veriserum: origin at the centre of the bs intensifier, x right, y up, z towards its source); mm and "
+        "degrees. Errors include those of the labels."
     )
 
 

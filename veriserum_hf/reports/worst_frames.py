@@ -48,6 +48,7 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
     labels = {} if reference.labels is None else poses_by_frame(reference.labels)
     stated = {name: source.column(name) for name in _STATED}
     stated = {name: values for name, values in stated.items() if any(value is not None for value in values)}
+    shown = {name: title for name, title in _ERRORS.items() if name in source.errors.column_names}
     blocks = [
         note(
             "Sorted by the larger mTRE of a frame's implants. Depth errors are positive where the estimate is too "
@@ -56,11 +57,11 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
     ]
     for id in worst:
         row = _decoded(reference, place[id], id)
-        header = ["", *_ERRORS.values(), *stated]
+        header = ["", *shown.values(), *stated]
         cells = [
             [
                 f"{source.estimates.component[n]} {source.estimates.anatomy_id[n]}",
-                *(number(source.errors[name][n].as_py()) for name in _ERRORS),
+                *(_cell(source.errors[name][n].as_py()) for name in shown),
                 *(_cell(values[n]) for values in stated.values()),
             ]
             for n in rows_of[id]
@@ -89,7 +90,7 @@ def _overlay(reference: Reference, row: FrameRow, label: PoseSet, estimate: Pose
         drawn = draw_outlines(row, [label, estimate], reference.meshes)
     except VeriserumError as error:
         return note(f"No image: {error}")
-    return image(_jpeg(drawn), f"outlines of label and {estimate.name} in both planes")
+    return image(_jpeg(drawn), f"outlines of label and {estimate.name}")
 
 
 def _jpeg(drawn: ByteImage) -> str:
@@ -98,6 +99,6 @@ def _jpeg(drawn: ByteImage) -> str:
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN, of a plane that the frame does not have
         return "-"
     return number(value) if isinstance(value, float) else str(value)
