@@ -1,6 +1,7 @@
 """``veriserum check-labels``: the criterion on simulated errors, and the command on an archive with wrong labels."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -14,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.cli.commands import outcome
 from tests.fixtures.misread import flip_frames
+from tests.fixtures.other_cameras import cropped, flipped, on_files, one_plane, resized, rewrite, without_descriptions
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
@@ -22,7 +24,8 @@ from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
 from veriserum_hf.registration import labels as labels_module
 from veriserum_hf.registration.data_sets import Registrations
-from veriserum_hf.registration.labels import DIFFERENCES, compare
+from veriserum_hf.registration.label_readings import disagreement_of_labels
+from veriserum_hf.registration.labels import DIFFERENCES, LabelCheck, compare
 
 RIG = DualPlaneRig.from_calibration(
     principal_point_bs_mm=(5, -6), sid_bs_mm=1860.5, principal_point_fs_mm=(-10.5, 1.5), sid_fs_mm=1851.4
@@ -273,3 +276,63 @@ def test_the_reading_in_which_labels_and_images_agree_is_named(check, archive, d
         pq.write_table(rows, shard)
     status, _, said = check(converted, "-o", tmp_path / "labels.parquet")
     assert status == 3 and "they agree if the quaternions are scalar first" in said
+
+
+def other_images(row):
+    """A part of the bs image, the fs image with pixels of 4 : 3, and of both nothing but pixels known."""
+    return resized(cropped(row, "bs", (56, 40), (150, 190)), "fs", (210, 280))
+
+
+def other_images_with_fs_flipped(row):
+    return flipped(other_images(row), "fs")
+
+
+def one_plane_with_pixels_only(row):
+    return one_plane(without_descriptions(row))
+
+
+def one_plane_with_pixels_only_flipped(row):
+    return one_plane_with_pixels_only(flipped(row, "bs"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reading"),
+    [
+        (other_images, None),
+        (other_images_with_fs_flipped, "agree if the images in the fs files are flipped upside down"),
+        (one_plane_with_pixels_only, None),
+        (one_plane_with_pixels_only_flipped, "agree if the images in the bs files are flipped upside down"),
+    ],
+)
+def test_labels_are_compared_with_images_of_any_camera(dataset, tmp_path, change, reading):
+    converted = tmp_path / "OUT"
+    shutil.copytree(dataset, converted)
+    rewrite(converted, on_files(change))
+    found = disagreement_of_labels(open_rows(str(converted), ("calibrated",), archive_px=128), "all")
+    assert found is None if reading is None else found.endswith(reading)
+
+
+def test_a_data_set_with_one_plane_is_checked(check, coarse_dataset, tmp_path):
+    converted, output = tmp_path / "OUT", tmp_path / "labels.parquet"
+    shutil.copytree(coarse_dataset, converted)
+    rewrite(converted, one_plane)
+    arguments = (converted, "--split", "test", "-o", output, "--workers", "1")
+    status, printed, said = check(*arguments, "--json")
+    document = json.loads(printed)
+    assert status in (0, 1, 3) and document["labels"] == 6, said
+    assert document["disagreement"] is None
+    assert pq.read_table(output)["fs_depth_mm"].null_count == document["labels"]
+    assert check(*arguments)[1].startswith("6 labels: ")
+
+
+def test_a_label_in_one_plane_has_a_depth_there_alone(check, monkeypatch, tmp_path):
+    labels, poses = simulated(frames=40)
+    shift(labels[5]["femur"], (3.0, 0, 0))
+    rows, spread = compared([row | {"camera_fs": None} for row in labels], poses)
+    assert (5, "femur") in flagged(rows)
+    assert {row["fs_depth_mm"] for row in rows.values()} == {None} and spread.keys() == {"femur", "tibia"}
+    assert all(abs(row["bs_depth_mm"]) < 1 for row in rows.values())
+    checked = LabelCheck(tmp_path / "a", tmp_path / "b", pa.Table.from_pylist(list(rows.values())), spread, {}, None)
+    monkeypatch.setattr("veriserum_hf.registration.check_labels", lambda *_, **__: checked)
+    status, printed, _ = check(tmp_path, "-o", "a")
+    assert status == 1 and re.search(r"\n *5 +\d+ +5 +femur 1 .* - ", printed), printed

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
-from tests.fixtures.other_cameras import cropped, one_plane, resized, without_descriptions
+from tests.fixtures.other_cameras import as_files, cropped, one_plane, resized, without_descriptions
 from tests.viewer.conftest import PARTS
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import Camera, make_transform
@@ -24,14 +24,6 @@ FIRST_PX, BS, FS = (560, 530), (500, 420), (480, 640)  # of the crop in bs; size
 def other(row):
     """A part of the bs image, the fs image with pixels of 4 : 3, and of both nothing but pixels known."""
     return resized(cropped(row, "bs", FIRST_PX, BS), "fs", FS)
-
-
-def as_files(row):
-    """The row with PNG files instead of images."""
-    images = {name: row[name] for name in ("image_bs", "image_fs") if row[name] is not None}
-    return row | {
-        name: {"bytes": cv2.imencode(".png", image)[1].tobytes(), "path": None} for name, image in images.items()
-    }
 
 
 def crops_of(row, meshes, size=SIZE_PX):
