@@ -1,6 +1,7 @@
 """``veriserum show`` as a user runs it: which frame, which poses, which file, and what it refuses."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.cli.commands import WITHOUT_TORCH, outcome
+from tests.fixtures.other_cameras import cropped, on_files, one_plane, rewrite
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
@@ -141,6 +143,25 @@ def test_files_of_one_name_are_called_by_their_paths(show, rows, meshes, tmp_pat
     assert show("--poses", "a/poses.parquet", "--poses", "b/poses.parquet")[0] == 0
     sets = [set_of(name, table, row["measurement_id"]) for name in ("a/poses.parquet", "b/poses.parquet")]
     assert_shows(tmp_path / "frame.png", draw_outlines(row, [label_of(row), *sets], meshes))
+
+
+def test_a_data_set_with_one_plane_and_cameras_of_which_pixels_are_known_is_drawn(show, dataset, rows, tmp_path):
+    """Its image is a part of the whole one."""
+    folder = tmp_path / "OUT"
+    shutil.copytree(dataset, folder)
+
+    def part(row):
+        return one_plane(cropped(row, "bs", (30, 20), (90, 70)))
+
+    rewrite(folder, on_files(part))
+    row = rows["train"][0]
+    assert show(of=folder)[0] == 0
+    assert_shows(tmp_path / "frame.png", draw_axes(part(row)))
+    assert show("--outline", of=folder)[0] == 0
+    assert cv2.imread("frame.png").shape[1] == 900
+    assert show("--trial", row["trial_id"], "-o", "trial.mp4", of=folder)[0] == 0
+    read, image = cv2.VideoCapture("trial.mp4").read()
+    assert read and image.shape[1] == 480 and image[:480].std() > 10
 
 
 @pytest.mark.parametrize("format", ["parquet", "arrow"])

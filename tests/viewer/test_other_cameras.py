@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 from scipy.spatial import KDTree
 
 from tests.fixtures.other_cameras import as_files, cropped, one_plane, resized, without_descriptions
@@ -13,7 +14,7 @@ from veriserum_hf.geometry.pose import quaternion_to_matrix
 from veriserum_hf.viewer.animation import PLANE_PX, draw_trial
 from veriserum_hf.viewer.crops import Scale, choose_crops
 from veriserum_hf.viewer.outline_image import CLOSE_UP_PX, SIZE_PX, draw_outlines
-from veriserum_hf.viewer.outlines import COLORS, label_of, trace_planes
+from veriserum_hf.viewer.outlines import COLORS, PoseSet, label_of, trace_planes
 from veriserum_hf.viewer.overlay import axes_world_mm, draw_axes
 from veriserum_hf.viewer.views import grey_of
 
@@ -49,6 +50,25 @@ def test_outlines_lie_where_they_are_in_the_whole_image(row, other, meshes, as_s
             expected = KDTree(np.concatenate(of_whole.contours_px))
             apart_px, _ = expected.query(back[plane](traced.points(part)))
             assert len(apart_px) > 50 and apart_px.max() < 0.3 * max(1, 1 / ratio.min())
+
+
+@settings(max_examples=12)
+@given(
+    first_px=st.tuples(st.integers(0, 500), st.integers(0, 500)),
+    part=st.tuples(st.integers(600, 1000), st.integers(600, 1000)),
+    to=st.tuples(st.integers(150, 2000), st.integers(150, 2000)),
+)
+def test_outlines_of_any_part_in_any_size_are_those_of_the_whole_image(row, meshes, first_px, part, to):
+    found = resized(cropped(one_plane(row), "bs", first_px, part), "bs", to)
+    femur = PoseSet("femur", {"femur": row["femur"]})
+    whole, traced = (trace_planes(each, [femur], meshes)["bs"] for each in (one_plane(row), found))
+    expected_px = np.concatenate(whole.traces[0].contours_px)
+    ratio = np.array(to[::-1]) / part[::-1]
+    inside = traced.points(traced.traces[0])
+    back_px = (inside + 0.5) / ratio - 0.5 + first_px
+    if len(back_px):
+        apart_px, _ = KDTree(expected_px).query(back_px)
+        assert apart_px.max() < 0.3 * 1600 / 900  # of the pixels that they are traced in
 
 
 @pytest.mark.parametrize("plane", ["bs", "fs"])

@@ -69,10 +69,11 @@ def show(
     ] = False,
     poses: _PoseFiles = None,
 ) -> None:
-    """Draw both planes of one frame, or of all frames of a trial, with the row's cameras.
+    """Draw the planes of one frame, or of all frames of a trial, with the row's cameras.
 
     By default, a frame is drawn with the axes of its implants. With outlines, the view is cropped to the implants,
-    and close-ups show where the poses of files differ from those of the row.
+    and close-ups show where the poses of files differ from those of the row. Lengths are stated on the detector, or
+    where its distance from the source is unknown, at the depth of the implants.
 
     Exit status: 0 done, 2 no such frame or not drawn.
 

@@ -31,7 +31,7 @@ COLORS = ((233, 180, 86), (0, 94, 213), (66, 228, 240), (167, 121, 204), (115, 1
 _DASHES_PX: tuple[tuple[float, float] | None, ...] = (None, (24, 16), (12, 14), (6, 12), (4, 12))
 _SUBPIXEL_BITS = 4
 _TOLERANCE_PX = 0.1  # of a simplified outline, well below what is visible
-_FINE_PX = 900  # longer edge of the image that outlines are traced in, to an eighth of its pixels
+_FINE_PX = 900  # longer edge of the image with square pixels that outlines are traced in, to an eighth of these
 _BORDER_PX = 2.0  # of that image: an outline that leaves it is closed along its border
 
 
@@ -80,7 +80,7 @@ class Traced:
     def points(self, traced: Trace) -> FloatArray:
         """Points of an outline (n, 2), except those on the border of the image."""
         points = np.concatenate([np.empty((0, 2)), *traced.contours_px])
-        border_px = _BORDER_PX / _FINE_PX * max(self.view.size)
+        border_px = _BORDER_PX * self.view.columns_rows / self.view.fitted(_FINE_PX)[::-1]
         inside = (points > border_px) & (points < self.view.columns_rows - 1 - border_px)
         return np.asarray(points[inside.all(axis=1)])
 
@@ -153,10 +153,9 @@ def _mesh_of(pose: PoseRow, name: str, meshes: Mapping[int, trimesh.Trimesh]) ->
 
 def _contours(view: View, mesh: trimesh.Trimesh, T_world_implant: FloatArray) -> list[FloatArray]:
     """Outlines of equal precision whatever the size of the image: traced at one size, in pixels of the image."""
-    ratio = _FINE_PX / max(view.size)
-    rows, columns = (max(round(edge * ratio), 1) for edge in view.size)
-    traced = outline(mesh, T_world_implant, view.camera.resized(view.size, (rows, columns)), (rows, columns))
-    step = view.columns_rows / (columns, rows)
+    fine = view.fitted(_FINE_PX)
+    traced = outline(mesh, T_world_implant, view.camera.resized(view.size, fine), fine)
+    step = view.columns_rows / fine[::-1]
     return [(contour + 0.5) * step - 0.5 for contour in traced]
 
 
