@@ -156,7 +156,11 @@ def test_depths_are_those_of_the_implants_and_not_of_their_coordinates(row, mesh
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"camera_bs": None, "camera_fs": None}, r"has no camera; expected that of one plane or two"),
+        (
+            dict.fromkeys(("camera_bs", "camera_fs", "image_bs", "image_fs")),
+            "has no camera; expected that of one plane",
+        ),
+        ({"camera_fs": None}, "has an image_fs but no camera_fs"),
         ({"image_fs": None}, r"has no image_fs; expected the image of its camera_fs"),
         ({"image_bs": {"bytes": b"no image", "path": None}}, "cannot be decoded: cannot identify image file"),
         ({"image_bs": np.zeros((800, 1600), np.uint8)}, r"camera_bs: the image has 1600 x 800 px, but its camera is"),

@@ -33,7 +33,7 @@ def draw_axes(row: FrameRow) -> ByteImage:
     Raises
     ------
     VeriserumError
-        If no plane has a camera, one that has has no image, or it contradicts itself or its image.
+        If no plane has a camera, a plane has an image or a camera alone, or a camera contradicts itself or its image.
 
     """
     images = [_draw_plane(row, plane, view) for plane, view in views_of(row).items()]

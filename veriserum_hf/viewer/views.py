@@ -58,10 +58,14 @@ def views_of(row: FrameRow | FileRow) -> dict[PlaneName, View]:
     Raises
     ------
     VeriserumError
-        If no plane has a camera, one that has has no image, or it contradicts itself or the size of its image.
+        If no plane has a camera, a plane has an image or a camera alone, or a camera contradicts itself or the size
+        of its image.
 
     """
     cameras = cameras_of(row)
+    for plane, name in IMAGE_OF.items():
+        if row[name] is not None and plane not in cameras:
+            raise VeriserumError(f"measurement {row['measurement_id']} has an {name} but no {CAMERA_OF[plane]}")
     if not cameras:
         raise VeriserumError(f"measurement {row['measurement_id']} has no camera; expected that of one plane or two")
     return {plane: _view_of(row, plane, camera) for plane, camera in cameras.items()}
@@ -81,8 +85,8 @@ def _view_of(row: FrameRow | FileRow, plane: PlaneName, stored: CameraRow) -> Vi
         raise VeriserumError(f"measurement {row['measurement_id']} cannot be decoded: {error.detail}") from error
     except CalibrationError as error:
         raise VeriserumError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
-    distance_mm = stored["source_to_intensifier_mm"]
-    if distance_mm is None and (pixel_mm := stored["pixel_size_mm"]) is not None:
+    distance_mm = stored.get("source_to_intensifier_mm")
+    if distance_mm is None and (pixel_mm := stored.get("pixel_size_mm")) is not None:
         fx, fy = camera.intrinsics.diagonal()[:2]
         distance_mm = float(np.sqrt(fx * fy)) * pixel_mm
     return View(camera, size, distance_mm)
