@@ -6,7 +6,13 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry import Plane
-from veriserum_hf.geometry.pose import make_transform, matrix_to_quaternion, quaternion_to_matrix, transform_points
+from veriserum_hf.geometry.pose import (
+    invert_transform,
+    make_transform,
+    matrix_to_quaternion,
+    quaternion_to_matrix,
+    transform_points,
+)
 from veriserum_hf.rendering.rasteriser import path_length
 from veriserum_hf.simulation.solids import mesh_of, solid_of
 
@@ -64,8 +70,16 @@ def smaller(row, size):
 
 
 def rig_of(row):
-    """Planes of a row."""
-    return {plane: Plane.from_camera(row[f"camera_{plane}"]) for plane in PLANES}
+    """Planes of a row of the whole intensifiers."""
+    planes = {}
+    for plane in PLANES:
+        camera = row[f"camera_{plane}"]
+        T_world_camera = invert_transform(camera["world_to_camera"])
+        axes = T_world_camera[:3, :3] * (1, -1, -1)
+        foot_mm, sid_mm = np.array(camera["principal_point_mm"]), camera["source_to_intensifier_mm"]
+        center_mm = T_world_camera[:3, 3] - axes @ (*foot_mm, sid_mm)
+        planes[plane] = Plane(make_transform(axes, center_mm), foot_mm, sid_mm)
+    return planes
 
 
 def drawn(row, meshes, rig, size=512, dtype=np.uint8):

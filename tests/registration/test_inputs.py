@@ -115,24 +115,27 @@ def test_empty_or_inconsistent_images_are_refused(row, meshes):
     dark = row | {"image_fs": np.zeros((512, 512), np.uint8)}
     assert refused(dark, meshes) == "measurement 1, plane fs: the image shows nothing: every pixel is the same"
     coloured = row | {"image_bs": np.zeros((512, 512, 3), np.uint8)}
-    message = "measurement 1, plane bs: the image has the shape (512, 512, 3), expected a square grey image"
+    message = "measurement 1, plane bs: the image has the shape (512, 512, 3), expected a grey image: (rows, columns)"
     assert refused(coloured, meshes) == message
     smaller = row | {"image_fs": np.asarray(row["image_fs"])[::2, ::2]}
-    message = "measurement 1 has images of 256 px and 512 px; expected one size for both planes"
-    assert refused(smaller, meshes) == message
+    message = (
+        "measurement 1, plane fs: the image has 256 px, but its camera is that of an image of 512 px (pixel_size_mm "
+    )
+    assert refused(smaller, meshes).startswith(message)
     missing = row | {"image_bs": None, "image_fs": None}
     assert refused(missing, meshes) == "measurement 1 has no image of bs or fs; expected at least one"
     message = "measurement 1 has an image_fs but no camera_fs"
     assert refused({name: value for name, value in row.items() if name != "camera_fs"}, meshes) == message
     assert refused(row | {"camera_fs": None}, meshes) == message
-    camera = row["camera_bs"] | {"principal_point_mm": None}
+    camera = row["camera_bs"] | {"intrinsics": None}
     del camera["world_to_camera"]
     assert refused(row | {"camera_bs": camera}, meshes) == (
-        "measurement 1: camera_bs has no world_to_camera and no principal_point_mm; expected the row's own camera"
+        "measurement 1: camera_bs has no intrinsics and no world_to_camera; expected intrinsics and world_to_camera "
+        "of the row's image"
     )
     camera = row["camera_bs"] | {"source_to_intensifier_mm": float("nan")}
-    message = "measurement 1, plane bs: source-to-intensifier distance must be positive mm, got nan"
-    assert refused(row | {"camera_bs": camera}, meshes) == message
+    message = "measurement 1, plane bs: source_to_intensifier_mm is nan; expected a positive number of mm"
+    assert refused(row | {"camera_bs": camera}, meshes).startswith(message)
 
 
 def test_frames_of_a_batch_must_be_consistent(rows, meshes):
@@ -140,8 +143,20 @@ def test_frames_of_a_batch_must_be_consistent(rows, meshes):
     with pytest.raises(RegistrationError) as caught:
         register_batch([rows[0], other], meshes)
     assert str(caught.value) == (
-        "measurement 5 (femur, tibia; fs; 512 px) and measurement 1 (femur, tibia; bs, fs; 512 px) cannot be "
-        "registered together; expected the same components and planes, and images of one size"
+        "measurement 5 (femur, tibia; fs 512 x 512 px) and measurement 1 (femur, tibia; bs 512 x 512 px, fs 512 x "
+        "512 px) cannot be registered together; expected the same components and planes, and in each plane images of "
+        "one size"
+    )
+    camera = rows[1]["camera_fs"] | {
+        "pixel_size_mm": 0.5,
+        "source_to_intensifier_mm": None,
+        "principal_point_mm": None,
+    }
+    with pytest.raises(RegistrationError) as caught:
+        register_batch([rows[0], rows[1] | {"camera_fs": camera}], meshes)
+    assert str(caught.value) == (
+        "measurement 5 (pixels of fs: 0.5000 x 0.5000 mm) and measurement 1 (0.7031 x 0.7031 mm) cannot be "
+        "registered together; expected the same components and planes, and in each plane pixels of one size"
     )
     with pytest.raises(RegistrationError, match=r"^no frame to register; expected at least one$"):
         register_batch([], meshes)

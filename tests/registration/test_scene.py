@@ -93,7 +93,7 @@ def test_the_share_in_the_field_goes_from_all_to_nothing_as_the_intensifier_is_r
     seen = rig_of(row)["fs"]
     shares = []
     for up_mm in (0, 100, 120, 140, 200):
-        view = View.from_image(np.asarray(row["image_fs"]), raised(seen, up_mm))
+        view = View.from_row(np.asarray(row["image_fs"]), raised(seen, up_mm).camera(512))
         shares.append(view.share_in_field(implant, T))
     assert shares[0] == 1 and shares[-1] == 0
     assert shares == sorted(shares, reverse=True) and 0 < shares[2] < 1

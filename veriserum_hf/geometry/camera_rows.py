@@ -24,6 +24,25 @@ def principal_point_mm(intrinsics: FloatArray, rows_columns: tuple[int, int], pi
     return foot
 
 
+def first_px_of_whole(camera: CameraRow, rows_columns: tuple[int, int]) -> FloatArray | None:
+    """First pixel, (column, row), of an image in the whole Veriserum image that it was cut out of; None for others.
+
+    Parameters
+    ----------
+    camera : of the image, which it does not contradict; see `check_row`.
+    rows_columns : of the image, px.
+
+    """
+    pixel_mm, foot_mm = camera.get("pixel_size_mm"), camera.get("principal_point_mm")
+    if pixel_mm is None or foot_mm is None:
+        return None
+    K = np.asarray(camera["intrinsics"], dtype=np.float64)
+    if (np.abs(principal_point_mm(K, rows_columns, pixel_mm) - foot_mm) <= _TOLERANCE_MM).all():
+        return None
+    first_px: FloatArray = mm_to_px(foot_mm, FIELD_MM / pixel_mm) - K[:2, 2]
+    return first_px
+
+
 def check_row(camera: CameraRow, intrinsics: FloatArray, rows_columns: tuple[int, int] | None) -> None:
     """Raise CalibrationError where a row's fields or the size of its image contradict its intrinsics.
 

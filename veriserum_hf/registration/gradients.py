@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
-from veriserum_hf.geometry import pixel_size_mm
+from veriserum_hf.geometry import transform_points
 from veriserum_hf.registration.scene import Implant, Scene
 from veriserum_hf.rendering import path_length_window
 
@@ -28,7 +27,6 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _FILTER_REACH = 3.5  # standard deviations
-_WHOLE = 0.99  # share of a pixel that must be in the field
 _FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
 
@@ -39,18 +37,18 @@ class Scale:
 
     Attributes
     ----------
-    size_px : edge of the whole image at this scale, not above its own size.
+    pixel_mm : edge of a pixel on the detector; images with larger pixels keep them.
     blur_px : standard deviation of the blur, in pixels of this scale.
     stride : of the grid that gradients are kept on, in pixels of this scale.
     rays : along each edge of a pixel of this scale, when implants are rendered.
-    margin_mm : on the intensifier, around the implants' projections.
+    margin_mm : on the detector, around the implants' projections.
     iterations : of the optimisation, at most.
     cutoff : residuals this many times the robust scale have a quarter of the weight.
     tile_px : edge of the squares within which residuals may be correlated, in pixels of this scale.
 
     """
 
-    size_px: int
+    pixel_mm: float
     blur_px: float
     stride: int
     rays: int
@@ -71,6 +69,7 @@ class PlaneGradients:
 
     Attributes
     ----------
+    views : of the frames, in the pixels of the scale.
     observed : (F, 2, S) gradients of the images along columns and rows at S places of the window.
     used : (F, S) float64, 1 where a place is near an implant and in the field, else 0.
     tiles : (S,) number of the tile that a place is in.
@@ -79,15 +78,19 @@ class PlaneGradients:
 
     def __init__(self, scene: Scene, plane: PlaneName, scale: Scale, T_world_implant: Tensor) -> None:
         self._scene, self._scale = scene, scale
-        self._views = scene.views[plane]
-        self._size = scale.size_px
+        self.views = [view.reduced(scale.pixel_mm) for view in scene.views[plane]]
+        self._rendered = []  # camera and size of the images of rays
+        for view in self.views:
+            size = tuple(scale.rays * edge for edge in view.image.shape)
+            self._rendered.append((view.camera.resized(view.image.shape, size), size))
         self._kernels = _kernels(scale.blur_px, scene.device)
         T = T_world_implant.cpu().numpy()
         self._origin, self._extent = self._window(T)
         self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
         images, in_field = self._crops()
         # The edge of the field is not an implant: filters must not reach across it.
-        in_field = ~_dilated(~in_field[:, None], len(self._kernels[0]) // 2)[:, 0]
+        reach = len(self._kernels[0]) // 2
+        in_field = ~_dilated(~in_field[:, None], reach, reach)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
         wanted = kept.flatten(1).any(0)
         wanted[0] |= ~wanted.any()  # where a plane shows no implant: one place without weight
@@ -145,18 +148,17 @@ class PlaneGradients:
 
     def _window(self, T: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First column and row of each frame's window, (F, 2), and the number of columns and rows, (F, 2)."""
-        reach_px = self._scale.margin_mm / pixel_size_mm(self._size) + len(self._kernels[0])
-        boxes = np.empty((len(self._views), 2, 2))
-        for frame, view in enumerate(self._views):
+        boxes = np.empty((len(self.views), 2, 2))
+        for frame, view in enumerate(self.views):
+            reach_px = self._scale.margin_mm / view.pixel_mm + len(self._kernels[0])
             px = np.concatenate(
                 [
-                    view.plane.project(
-                        implants[frame].mesh.vertices @ T[frame, k, :3, :3].T + T[frame, k, :3, 3], self._size
-                    )
+                    view.camera.project(transform_points(T[frame, k], implants[frame].mesh.vertices))
                     for k, implants in enumerate(self._scene.implants.values())
                 ]
             )
-            boxes[frame] = np.clip([px.min(axis=0) - reach_px, px.max(axis=0) + reach_px], -1, self._size)
+            size = view.image.shape[::-1]
+            boxes[frame] = np.clip([px.min(axis=0) - reach_px, px.max(axis=0) + reach_px], -1, size)
         first = np.floor(boxes[:, 0]).astype(np.int64)
         needed = np.maximum(np.ceil(boxes[:, 1]).astype(np.int64) + 1 - first, len(self._kernels[0]))
         return first, needed
@@ -164,26 +166,24 @@ class PlaneGradients:
     def _crops(self) -> tuple[Tensor, Tensor]:
         """Windows of the images, (F, 1, rows, columns), and of their fields, (F, rows, columns)."""
         images, fields = [], []
-        for view, first in zip(self._views, self._origin, strict=True):
-            size = (self._size, self._size)
-            image = cv2.resize(view.image, size, interpolation=cv2.INTER_AREA)
-            field = cv2.resize(view.in_field.astype(np.float32), size, interpolation=cv2.INTER_AREA) > _WHOLE
-            columns, rows = (
-                np.arange(start, start + count) for start, count in zip(first, self._shape[::-1], strict=True)
+        for view, first in zip(self.views, self._origin, strict=True):
+            rows, columns = (
+                np.arange(start, start + count) for start, count in zip(first[::-1], self._shape, strict=True)
             )
-            inside = ((rows >= 0) & (rows < self._size))[:, None] & ((columns >= 0) & (columns < self._size))
-            at = np.ix_(rows.clip(0, self._size - 1), columns.clip(0, self._size - 1))
-            images.append(image[at])
-            fields.append(field[at] & inside)
+            last_row, last_column = (edge - 1 for edge in view.image.shape)
+            inside = ((rows >= 0) & (rows <= last_row))[:, None] & ((columns >= 0) & (columns <= last_column))
+            at = np.ix_(rows.clip(0, last_row), columns.clip(0, last_column))
+            images.append(view.image[at])
+            fields.append(view.in_field[at] & inside)
         device = self._scene.device
         return torch.from_numpy(np.stack(images)).to(device)[:, None], torch.from_numpy(np.stack(fields)).to(device)
 
     def _near(self, T_world_implant: Tensor) -> Tensor:
         """Whether pixels are within the margin of an implant's projection, (F, rows, columns)."""
-        projection = torch.zeros(len(self._views), 1, *self._shape, device=self._scene.device)
+        projection = torch.zeros(len(self.views), 1, *self._shape, device=self._scene.device)
         for k, component in enumerate(self._scene.implants):
             projection += self.pixels(self.lengths(component, T_world_implant[:, k, None]))
-        return _dilated(projection > 0, self._scale.margin_mm / pixel_size_mm(self._size))[:, 0]
+        return _dilated(projection > 0, *self._scale.margin_mm / self.views[0].pixel_mm[::-1])[:, 0]
 
     def _on_grid(self, pixels: Tensor) -> Tensor:
         """Values of (F, rows, columns) at the places of the coarser grid, where the filters fit into the window."""
@@ -193,9 +193,9 @@ class PlaneGradients:
 
     def _render(self, implant: Implant, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]) -> None:
         """Render into the window of a frame."""
-        rays = self._scale.rays
-        seen = path_length_window(implant.mesh, T_world_implant, self._views[frame].plane, self._size * rays)
-        column, row = self._origin[frame] * rays
+        camera, size = self._rendered[frame]
+        seen = path_length_window(implant.mesh, T_world_implant, camera, size)
+        column, row = self._origin[frame] * self._scale.rays
         top, left = seen.row - row, seen.column - column
         rows, columns = (
             slice(max(start, 0), min(start + length, limit))
@@ -213,11 +213,12 @@ class PlaneGradients:
         rays, (frames, poses) = self._scale.rays, T_world_implant.shape[:2]
         images = torch.zeros(frames * poses, *shape, device=self._scene.device)
         T = T_world_implant.flatten(0, 1).float()
-        K = np.array([view.plane.intrinsics(self._size * rays) for view in self._views])
-        K[:, :2, 2] -= self._origin * rays
+        windows = [
+            camera.cropped(first * rays) for (camera, _), first in zip(self._rendered, self._origin, strict=True)
+        ]
         cameras = [
-            torch.tensor(each, dtype=torch.float32, device=T.device).repeat_interleave(poses, 0)
-            for each in (K, np.array([view.plane.world_to_camera for view in self._views]))
+            torch.tensor(np.array(each), dtype=torch.float32, device=T.device).repeat_interleave(poses, 0)
+            for each in ([view.intrinsics for view in windows], [view.world_to_camera for view in windows])
         ]
         ids = np.repeat([implant.anatomy_id for implant in implants], poses)
         for id in np.unique(ids).tolist():
@@ -253,10 +254,10 @@ def _laplacian(images: Tensor) -> Tensor:
     return horizontal + vertical - 4 * images
 
 
-def _dilated(pixels: Tensor, reach_px: float) -> Tensor:
-    """Pixels (F, 1, rows, columns) within reach, along columns and rows, of one that is set."""
-    reach = round(reach_px)
-    return functional.max_pool2d(pixels.float(), 2 * reach + 1, 1, reach) > 0
+def _dilated(pixels: Tensor, rows_px: float, columns_px: float) -> Tensor:
+    """Pixels (F, 1, rows, columns) within reach, along rows and columns, of one that is set."""
+    reach = (round(rows_px), round(columns_px))
+    return functional.max_pool2d(pixels.float(), [2 * each + 1 for each in reach], 1, reach) > 0
 
 
 def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -30,15 +30,14 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_CAMERA: tuple[
-    Literal["intrinsics", "world_to_camera", "pixel_size_mm", "principal_point_mm", "source_to_intensifier_mm"], ...
-] = ("intrinsics", "world_to_camera", "pixel_size_mm", "principal_point_mm", "source_to_intensifier_mm")
+_CAMERA: tuple[Literal["intrinsics", "world_to_camera"], ...] = ("intrinsics", "world_to_camera")
 _POSE: tuple[Literal["anatomy_id", "translation_mm", "quaternion_xyzw"], ...] = (
     "anatomy_id",
     "translation_mm",
     "quaternion_xyzw",
 )
 _UNIT = 1e-3  # tolerance of the norm of a quaternion
+_SAME_PIXEL = 0.01  # of its edge
 
 
 def scene_of(
@@ -102,10 +101,6 @@ def _given(row: FrameRow, start: Mapping[Component, PoseRow | None]) -> Poses:
 def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
     found: dict[PlaneName, View] = {}
     cameras: Mapping[PlaneName, CameraRow | None] = {plane: row.get(CAMERA_OF[plane]) for plane in planes}
-    edges = {np.asarray(image).shape[:1] for plane in planes if (image := row.get(IMAGE_OF[plane])) is not None}
-    if len(edges) > 1:
-        sizes = " and ".join(f"{size} px" for edge in sorted(edges) for size in edge)
-        raise RegistrationError(f"{name_of(row)} has images of {sizes}; expected one size for both planes")
     for plane, camera in cameras.items():
         image = row.get(IMAGE_OF[plane])
         if image is None:
@@ -118,7 +113,8 @@ def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
             raise RegistrationError(f"{name_of(row)} has an image_{plane} but no camera_{plane}")
         if missing := [name for name in _CAMERA if camera.get(name) is None]:
             raise RegistrationError(
-                f"{name_of(row)}: camera_{plane} has no {' and no '.join(missing)}; expected the row's own camera"
+                f"{name_of(row)}: camera_{plane} has no {' and no '.join(missing)}; expected {' and '.join(_CAMERA)} "
+                "of the row's image"
             )
         try:
             found[plane] = View.from_row(np.asarray(image), camera)
@@ -132,17 +128,25 @@ def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
 def _check_consistent(
     rows: Sequence[FrameRow], given: Sequence[Poses], views: Sequence[Mapping[PlaneName, View]]
 ) -> None:
-    """Raise RegistrationError unless all frames have the same components, planes and image size."""
+    """Raise RegistrationError unless all frames have the same components, planes, image shapes and pixel sizes."""
+    together = "cannot be registered together; expected the same components and planes, and in each plane"
     shapes = []
     for poses, view in zip(given, views, strict=True):
-        size = len(next(iter(view.values())).image)
-        shapes.append(f"{', '.join(poses)}; {', '.join(view)}; {size} px")
-    for row, shape in zip(rows, shapes, strict=True):
+        sizes = (f"{plane} {seen.image.shape[1]} x {seen.image.shape[0]} px" for plane, seen in view.items())
+        shapes.append(f"{', '.join(poses)}; {', '.join(sizes)}")
+    for row, shape, view in zip(rows, shapes, views, strict=True):
         if shape != shapes[0]:
             raise RegistrationError(
-                f"{name_of(row)} ({shape}) and {name_of(rows[0])} ({shapes[0]}) cannot be registered together; "
-                "expected the same components and planes, and images of one size"
+                f"{name_of(row)} ({shape}) and {name_of(rows[0])} ({shapes[0]}) {together} images of one size"
             )
+        for plane, seen in view.items():
+            pixel_mm, first_mm = seen.pixel_mm, views[0][plane].pixel_mm
+            if not np.allclose(pixel_mm, first_mm, rtol=_SAME_PIXEL, atol=0):
+                found = [f"{width:.4f} x {height:.4f} mm" for width, height in (pixel_mm, first_mm)]
+                raise RegistrationError(
+                    f"{name_of(row)} (pixels of {plane}: {found[0]}) and {name_of(rows[0])} ({found[1]}) {together} "
+                    "pixels of one size"
+                )
 
 
 def implants_of(
@@ -185,7 +189,7 @@ def _check_seen(
     """Raise RegistrationError for an initial pose not in front of every source, or outside all fields."""
     corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
     for plane, view in views.items():
-        depth_mm = view.plane.depths_mm(corners_mm)
+        depth_mm = view.camera.depths_mm(corners_mm)
         if not depth_mm.min() > 0:
             raise RegistrationError(
                 f"{what} {implant.anatomy_id} reaches {-depth_mm.min():.0f} mm behind the X-ray source of {plane} at "

@@ -103,7 +103,8 @@ def register(
     Parameters
     ----------
     row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is skipped. Images
-        larger than 512 px are reduced to 512 px.
+        may have any shape, and each plane its own; of a camera, ``intrinsics`` and ``world_to_camera`` count, and its
+        other fields must not contradict them. Pixels below 0.7 mm (360 mm / 512) on the detector are reduced to it.
     meshes : closed meshes in mm, by anatomy id.
     start : initial poses by component, each as in a row: ``anatomy_id``, ``translation_mm``, ``quaternion_xyzw``; if
         not given, the row's own. The capture range is about 15 mm and 15 degrees.
@@ -118,8 +119,9 @@ def register(
     Raises
     ------
     RegistrationError
-        If there is no initial pose or no image, a mesh is missing, not closed or not in mm, or an initial pose is
-        not in front of both sources or outside both fields.
+        If there is no initial pose or no image, a camera is missing, invalid or contradicts itself or its image, a
+        mesh is missing, not closed or not in mm, or an initial pose is not in front of both sources or outside both
+        fields.
 
     """
     (poses,) = register_batch(
@@ -150,7 +152,7 @@ def register_batch(
     ------
     RegistrationError
         As `register`, naming the measurement; also if the frames do not show the same components in the same planes,
-        or their images have different sizes.
+        or images of a plane have different sizes or pixels.
 
     """
     scene, starts_T = scene_of(rows, meshes, starts, planes, torch.device(device))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import FIELD_MM, Plane, pixel_size_mm, transform_points, window_px
+from veriserum_hf.geometry import FIELD_MM, Camera, first_px_of_whole, transform_points
 from veriserum_hf.rendering import check_closed
 
 try:
@@ -33,9 +33,15 @@ DOF = 6
 CLEAR_MM = 20.0  # between an implant and a source: more than the steps of the numerical derivatives
 # Implants are centimetres large; another size means another unit.
 _SIZES_MM = (10.0, 500.0)
-# Only beyond this radius can a dark corner be outside the field; within it, it may be an implant.
-_RIM_MM = 150.0
+# Only beyond this share of the radius of the largest circle in the image can a dark corner be outside the field;
+# within it, it may be an implant.
+_RIM = 150 / 180
 _DARK = 0.08  # of the brightest pixel
+_WHOLE = 0.99  # share of a pixel that must be in the field
+# From the source to the detector, where a camera does not state it: that of the Veriserum rig, so that pixels of a
+# scale cover the same angle as there.
+_DISTANCE_MM = 1860.0
+_HARDLY_REDUCED = 0.98  # an image is not resampled for so little
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,80 +95,83 @@ class View:
 
     Attributes
     ----------
-    image : (N, N) float32, 1 is the brightest pixel.
-    plane : its camera.
-    in_field : (N, N) bool, False in the dark corners outside the intensifier's round field.
+    image : (rows, columns) float32, 1 is the brightest pixel.
+    camera : of the image.
+    pixel_mm : (2,) width and height of a pixel on the detector, mm: nominal, for a camera that does not state it.
+    in_field : (rows, columns) bool, False in the dark corners outside a round field.
 
     """
 
     image: NDArray[np.float32]
-    plane: Plane
+    camera: Camera
+    pixel_mm: FloatArray
     in_field: BoolArray
 
     @classmethod
     def from_row(cls, image: NDArray[np.generic], camera: CameraRow) -> "View":
-        """View of a row's grey image, which may be a part of a corrected one, and its camera.
+        """View of a row's corrected grey image, of any depth, and its camera.
 
         Raises
         ------
         CalibrationError
-            If the camera contradicts itself or the size of the image.
+            If the camera is invalid, or contradicts itself or the size of the image.
         RegistrationError
-            As `from_image`.
+            If the image is not grey, or every pixel is the same.
 
         """
-        size = image.shape[0] if image.ndim else 0
-        plane = Plane.from_camera(camera, size)
-        return cls.from_image(image, plane, first_px=window_px(camera, size), pixel_mm=camera["pixel_size_mm"])
-
-    @classmethod
-    def from_image(
-        cls,
-        image: NDArray[np.generic],
-        plane: Plane,
-        *,
-        first_px: FloatArray | None = None,
-        pixel_mm: float | None = None,
-    ) -> "View":
-        """View of a corrected grey image of any depth.
-
-        Parameters
-        ----------
-        image : square; ``first_px`` is its first pixel, (column, row), in the image of the whole intensifier, whose
-            pixels have ``pixel_mm``; the whole image if not given.
-        plane : its camera.
-
-        Raises
-        ------
-        RegistrationError
-            If the image is not square and grey, or every pixel is the same.
-
-        """
-        if image.ndim != 2 or image.shape[0] != image.shape[1]:
-            raise RegistrationError(f"the image has the shape {image.shape}, expected a square grey image")
-        grey = image.astype(np.float32)
+        if image.ndim != 2 or not image.size:
+            raise RegistrationError(f"the image has the shape {image.shape}, expected a grey image: (rows, columns)")
+        found = Camera.from_row(camera, image.shape)
+        grey: NDArray[np.float32] = image.astype(np.float32)
         if not grey.max() > grey.min():
             raise RegistrationError("the image shows nothing: every pixel is the same")
         grey /= grey.max()
-        if first_px is None or pixel_mm is None:
-            first_px, pixel_mm = np.zeros(2), pixel_size_mm(len(grey))
-        return cls(grey, plane, _field(grey, first_px, pixel_mm))
+        focal_px, stated_mm = found.intrinsics.diagonal()[:2], camera.get("pixel_size_mm")
+        distance_mm = _DISTANCE_MM if stated_mm is None else stated_mm * np.sqrt(focal_px.prod())
+        pixel_mm = distance_mm / focal_px
+        return cls(grey, found, pixel_mm, _field(grey, pixel_mm, first_px_of_whole(camera, image.shape)))
+
+    def size_at(self, pixel_mm: float) -> tuple[int, int]:
+        """Rows and columns of the image in larger pixels; its own along an axis whose pixels are that large."""
+        factors = self.pixel_mm[::-1] / pixel_mm
+        factors[factors > _HARDLY_REDUCED] = 1.0
+        rows, columns = np.maximum(np.rint(self.image.shape * factors), 1).astype(int).tolist()
+        return rows, columns
+
+    def reduced(self, pixel_mm: float) -> "View":
+        """View in larger pixels, as near to ``pixel_mm`` as whole numbers of rows and columns allow."""
+        size = self.size_at(pixel_mm)
+        before = self.image.shape
+        if size == before:
+            return self
+        image, inside = (
+            cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+            for each in (self.image, self.in_field.astype(np.float32))
+        )
+        larger_mm = self.pixel_mm * np.divide(before, size)[::-1]
+        return View(image, self.camera.resized(before, size), larger_mm, inside > _WHOLE)
 
     def share_in_field(self, implant: Implant, T_world_implant: FloatArray) -> float:
         """Share of an implant's surface that is projected into the field, 0 to 1, at a pose (4, 4) mm."""
-        size = len(self.image)
+        rows, columns = self.image.shape
         surface_mm = transform_points(T_world_implant, implant.mesh.triangles_center)
-        column, row = np.rint(np.nan_to_num(self.plane.project(surface_mm, size), nan=-1.0)).astype(int).T
-        inside = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+        column, row = np.rint(np.nan_to_num(self.camera.project(surface_mm), nan=-1.0)).astype(int).T
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         inside[inside] = self.in_field[row[inside], column[inside]]
         return float(np.average(inside, weights=implant.mesh.area_faces))
 
 
-def _field(image: NDArray[np.float32], first_px: FloatArray, pixel_mm: float) -> BoolArray:
-    """Field of an image: all but dark regions that touch a corner, outside the circle that holds implants."""
-    center_px = (FIELD_MM / pixel_mm - 1) / 2 - first_px
-    column, row = ((np.arange(len(image)) - at) * pixel_mm for at in center_px)
-    rim = np.hypot(row[:, None], column[None, :]) > _RIM_MM
+def _field(image: NDArray[np.float32], pixel_mm: FloatArray, first_px: FloatArray | None) -> BoolArray:
+    """Field of an image: all but dark regions that touch a corner, outside the circle that holds implants.
+
+    The circle is that of the image, or of the whole Veriserum image in which ``first_px`` is the first pixel.
+    """
+    size = np.array(image.shape[::-1])
+    field_mm, center_px = (size * pixel_mm).min(), (size - 1) / 2
+    if first_px is not None:
+        field_mm, center_px = FIELD_MM, (FIELD_MM / pixel_mm - 1) / 2 - first_px
+    x_mm, y_mm = ((np.arange(n) - at) * edge for n, at, edge in zip(size, center_px, pixel_mm, strict=True))
+    rim = np.hypot(y_mm[:, None], x_mm[None, :]) > _RIM * field_mm / 2
     dark = (cv2.blur(image, (3, 3)) < _DARK) & rim
     labels = cv2.connectedComponents(dark.astype(np.uint8))[1]
     corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
@@ -171,7 +180,7 @@ def _field(image: NDArray[np.float32], first_px: FloatArray, pixel_mm: float) ->
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Frames that are registered together: the same components and planes, and images of one size.
+    """Frames that are registered together: the same components and planes, and in each plane images of one shape.
 
     Attributes
     ----------
@@ -191,11 +200,6 @@ class Scene:
         return Scene(
             views, {name: [each[frame] for frame in frames] for name, each in self.implants.items()}, self.device
         )
-
-    @property
-    def size(self) -> int:
-        """Edge of the images, px."""
-        return len(next(iter(self.views.values()))[0].image)
 
     @cached_property
     def centers_mm(self) -> Tensor:
@@ -243,7 +247,7 @@ class Scene:
         least_mm = torch.tensor(reaches_mm).to(centers_world_mm).T + CLEAR_MM
         in_front = torch.ones(len(centers_world_mm), dtype=torch.bool, device=self.device)
         for views in self.views.values():
-            axes = torch.tensor(np.array([view.plane.world_to_camera[2] for view in views])).to(centers_world_mm)
+            axes = torch.tensor(np.array([view.camera.world_to_camera[2] for view in views])).to(centers_world_mm)
             depths_mm = (centers_world_mm @ axes[:, :3, None])[..., 0] + axes[:, 3:]
             in_front &= (depths_mm > least_mm).all(dim=1)
         return in_front

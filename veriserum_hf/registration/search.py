@@ -6,8 +6,9 @@ Frames of a batch never depend on each other: a restart is of one frame alone. E
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from veriserum_hf.geometry import FIELD_MM
 from veriserum_hf.registration.gradients import Scale
 from veriserum_hf.registration.scene import DOF, Scene
 from veriserum_hf.registration.solver import Solver
@@ -20,13 +21,14 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# The last has the widest blur: a hundredth of a pixel shows in the slopes of outlines, not in the few pixels at their
-# centre, which sampling, holders and JPEG affect most.
+# Their pixels are those of a whole Veriserum image of 64, 128, 256 and 512 px. The last has the widest blur: a
+# hundredth of a pixel shows in the slopes of outlines, not in the few pixels at their centre, which sampling, holders
+# and JPEG affect most.
 SCALES = (
-    Scale(size_px=64, blur_px=1.2, stride=1, rays=2, margin_mm=40.0, iterations=12, cutoff=3.0),
-    Scale(size_px=128, blur_px=1.5, stride=1, rays=1, margin_mm=20.0, iterations=12, cutoff=3.0),
-    Scale(size_px=256, blur_px=1.5, stride=1, rays=1, margin_mm=8.0, iterations=8, cutoff=3.0),
-    Scale(size_px=512, blur_px=1.8, stride=2, rays=2, margin_mm=6.0, iterations=8, cutoff=5.0),
+    Scale(pixel_mm=FIELD_MM / 64, blur_px=1.2, stride=1, rays=2, margin_mm=40.0, iterations=12, cutoff=3.0),
+    Scale(pixel_mm=FIELD_MM / 128, blur_px=1.5, stride=1, rays=1, margin_mm=20.0, iterations=12, cutoff=3.0),
+    Scale(pixel_mm=FIELD_MM / 256, blur_px=1.5, stride=1, rays=1, margin_mm=8.0, iterations=8, cutoff=3.0),
+    Scale(pixel_mm=FIELD_MM / 512, blur_px=1.8, stride=2, rays=2, margin_mm=6.0, iterations=8, cutoff=5.0),
 )
 MIN_SCORE = 0.55  # correct poses in simulated frames, cluttered by holders, have at least 0.6
 _RESTART_ROTATION_DEG = 10.0
@@ -77,10 +79,11 @@ def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
 
 
 def _scales(scene: Scene) -> list[Scale]:
-    """Scales for images of this size: none is finer than the images; the last is as fine as they allow."""
+    """Scales at which the images differ from those at the last, which is as fine as they allow."""
     *coarse, fine = SCALES
-    size_px = min(fine.size_px, scene.size)
-    return [*(scale for scale in coarse if scale.size_px < size_px), replace(fine, size_px=size_px)]
+    views = [of_plane[0] for of_plane in scene.views.values()]
+    finest = [view.size_at(fine.pixel_mm) for view in views]
+    return [*(scale for scale in coarse if [view.size_at(scale.pixel_mm) for view in views] != finest), fine]
 
 
 def _coarse_to_fine(scene: Scene, state: State, scales: Sequence[Scale]) -> Outcome:

@@ -26,7 +26,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from veriserum_hf.core import PlaneName
-from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.gradients import PlaneGradients, Scale
 from veriserum_hf.registration.scene import DOF, Scene
 from veriserum_hf.registration.state import State, where
@@ -125,7 +124,7 @@ class Solver:
     def __init__(self, scene: Scene, scale: Scale, state: State) -> None:
         self.scene, self.scale, self.state = scene, scale, state
         self.planes = {plane: PlaneGradients(scene, plane, scale, state.T_world_implant) for plane in scene.views}
-        self._pixel_mm = pixel_size_mm(scale.size_px)
+        self._pixel_mm = min(math.sqrt(each.views[0].pixel_mm.prod()) for each in self.planes.values())
         self._frames, self._implants = state.T_world_implant.shape[:2]
         self.fits = self._fits(state, None, _INITIAL_REWEIGHTINGS)
         self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None

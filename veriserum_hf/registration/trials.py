@@ -158,8 +158,9 @@ class _Trial:
                 if isinstance(row, FrameError):
                     self.unreadable[index] = row
                 elif self.given[index]:
-                    planes = (plane for plane in PLANES if row[IMAGE_OF[plane]] is not None)
-                    batches[*planes, *sorted(self.given[index])][index] = row
+                    images = ((plane, row[IMAGE_OF[plane]]) for plane in PLANES)
+                    shapes = (f"{plane} {np.asarray(image).shape}" for plane, image in images if image is not None)
+                    batches[*shapes, *sorted(self.given[index])][index] = row
             for rows in batches.values():
                 starts = [self.given[index] for index in rows]
                 self.found.update(zip(rows, self._registered(list(rows.values()), starts), strict=True))

@@ -9,7 +9,6 @@ Biometrika 1986).
 import numpy as np
 
 from veriserum_hf.core import PlaneName
-from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.registration.scene import DOF
 from veriserum_hf.registration.solver import Solver, normal_equations
 
@@ -60,10 +59,10 @@ def _common_covariance(solver: Solver, plane: PlaneName) -> Tensor:
         centers_world_mm = scene.centers_world_mm(T)[:, k]
         per_frame = []
         for frame, view in enumerate(scene.views[plane]):
-            ray = centers_world_mm[frame] - torch.tensor(view.plane.source_mm).to(T)
+            ray = centers_world_mm[frame] - torch.tensor(view.camera.source_mm).to(T)
             depth_mm = ray.norm()
             ray = ray / depth_mm
-            sigma_mm = _COMMON_ERROR_PX * pixel_size_mm(scene.size) * depth_mm / view.plane.sid_mm
+            sigma_mm = _COMMON_ERROR_PX * depth_mm / np.sqrt(view.camera.intrinsics.diagonal()[:2].prod())
             along_mm = sigma_mm * depth_mm / scene.radii_mm[frame, k]
             shift = sigma_mm**2 * torch.eye(3).to(T) + (along_mm**2 - sigma_mm**2) * torch.outer(ray, ray)
             per_frame.append(torch.block_diag(shift, sigma_mm**2 * torch.eye(3).to(T)))
