@@ -26,9 +26,8 @@ def seen(row, mesh, cameras):
         y, x = ((np.arange(fine[i]) - rays.intrinsics[1 - i, 2]) / rays.intrinsics[1 - i, 1 - i] for i in (0, 1))
         field = 200 - 150 * (DISTANCE_MM / 360) ** 2 * (y[:, None] ** 2 + x**2)
         image = field * np.exp(-PER_MM * path_length(mesh, transform(row["femur"]), rays, fine)) + 15
-        image = image.reshape(size[0], 2, size[1], 2).mean(axis=(1, 3)) + np.random.default_rng(0).normal(
-            0, 0.5, size
-        )
+        image = image.reshape(size[0], 2, size[1], 2).mean(axis=(1, 3))
+        image += np.random.default_rng(0).normal(0, 0.5, size)
         made |= {f"image_{plane}": np.rint(257 * image.clip(0, 255)).astype(np.uint16)}
         made |= {f"camera_{plane}": camera.to_row(size)}
     return made
@@ -110,9 +109,8 @@ def test_what_a_camera_states_beside_its_matrices_does_not_matter(whole, cameras
 
 
 def test_a_row_of_one_plane_is_ambiguous_in_depth(whole, coarse_meshes, start):
-    matrices = {name: whole["camera_bs"][name] for name in ("intrinsics", "world_to_camera")}  # and no other field
     row = resized(whole, "bs", (200, 230)) | {"image_fs": None, "camera_fs": None}
-    row["camera_bs"] = {name: row["camera_bs"][name] for name in matrices}
+    row["camera_bs"] = {name: row["camera_bs"][name] for name in ("intrinsics", "world_to_camera")}  # no other field
     found = register(row, coarse_meshes, start)["femur"]
     assert found.verdict == "ambiguous" and found.detail.startswith("visible in bs only: depth known to ")
     off = error(found, whole)
@@ -170,10 +168,10 @@ def test_dark_corners_are_outside_the_field_of_any_camera_and_a_dark_implant_is_
 def test_the_field_of_a_part_of_a_veriserum_image_is_that_of_the_whole(rows):
     camera = rows[0]["camera_bs"]
     image, _ = lit((512, 512), (255.5, 255.5), 256)
-    image[400:, :100] = 3  # dark to the corner, and inside the field in part
+    image[360:, :120] = 3  # dark to the corner, and inside the field in part
     whole = View.from_row(image, camera)
     first = np.array((0, 200))
     K = Camera.from_row(camera).cropped(first).intrinsics.tolist()
     part = View.from_row(image[200:, :312], camera | {"intrinsics": K})
     np.testing.assert_array_equal(part.in_field, whole.in_field[200:, :312])
-    assert part.in_field[210, 95] and not part.in_field[-1, 0]
+    assert part.in_field[162, 118] and not part.in_field[-1, 0]
