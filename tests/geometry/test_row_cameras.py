@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import Camera, DualPlaneRig
+from veriserum_hf.geometry import Camera, DualPlaneRig, first_px_of_whole
 
 RIG = DualPlaneRig.from_calibration(
     principal_point_bs_mm=(3.0, -5.0), sid_bs_mm=1861.0, principal_point_fs_mm=(-4.0, 2.0), sid_fs_mm=1874.0
@@ -40,6 +40,22 @@ def test_a_cropped_image_is_seen_by_its_intrinsics(first_px, size):
     cropped = with_intrinsics(shift_px=-np.array(first_px, dtype=float))
     found = Camera.from_row(cropped, size)
     np.testing.assert_allclose(found.project(POINTS_MM), RIG["fs"].project(POINTS_MM) - first_px, atol=1e-9)
+
+
+def test_only_a_part_of_a_veriserum_image_has_a_first_pixel_in_the_whole():
+    cropped = with_intrinsics(shift_px=(-100.0, -60.0))
+    np.testing.assert_allclose(first_px_of_whole(cropped, (300, 256)), (100, 60), atol=1e-9)
+    assert first_px_of_whole(camera(), (512, 512)) is None
+    own = Camera.from_row(cropped).to_row((300, 256), 360 / 512)
+    for other in (own, cropped | {"pixel_size_mm": None}, cropped | {"principal_point_mm": None}):
+        assert first_px_of_whole(other, (300, 256)) is None
+
+
+def test_fields_that_describe_the_intrinsics_may_be_missing():
+    matrices = ("intrinsics", "world_to_camera")
+    for names in (matrices, (*matrices, "pixel_size_mm"), (*matrices, "pixel_size_mm", "source_to_intensifier_mm")):
+        found = Camera.from_row({name: camera()[name] for name in names}, 512)
+        np.testing.assert_array_equal(found.intrinsics, camera()["intrinsics"])
 
 
 def test_intrinsics_count_where_what_describes_them_is_rounded():
