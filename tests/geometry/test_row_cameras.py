@@ -46,7 +46,7 @@ def test_only_a_part_of_a_veriserum_image_has_a_first_pixel_in_the_whole():
     cropped = with_intrinsics(shift_px=(-100.0, -60.0))
     np.testing.assert_allclose(first_px_of_whole(cropped, (300, 256)), (100, 60), atol=1e-9)
     assert first_px_of_whole(camera(), (512, 512)) is None
-    own = Camera.from_row(cropped).to_row((300, 256), 360 / 512)
+    own = Camera.from_row(cropped, (300, 256)).to_row((300, 256), 360 / 512)
     for other in (own, cropped | {"pixel_size_mm": None}, cropped | {"principal_point_mm": None}):
         assert first_px_of_whole(other, (300, 256)) is None
 
