@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoModel, pipeline
 
-from tests.modeling.frames import SIZE, batch, model, without_labels
+from tests.modeling.frames import SIZE, batch, model, rig, without_labels
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.geometry.pose import quaternion_to_matrix
@@ -135,14 +135,15 @@ def test_weights_of_another_configuration_are_named(saved, tmp_path):
 
 def test_frames_that_do_not_fit_are_refused():
     processor, frame = VeriserumImageProcessor(size=SIZE), rows(without_labels(batch(1)))[0]
-    resized = frame | {"image_bs": frame["image_bs"].resize((32, 32))}
+    whole = rig(np.random.default_rng(0))["bs"].camera(SIZE)
+    resized = frame | {"image_bs": frame["image_bs"].resize((32, 32)), "camera_bs": whole}
     another = frame | {"camera_fs": frame["camera_fs"] | {"pixel_size_mm": pixel_size_mm(512)}}
     colour = frame | {"image_bs": frame["image_bs"].convert("RGB")}
     for frames, message in [
         ([], "no frame was given: expected at least one"),
-        (resized, f"frame 0: image_bs is 32 x 32 px, this model takes corrected images of {SIZE} x {SIZE} px"),
-        (colour, f"frame 0: image_bs is {SIZE} x {SIZE} x 3 px, this model takes"),
-        (another, f"frame 0: image_fs is {SIZE} px, but its camera is that of an image of 512 px; do not resize"),
+        (resized, f"frame 0: image_bs is 32 x 32 px, but its camera is that of an image of {SIZE} px (pixel_size_mm"),
+        (colour, f"frame 0: image_bs is {SIZE} x {SIZE} x 3 px, expected rows and columns of one grey channel"),
+        (another, f"frame 0: image_fs of {SIZE} x {SIZE} px shows, by its camera, as much as 45 mm of the Veriserum"),
         ([frame, frame | {"image_fs": None}], "frame 1 does not have the planes bs and fs: expected"),
         (
             frame | {"image_bs": None, "image_fs": None},

@@ -92,13 +92,26 @@ def test_intrinsics_with_half_the_focal_length_are_refused_wherever_they_are_rea
         estimates_of(poses, stored)
 
 
-def test_a_part_of_an_image_is_refused_where_the_whole_one_is_needed(row, coarse_meshes):
+def test_a_part_of_an_image_is_drawn_by_its_intrinsics(row):
     part = cropped(row, EDGE)
-    with pytest.raises(TrainingError, match=r"image_bs is 160 x 160 px, but its camera is that of an image of 256 x"):
-        sample_of(part)
-    with pytest.raises(ValueError, match=r"image_bs is 160 px, but its camera is that of an image of 256 px"):
-        VeriserumImageProcessor(size=EDGE).preprocess(part)
-    assert draw_axes(part).shape == (684, 1280, 3)  # by its intrinsics alone
+    assert draw_axes(part).shape == (684, 1280, 3)
+
+
+@pytest.mark.parametrize("size", [SIZE, EDGE])
+def test_a_part_of_an_image_lies_where_it_was_on_the_canvas_of_a_model(row, size):
+    part = cropped(row, EDGE)
+    whole, found = (VeriserumImageProcessor(size=size).preprocess(each) for each in (row, part))
+    sample = sample_of(part, size)
+    for plane in PLANES:
+        for camera in (found[f"camera_{plane}"]["intrinsics"][0], sample[f"camera_{plane}"]["intrinsics"]):
+            np.testing.assert_allclose(camera, whole[f"camera_{plane}"]["intrinsics"][0], atol=0.6 * (size != SIZE))
+        assert (found[f"image_{plane}"] == sample[f"image_{plane}"]).all()
+        if size == SIZE:
+            K, K_whole = (np.array(each[f"camera_{plane}"]["intrinsics"]) for each in (part, row))
+            column, line = np.rint(K_whole[:2, 2] - K[:2, 2]).astype(int)
+            np.testing.assert_array_equal(
+                found[f"image_{plane}"][0, 0, line : line + EDGE, column : column + EDGE], part[f"image_{plane}"]
+            )
 
 
 def test_an_image_that_was_resized_without_its_camera_is_refused(row, coarse_meshes):
@@ -109,3 +122,8 @@ def test_an_image_that_was_resized_without_its_camera_is_refused(row, coarse_mes
     )
     with pytest.raises(RegistrationError, match=f"^{re.escape(message)}"):
         register(resized, coarse_meshes)
+    contradiction = "128 x 128 px, but its camera is that of an image of 256 px"
+    with pytest.raises(ValueError, match=f"^frame 0: image_bs is {contradiction}"):
+        VeriserumImageProcessor(size=SIZE).preprocess(resized)
+    with pytest.raises(TrainingError, match=r"^measurement 1, camera_bs: the image has 128 px, but its"):
+        sample_of(resized)

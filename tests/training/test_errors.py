@@ -162,7 +162,6 @@ def test_a_run_that_cannot_begin(options, message, refused, dataset, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "px, the model takes 512 px; convert the archive with --size 512"),
         (("--size", 128, "--pairs", 1), "the data set shows tibia"),
         (("--streaming",), "are rendered one by one, neither streamed nor augmented"),
     ],

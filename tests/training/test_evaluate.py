@@ -183,12 +183,8 @@ def test_weights_that_cannot_be_read_are_refused(run_folder, tmp_path):
         load_model(str(tmp_path))
 
 
-def test_a_model_for_other_images_is_refused(make_model, frames, meshes):
-    with pytest.raises(TrainingError) as raised:
-        check_fit(make_model(image_size=96), frames, meshes)
-    assert str(raised.value) == (
-        "image_bs of the data set is 64 px, the model takes 96 px; convert the archive with --size 96"
-    )
+def test_a_model_takes_images_of_another_size(make_model, frames, meshes):
+    check_fit(make_model(image_size=96), frames, meshes)
 
 
 def test_a_model_for_other_implants_is_refused(make_model, frames, meshes, anatomies):

@@ -14,8 +14,8 @@ from veriserum_hf.core import CAMERA_OF, CameraRow, FrameRow
 from veriserum_hf.dataset.convert import convert, images_of
 from veriserum_hf.dataset.frames import Frames
 from veriserum_hf.dataset.plan import Options, PlanRow, make_plan
+from veriserum_hf.dataset.whole_camera import whole_camera
 from veriserum_hf.errors import FrameError
-from veriserum_hf.geometry import Plane
 from veriserum_hf.jobs import single_threaded_opencv
 
 
@@ -61,7 +61,7 @@ class ArchiveFrames(Frames):
                 cameras: list[CameraRow] = plan[column].to_pylist()
                 resized = {repr(camera): camera for camera in cameras}  # few, of many frames
                 for key, camera in resized.items():
-                    resized[key] = Plane.from_camera(camera).camera(size)
+                    resized[key] = whole_camera(camera, size)
                 plan = plan.set_column(column, field, pa.array([resized[repr(each)] for each in cameras], field.type))
         return replace(self, plan=plan, options=replace(self.options, size=size))
 

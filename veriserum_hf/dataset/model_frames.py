@@ -22,14 +22,14 @@ from veriserum_hf.core import (
 from veriserum_hf.dataset.convert import corrected, parsed_distortion
 from veriserum_hf.dataset.frame_calibration import WAYS, FrameCalibration, check_names
 from veriserum_hf.dataset.frames import is_raw
+from veriserum_hf.dataset.whole_camera import whole_camera
 from veriserum_hf.errors import CalibrationError, FrameError
-from veriserum_hf.geometry import Plane
 
 _FIELD = RawFormat(255, RAW_WIDTH_PX / RAW_HEIGHT_PX)
 
 
 class Frame(TypedDict):
-    """Corrected images of one frame, and their cameras; a plane may be missing."""
+    """Images of one frame without distortion, and their cameras; a plane may be missing."""
 
     measurement_id: int | None  # these three: None for a frame that is in no archive
     trial_id: int | None
@@ -116,7 +116,7 @@ def frame_of_row(row: FrameRow, size: int, white_level: int = 255) -> Frame:
         if is_raw(row.keys()):
             where = f"measurement {row['measurement_id']}"
             try:
-                camera = Plane.from_camera(camera).camera(size)
+                camera = whole_camera(camera, size)
             except CalibrationError as error:
                 raise CalibrationError(f"{where}, {CAMERA_OF[plane]}: {error}") from error
             try:

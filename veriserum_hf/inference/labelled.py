@@ -50,8 +50,8 @@ def predict_labelled(
 
     Returns
     -------
-    The same in every process, in the order of the data set; cameras of both planes, so that errors across a plane
-    that was not seen are reported too.
+    The same in every process, in the order of the data set; cameras of all planes that every frame has, so that
+    errors across a plane that was not seen are reported too.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def _predict(
     model: Callable[..., Predicted], batch: Batch, accelerator: Accelerator, planes: Sequence[PlaneName]
 ) -> dict[str, torch.Tensor]:
     views = {
-        f"{what}_{plane}": batch[f"{what}_{plane}"] if plane in planes else None
+        f"{what}_{plane}": batch.get(f"{what}_{plane}") if plane in planes else None
         for plane in PLANES
         for what in ("image", "camera")
     }
@@ -92,7 +92,7 @@ def _predict(
 def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accelerator) -> Arrays:
     """One batch of every process, as arrays, without the frames that fill the last one up."""
     names = ("measurement_id", "trial_id", "anatomy_id", "labels", "camera_bs", "camera_fs")
-    tensors = {name: batch[name] for name in names} | predicted
+    tensors = {name: batch[name] for name in names if name in batch} | predicted
     arrays: Arrays = {}
     for name, value in accelerator.gather_for_metrics(tensors).items():
         parts = value if isinstance(value, Mapping) else {"": value}
@@ -102,7 +102,8 @@ def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accel
 
 def _estimates(gathered: Sequence[Arrays]) -> Estimates:
     """A row for every implant with a label, from a row for every frame."""
-    frames = {name: np.concatenate([batch[name] for batch in gathered]) for name in gathered[0]}
+    common = [name for name in gathered[0] if all(name in batch for batch in gathered)]  # some may lack a plane
+    frames = {name: np.concatenate([batch[name] for batch in gathered]) for name in common}
     labelled = np.isfinite(frames["labels"]).all(axis=(2, 3))
     frame, implant = np.nonzero(labelled)
     return Estimates(
@@ -116,6 +117,7 @@ def _estimates(gathered: Sequence[Arrays]) -> Estimates:
         cameras={
             plane: (frames[f"camera_{plane} intrinsics"][frame], frames[f"camera_{plane} world_to_camera"][frame])
             for plane in PLANES
+            if f"camera_{plane} intrinsics" in frames
         },
         confidence=frames["confidence"][labelled],
     )

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -10,9 +11,8 @@ import trimesh
 from scipy.spatial import KDTree
 
 from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName, masked
-from veriserum_hf.dataset import Frames, check_reachable, is_raw, no_folder
+from veriserum_hf.dataset import Frames, check_reachable, no_folder
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.geometry import FIELD_MM
 
 try:
     import torch
@@ -98,8 +98,26 @@ def planes_seen(model: VeriserumPoseModel, requested: Sequence[PlaneName] | None
     return tuple(requested) if requested else own
 
 
+def _check_planes(model: VeriserumPoseModel, frames: Frames) -> None:
+    """Raise TrainingError where frames lack a plane that a model needs."""
+    config = model.config
+    present = [
+        pc.is_valid(pc.struct_field(frames.table(CAMERA_OF[plane])[CAMERA_OF[plane]].combine_chunks(), "intrinsics"))
+        for plane in PLANES
+        if plane in config.planes
+    ]
+    both = not config.plane_dropout or config.head == "pooled"
+    usable = reduce(pc.and_ if both else pc.or_, present)
+    if lacking := len(frames) - (pc.sum(usable).as_py() or 0):
+        needs = " and ".join(config.planes) if both else " or ".join(config.planes)
+        raise TrainingError(
+            f"{lacking} of {len(frames)} frames have no plane that the model needs: it takes {needs}. One plane "
+            "suffices for a model that was trained with plane_dropout, or with that plane alone"
+        )
+
+
 def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, trimesh.Trimesh]) -> None:
-    """Check that a model was made for images of this size, unless they are raw, and for these very implants.
+    """Check that a model was made for the planes of these frames, and for these very implants.
 
     Ids do not identify implants: implant 1 of a simulated data set is another than implant 1 of the download. But the
     surface points that a model keeps are vertices of the mesh that it was made from, and of no other.
@@ -110,16 +128,7 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
         Naming what the model expects and what the data set has.
 
     """
-    expected = model.config.image_size
-    for plane in () if is_raw(frames.column_names) else PLANES:
-        cameras = frames.table(CAMERA_OF[plane])[CAMERA_OF[plane]].combine_chunks()
-        pixel_sizes_mm = pc.unique(pc.struct_field(cameras, "pixel_size_mm")).to_pylist()
-        sizes = sorted({round(FIELD_MM / edge_mm) if edge_mm else 0 for edge_mm in pixel_sizes_mm})
-        if sizes != [expected]:
-            raise TrainingError(
-                f"image_{plane} of the data set is {' and '.join(map(str, sizes))} px, the model takes {expected} "
-                f"px; convert the archive with --size {expected}"
-            )
+    _check_planes(model, frames)
     known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
     for component in COMPONENTS:
         for id in frames.anatomy_ids(component):

@@ -1,12 +1,12 @@
 """Poses predicted by a model: rows with the columns of `truth.parquet`."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from veriserum_hf.core import NOT_ASSESSED, PoseFileRow, __version__
+from veriserum_hf.core import IMAGE_OF, NOT_ASSESSED, PoseFileRow, __version__
 from veriserum_hf.dataset import Frame, StoredFrames, frame_of_row, is_raw
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
@@ -33,7 +33,8 @@ def predict_frames(
     Parameters
     ----------
     model : in evaluation mode, on the device that is to be used.
-    frames : of `veriserum_hf.dataset.frame_of_row` or `veriserum_hf.dataset.frame_of_files`.
+    frames : of `veriserum_hf.dataset.frame_of_row` or `veriserum_hf.dataset.frame_of_files`; images of any size and
+        shape, with both planes or one.
     batch_size : frames at once.
 
     Raises
@@ -43,8 +44,7 @@ def predict_frames(
 
     """
     processor = VeriserumImageProcessor(size=model.config.image_size)
-    source = iter(frames)
-    while batch := list(islice(source, batch_size)):
+    for batch in _batches(frames, batch_size):
         try:
             inputs = processor.preprocess(batch)
             with torch.inference_mode():
@@ -72,6 +72,13 @@ def predict_frames(
             for number, frame in enumerate(batch)
             for implant, component in enumerate(COMPONENTS)
         ]
+
+
+def _batches(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Frame]]:
+    """Frames in their order, at most so many at once, and of the same planes."""
+    for _, same in groupby(frames, key=lambda frame: [name in frame for name in IMAGE_OF.values()]):
+        while batch := list(islice(same, batch_size)):
+            yield batch
 
 
 def _moved(value: Tensors, device: torch.device) -> Tensors:

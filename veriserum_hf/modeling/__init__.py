@@ -10,6 +10,7 @@ except ImportError as error:
     raise ImportError('the pose model needs torch and transformers: pip install "veriserum-hf[train]"') from error
 
 from veriserum_hf.modeling.backbone_veriserum import load_backbone
+from veriserum_hf.modeling.canvas_veriserum import fit
 from veriserum_hf.modeling.checkpoint_veriserum import read_fields
 from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
@@ -23,6 +24,7 @@ __all__ = [
     "VeriserumPoseConfig",
     "VeriserumPoseModel",
     "VeriserumPoseOutput",
+    "fit",
     "load_backbone",
     "read_fields",
 ]

@@ -8,18 +8,18 @@ import torch
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor  # without Pillow transformers has it here only
 
+from .canvas_veriserum import fit
 from .configuration_veriserum import COMPONENTS, PLANES
 
 _MOST_PX = 16384
-FIELD_MM = 360.0  # edge of every corrected image
-_ORIGIN_MM = FIELD_MM / 2 + FIELD_MM / 1600 / 2  # from the first pixel's corner to 0 mm
 Frame = Mapping[str, Any]  # a row of the data set, or what has the same images and cameras
 
 
 class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-unimported, unused-ignore]
-    """Checks corrected images against their cameras, and stacks them.
+    """Checks images against their cameras, fits both to the model's size, and stacks them.
 
-    The model normalises images itself: grey levels stay unchanged.
+    Images may have any size and shape, and come from any rig: see `canvas_veriserum.fit`. Those of whole Veriserum
+    intensifiers in the model's size stay unchanged. The model normalises grey levels itself.
 
     Parameters
     ----------
@@ -46,82 +46,66 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         Parameters
         ----------
         images : one frame or several, each like a row of the data set: ``image_bs`` and ``image_fs`` (PIL images or
-            arrays (N, N) of one grey channel) with ``camera_bs`` and ``camera_fs``; the same planes in all of them.
+            arrays (rows, columns) of one grey channel) with ``camera_bs`` and ``camera_fs``; the same planes in all
+            of them, those without an image are None or missing.
             The implants' ids are taken from ``femur`` and ``tibia`` where these are given, or from ``anatomy_id``,
             (femur, tibia), and are unknown otherwise; poses are never used.
 
         Returns
         -------
-        The model's arguments: images (B, 1, N, N), cameras (B, ...) in float64, anatomy_id (B, 2).
+        The model's arguments: images (B, 1, N, N), their cameras (B, ...) in float64, anatomy_id (B, 2).
 
         Raises
         ------
         ValueError
-            If a frame has no plane with a camera, an image another size than its camera or the model, or a camera
+            If a frame has no plane with a camera, an image is not grey or contradicts its camera, or a camera
             contradicts itself.
 
         """
         frames = [images] if isinstance(images, Mapping) else list(images)
         if not frames:
             raise ValueError("no frame was given: expected at least one")
-        planes = [plane for plane in PLANES if frames[0].get(f"image_{plane}") is not None]
-        data: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
-            "anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])
-        }
+        planes = _planes(frames[0])
         for number, frame in enumerate(frames):
-            if planes != [plane for plane in PLANES if frame.get(f"image_{plane}") is not None] or not planes:
+            if planes != _planes(frame) or not planes:
                 raise ValueError(
                     f"frame {number} does not have the planes {' and '.join(planes) or 'bs or fs'}: expected "
                     "image_bs and image_fs, or the same one of them, in every frame of a batch"
                 )
+        fitted = [self._fitted(frame, planes, number) for number, frame in enumerate(frames)]
+        data: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
+            "anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])
+        }
         for plane in planes:
-            stacked = np.stack([self._image(frame, plane, number) for number, frame in enumerate(frames)])
-            data[f"image_{plane}"] = torch.from_numpy(stacked)[:, None]
+            views = [_supported(each[plane][0]) for each in fitted]
+            data[f"image_{plane}"] = torch.from_numpy(np.stack(views))[:, None]
             data[f"camera_{plane}"] = {
-                name: torch.tensor([frame[f"camera_{plane}"][name] for frame in frames], dtype=torch.float64)
-                for name in ("intrinsics", "world_to_camera")
+                "intrinsics": torch.from_numpy(np.stack([each[plane][1] for each in fitted])),
+                "world_to_camera": torch.tensor(
+                    [frame[f"camera_{plane}"]["world_to_camera"] for frame in frames], dtype=torch.float64
+                ),
             }
         return BatchFeature(data)
 
-    def _image(self, frame: Frame, plane: str, number: int) -> np.ndarray:
-        image, camera = np.asarray(frame[f"image_{plane}"]), frame.get(f"camera_{plane}")
-        if camera is None:
-            raise ValueError(f"frame {number}: image_{plane} has no camera_{plane}; a row's own camera is needed")
-        if image.shape != (self.size, self.size):
-            raise ValueError(
-                f"frame {number}: image_{plane} is {' x '.join(map(str, image.shape))} px, this model takes "
-                f"corrected images of {self.size} x {self.size} px and one grey channel; convert with --size "
-                f"{self.size}, or Distortion.correct(frame, size={self.size})"
-            )
-        expected = round(FIELD_MM / camera["pixel_size_mm"]) if "pixel_size_mm" in camera else self.size
-        if expected != self.size:
-            raise ValueError(
-                f"frame {number}: image_{plane} is {self.size} px, but its camera is that of an image of {expected} "
-                "px; do not resize images, take the camera of this size"
-            )
-        _check_camera(camera, f"frame {number}: camera_{plane}")
-        # torch supports few operations on 16-bit unsigned numbers.
-        return image.astype(np.float32) if image.dtype == np.uint16 else image
+    def _fitted(self, frame: Frame, planes: Sequence[str], number: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Images (N, N) of a frame and their intrinsics, by plane."""
+        for plane in planes:
+            if frame.get(f"camera_{plane}") is None:
+                raise ValueError(f"frame {number}: image_{plane} has no camera_{plane}; a row's own camera is needed")
+        images = {plane: np.asarray(frame[f"image_{plane}"]) for plane in planes}
+        try:
+            return fit(images, {plane: frame[f"camera_{plane}"] for plane in planes}, self.size)
+        except ValueError as error:
+            raise ValueError(f"frame {number}: {error}") from error
 
 
-def _check_camera(camera: Mapping[str, Any], name: str) -> None:
-    """Refuse intrinsics that contradict what describes them, where that is given; intrinsics are what counts."""
-    (f, skew, column), (_, f_other, row), _ = camera["intrinsics"]
-    pixel_mm, sid_mm = camera.get("pixel_size_mm"), camera.get("source_to_intensifier_mm")
-    if pixel_mm and sid_mm and not max(abs(f - sid_mm / pixel_mm), abs(f_other - f)) <= 1e-3 * f:
-        raise ValueError(
-            f"{name}: intrinsics has focal lengths of {f:.2f} and {f_other:.2f} px, but source_to_intensifier_mm "
-            f"{sid_mm:.2f} and pixel_size_mm {pixel_mm:.4f} give {sid_mm / pixel_mm:.2f} px; correct the wrong ones"
-        )
-    if pixel_mm and camera.get("principal_point_mm"):
-        h, v = camera["principal_point_mm"]
-        expected = ((h + _ORIGIN_MM) / pixel_mm - 0.5, (_ORIGIN_MM - v) / pixel_mm - 0.5)
-        if not max(abs(column - expected[0]), abs(row - expected[1])) <= 1 / pixel_mm or skew:
-            raise ValueError(
-                f"{name}: intrinsics has its principal point at ({column:.2f}, {row:.2f}) px and a skew of {skew:g}, "
-                f"but principal_point_mm gives ({expected[0]:.2f}, {expected[1]:.2f}) px and no skew; the model "
-                "takes the image of the whole intensifier, not a part of it"
-            )
+def _supported(image: np.ndarray) -> np.ndarray:
+    """Grey levels of a type that torch supports: it has few operations on 16-bit unsigned numbers."""
+    return image.astype(np.float32) if image.dtype == np.uint16 else image
+
+
+def _planes(frame: Frame) -> list[str]:
+    return [plane for plane in PLANES if frame.get(f"image_{plane}") is not None]
 
 
 def _anatomy_id(frame: Frame) -> list[int]:

@@ -43,7 +43,8 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     ----------
     loss, losses : with labels only: what is minimised, and its parts.
     T_world_implant : (B, 2, 4, 4) float64, implant points (mm, of the STL file) to the world.
-    center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the stored image.
+    center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the image that the
+        model was given.
     confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
     anatomy_id : (B, 2) the identity that the pose is of: as given, else as recognised; -1 from a
         pooled head where it was not given.

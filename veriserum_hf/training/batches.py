@@ -1,7 +1,7 @@
 """Rows of the data set as tensors, map-style and streaming."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict
 
 import datasets
 import numpy as np
@@ -9,10 +9,21 @@ import torch
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FrameRow, PlaneName, PoseRow
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    IMAGE_OF,
+    CameraRow,
+    FrameRow,
+    ImageArray,
+    PlaneName,
+    PoseRow,
+    cameras_of,
+)
 from veriserum_hf.dataset import holds_images
 from veriserum_hf.errors import CalibrationError, TrainingError
 from veriserum_hf.geometry import FIELD_MM, Camera, make_transform, quaternion_to_matrix
+from veriserum_hf.modeling import fit
 
 Sample = dict[str, Any]
 
@@ -25,11 +36,11 @@ class Cameras(TypedDict):
 
 
 class Batch(TypedDict):
-    """B dual-plane frames, stacked.
+    """B frames of the same planes, stacked.
 
     Attributes
     ----------
-    image_bs, image_fs : (B, 1, N, N) uint8.
+    image_bs, image_fs : (B, 1, N, N) uint8; missing where the frames have no image of that plane.
     camera_bs, camera_fs : see `Cameras`.
     anatomy_id : (B, 2) int64 of femoral and tibial component, -1 where a frame has no pose of it.
     labels : (B, 2, 4, 4) float64 ``T_world_implant``, mm; NaN where a frame has none.
@@ -37,10 +48,10 @@ class Batch(TypedDict):
 
     """
 
-    image_bs: torch.Tensor
-    image_fs: torch.Tensor
-    camera_bs: Cameras
-    camera_fs: Cameras
+    image_bs: NotRequired[torch.Tensor]
+    image_fs: NotRequired[torch.Tensor]
+    camera_bs: NotRequired[Cameras]
+    camera_fs: NotRequired[Cameras]
     anatomy_id: torch.Tensor
     labels: torch.Tensor
     measurement_id: torch.Tensor
@@ -51,12 +62,18 @@ class Batch(TypedDict):
 Augment = Callable[[Sample, np.random.Generator], Sample]
 
 
-def sample_of(row: FrameRow) -> Sample:
-    """Convert a row of the configurations with corrected images into tensors.
+def sample_of(row: FrameRow, size: int | None = None) -> Sample:
+    """Convert a row of the configurations with images free of distortion into tensors.
+
+    Parameters
+    ----------
+    row : with one plane or both; images of any size and shape.
+    size : edge N of the images that a model takes, px, to which they are fitted as in use; see
+        `veriserum_hf.modeling.fit`. If not given, `image_size_of` the row.
 
     Returns
     -------
-    image_bs, image_fs : (1, N, N) uint8; of 16-bit images the upper byte.
+    image_bs, image_fs : (1, N, N) uint8; of 16-bit images the upper byte. A plane without an image is missing.
     camera_bs, camera_fs : ``intrinsics`` (3, 3) and ``world_to_camera`` (4, 4), float64.
     anatomy_id : (2,) int64 of femoral and tibial component, -1 where the row has no pose of it.
     labels : (2, 4, 4) float64 ``T_world_implant``, NaN where the row has none.
@@ -65,30 +82,20 @@ def sample_of(row: FrameRow) -> Sample:
     Raises
     ------
     TrainingError
-        If the row has no corrected images, or one of another size than its camera is for, or a camera contradicts
-        itself.
+        If the row has no images, one contradicts its camera, or a camera contradicts itself.
 
     """
-    if not holds_images(row.keys()):
-        raise TrainingError(
-            f"expected rows with corrected images, cameras and poses, got the fields {', '.join(row)}; use the "
-            "configuration calibrated, target or manual"
-        )
+    images, cameras = _views(row), cameras_of(row)
+    try:
+        fitted = fit(images, cameras, size or _edge_px(images, cameras))
+    except ValueError as error:
+        raise TrainingError(f"measurement {row['measurement_id']}: {error}") from error
     sample: Sample = {}
-    for plane in PLANES:
-        camera = row[CAMERA_OF[plane]]
-        if camera is None:
-            raise TrainingError(
-                f"measurement {row['measurement_id']} has no {CAMERA_OF[plane]}; expected both planes"
-            )
-        sample[IMAGE_OF[plane]] = _grey(row, plane, round(FIELD_MM / (camera["pixel_size_mm"] or np.inf)))
-        try:
-            Camera.from_row(camera)
-        except CalibrationError as error:
-            raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
+    for plane, (image, intrinsics) in fitted.items():
+        sample[IMAGE_OF[plane]] = torch.from_numpy(image.copy())[None]
         sample[CAMERA_OF[plane]] = Cameras(
-            intrinsics=torch.tensor(camera["intrinsics"], dtype=torch.float64),
-            world_to_camera=torch.tensor(camera["world_to_camera"], dtype=torch.float64),
+            intrinsics=torch.from_numpy(intrinsics),
+            world_to_camera=torch.tensor(cameras[plane]["world_to_camera"], dtype=torch.float64),
         )
     poses = [row[component] for component in COMPONENTS]
     sample["anatomy_id"] = torch.tensor([-1 if pose is None else pose["anatomy_id"] for pose in poses])
@@ -99,14 +106,50 @@ def sample_of(row: FrameRow) -> Sample:
     return sample
 
 
-def _grey(row: FrameRow, plane: PlaneName, size: int) -> torch.Tensor:
-    image = np.asarray(row[IMAGE_OF[plane]])
-    if image.shape != (size, size):
+def image_size_of(row: FrameRow) -> int:
+    """Edge, px, of square images that hold a row's images without a loss, and of whole Veriserum images their own.
+
+    Raises
+    ------
+    TrainingError
+        See `sample_of`.
+
+    """
+    return _edge_px(_views(row), cameras_of(row))
+
+
+def _edge_px(views: Mapping[PlaneName, ImageArray], cameras: Mapping[PlaneName, CameraRow]) -> int:
+    of_whole_fields = [round(FIELD_MM / each["pixel_size_mm"]) for each in cameras.values() if each["pixel_size_mm"]]
+    edges: list[int] = [edge for image in views.values() for edge in image.shape]
+    return max(edges + of_whole_fields)
+
+
+def _views(row: FrameRow) -> dict[PlaneName, ImageArray]:
+    """Images (rows, columns) uint8 of a row by plane, which do not contradict their cameras."""
+    if not holds_images(row.keys()):
         raise TrainingError(
-            f"measurement {row['measurement_id']}: image_{plane} is {' x '.join(map(str, image.shape))} px, but its "
-            f"camera is that of an image of {size} x {size} px; convert the archive again, and do not resize images"
+            f"expected rows with corrected images, cameras and poses, got the fields {', '.join(row)}; use the "
+            "configuration calibrated, target or manual"
         )
-    return torch.from_numpy((image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image.copy())[None]
+    views: dict[PlaneName, ImageArray] = {}
+    for plane, camera in cameras_of(row).items():
+        where = f"measurement {row['measurement_id']}"
+        if row[IMAGE_OF[plane]] is None:
+            raise TrainingError(f"{where} has {CAMERA_OF[plane]}, but no {IMAGE_OF[plane]}; expected both or neither")
+        image = np.asarray(row[IMAGE_OF[plane]])
+        if image.ndim != 2:
+            raise TrainingError(
+                f"{where}: {IMAGE_OF[plane]} is {' x '.join(map(str, image.shape))} px, expected rows and columns of "
+                "one grey channel"
+            )
+        try:
+            Camera.from_row(camera, image.shape)
+        except CalibrationError as error:
+            raise TrainingError(f"{where}, {CAMERA_OF[plane]}: {error}") from error
+        views[plane] = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else image
+    if not views:
+        raise TrainingError(f"measurement {row['measurement_id']} has no camera; expected that of a plane at least")
+    return views
 
 
 def _transform(pose: PoseRow | None) -> torch.Tensor:
@@ -116,21 +159,32 @@ def _transform(pose: PoseRow | None) -> torch.Tensor:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples; tasks become a list."""
+    """Stack samples; tasks become a list.
+
+    Raises
+    ------
+    TrainingError
+        If the samples do not have the same planes.
+
+    """
+    first = samples[0]
+    for sample in samples:
+        for name in IMAGE_OF.values():
+            if (name in sample) != (name in first):
+                ids = [int(each["measurement_id"]) for each in (first, sample)]
+                has, lacks = ids if name in first else ids[::-1]
+                raise TrainingError(
+                    f"measurement {has} has {name}, measurement {lacks} has not; a batch takes frames of the same "
+                    "planes: use rows with both planes, or rows with one, alone"
+                )
     batch: Batch = default_collate(list(samples))
     return batch
 
 
 def model_inputs(batch: Batch) -> dict[str, torch.Tensor | Cameras]:
     """The part of a batch that a model's forward takes, labels included."""
-    return {
-        "image_bs": batch["image_bs"],
-        "image_fs": batch["image_fs"],
-        "camera_bs": batch["camera_bs"],
-        "camera_fs": batch["camera_fs"],
-        "anatomy_id": batch["anatomy_id"],
-        "labels": batch["labels"],
-    }
+    names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id", "labels")
+    return {name: batch[name] for name in names if name in batch}  # type: ignore[literal-required]
 
 
 def _shared_epoch() -> torch.Tensor:
@@ -149,11 +203,15 @@ class FrameSamples(Dataset[Sample]):
     augment : changes a sample by the random numbers it is given: those of this seed, epoch and measurement, so that
         neither the order of frames nor the number of workers nor an interruption changes anything.
     seed : of the augmentation.
+    size : of the images, px, see `sample_of`.
 
     """
 
-    def __init__(self, rows: datasets.Dataset, augment: Augment | None = None, seed: int = 0) -> None:
-        self.rows, self.augment, self.seed, self._epoch = rows, augment, seed, _shared_epoch()
+    def __init__(
+        self, rows: datasets.Dataset, augment: Augment | None = None, seed: int = 0, size: int | None = None
+    ) -> None:
+        self.rows, self.augment, self.seed, self.size = rows, augment, seed, size
+        self._epoch = _shared_epoch()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other random numbers, in running worker processes too; between two passes over the data only."""
@@ -163,7 +221,7 @@ class FrameSamples(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return _augmented(self.rows[index], self.augment, self.seed, int(self._epoch))
+        return _augmented(self.rows[index], self.augment, self.seed, int(self._epoch), self.size)
 
 
 class StreamedSamples(IterableDataset[Sample]):
@@ -172,7 +230,7 @@ class StreamedSamples(IterableDataset[Sample]):
     Parameters
     ----------
     rows : of ``load_dataset(..., streaming=True)``.
-    augment, seed : as of `FrameSamples`.
+    augment, seed, size : as of `FrameSamples`.
     rank, world_size : of this process.
     shuffle_buffer : rows to draw the next one from; 0 keeps the order.
 
@@ -184,6 +242,7 @@ class StreamedSamples(IterableDataset[Sample]):
         augment: Augment | None = None,
         seed: int = 0,
         *,
+        size: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         shuffle_buffer: int = 0,
@@ -191,7 +250,7 @@ class StreamedSamples(IterableDataset[Sample]):
         if shuffle_buffer:
             rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer)
         self.rows = split_dataset_by_node(rows, rank, world_size)
-        self.augment, self.seed, self._epoch = augment, seed, _shared_epoch()
+        self.augment, self.seed, self.size, self._epoch = augment, seed, size, _shared_epoch()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw another order and other random numbers, in running worker processes too; between two passes only."""
@@ -200,11 +259,11 @@ class StreamedSamples(IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self.rows:
-            yield _augmented(row, self.augment, self.seed, int(self._epoch))
+            yield _augmented(row, self.augment, self.seed, int(self._epoch), self.size)
 
 
-def _augmented(row: FrameRow, augment: Augment | None, seed: int, epoch: int) -> Sample:
-    sample = sample_of(row)
+def _augmented(row: FrameRow, augment: Augment | None, seed: int, epoch: int, size: int | None) -> Sample:
+    sample = sample_of(row, size)
     if augment is None:
         return sample
     return augment(sample, np.random.default_rng((seed, epoch, row["measurement_id"])))

@@ -89,7 +89,8 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
     model, weights = load_model(arguments.model, accelerator.device), weights_sha256(arguments.model)
     check_fit(model, frames, meshes)
     planes = planes_seen(model, arguments.planes)
-    loader = batches_of(FrameSamples(frames.rows), arguments.batch_size, arguments.num_workers, accelerator.device)
+    samples = FrameSamples(frames.rows, size=model.config.image_size)
+    loader = batches_of(samples, arguments.batch_size, arguments.num_workers, accelerator.device)
     batches = tqdm(
         accelerator.prepare(loader), desc="evaluating", unit="batch", disable=not accelerator.is_main_process
     )

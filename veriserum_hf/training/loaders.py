@@ -15,7 +15,15 @@ from torch.utils.data import DataLoader
 from veriserum_hf.dataset import TrainingTrials, no_trials, open_rows, training_trials
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.augment import Augmentation, augment
-from veriserum_hf.training.batches import Augment, Batch, FrameSamples, Sample, StreamedSamples, collate, sample_of
+from veriserum_hf.training.batches import (
+    Augment,
+    Batch,
+    FrameSamples,
+    Sample,
+    StreamedSamples,
+    collate,
+    image_size_of,
+)
 from veriserum_hf.training.on_the_fly import SimulatedBatches
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
 
@@ -25,7 +33,7 @@ class Batches(Protocol):
 
     Attributes
     ----------
-    image_size : edge of the images, px.
+    image_size : edge of the images, px; of a data set, that of its first frame, to which all are fitted.
     batches_per_epoch : of this process; None where there are no epochs, or they have no end that is known.
     position : epoch, and batches of it that were given out.
 
@@ -79,7 +87,7 @@ class StoredBatches:
         augmentation = _augment_with(data.augmentation)
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
-        self.image_size = sample_of(next(iter(rows.take(1))))["image_bs"].shape[-1]
+        self.image_size = image_size_of(next(iter(rows.take(1))))
         self._device = accelerator.device
         self._samples: StreamedSamples | FrameSamples
         load = partial(
@@ -94,6 +102,7 @@ class StoredBatches:
                 rows,
                 augmentation,
                 optimization.seed,
+                size=self.image_size,
                 rank=accelerator.process_index,
                 world_size=accelerator.num_processes,
                 shuffle_buffer=data.shuffle_buffer,
@@ -101,7 +110,7 @@ class StoredBatches:
             self._loader = load(self._samples)
             return
         _check_size(len(rows), optimization.batch_size, accelerator.num_processes)
-        self._samples = FrameSamples(rows, augmentation, optimization.seed)
+        self._samples = FrameSamples(rows, augmentation, optimization.seed, self.image_size)
         self._loader = accelerator.prepare(load(self._samples, shuffle=True))
         self.batches_per_epoch = len(self._loader)
 
@@ -145,12 +154,12 @@ class RenderedBatches:
             yield batch
 
 
-def validation_samples(data: DataSettings) -> FrameSamples | None:
-    """The validation split in its order; None without a data set, or where no trial of it is in that split."""
+def validation_samples(data: DataSettings, size: int | None = None) -> FrameSamples | None:
+    """The validation split in its order, in a size; None without a data set, or with no trial in that split."""
     if data.dataset is None:
         return None
     frames = open_rows(data.dataset, data.dataset_config_name).splits.get("validation")
-    return FrameSamples(frames.rows) if frames else None  # of small data sets, no trial may be there
+    return FrameSamples(frames.rows, size=size) if frames else None  # of small data sets, no trial may be there
 
 
 def trials_trained_on(data: DataSettings) -> TrainingTrials | None:

@@ -77,7 +77,7 @@ class TrainingRun:
             self.data = data_record(settings.data.dataset)
             self._anatomies = load_anatomies(settings.data)
             self.batches = training_batches(settings.data, optimization, accelerator)
-            validation = validation_samples(settings.data)
+            validation = validation_samples(settings.data, self.batches.image_size)
             model = make_model(
                 settings.model,
                 self._anatomies,
