@@ -22,6 +22,7 @@ _SID_MM, _DEPTH_MM = 1860.0, 1480.0
 _SAME_SCALE, _SAME_ROUGH_SCALE = 0.01, 0.1
 _FOCAL_TOLERANCE, _TOLERANCE_MM = 1e-3, 1.0  # what describes intrinsics may be rounded
 _LEAST_FIELD = 1 / 6  # of FIELD_MM, 60 mm: a knee implant is larger; the reciprocal is the most
+_RIM = 32  # parts of an image's shorter edge, of which one is the width of its rim
 _LEAST_SINE = 0.3  # of the angle between two planes whose rays cross at a depth that is certain
 _logger = logging.get_logger(__name__)
 
@@ -209,27 +210,28 @@ def _resized(image: np.ndarray, to_px: np.ndarray) -> np.ndarray:
 
 
 def _placed(image: np.ndarray, first_px: np.ndarray, size: int) -> np.ndarray:
-    """A canvas (size, size) with an image in it, which is continued over the rest.
+    """A canvas (size, size) with an image in it, whose rim is continued over the rest.
 
-    The continuation is the mean of what is known nearby, over larger areas the farther away: the coarsest level of
-    an image pyramid that knows something there (Gortler et al. 1996, pull and push).
+    The continuation is the mean of the rim nearby, over larger parts of it the farther away: the coarsest level of an
+    image pyramid that knows something there (Gortler et al. 1996, pull and push).
     """
     (column, row), (rows, columns) = first_px.tolist(), image.shape
-    known = torch.zeros(1, 1, size, size)
-    known[..., row : row + rows, column : column + columns] = 1
-    levels = torch.zeros_like(known)
-    levels[..., row : row + rows, column : column + columns] = torch.from_numpy(image.astype(np.float32))
-    pyramid = [(levels, known)]
-    while pyramid[-1][0].shape[-1] > 1:
+    inside = slice(row, row + rows), slice(column, column + columns)
+    rim_px = max(1, min(rows, columns) // _RIM)
+    total, weight = torch.zeros(2, 1, 1, size, size)
+    total[0, 0][inside] = torch.from_numpy(image.astype(np.float32))
+    weight[0, 0][inside] = 1
+    weight[..., row + rim_px : row + rows - rim_px, column + rim_px : column + columns - rim_px] = 0
+    pyramid = [(total * weight, weight)]
+    while len(pyramid[-1][0][0, 0]) > 1:
         total, weight = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in pyramid[-1])
         pyramid.append((total, weight))
-    total, weight = pyramid.pop()
-    filled = total / weight
+    filled = torch.zeros(1, 1, 1, 1)
     for total, weight in reversed(pyramid):
-        coarse = functional.interpolate(filled, total.shape[-2:], mode="bilinear")
-        filled = torch.where(weight > 0, total / weight.clamp(min=1e-12), coarse)
+        coarser = functional.interpolate(filled, total.shape[-2:], mode="bilinear")
+        filled = torch.where(weight > 0, total / weight.clamp(min=1e-12), coarser)
     canvas = _as_before(filled[0, 0].numpy(), image)
-    canvas[row : row + rows, column : column + columns] = image
+    canvas[inside] = image
     return canvas
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
 from veriserum_hf.dataset import StoredFrames, conversion_identity, data_record, open_rows
+from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import MODEL_VERSION, prepare_repository
 from veriserum_hf.inference import check_fit, predict_labelled
@@ -285,8 +286,12 @@ class TrainingRun:
         """Add a batch's gradient; the last batch of a step also changes the weights."""
         accelerator, optimization = self.accelerator, self.settings.optimization
         with accelerator.accumulate(self._trained):
-            with accelerator.autocast():
-                output = self._trained(**model_inputs(batch))
+            try:
+                with accelerator.autocast():
+                    output = self._trained(**model_inputs(batch))
+            except ValueError as error:  # of frames of one plane, say
+                id = int(batch["measurement_id"][0])
+                raise TrainingError(f"the model refuses measurement {id}: {error}") from error
             losses: dict[str, Tensor] = output.losses
             if not torch.isfinite(output.loss):
                 raise not_finite("the loss", self.folder, self.steps_done, batch, losses)
