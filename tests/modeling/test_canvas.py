@@ -232,3 +232,19 @@ def test_contradictions_and_what_cannot_be_used_are_named():
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             fit(*views(changed), EDGE)
     assert whole == row["camera_bs"]
+
+
+def test_the_depth_from_one_plane_alone_follows_the_focal_length():
+    """An object of the same size in the image is as much nearer as the focal length is smaller."""
+    made, row = model(planes=["bs"]).eval(), frame(edge=SIZE)
+    processor, depths_mm = VeriserumImageProcessor(size=SIZE), {}
+    for ratio in (1.0, 0.9, 0.6, 1.5):
+        K = np.array(row["camera_bs"]["intrinsics"])
+        K[[0, 1], [0, 1]] *= ratio
+        camera = Camera(K, row["camera_bs"]["world_to_camera"])
+        inputs = {"image_bs": row["image_bs"], "camera_bs": camera.to_row(SIZE, row["camera_bs"]["pixel_size_mm"])}
+        with torch.inference_mode():
+            T = made(**processor(inputs)).T_world_implant[0].numpy()
+        depths_mm[ratio] = camera.depths_mm(T[:, :3, 3])
+    for ratio, expected in ((1.0, 1.0), (0.9, 1.0), (0.6, 0.6), (1.5, 1.5)):
+        np.testing.assert_allclose(depths_mm[ratio] / depths_mm[1.0], expected, rtol=0.06)

@@ -9,6 +9,8 @@ import roma
 import torch
 from torch import Tensor
 
+_SAME_FOCAL = 0.15
+
 
 def project(points_world_mm: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:
     """Pixels (..., n, 2) of world points (..., n, 3), by cameras (..., 3, 3) and (..., 4, 4)."""
@@ -30,6 +32,15 @@ def at_depth(px: Tensor, depth_mm: Tensor, intrinsics: Tensor, world_to_camera: 
     )
     R, t = world_to_camera[..., :3, :3], world_to_camera[..., :3, 3]
     return ((in_camera - t)[..., None, :] @ R)[..., 0, :]
+
+
+def depth_scale(focal_px: Tensor, nominal_px: float) -> Tensor:
+    """Depth at which an object appears as large as at depth 1 in the nominal rig, whose focal length is given.
+
+    It is 1 within 15 %: rigs and augmented images vary by so much without a sign of it in their cameras' depths.
+    """
+    ratio = focal_px / nominal_px
+    return torch.where((ratio - 1).abs() < _SAME_FOCAL, torch.ones_like(ratio), ratio)
 
 
 def triangulate(px: Tensor, intrinsics: Tensor, world_to_camera: Tensor) -> Tensor:

@@ -14,7 +14,16 @@ from transformers.utils.generic import ModelOutput
 from .backbone_veriserum import FeatureMap
 from .checkpoint_veriserum import check_finite, check_size, masked, place, weights_file
 from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
-from .geometry_veriserum import crop, farthest_first, place_centers, project, rotation_from_6d, slopes, transform
+from .geometry_veriserum import (
+    crop,
+    depth_scale,
+    farthest_first,
+    place_centers,
+    project,
+    rotation_from_6d,
+    slopes,
+    transform,
+)
 from .heads_veriserum import ImplantHead, Locator, standardised
 from .inputs_veriserum import (
     Camera,
@@ -32,6 +41,7 @@ POINTS = 64  # of an implant's surface, for the loss
 _SHAPES = ("center_implant_mm", "points_implant_mm")  # buffers
 # Where the central rays of the nominal rig cross, and how far that is from the sources.
 _CENTER_MM, _CENTER_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
+_FOCAL_MM, _FIELD_MM = 1860.0, 360.0  # of that rig
 _OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # scale of the network's outputs
 
 
@@ -297,6 +307,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         R = rotation_from_6d(answer["rotation"].double())
         center_px = crop_center_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
         depth_mm = _CENTER_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
+        # A single plane shows only how large an implant appears: its depth grows with the focal length.
+        nominal_px = _FOCAL_MM * self.config.image_size / _FIELD_MM
+        depth_mm = depth_mm * depth_scale(cameras[0][..., 0, 0], nominal_px)[:, :, None]
         center_mm = place_centers(center_px, depth_mm, cameras, shown, both=both)
         recognised = (
             answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
