@@ -41,8 +41,8 @@ def fit(
     where the scale is 1 within 1 %, or 10 % where pixel_size_mm is unknown. An image that would be larger than the
     canvas is reduced as a whole, so that no implant is lost, and a warning is logged.
 
-    A part of a Veriserum image is put where it was, any other image into the middle. What remains continues the
-    image ever more smoothly, without edges.
+    A part of a Veriserum image is put where it was, any other image into the centre. The rest continues the image's
+    rim, so that no edge appears there.
 
     Parameters
     ----------
@@ -206,35 +206,11 @@ def _resized(image: np.ndarray, to_px: np.ndarray) -> np.ndarray:
         return image
     grey = torch.from_numpy(image.astype(np.float32))[None, None]
     resized = functional.interpolate(grey, tuple(to_px[::-1].tolist()), mode="bilinear", antialias=True)[0, 0].numpy()
-    return _as_before(resized, image)
+    return np.rint(resized).clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else resized
 
 
 def _placed(image: np.ndarray, first_px: np.ndarray, size: int) -> np.ndarray:
-    """A canvas (size, size) with an image in it, whose rim is continued over the rest.
-
-    The continuation is the mean of the rim nearby, over larger parts of it the farther away: the coarsest level of an
-    image pyramid that knows something there (Gortler et al. 1996, pull and push).
-    """
+    """A canvas (size, size) with an image in it, whose rim is continued over the rest, so that no edge appears."""
     (column, row), (rows, columns) = first_px.tolist(), image.shape
-    inside = slice(row, row + rows), slice(column, column + columns)
-    rim_px = max(1, min(rows, columns) // _RIM)
-    total, weight = torch.zeros(2, 1, 1, size, size)
-    total[0, 0][inside] = torch.from_numpy(image.astype(np.float32))
-    weight[0, 0][inside] = 1
-    weight[..., row + rim_px : row + rows - rim_px, column + rim_px : column + columns - rim_px] = 0
-    pyramid = [(total * weight, weight)]
-    while len(pyramid[-1][0][0, 0]) > 1:
-        total, weight = (functional.avg_pool2d(part, 2, ceil_mode=True) for part in pyramid[-1])
-        pyramid.append((total, weight))
-    filled = torch.zeros(1, 1, 1, 1)
-    for total, weight in reversed(pyramid):
-        coarser = functional.interpolate(filled, total.shape[-2:], mode="bilinear")
-        filled = torch.where(weight > 0, total / weight.clamp(min=1e-12), coarser)
-    canvas = _as_before(filled[0, 0].numpy(), image)
-    canvas[inside] = image
-    return canvas
-
-
-def _as_before(levels: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Grey levels, (rows, columns) float32, with the 8 bits of an image that has these."""
-    return np.rint(levels).clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else levels
+    beside = (row, size - rows - row), (column, size - columns - column)
+    return np.pad(image, beside, mode="mean", stat_length=max(1, min(rows, columns) // _RIM))
