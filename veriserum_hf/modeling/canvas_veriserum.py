@@ -39,7 +39,7 @@ def fit(
     ``pixel_size_mm`` is unknown, an object where the rays through the centres of both images meet becomes as large
     as in the Veriserum rig; with one plane, the focal length becomes that of this rig. Pixels are kept as they are
     where the scale is 1 within 1 %, or 10 % where pixel_size_mm is unknown. An image that would be larger than the
-    canvas is reduced as a whole, so that no implant is lost, and a warning is logged.
+    canvas is reduced as a whole, so that no implant is lost; above 10 %, a warning is logged.
 
     A part of a Veriserum image is put where it was, any other image into the centre. The rest continues the image's
     rim, so that no edge appears there.
@@ -191,7 +191,7 @@ def _scaled_px(shape_px: np.ndarray, scale: np.ndarray, size: int, tolerance: fl
     fitting = scale / max(1.0, field)
     if (np.abs(fitting - 1) <= tolerance).all() and (shape_px <= size).all():
         return shape_px
-    if field > 1 + _SAME_SCALE:
+    if field > 1 + _SAME_ROUGH_SCALE:
         _logger.warning_once(
             f"image_{plane} of {columns} x {rows} px shows more than the model's {size} x {size} px do: it is "
             f"reduced to {100 / field:.0f} % of the scale that the model was trained on, so that nothing of it is "
