@@ -1,5 +1,7 @@
 """Frames of any size, shape and number of planes are predicted, evaluated and learned from."""
 
+from types import SimpleNamespace
+
 import datasets
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from veriserum_hf.inference.predictions import predict_frames
 from veriserum_hf.modeling import VeriserumImageProcessor
 from veriserum_hf.training.augment import Augmentation, augment
 from veriserum_hf.training.batches import FrameSamples, collate, image_size_of, model_inputs, sample_of
+from veriserum_hf.training.run import TrainingRun
 
 MESHES = {entry["id"]: trimesh.creation.box((60, 40, 50)) for entry in ANATOMIES}
 
@@ -134,3 +137,12 @@ def test_what_cannot_be_learned_from_is_named(dataset):
     ]:
         with pytest.raises(TrainingError, match=f"^{message}"):
             sample_of(row)
+
+
+def test_frames_that_a_model_in_training_refuses_are_named(dataset):
+    run = TrainingRun.__new__(TrainingRun)
+    run.accelerator, run.settings = Accelerator(cpu=True), SimpleNamespace(optimization=None)
+    run._trained = model(plane_dropout=0.0).train()
+    batch = collate([FrameSamples(dataset, size=SIZE)[1]])
+    with pytest.raises(TrainingError, match=r"^the model refuses measurement 2: this model needs image_bs and"):
+        run._accumulate(batch)
