@@ -54,6 +54,7 @@ SOURCES_OF_POSES = (
     "dataset.frames",
     "dataset.model_frames",
     "dataset.stored",
+    "dataset.whole_camera",
     "poses",
     "rendering",
     "modeling",
