@@ -26,9 +26,9 @@ from tests.fixtures.calibrations import (
     source_errors,
     triangulation_errors_mm,
 )
+from tests.fixtures.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE
 from veriserum_hf.calibration.bead_grid import GridFit, fit_bead_grid
 from veriserum_hf.calibration.observations import pair_frames
-from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE
 from veriserum_hf.calibration.source import fit_rig, fit_source
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS, DualPlaneRig

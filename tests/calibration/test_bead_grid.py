@@ -17,9 +17,9 @@ from tests.fixtures.calibrations import (
     map_error_mm,
     rotated,
 )
+from tests.fixtures.phantoms import grid_beads_mm
 from veriserum_hf.calibration.bead_grid import fit_bead_grid
 from veriserum_hf.calibration.distortion import Distortion
-from veriserum_hf.calibration.phantoms import grid_beads_mm
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.simulation.scenario import draw_grid, session
 from veriserum_hf.simulation.settings import Settings

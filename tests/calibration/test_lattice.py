@@ -1,18 +1,21 @@
 """Beads are identified by their centres alone: correctly, or refused; never wrongly."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.fixtures.calibrations import drawn_distortion, rotated
-from veriserum_hf.calibration.beads import NOMINAL_MM_PER_PX, Beads
+from tests.fixtures.phantoms import BEAD_PITCH_MM, SIPLA, grid_beads_mm
+from veriserum_hf.calibration.beads import Beads
 from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
-from veriserum_hf.calibration.lattice import index_beads
-from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, grid_beads_mm
+from veriserum_hf.calibration.placement import index_beads
 from veriserum_hf.errors import CalibrationError
 
 PHANTOM_MM = grid_beads_mm()
+NOMINAL_MM_PER_PX, BLUR_MM = 0.2255, 0.24
 INDEX = np.rint(PHANTOM_MM / BEAD_PITCH_MM).astype(int) + 22
 ORIENTATION = len(INDEX) - 1
 CENTER_PX = np.array([(RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2])
@@ -32,13 +35,16 @@ def seen(center_px, lit=lambda x, y: np.hypot(x, y) < 175, order=None):
     field = lit(*((px - CENTER_PX) * (1, -1) * NOMINAL_MM_PER_PX).transpose(2, 0, 1))
     depth_px = SMALL * cv2.distanceTransform(np.pad(field.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     which = np.arange(len(center_px)) if order is None else order
-    which = which[Beads(center_px, np.zeros(len(center_px)), depth_px).visible(center_px[which])]
-    return Beads(center_px[which], np.full(len(which), 0.01), depth_px), which
+    needed_px = (1 + 2 * BLUR_MM) / NOMINAL_MM_PER_PX
+    size_px = (RAW_WIDTH_PX, RAW_HEIGHT_PX)
+    beads = Beads(center_px, np.full(len(center_px), 0.01), depth_px, size_px, NOMINAL_MM_PER_PX, needed_px)
+    which = which[beads.visible(center_px[which])]
+    return replace(beads, center_px=center_px[which], std_px=beads.std_px[which]), which
 
 
 def indexed(beads, which):
     """Index of each bead of the phantom that was given one, by its number."""
-    found = index_beads(beads)
+    found = index_beads(beads, SIPLA)
     assert len(np.unique(found.bead)) == len(found.bead)
     assert len(np.unique(found.phantom_index, axis=0)) == len(found.phantom_index)
     return which[found.bead], found.phantom_index
@@ -67,7 +73,7 @@ def test_a_phantom_is_identified_in_any_pose(distortion, degrees, shift_mm, miss
     beads, which = seen(center_px, order=rng.permutation(there))
     if ORIENTATION not in which:
         with pytest.raises(CalibrationError, match="the orientation of the grid cannot be determined"):
-            index_beads(beads)
+            index_beads(beads, SIPLA)
         return
     number, index = indexed(beads, which)
     np.testing.assert_array_equal(index, INDEX[number])
@@ -176,4 +182,4 @@ def in_a_field_that_hides_the_upper_and_lower_edge():
 )
 def test_what_is_ambiguous_is_refused(beads, message):
     with pytest.raises(CalibrationError, match=message):
-        index_beads(beads())
+        index_beads(beads(), SIPLA)

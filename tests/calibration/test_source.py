@@ -15,10 +15,10 @@ from tests.fixtures.calibrations import (
     source_errors,
     triangulation_errors_mm,
 )
+from tests.fixtures.phantoms import MARKERS, cylinder_bead_diameters_mm, cylinder_beads_mm
 from veriserum_hf.calibration.markers import find_markers
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation, pair_frames
-from veriserum_hf.calibration.phantoms import cylinder_bead_diameters_mm, cylinder_beads_mm
 from veriserum_hf.calibration.poses import linearised
 from veriserum_hf.calibration.source import fit_rig, fit_source
 from veriserum_hf.core.domain import PLANES
@@ -174,7 +174,7 @@ def test_beads_are_named_rightly_or_not_at_all():
         T = make_transform(R.as_matrix(), rng.uniform((-50, -50, 200), (50, 50, 550)))
         spots_mm, radii_mm, beads = spots_of(drawn_rig(rng)["bs"], T, rng)
         try:
-            named = name_beads(spots_mm, radii_mm, START["bs"])
+            named = name_beads(spots_mm, radii_mm, START["bs"], MARKERS)
         except CalibrationError:
             refused += 1
             continue
@@ -188,7 +188,7 @@ def test_a_mirrored_image_is_refused():
     for T in phantom_poses(2, rng):
         spots_mm, radii_mm, _ = spots_of(START["bs"], T, rng)
         with pytest.raises(CalibrationError, match=r"no pose of the marker phantom explains more than \d+ of them"):
-            name_beads(spots_mm * (-1, 1), radii_mm, START["bs"])
+            name_beads(spots_mm * (-1, 1), radii_mm, START["bs"], MARKERS)
 
 
 def test_frames_give_the_rig():

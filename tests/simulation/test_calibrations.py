@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from veriserum_hf.calibration.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
+from tests.fixtures.phantoms import BEAD_DIAMETER_MM, grid_beads_mm
 from veriserum_hf.geometry import pixel_size_mm
 from veriserum_hf.simulation.calibrations import grid_transmission
 from veriserum_hf.simulation.imaging import Imaging

@@ -12,17 +12,13 @@ from .distortion_map import (
 from .image_map import ImageMap as ImageMap, read_image_map as read_image_map
 from .markers import find_markers as find_markers
 from .observations import DualObservation as DualObservation, Observation as Observation
-from .phantoms import (
-    BEAD_DIAMETER_MM as BEAD_DIAMETER_MM,
-    BEAD_PITCH_MM as BEAD_PITCH_MM,
-    BEADS_PER_SIDE as BEADS_PER_SIDE,
-    CYLINDER_HEIGHT_MM as CYLINDER_HEIGHT_MM,
-    CYLINDER_RADIUS_MM as CYLINDER_RADIUS_MM,
-    CYLINDER_WALL_MM as CYLINDER_WALL_MM,
-    cylinder_bead_diameters_mm as cylinder_bead_diameters_mm,
-    cylinder_beads_mm as cylinder_beads_mm,
-    grid_beads_mm as grid_beads_mm,
+from .phantom_files import (
+    CYLINDER as CYLINDER,
+    SIPLA_GRID as SIPLA_GRID,
+    load_grid_phantom as load_grid_phantom,
+    load_marker_phantom as load_marker_phantom,
 )
+from .phantoms import GridPhantom as GridPhantom, MarkerPhantom as MarkerPhantom
 from .polynomial_distortion import PolynomialDistortion as PolynomialDistortion, powers_of as powers_of
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (

@@ -1,8 +1,8 @@
 """Fit an intensifier's distortion to one frame of the bead-grid phantom.
 
-Millimetres are counted in the phantom's own frame: X right and Y up from its centre, with its orientation bead at the
-upper left. If the phantom was rotated by phi on the intensifier, the fitted map contains that rotation: its mm are
-the intensifier's, rotated by -phi.
+Millimetres are counted in the phantom's own frame: X right and Y up from its centre, with the orientation bead of the
+lab's phantom at the upper left. If the phantom was rotated by phi on the intensifier, the fitted map contains that
+rotation: its mm are the intensifier's, rotated by -phi.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,11 @@ from scipy.optimize import nnls
 from veriserum_hf.calibration.beads import find_beads
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.calibration.distortion_forms import FormFit, best_form, fit_forms
-from veriserum_hf.calibration.lattice import index_beads
-from veriserum_hf.calibration.phantoms import BEAD_PITCH_MM, BEADS_PER_SIDE, ORIENTATION_BEAD, grid_beads_mm
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.calibration.orientation import rotation_deg
+from veriserum_hf.calibration.phantom_files import SIPLA_GRID, load_grid_phantom
+from veriserum_hf.calibration.phantoms import GridPhantom
+from veriserum_hf.calibration.placement import index_beads, lattice_in_field
 from veriserum_hf.core import BoolArray, FloatArray, Grey, IndexArray
 from veriserum_hf.errors import CalibrationError
 
@@ -45,7 +48,7 @@ class GridFit:
     ----------
     distortion : raw px of a 1664 x 1600 frame to mm in the phantom's own frame.
     beads_px : (n, 2) centres of the beads that were fitted, in px of a 1664 x 1600 frame.
-    beads_index : (n, 2) their indices on the phantom, 0 to 44, first along X.
+    beads_index : (n, 2) their indices on the phantom, in steps of its lattice, first along X; see `true_mm`.
     residuals_mm : (n, 2) fitted minus true position.
     beads_expected : beads of the phantom that lie wholly within this frame's field, by the fit.
     outliers : beads found on the lattice that lie too far off to be fitted.
@@ -56,6 +59,7 @@ class GridFit:
     recommendation : of these two: "degree 5" if it predicts significantly better, else "stored".
     forms : the stored form and polynomials of every total degree, compared with each other; see `fit_forms`.
     chosen : the one of them to be used: a polynomial where it predicts beads significantly better, else "stored".
+    phantom : that the frame shows.
 
     """
 
@@ -73,11 +77,17 @@ class GridFit:
     recommendation: Literal["stored", "degree 5"]
     forms: tuple[FormFit, ...] = field(repr=False)
     chosen: FormFit = field(repr=False)
+    phantom: GridPhantom
 
     @property
     def beads_found(self) -> int:
         """Beads that were fitted."""
         return len(self.beads_px)
+
+    @property
+    def true_mm(self) -> FloatArray:
+        """Positions (n, 2) of the fitted beads on the phantom."""
+        return self.phantom.positions_mm(self.beads_index)
 
     @property
     def residual_mm_rms(self) -> float:
@@ -103,12 +113,14 @@ class GridFit:
         return np.asarray(np.sqrt(((terms @ self.covariance.sum(axis=0)) * terms).sum(axis=1)))
 
 
-def fit_bead_grid(frame: Grey) -> GridFit:
-    """Fit the distortion of the intensifier that took a frame of the grid phantom.
+def fit_bead_grid(frame: Grey, phantom: GridPhantom | None = None) -> GridFit:
+    """Fit the distortion of the intensifier that took a frame of a grid phantom.
 
     Parameters
     ----------
-    frame : (rows, columns) uint8 or uint16, raw; any size in the proportions of 1664 x 1600, whose field it shows.
+    frame : (rows, columns) uint8 or uint16, raw; any size and shape. Frames of the lab's phantom have the proportions
+        of 1664 x 1600, whose field they show.
+    phantom : in the frame, see `load_grid_phantom`; if None, the lab's ``sipla_grid``.
 
     Raises
     ------
@@ -117,17 +129,22 @@ def fit_bead_grid(frame: Grey) -> GridFit:
         not fit a smooth distortion. The message states what was found and the way out.
 
     """
-    beads = find_beads(frame)
-    indexed = index_beads(beads)
-    xy_px = beads.center_px[indexed.bead]
-    true_mm = BEAD_PITCH_MM * (indexed.phantom_index.astype(np.float64) - (BEADS_PER_SIDE - 1) / 2)
+    phantom = phantom or load_grid_phantom(SIPLA_GRID)
+    beads = find_beads(frame, phantom)
+    indexed = index_beads(beads, phantom)
+    # The stored form counts the pixels of every frame as if it were resized to one of this size.
+    to_raw = np.array([RAW_WIDTH_PX, RAW_HEIGHT_PX]) / beads.size_px
+    xy_px = (beads.center_px[indexed.bead] + 0.5) * to_raw - 0.5
+    true_mm = phantom.positions_mm(indexed.phantom_index)
+    turned_deg = rotation_deg(beads.center_px[indexed.bead], true_mm)
     along_grid = _similarity(xy_px, true_mm)
     kept, std_mm = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead], _BOTH)
     closer = _inliers(_uv_mm(xy_px, along_grid), true_mm, beads.std_px[indexed.bead], _DEGREE_9)
     if np.median(closer[1]) < _MUCH_CLOSER * np.median(std_mm):  # else the rim of such a field were outliers
         kept, std_mm = closer
     outliers = int(np.count_nonzero(~kept))
-    if outliers > _MOST_OUTLIERS * len(kept) or (indexed.phantom_index[~kept] == ORIENTATION_BEAD).all(axis=1).any():
+    marks = phantom.indices(phantom.extra)
+    if outliers > _MOST_OUTLIERS * len(kept) or _any_of(indexed.phantom_index[~kept], marks):
         raise CalibrationError(
             f"{outliers} of {len(kept)} beads, or the orientation bead, do not fit a smooth distortion; give a "
             "frame of an undamaged grid phantom"
@@ -144,15 +161,20 @@ def fit_bead_grid(frame: Grey) -> GridFit:
     distortion = replace(axes, x_coefficients=x_coefficients, y_coefficients=y_coefficients)
     forms = fit_forms(xy_px, true_mm, std_mm[kept], distortion)
     inverse = _fit(true_mm, xy_px, weight, _DEGREE_5).coefficients
-    all_px = _terms(grid_beads_mm(), _DEGREE_5) @ inverse
+    all_px = (_terms(phantom.spots_mm, _DEGREE_5) @ inverse + 0.5) / to_raw - 0.5
+    expected = (
+        int(np.count_nonzero(beads.visible(all_px)))
+        if phantom.bounded
+        else lattice_in_field(beads, indexed.bead, indexed.phantom_index)
+    )
     return GridFit(
         distortion=distortion,
         beads_px=xy_px,
         beads_index=indexed.phantom_index[kept],
         residuals_mm=stored.residuals,
-        beads_expected=int(np.count_nonzero(beads.visible(all_px))),
+        beads_expected=expected,
         outliers=outliers,
-        rotation_deg=float(np.degrees(np.arctan2(along_grid.rotation[1], along_grid.rotation[0]))),
+        rotation_deg=turned_deg,
         covariance=stored.covariance,
         degree5_residual_mm_rms=_rms(degree_5.residuals),
         cv_mm_rms=_rms(stored.held_out),
@@ -160,7 +182,13 @@ def fit_bead_grid(frame: Grey) -> GridFit:
         recommendation="degree 5" if _gain(degree_5, stored, weight) > _CERTAIN else "stored",
         forms=forms,
         chosen=best_form(forms, true_mm, std_mm[kept]),
+        phantom=phantom,
     )
+
+
+def _any_of(index: IndexArray, others: IndexArray) -> bool:
+    """Whether one of indices (n, 2) is one of others (m, 2)."""
+    return bool((index[:, None] == others).all(axis=2).any())
 
 
 class _Model(NamedTuple):

@@ -15,7 +15,8 @@ from scipy.special import erfc
 from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX, DistortionMap
 from veriserum_hf.calibration.naming import name_beads
 from veriserum_hf.calibration.observations import Observation
-from veriserum_hf.calibration.phantoms import cylinder_beads_mm
+from veriserum_hf.calibration.phantom_files import CYLINDER, load_marker_phantom
+from veriserum_hf.calibration.phantoms import MarkerPhantom
 from veriserum_hf.core import BoolArray, FloatArray, Grey, ImageArray, IndexArray
 from veriserum_hf.geometry import Plane
 
@@ -26,6 +27,7 @@ _SMOOTHING_PX = 1.5
 _LEAST_CONTRAST = 0.35
 _DARK = 0.02  # of the brightest background: below it there is no field
 _RADIUS_PX = (3.0, 20.0)
+_MARKER_MM, _MM_PER_PX, _STEP = 2.0, 0.2255, 1.25  # of the phantom and the scale that these hold for
 _EDGE_PX = 1.4  # blur of screen, source and optics, standard deviation
 _SURROUND_PX = 7.0  # background that is fitted around a spot
 _FIT_STEPS = 10
@@ -38,7 +40,9 @@ class Spots(NamedTuple):
     radii_px: FloatArray
 
 
-def find_markers(frame: Grey, distortion: DistortionMap, plane_start: Plane) -> Observation:
+def find_markers(
+    frame: Grey, distortion: DistortionMap, plane_start: Plane, phantom: MarkerPhantom | None = None
+) -> Observation:
     """Find and name the marker phantom's beads in a raw frame.
 
     Parameters
@@ -46,6 +50,7 @@ def find_markers(frame: Grey, distortion: DistortionMap, plane_start: Plane) -> 
     frame : (rows, columns) uint8 or uint16 of any pixel size; it is assumed to show the whole raw field.
     distortion : of the intensifier.
     plane_start : the plane, roughly: within some 20 mm of principal point and a few per cent of distance.
+    phantom : in the frame; if None, this package's own.
 
     Raises
     ------
@@ -59,25 +64,38 @@ def find_markers(frame: Grey, distortion: DistortionMap, plane_start: Plane) -> 
         raise ValueError(
             f"expected a (rows, columns) frame of uint8 or uint16, got shape {frame.shape} of {frame.dtype}"
         )
-    spots = find_spots(frame)
+    phantom = phantom or load_marker_phantom(CYLINDER)
+    spots = find_spots(frame, _relative_size(distortion, phantom))
     per_px = np.array([RAW_WIDTH_PX / frame.shape[1], RAW_HEIGHT_PX / frame.shape[0]])
     centers_px = (spots.centers_px + 0.5) * per_px - 0.5
     reach_px = np.column_stack([spots.radii_px * per_px[0], np.zeros(len(centers_px))])
     width_mm = distortion.to_mm(centers_px + reach_px) - distortion.to_mm(centers_px - reach_px)
     detector_mm = distortion.to_mm(centers_px)
-    named = name_beads(detector_mm, np.linalg.norm(width_mm, axis=1) / 2, plane_start)
-    return Observation(cylinder_beads_mm()[named.beads], detector_mm[named.spots])
+    named = name_beads(detector_mm, np.linalg.norm(width_mm, axis=1) / 2, plane_start, phantom)
+    return Observation(phantom.markers_mm[named.beads], detector_mm[named.spots])
 
 
-def find_spots(frame: Grey) -> Spots:
-    """Find round, dark spots as small as the shadows of the phantom's beads, and measure them."""
+def _relative_size(distortion: Distortion, phantom: MarkerPhantom) -> float:
+    """Size of a phantom's markers in raw px over that of this package's, in steps of a quarter: limits are rough."""
+    (x0, _), (x1, _) = distortion.to_mm(
+        [(RAW_WIDTH_PX / 2 - 50, RAW_HEIGHT_PX / 2), (RAW_WIDTH_PX / 2 + 50, RAW_HEIGHT_PX / 2)]
+    )
+    ratio = float(np.median(phantom.diameters_mm)) / _MARKER_MM * _MM_PER_PX / (abs(x1 - x0) / 100)
+    return float(_STEP ** np.rint(np.log(ratio) / np.log(_STEP)))
+
+
+def find_spots(frame: Grey, size: float = 1.0) -> Spots:
+    """Find round, dark spots as small as the shadows of the phantom's beads, and measure them.
+
+    ``size`` is that of the beads in the frame over that of this package's marker phantom.
+    """
     scale = frame.shape[0] / RAW_HEIGHT_PX
     half = cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
-    dark = (_contrast(half, scale / 2) > _LEAST_CONTRAST).astype(np.uint8)
+    dark = (_contrast(half, scale / 2, size) > _LEAST_CONTRAST).astype(np.uint8)
     _, labels, stats, centers = cv2.connectedComponentsWithStats(dark, connectivity=8)
     width, height, area = (stats[:, field].astype(np.float64) for field in (2, 3, 4))
     radii_px: FloatArray = 2 * np.sqrt(area / np.pi)
-    low_px, high_px = (limit * scale for limit in _RADIUS_PX)
+    low_px, high_px = (limit * scale * size for limit in _RADIUS_PX)
     is_round = (np.maximum(width, height) <= 1.35 * np.minimum(width, height) + 1) & (area > 0.6 * width * height)
     is_round &= (radii_px > low_px) & (radii_px < high_px)
     is_round[0] = False  # the bright background
@@ -90,10 +108,10 @@ def find_spots(frame: Grey) -> Spots:
     )
 
 
-def _contrast(image: ImageArray, scale: float) -> ImageArray:
+def _contrast(image: ImageArray, scale: float, size: float) -> ImageArray:
     """How much darker an image is than what lies on both sides, in the direction where that is least."""
     smooth = cv2.GaussianBlur(image, (0, 0), _SMOOTHING_PX * scale)
-    reach = int(np.ceil(_CLOSED_PX * scale / 2))
+    reach = int(np.ceil(_CLOSED_PX * scale * size / 2))
     background = np.full_like(smooth, np.inf)
     for angle in np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
         x, y = (round(reach * part) for part in (np.cos(angle), np.sin(angle)))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from veriserum_hf.calibration.phantoms import LARGE_BEADS, cylinder_bead_diameters_mm, cylinder_beads_mm
+from veriserum_hf.calibration.phantoms import MarkerPhantom
 from veriserum_hf.calibration.poses import PlaneMarkers, fit_poses, initial_poses
 from veriserum_hf.core import BoolArray, FloatArray, IndexArray
 from veriserum_hf.errors import CalibrationError
@@ -40,18 +40,18 @@ class Named(NamedTuple):
     T_world_phantom: FloatArray
 
 
-@lru_cache(maxsize=1)
-def _fours() -> tuple[IndexArray, FloatArray]:
+@lru_cache(maxsize=2)
+def _fours(phantom: MarkerPhantom) -> tuple[IndexArray, FloatArray]:
     """Ordered sets of four large beads (k, 4) that have depth, and the inverse of (x, y, z, 1) of each, (k, 4, 4)."""
-    large = np.array(LARGE_BEADS)
-    beads_mm = cylinder_beads_mm()[large]
+    large = phantom.large
+    beads_mm = phantom.markers_mm[large]
     fours = np.array(list(permutations(range(len(large)), 4)))
     corners = np.concatenate([beads_mm[fours], np.ones((*fours.shape, 1))], axis=2)
     deep = np.abs(np.linalg.det(corners)) > _LEAST_DEPTH * np.ptp(beads_mm, axis=0).prod()
     return large[fours[deep]], np.linalg.inv(corners[deep])
 
 
-def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Plane) -> Named:
+def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Plane, phantom: MarkerPhantom) -> Named:
     """Identify which bead of the marker phantom each spot shows; spots that show none are skipped.
 
     Parameters
@@ -59,6 +59,7 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
     spots_mm : (n, 2) centres on the intensifier.
     spot_radii_mm : (n,) their radii there.
     plane_start : the plane, within some 20 mm of principal point and a few per cent of distance.
+    phantom : whose beads they are.
 
     Raises
     ------
@@ -81,10 +82,10 @@ def name_beads(spots_mm: FloatArray, spot_radii_mm: FloatArray, plane_start: Pla
     tree = cKDTree(spots_mm)
     best = Named(np.empty(0, np.intp), np.empty(0, np.intp), np.eye(4))
     for four in _sets_of_four(large):
-        T = _pose_of_four(four, spots_mm, spot_radii_mm, large, plane_start)
+        T = _pose_of_four(four, spots_mm, large, plane_start, phantom)
         if T is None:
             continue
-        found = _all_beads(T, spots_mm, spot_radii_mm, tree, plane_start)
+        found = _all_beads(T, spots_mm, spot_radii_mm, tree, plane_start, phantom)
         best = max(best, found, key=lambda named: len(named.spots))
         if len(best.spots) >= LEAST_SPOTS and len(best.spots) >= _LEAST_SHARE * len(spots_mm):
             return best
@@ -102,23 +103,23 @@ def _sets_of_four(large: IndexArray) -> Iterator[IndexArray]:
 
 
 def _pose_of_four(
-    four: IndexArray, spots_mm: FloatArray, spot_radii_mm: FloatArray, large: IndexArray, plane: Plane
+    four: IndexArray, spots_mm: FloatArray, large: IndexArray, plane: Plane, phantom: MarkerPhantom
 ) -> FloatArray | None:
     """The pose (4, 4) under which four spots are large beads and most other large spots are, too."""
-    beads, inverse = _fours()
+    beads, inverse = _fours(phantom)
     affine = (inverse @ spots_mm[four]).swapaxes(1, 2)
     possible = _is_right_angled(affine)
     beads, T = beads[possible], initial_poses(affine[possible], plane)
     if not len(T):
         return None
     seen_mm = np.broadcast_to(spots_mm[four], (len(T), 4, 2))
-    markers = PlaneMarkers(cylinder_beads_mm()[beads], seen_mm, np.ones(beads.shape, bool))
+    markers = PlaneMarkers(phantom.markers_mm[beads], seen_mm, np.ones(beads.shape, bool))
     T, (projection,) = fit_poses([markers], [plane], T, most_steps=4)
     rms_mm = np.sqrt(np.mean((projection.detector_mm - seen_mm) ** 2, axis=(1, 2)))
     T = T[rms_mm < _FOUR_FIT_MM]
     if not len(T):
         return None
-    expected_mm = _projected(plane, transform_points(T, cylinder_beads_mm()[list(LARGE_BEADS)]))
+    expected_mm = _projected(plane, transform_points(T, phantom.markers_mm[phantom.large]))
     distance_mm, _ = cKDTree(spots_mm[large]).query(expected_mm)
     hits = (distance_mm < _NEAR_MM[0]).sum(axis=1)
     pose: FloatArray = T[np.lexsort((np.minimum(distance_mm, _NEAR_MM[0]).sum(axis=1), -hits))[0]]
@@ -137,10 +138,15 @@ def _is_right_angled(affine: FloatArray) -> BoolArray:
 
 
 def _all_beads(
-    T_world_phantom: FloatArray, spots_mm: FloatArray, spot_radii_mm: FloatArray, tree: cKDTree, plane: Plane
+    T_world_phantom: FloatArray,
+    spots_mm: FloatArray,
+    spot_radii_mm: FloatArray,
+    tree: cKDTree,
+    plane: Plane,
+    phantom: MarkerPhantom,
 ) -> Named:
     """Beads of all spots, from the pose that a few gave."""
-    beads_mm, radii_mm = cylinder_beads_mm(), cylinder_bead_diameters_mm() / 2
+    beads_mm, radii_mm = phantom.markers_mm, phantom.diameters_mm / 2
     spots = beads = np.empty(0, np.intp)
     for near_mm in _NEAR_MM:
         beads_world_mm = transform_points(T_world_phantom, beads_mm)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.calibration import DistortionMap, read_distortion
+from veriserum_hf.calibration import DistortionMap, GridPhantom, read_distortion
 from veriserum_hf.core import PlaneName, listed
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import DualPlaneRig
@@ -70,8 +70,9 @@ def distortions_of(
     distortion_id: int | None,
     grids: list[Path],
     file: Path | None,
+    phantom: GridPhantom | None = None,
 ) -> dict[PlaneName, DistortionMap]:
-    """Return the distortion of each plane, in the one way that was chosen."""
+    """Return the distortion of each plane, in the one way that was chosen; grids are frames of the phantom."""
     if [distortion_id is not None, bool(grids), file is not None].count(True) != 1:
         raise CalibrationError(
             "give the distortion of the frames in one way: --archive PATH --distortion-id N, or --grid FRAME for "
@@ -87,7 +88,7 @@ def distortions_of(
                 f"a grid frame of each plane is needed, {' and '.join(sorted(planes))}, each after its own "
                 f"--grid; found {found}"
             )
-        fits = {frame.plane: fit_grid(frame) for frame in given}
+        fits = {frame.plane: fit_grid(frame, phantom) for frame in given}
         for frame in given:
             if not fits[frame.plane].upright:
                 raise CalibrationError(

@@ -10,6 +10,8 @@ from veriserum_hf.calibration import (
     DistortionMap,
     DualObservation,
     GridFit,
+    GridPhantom,
+    MarkerPhantom,
     Observation,
     find_markers,
     fit_bead_grid,
@@ -76,8 +78,8 @@ class PhantomFrame:
         return read_frame(self.path)
 
 
-def fit_grid(frame: PhantomFrame) -> GridFit:
-    """Fit the distortion to a file with a frame of the grid phantom.
+def fit_grid(frame: PhantomFrame, phantom: GridPhantom | None = None) -> GridFit:
+    """Fit the distortion to a file with a frame of a grid phantom; the lab's if none is given.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def fit_grid(frame: PhantomFrame) -> GridFit:
 
     """
     try:
-        return fit_bead_grid(frame.read())
+        return fit_bead_grid(frame.read(), phantom)
     except (FrameError, CalibrationError) as error:
         raise CalibrationError(f"{frame.path}: {error}") from error
 
@@ -152,6 +154,7 @@ def find_in_frames(
     distortions: Mapping[PlaneName, DistortionMap],
     rig_start: DualPlaneRig,
     progress: Progress | None = None,
+    phantom: MarkerPhantom | None = None,
 ) -> Seen:
     """Find the marker phantom in frames of one plane or both; those that show none are excluded with their reason.
 
@@ -161,6 +164,7 @@ def find_in_frames(
     distortions : of the planes that there are frames of.
     rig_start : the rough rig, see `find_markers`.
     progress : called with the number of frames done and of all.
+    phantom : in the frames; if None, this package's own.
 
     Raises
     ------
@@ -172,7 +176,7 @@ def find_in_frames(
     seen = Seen()
     for done, frame in enumerate(frames, start=1):
         try:
-            found = find_markers(frame.read(), distortions[frame.plane], rig_start[frame.plane])
+            found = find_markers(frame.read(), distortions[frame.plane], rig_start[frame.plane], phantom)
         except (FrameError, CalibrationError) as error:
             seen.left_out[frame] = str(error)
         else:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from veriserum_hf.calibration import (
-    BEAD_PITCH_MM,
-    BEADS_PER_SIDE,
     RAW_HEIGHT_PX,
     RAW_WIDTH_PX,
     DualObservation,
@@ -15,7 +13,6 @@ from veriserum_hf.calibration import (
     Observation,
     RigFit,
     SourceFit,
-    grid_beads_mm,
     grid_lines,
 )
 from veriserum_hf.core import FloatArray, Grey
@@ -36,9 +33,8 @@ from veriserum_hf.reports.source_page import source_page
 
 _CORRECTED_PX = 1000
 _SHOWN_ROWS = 4  # of beads: lattice lines through every fourth row
-_HALF_MM = BEAD_PITCH_MM * (BEADS_PER_SIDE - 1) / 2
-_ARROW_MM = 5.0  # beads are 7 mm apart
-_LENS_MM = np.array([(84.0, 56.0), (126.0, 98.0)])  # lower left and upper right of the enlarged inset
+_ARROW = 5 / 7  # of the distance between beads
+_LENS = np.array([(12, 8), (18, 14)]) / 22  # lower left and upper right of the enlarged inset, of the half extent
 _LENS_AXES = (0.64, 0.02, 0.34, 0.34)
 
 
@@ -87,7 +83,7 @@ def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
     _draw_raw(raw, frame, fit)
     _draw_corrected(corrected, frame, fit)
     _draw_beads(beads, frame, fit)
-    factor = draw_vectors(vectors, _true_mm(fit), fit.residuals_mm, _ARROW_MM)
+    factor = draw_vectors(vectors, fit.true_mm, fit.residuals_mm, _ARROW * fit.phantom.pitch_mm)
     vectors.set_title(f"residuals: fitted - true position, {factor:g} times magnified", size=12)
     off_mm = np.hypot(*fit.residuals_mm.T)
     draw_histogram(histogram, {"": off_mm}, fit.residual_mm_rms, "distance of a bead from its true position, mm")
@@ -111,7 +107,7 @@ def distortion_page(frame: Grey, fit: GridFit, *, title: str) -> Figure:
 
 def _draw_raw(ax: Axes, frame: Grey, fit: GridFit) -> None:
     # Similarity that best maps the phantom to the frame: remaining differences are distortion.
-    slope, offset = np.polyfit(_true_mm(fit) @ (1, 1j), fit.beads_px @ (1, -1j), 1)
+    slope, offset = np.polyfit(fit.true_mm @ (1, 1j), fit.beads_px @ (1, -1j), 1)
 
     def to_px(xy_mm: FloatArray) -> FloatArray:
         px = slope * (xy_mm @ (1, 1j)) + offset
@@ -120,9 +116,10 @@ def _draw_raw(ax: Axes, frame: Grey, fit: GridFit) -> None:
     lens = ax.inset_axes(_LENS_AXES)
     for part, rows in ((ax, _SHOWN_ROWS), (lens, 1)):
         _show_raw(part, frame)
-        for line in _lattice_mm(rows):
+        for line in _lattice_mm(fit, rows):
             part.plot(*to_px(line).T, color="tab:orange", lw=0.7)
-    center_px, half_px = to_px(_LENS_MM.mean(axis=0)[None])[0], abs(slope) * np.ptp(_LENS_MM[:, 0]) / 2
+    lens_mm = _LENS * _half_mm(fit)
+    center_px, half_px = to_px(lens_mm.mean(axis=0)[None])[0], abs(slope) * np.ptp(lens_mm[:, 0]) / 2
     _look_at(ax, lens, np.array([center_px + (-half_px, half_px), center_px + (half_px, -half_px)]))
     ax.set_title("raw, with the best-fitting square lattice", size=12)
 
@@ -133,10 +130,10 @@ def _draw_corrected(ax: Axes, frame: Grey, fit: GridFit) -> None:
     lens = ax.inset_axes(_LENS_AXES)
     for part, rows in ((ax, _SHOWN_ROWS), (lens, 1)):
         part.imshow(corrected, cmap="gray", vmin=0, vmax=_white(frame), extent=(left, right, bottom, top))
-        for line in _lattice_mm(rows):
+        for line in _lattice_mm(fit, rows):
             part.plot(*line.T, color="tab:cyan", lw=0.7)
     frame_mm(ax)
-    _look_at(ax, lens, _LENS_MM)
+    _look_at(ax, lens, _LENS * _half_mm(fit))
     ax.set_title("corrected, with the phantom's lattice", size=12)
 
 
@@ -150,10 +147,9 @@ def _look_at(ax: Axes, lens: Axes, corners: FloatArray) -> None:
 
 def _draw_beads(ax: Axes, frame: Grey, fit: GridFit) -> None:
     _show_raw(ax, frame)
-    beads_mm = grid_beads_mm()
     fitted = set(map(tuple, fit.beads_index.tolist()))
-    index = np.rint((beads_mm + _HALF_MM) / BEAD_PITCH_MM).astype(int).tolist()
-    others_px = fit.distortion.to_px(beads_mm[[tuple(place) not in fitted for place in index]])
+    not_fitted = np.array([tuple(place) not in fitted for place in fit.phantom.index.tolist()], dtype=bool)
+    others_px = fit.distortion.to_px(fit.phantom.spots_mm[not_fitted])
     missing = max(0, fit.beads_expected - fit.beads_found - fit.outliers)
     ax.plot(*fit.beads_px.T, ".", ms=3, color=GOOD, label=f"{fit.beads_found} fitted")
     others = f"{fit.outliers} outliers, {missing} not found or outside the field"
@@ -162,15 +158,23 @@ def _draw_beads(ax: Axes, frame: Grey, fit: GridFit) -> None:
     ax.set_title(f"beads: {fit.beads_expected} in the field", size=12)
 
 
-def _true_mm(fit: GridFit) -> FloatArray:
-    return np.asarray(BEAD_PITCH_MM * fit.beads_index - _HALF_MM)
+def _half_mm(fit: GridFit) -> float:
+    """Half the extent of the phantom, or, where it has no known border, of its fitted spots."""
+    return fit.phantom.half_mm or float(np.abs(fit.true_mm).max())
 
 
-def _lattice_mm(rows: int) -> list[FloatArray]:
-    """Lines (2, 2) through every ``rows``-th row and column of beads."""
-    places = np.arange(-_HALF_MM, _HALF_MM + 1, rows * BEAD_PITCH_MM)
-    upright = [np.array([(x, -_HALF_MM), (x, _HALF_MM)]) for x in places]
-    return upright + [line[:, ::-1] for line in upright]
+def _lattice_mm(fit: GridFit, rows: int) -> list[FloatArray]:
+    """Lines (2, 2) through every ``rows``-th row and column of beads, of a hexagonal lattice its rows alone."""
+    half_mm, pitch_mm = _half_mm(fit), fit.phantom.pitch_mm
+    first = fit.true_mm.min(axis=0) if not fit.phantom.bounded else np.array([-half_mm, -half_mm])
+    if fit.phantom.lattice == "hexagonal":
+        heights = np.arange(first[1], half_mm + 0.1 * pitch_mm, rows * pitch_mm * np.sqrt(0.75))
+        return [np.array([(-half_mm, y), (half_mm, y)]) for y in heights]
+    upright, level = (np.arange(start, half_mm + 0.1 * pitch_mm, rows * pitch_mm) for start in first)
+    return [
+        *(np.array([(x, -half_mm), (x, half_mm)]) for x in upright),
+        *(np.array([(-half_mm, y), (half_mm, y)]) for y in level),
+    ]
 
 
 def _show_raw(ax: Axes, frame: Grey) -> None:

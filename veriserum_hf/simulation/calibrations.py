@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration import BEAD_DIAMETER_MM, Distortion, grid_beads_mm
+from veriserum_hf.calibration import SIPLA_GRID, Distortion, GridPhantom, load_grid_phantom
 from veriserum_hf.core import FloatArray, ImageArray
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, make_transform, mm_to_px, pixel_size_mm
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.transmission import canvas_margin_px
 
 _FINENESS = 8  # rays per canvas pixel and axis through a bead
+_PLATE_TRANSMISSION = 0.05  # of a perforated plate, between its holes
 
 
 def random_distortion(rng: np.random.Generator) -> Distortion:
@@ -65,31 +66,40 @@ def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_
     )
 
 
-def grid_transmission(imaging: Imaging, size: int, beads_mm: FloatArray | None = None) -> ImageArray:
-    """Transmission, 0 to 1, of the grid phantom, on the canvas of a ``size`` px image.
+def grid_transmission(
+    imaging: Imaging, size: int, beads_mm: FloatArray | None = None, phantom: GridPhantom | None = None
+) -> ImageArray:
+    """Transmission, 0 to 1, of a grid phantom, on the canvas of a ``size`` px image.
 
     Parameters
     ----------
     imaging : the imaging chain.
     size : edge of the corrected image, px.
-    beads_mm : where the beads are, (n, 2) on the intensifier; those beyond the canvas are not drawn. If None, all
-        beads of a phantom that is not rotated. For a rotated or damaged phantom, rotate or remove beads.
+    beads_mm : where the beads or holes are, (n, 2) on the intensifier; those beyond the canvas are not drawn. If
+        None, all those of a phantom that is not rotated. For a rotated or damaged phantom, rotate or remove some.
+    phantom : with spheres of lead, or a plate with holes that covers the field; if None, the lab's ``sipla_grid``.
 
     """
+    phantom = phantom or load_grid_phantom(SIPLA_GRID)
+    holes = phantom.polarity == "bright"
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
-    image = np.ones((size + 2 * margin, size + 2 * margin), np.float32)
+    open_field = _PLATE_TRANSMISSION if holes else 1.0
+    image = np.full((size + 2 * margin, size + 2 * margin), open_field, np.float32)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
-    radius_mm = BEAD_DIAMETER_MM / 2
+    radius_mm = phantom.diameter_mm / 2
     reach = int(np.ceil(radius_mm / pitch_mm)) + 1
     side = 2 * reach + 1
     rays_px = (np.arange(side * _FINENESS) + 0.5) / _FINENESS - 0.5 - reach  # from the pixel that the bead is on
-    centers_px = mm_to_px(grid_beads_mm() if beads_mm is None else beads_mm, size) + margin
+    centers_px = mm_to_px(phantom.spots_mm if beads_mm is None else beads_mm, size) + margin
     drawn = ((centers_px > reach) & (centers_px < len(image) - 1 - reach)).all(axis=1)
     for center_px in centers_px[drawn]:
         nearest = np.rint(center_px).astype(int)
         x_mm, y_mm = ((rays_px + (nearest - center_px)[:, None]) * pitch_mm).astype(np.float32)
-        half_chords_mm = np.sqrt(np.maximum(radius_mm**2 - x_mm**2 - y_mm[:, None] ** 2, 0))
-        through = np.exp(-2 * per_mm * half_chords_mm)
+        squared_mm = radius_mm**2 - x_mm**2 - y_mm[:, None] ** 2
+        if holes:
+            through = np.where(squared_mm > 0, np.float32(1 / open_field), np.float32(1))
+        else:
+            through = np.exp(-2 * per_mm * np.sqrt(np.maximum(squared_mm, 0)))
         column, row = nearest - reach
         there = image[row : row + side, column : column + side]
         there *= cv2.resize(through, (side, side), interpolation=cv2.INTER_AREA)

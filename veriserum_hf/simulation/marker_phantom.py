@@ -7,22 +7,15 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration import (
-    CYLINDER_HEIGHT_MM,
-    CYLINDER_RADIUS_MM,
-    CYLINDER_WALL_MM,
-    RAW_HEIGHT_PX,
-    DistortionMap,
-    Observation,
-    cylinder_bead_diameters_mm,
-    cylinder_beads_mm,
-)
+from veriserum_hf.calibration import CYLINDER, RAW_HEIGHT_PX, DistortionMap, Observation, load_marker_phantom
 from veriserum_hf.core import FloatArray, Grey, ImageArray
 from veriserum_hf.geometry import Plane, make_transform, pixel_size_mm, transform_points
 from veriserum_hf.simulation.imaging import Imaging, Part
 from veriserum_hf.simulation.intensifier import read_out
 from veriserum_hf.simulation.transmission import canvas_margin_px, transmission
 
+# The tube that carries the markers, its axis along y.
+_TUBE_RADIUS_MM, _TUBE_HEIGHT_MM, _TUBE_WALL_MM = 100.0, 260.0, 5.0
 _FINENESS = 4  # rays per canvas pixel and axis through a bead
 _MOST_TILT_DEG = 40.0
 _CENTER_MM = (0.0, 0.0, 381.0)  # where the central rays of both planes cross
@@ -47,7 +40,7 @@ def observe_markers(
     plane: Plane, T_world_phantom: FloatArray, noise_mm: float, rng: np.random.Generator
 ) -> Observation:
     """The beads in the field, correctly identified, at exact positions plus Gaussian noise along each axis."""
-    beads_mm = cylinder_beads_mm()
+    beads_mm = load_marker_phantom(CYLINDER).markers_mm
     detector_mm = plane.project_mm(transform_points(T_world_phantom, beads_mm))
     seen = np.linalg.norm(detector_mm, axis=1) < _FIELD_RADIUS_MM
     measured_mm = detector_mm[seen] + rng.normal(0, noise_mm, (seen.sum(), 2))
@@ -57,8 +50,8 @@ def observe_markers(
 @lru_cache(maxsize=1)
 def _tube() -> trimesh.Trimesh:
     """Wall of the phantom's acrylic tube, its axis along y."""
-    inner_mm, outer_mm = CYLINDER_RADIUS_MM - CYLINDER_WALL_MM / 2, CYLINDER_RADIUS_MM + CYLINDER_WALL_MM / 2
-    tube: trimesh.Trimesh = trimesh.creation.annulus(inner_mm, outer_mm, CYLINDER_HEIGHT_MM + 20, sections=128)
+    inner_mm, outer_mm = _TUBE_RADIUS_MM - _TUBE_WALL_MM / 2, _TUBE_RADIUS_MM + _TUBE_WALL_MM / 2
+    tube: trimesh.Trimesh = trimesh.creation.annulus(inner_mm, outer_mm, _TUBE_HEIGHT_MM, sections=128)
     tube.apply_transform(make_transform([[1, 0, 0], [0, 0, -1], [0, 1, 0]], (0, 0, 0)))
     return tube
 
@@ -71,8 +64,9 @@ def marker_transmission(plane: Plane, T_world_phantom: FloatArray, imaging: Imag
     image = transmission([Part(_tube(), "PMMA", T_world_phantom)], plane, imaging, size)
     per_mm = imaging.attenuation_scale * imaging.attenuation_per_mm["lead"]
     margin, pitch_mm = canvas_margin_px(size), pixel_size_mm(size)
-    radii_mm = cylinder_bead_diameters_mm() / 2
-    beads_mm = transform_points(T_world_phantom, cylinder_beads_mm())
+    phantom = load_marker_phantom(CYLINDER)
+    radii_mm = phantom.diameters_mm / 2
+    beads_mm = transform_points(T_world_phantom, phantom.markers_mm)
     centers_px = plane.project(beads_mm, size) + margin
     depths_mm = plane.depths_mm(beads_mm)
     reaches = np.ceil(1.1 * radii_mm * plane.sid_mm / depths_mm / pitch_mm).astype(int) + 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.calibrate.options import OnePlane, Report, WriteTo
+from veriserum_hf.cli.calibrate.options import Grid, OnePlane, Report, WriteTo
 from veriserum_hf.cli.calibrate.results import check_report
 from veriserum_hf.cli.options import AsJson
 from veriserum_hf.cli.output import print_error, print_json, print_text, show_progress, warn
@@ -23,6 +23,7 @@ def distortion(
         list[Path], typer.Argument(metavar="FRAME...", help="Raw frames of the grid phantom.", show_default=False)
     ],
     plane: OnePlane = None,
+    phantom: Grid = None,
     as_json: AsJson = False,
     report: Report = None,
     write: WriteTo = None,
@@ -38,12 +39,14 @@ def distortion(
     --------
     veriserum calibrate distortion bs_000001.tif fs_000001.tif
     veriserum calibrate distortion bs_000001.tif --json > bs_grid.json
+    veriserum calibrate distortion bs_000001.tif --phantom plate.yaml
     veriserum calibrate distortion bs_000001.tif fs_000001.tif --write ARCHIVE
     """
-    from veriserum_hf.calibration import grid_lines, grid_numbers
+    from veriserum_hf.calibration import SIPLA_GRID, grid_lines, grid_numbers, load_grid_phantom
     from veriserum_hf.recalibration import PhantomFrame, fit_grid
 
     pages = _pages(report, frames)
+    grid = load_grid_phantom(phantom or SIPLA_GRID)
     fits, documents, errors = {}, [], []
     with show_progress("fitting", "frames") as progress:
         for done, path in enumerate(frames, start=1):
@@ -51,7 +54,7 @@ def distortion(
             try:
                 frame = PhantomFrame.from_path(path, plane)
                 document["plane"] = frame.plane
-                fits[frame] = fit_grid(frame)
+                fits[frame] = fit_grid(frame, grid)
             except CalibrationError as error:
                 document["error"] = str(error)
                 errors.append(str(error))

@@ -25,6 +25,18 @@ SourceId = Annotated[
     int | None, typer.Option(help="Source calibration to start from; an approximate one if not given.")
 ]
 Report = Annotated[Path | None, typer.Option(metavar="PNG", help="Also draw a report page of the fit.")]
+_OF_A_PHANTOM = "the name of a shipped one, or a YAML file of your own (see the documentation of calibration)"
+Grid = Annotated[
+    str | None,
+    typer.Option("--phantom", metavar="PHANTOM", help=f"Grid phantom, if not sipla_grid: {_OF_A_PHANTOM}."),
+]
+GridOfFrames = Annotated[
+    str | None, typer.Option(metavar="PHANTOM", help="Grid phantom of --grid, if not sipla_grid; as --phantom.")
+]
+Markers = Annotated[
+    str | None,
+    typer.Option("--phantom", metavar="PHANTOM", help=f"Marker phantom, if not cylinder: {_OF_A_PHANTOM}."),
+]
 WriteTo = Annotated[
     Path | None,
     typer.Option(

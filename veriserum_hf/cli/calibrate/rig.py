@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.calibrate.options import DistortionId, Frames, FromArchive, Report, SourceId, TrialId, WriteTo
+from veriserum_hf.cli.calibrate.options import (
+    DistortionId,
+    Frames,
+    FromArchive,
+    GridOfFrames,
+    Markers,
+    Report,
+    SourceId,
+    TrialId,
+    WriteTo,
+)
 from veriserum_hf.cli.calibrate.results import check_report, finish
 from veriserum_hf.cli.options import AsJson
 from veriserum_hf.cli.output import show_progress
@@ -24,6 +34,8 @@ def rig(
     archive: FromArchive = None,
     calibration_trial: TrialId = None,
     source_id: SourceId = None,
+    phantom: Markers = None,
+    grid_phantom: GridOfFrames = None,
     as_json: AsJson = False,
     report: Report = None,
     write: WriteTo = None,
@@ -45,16 +57,18 @@ def rig(
     veriserum calibrate rig --calibration-trial 27 --distortion-id 2 \
         --write ARCHIVE
     """
-    from veriserum_hf.calibration import fit_rig
+    from veriserum_hf.calibration import CYLINDER, SIPLA_GRID, fit_rig, load_grid_phantom, load_marker_phantom
     from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, initial_rig, open_archive
 
     check_report(report)
+    markers = load_marker_phantom(phantom or CYLINDER)
+    lattice = load_grid_phantom(grid_phantom or SIPLA_GRID)
     opened = open_archive(archive, write)
     chosen = chosen_frames(opened, frames, calibration_trial, None)
     start = initial_rig(opened, source_id)
-    distortions = distortions_of(set(PLANES), opened, distortion_id, grid or [], None)
+    distortions = distortions_of(set(PLANES), opened, distortion_id, grid or [], None, lattice)
     with show_progress("finding markers", "frames") as progress:
-        seen = find_in_frames(chosen, distortions, start, progress)
+        seen = find_in_frames(chosen, distortions, start, progress, markers)
     pairs = seen.pairs()
     fit = fit_rig(pairs, start)
     if report:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.calibrate.options import DistortionId, Frames, FromArchive, Report, SourceId, TrialId, WriteTo
+from veriserum_hf.cli.calibrate.options import (
+    DistortionId,
+    Frames,
+    FromArchive,
+    GridOfFrames,
+    Markers,
+    Report,
+    SourceId,
+    TrialId,
+    WriteTo,
+)
 from veriserum_hf.cli.calibrate.results import check_report, finish
 from veriserum_hf.cli.options import AsJson
 from veriserum_hf.cli.output import show_progress
@@ -33,6 +43,8 @@ def source(
     archive: FromArchive = None,
     calibration_trial: TrialId = None,
     source_id: SourceId = None,
+    phantom: Markers = None,
+    grid_phantom: GridOfFrames = None,
     as_json: AsJson = False,
     report: Report = None,
     write: WriteTo = None,
@@ -49,11 +61,13 @@ def source(
     veriserum calibrate source --calibration-trial 27 --plane bs \
         --distortion-id 2 --source-id 1 --write ARCHIVE
     """
-    from veriserum_hf.calibration import fit_source
+    from veriserum_hf.calibration import CYLINDER, SIPLA_GRID, fit_source, load_grid_phantom, load_marker_phantom
     from veriserum_hf.geometry import DualPlaneRig
     from veriserum_hf.recalibration import chosen_frames, distortions_of, find_in_frames, initial_rig, open_archive
 
     check_report(report)
+    markers = load_marker_phantom(phantom or CYLINDER)
+    lattice = load_grid_phantom(grid_phantom or SIPLA_GRID)
     if write and source_id is None:
         raise CalibrationError(
             "--write also needs --source-id N: a row holds both planes, and the other one's numbers are copied from "
@@ -63,9 +77,9 @@ def source(
     chosen = chosen_frames(opened, frames, calibration_trial, plane)
     name = _only_plane(chosen)
     start = initial_rig(opened, source_id)
-    distortions = distortions_of({name}, opened, distortion_id, [grid] if grid else [], distortion)
+    distortions = distortions_of({name}, opened, distortion_id, [grid] if grid else [], distortion, lattice)
     with show_progress("finding markers", "frames") as progress:
-        seen = find_in_frames(chosen, distortions, start, progress)
+        seen = find_in_frames(chosen, distortions, start, progress, markers)
     observations = seen.of(name)
     fit = fit_source(observations, start[name])
     if report:

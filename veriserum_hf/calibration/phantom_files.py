@@ -1,0 +1,321 @@
+"""Phantoms as YAML files: those that are shipped, by name, and a laboratory's own, by path."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from veriserum_hf.calibration.phantoms import GridPhantom, MarkerPhantom, RawFrame
+from veriserum_hf.calibration.symmetry import is_symmetric
+from veriserum_hf.core import listed, load_plain_yaml, one_line
+from veriserum_hf.errors import CalibrationError
+from veriserum_hf.jobs import read_text
+
+SIPLA_GRID, CYLINDER = "sipla_grid", "cylinder"  # those that are taken where no other is named
+
+_DATA = resources.files("veriserum_hf.calibration") / "phantom_data"
+_FEWEST_SPOTS, _MOST_SPOTS = 49, 40_000
+_FEWEST_MARKERS, _MOST_MARKERS = 24, 2000
+_LARGE = (5, 20)
+_WIDEST = 0.9  # of the pitch: wider spots would touch
+_MOST_MM, _MOST_PX = 10_000.0, 100_000.0
+_OF_THE_BORDER = ("rows", "columns", "outline", "extra", "missing", "center_px")
+
+T = TypeVar("T")
+
+
+def shipped_phantoms() -> list[str]:
+    """Names of the phantoms that are part of this package."""
+    return sorted(Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_grid_phantom(name: str | Path) -> GridPhantom:
+    """Grid phantom by the name of a shipped one, or from the path of a YAML file.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no such phantom, or the file is not one of a grid; the message names the field, what was found and
+        what was expected.
+
+    """
+    return _shipped_grid(str(name)) if str(name) in shipped_phantoms() else _grid(_Fields.read(Path(name)))
+
+
+def load_marker_phantom(name: str | Path) -> MarkerPhantom:
+    """Marker phantom by the name of a shipped one, or from the path of a YAML file.
+
+    Raises
+    ------
+    CalibrationError
+        As `load_grid_phantom`, and if its markers cannot be recognised with certainty in every pose.
+
+    """
+    return _shipped_markers(str(name)) if str(name) in shipped_phantoms() else _markers(_Fields.read(Path(name)))
+
+
+@lru_cache
+def _shipped_grid(name: str) -> GridPhantom:
+    return _grid(_Fields.shipped(name))
+
+
+@lru_cache
+def _shipped_markers(name: str) -> MarkerPhantom:
+    return _markers(_Fields.shipped(name), checked=False)  # its tests check it
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Fields of a file, each read with a check."""
+
+    file: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def shipped(cls, name: str) -> "_Fields":
+        return cls.parsed(name, name, (_DATA / f"{name}.yaml").read_text(encoding="utf-8"))
+
+    @classmethod
+    def read(cls, path: Path) -> "_Fields":
+        try:
+            text = read_text(path)
+        except FileNotFoundError:
+            raise CalibrationError(
+                f"{path}: there is no such file, and no phantom of this name is shipped; those are "
+                f"{listed(shipped_phantoms())}"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise CalibrationError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        return cls.parsed(path.stem, str(path), text)
+
+    @classmethod
+    def parsed(cls, name: str, file: str, text: str) -> "_Fields":
+        import yaml  # as in `load_plain_yaml`
+
+        try:
+            values = load_plain_yaml(text)
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise CalibrationError(f"{file}: not plain YAML: {one_line(str(error))}") from error
+        if not isinstance(values, dict):
+            raise CalibrationError(f"{file}: expected fields with values (`pitch_mm: 7`), found {_shown(values)}")
+        return cls(file, {"name": name, **{str(key): value for key, value in values.items() if key != "name"}})
+
+    def only(self, kind: str, known: tuple[str, ...]) -> None:
+        """Refuse a file of another kind, or with other fields."""
+        self.get("kind", f"`{kind}`", lambda value: value if value == kind else None)
+        if unknown := [key for key in self.values if key not in ("name", "kind", *known)]:
+            raise CalibrationError(
+                f"{self.file}: no such field: {listed(unknown)}; the fields are {', '.join(known)}"
+            )
+
+    def fault(self, field: str, expected: str) -> CalibrationError:
+        """Error for the value of a field."""
+        found = _shown(self.values[field]) if field in self.values else "nothing"
+        return CalibrationError(f"{self.file}: {field}: found {found}, expected {expected}")
+
+    def get(self, field: str, expected: str, check: Callable[[Any], T | None], default: T | None = None) -> T:
+        """Value of a field as a check returns it; None is a fault. A field with a default may be absent."""
+        if field not in self.values and default is not None:
+            return default
+        try:
+            value = check(self.values.get(field))
+        except (TypeError, ValueError, OverflowError):
+            value = None
+        if value is None:
+            raise self.fault(field, expected)
+        return value
+
+    def number(self, field: str, low: float, high: float) -> float:
+        """A number above one limit and not above another."""
+        expected = f"a number greater than {low:g} and at most {high:g}"
+        return self.get(field, expected, lambda value: _number(value, low, high))
+
+    def choice(self, field: str, *words: str, required: bool = False) -> str:
+        """One of several words; the first if absent, unless it is required."""
+        default = None if required else words[0]
+        return self.get(field, " or ".join(words), lambda value: value if value in words else None, default)
+
+    def places(self, field: str) -> tuple[tuple[int, int], ...]:
+        """Pairs of column and row; none if absent."""
+        expected = "a list of different places [column, row], counted from [0, 0] at the lower left"
+
+        def check(value: Any) -> tuple[tuple[int, int], ...] | None:
+            pairs = tuple((_whole(column, -999, 999), _whole(row, -999, 999)) for column, row in value)
+            return pairs if isinstance(value, list) and len(set(pairs)) == len(pairs) <= _MOST_SPOTS else None
+
+        return self.get(field, expected, check, ())
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else one_line(f"{value!r:.60}")
+
+
+def _number(value: Any, low: float, high: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and low < value <= high else None
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError
+    return value
+
+
+def _grid(fields: _Fields) -> GridPhantom:
+    """Grid phantom of a file's fields."""
+    fields.only(
+        "grid",
+        ("lattice", "pitch_mm", "diameter_mm", "polarity", "rows", "columns", "outline", "extra", "missing")
+        + ("rotation_deg", "mirrored", "field", "origin", "center_px", "raw_frame"),
+    )
+    values = fields.values
+    pitch_mm = fields.number("pitch_mm", 0, _MOST_MM)
+    origin = fields.choice("origin", "border", "nearest_to_center")
+    bounded = origin == "border"
+    if not bounded:
+        for field in _OF_THE_BORDER:
+            if field in values:
+                raise fields.fault(field, "no such field beside `origin: nearest_to_center`, where no border is seen")
+    count = "a whole number from 2 to 500; or `origin: nearest_to_center` and neither rows nor columns"
+    rows, columns = (
+        fields.get(field, count, lambda value: _whole(value, 2, 500)) if bounded else None
+        for field in ("rows", "columns")
+    )
+    cut_corner, outline_mm = _outline(fields)
+    rotation = "a number from -360 to 360, the rotation of the phantom in the frame, or extra or missing spots"
+    rotation_deg = None
+    if "rotation_deg" in values or not (values.get("extra") or values.get("missing")):
+        rotation_deg = fields.get("rotation_deg", rotation, lambda value: _number(value, -360.001, 360))
+    center_px = None
+    if "center_px" in values:
+        expected = "[x, y], the column and row of the phantom's centre in the frame"
+        center_px = fields.get("center_px", expected, _pixel)
+    phantom = GridPhantom(
+        name=values["name"],
+        lattice=cast("Any", fields.choice("lattice", "square", "hexagonal")),
+        pitch_mm=pitch_mm,
+        diameter_mm=fields.number("diameter_mm", 0, _WIDEST * pitch_mm),
+        polarity=cast(
+            "Any", fields.get("polarity", "dark or bright", lambda v: v if v in ("dark", "bright") else None)
+        ),
+        rows=rows,
+        columns=columns,
+        cut_corner=cut_corner,
+        outline_mm=outline_mm,
+        extra=fields.places("extra"),
+        missing=fields.places("missing"),
+        rotation_deg=rotation_deg,
+        mirrored=fields.get("mirrored", "true or false", lambda v: v if isinstance(v, bool) else None, False),
+        field=cast("Any", fields.choice("field", "lit", "image")),
+        origin=cast("Any", origin),
+        center_px=center_px,
+        raw_frame=_raw_frame(fields),
+    )
+    _check_places(fields, phantom)
+    return phantom
+
+
+def _pixel(value: Any) -> tuple[float, float] | None:
+    x, y = (_number(each, -_MOST_PX, _MOST_PX) for each in value)
+    return None if x is None or y is None else (x, y)
+
+
+def _outline(fields: _Fields) -> tuple[int, float | None]:
+    """Cut corners and diameter of a round outline."""
+
+    def check(value: Any) -> tuple[int, float] | None:
+        if value == "full":
+            return 0, math.inf
+        ((kind, size),) = value.items()
+        if kind == "cut_corner":
+            return _whole(size, 1, 500), math.inf
+        size_mm = _number(size, 0, _MOST_MM)
+        return (0, size_mm) if kind == "round_mm" and size_mm is not None else None
+
+    expected = "full, {cut_corner: spots that the first row of a corner lacks} or {round_mm: diameter}"
+    cut_corner, outline_mm = fields.get("outline", expected, check, (0, math.inf))
+    return cut_corner, outline_mm if outline_mm < math.inf else None
+
+
+def _raw_frame(fields: _Fields) -> RawFrame | None:
+    """The frames that a phantom is always taken in."""
+    if "raw_frame" not in fields.values:
+        return None
+
+    def check(value: Any) -> RawFrame | None:
+        if set(value) != {"width_px", "height_px", "mm_per_px", "blur_mm"}:
+            return None
+        scale, blur = _number(value["mm_per_px"], 0, _MOST_MM), _number(value["blur_mm"], 0, _MOST_MM)
+        size = _whole(value["width_px"], 200, int(_MOST_PX)), _whole(value["height_px"], 200, int(_MOST_PX))
+        return None if scale is None or blur is None else RawFrame(size, scale, blur)
+
+    return fields.get("raw_frame", "width_px and height_px of at least 200, mm_per_px and blur_mm", check)
+
+
+def _check_places(fields: _Fields, phantom: GridPhantom) -> None:
+    """Refuse too few or too many spots, and extra or missing ones that contradict the outline."""
+    if not phantom.bounded:
+        return
+    outline = set(map(tuple, phantom.outline_index.tolist()))
+    extra, missing = (
+        set(map(tuple, phantom.indices(places).tolist())) for places in (phantom.extra, phantom.missing)
+    )
+    if extra & outline:
+        raise fields.fault("extra", "places outside the outline only: all within it have a spot")
+    if missing - outline:
+        raise fields.fault("missing", "places within the outline only")
+    count = len(phantom.index)
+    if not _FEWEST_SPOTS <= count <= _MOST_SPOTS:
+        raise CalibrationError(
+            f"{fields.file}: rows, columns and outline: found {count} spots, expected {_FEWEST_SPOTS} to "
+            f"{_MOST_SPOTS}"
+        )
+
+
+def _markers(fields: _Fields, *, checked: bool = True) -> MarkerPhantom:
+    """Marker phantom of a file's fields."""
+    fields.only("markers", ("markers",))
+
+    def check(value: Any) -> tuple[tuple[float, float, float, float], ...] | None:
+        if not isinstance(value, list) or not _FEWEST_MARKERS <= len(value) <= _MOST_MARKERS:
+            return None
+        rows = []
+        for x, y, z, diameter in value:
+            at = [_number(each, -_MOST_MM, _MOST_MM) for each in (x, y, z)]
+            rows.append((*at, _number(diameter, 0, _MOST_MM)))
+        return None if any(None in row for row in rows) else cast("Any", tuple(rows))
+
+    count = f"{_FEWEST_MARKERS} to {_MOST_MARKERS} markers"
+    phantom = MarkerPhantom(
+        fields.values["name"], fields.get("markers", f"a list of {count} [x, y, z, diameter], mm", check)
+    )
+    if checked:
+        _check_markers(fields.file, phantom)
+    return phantom
+
+
+def _check_markers(file: str, phantom: MarkerPhantom) -> None:
+    """Refuse markers that could be confused."""
+    low, high = _LARGE
+    if not low <= len(phantom.large) <= high:
+        raise CalibrationError(
+            f"{file}: markers: found {len(phantom.large)} that are at least 1.5 times as wide as the median, "
+            f"expected {low} to {high}: a projection is recognised by its few large markers"
+        )
+    spread = np.linalg.svd(phantom.markers_mm - phantom.markers_mm.mean(axis=0), compute_uv=False)
+    if spread[2] < 0.02 * spread[0]:
+        raise CalibrationError(
+            f"{file}: markers: they lie in one plane or on a line, which does not determine a source; expected a "
+            "phantom with depth"
+        )
+    if is_symmetric(phantom):
+        raise CalibrationError(
+            f"{file}: markers: a rotation maps them onto one another, so a projection would not tell which is which; "
+            "expected places without such a symmetry, such as a few markers more at one side"
+        )
