@@ -143,8 +143,8 @@ def fit_bead_grid(frame: Grey, phantom: GridPhantom | None = None) -> GridFit:
     if np.median(closer[1]) < _MUCH_CLOSER * np.median(std_mm):  # else the rim of such a field were outliers
         kept, std_mm = closer
     outliers = int(np.count_nonzero(~kept))
-    marks = phantom.indices(phantom.extra)
-    if outliers > _MOST_OUTLIERS * len(kept) or _any_of(indexed.phantom_index[~kept], marks):
+    decisive = phantom.indices(phantom.extra if phantom.rotation_deg is None else ())
+    if outliers > _MOST_OUTLIERS * len(kept) or _any_of(indexed.phantom_index[~kept], decisive):
         raise CalibrationError(
             f"{outliers} of {len(kept)} beads, or the orientation bead, do not fit a smooth distortion; give a "
             "frame of an undamaged grid phantom"

@@ -20,7 +20,6 @@ from veriserum_hf.errors import CalibrationError
 _MOST_EXTRA, _MOST_MISSING = 0.01, 0.10  # of the phantom's places that are seen
 _LEAST_SEEN = 0.75  # of the phantom's places; a fit to fewer would not hold for the rest of the field
 _LEAD = 6  # places by which the best position must beat the next: a slip by a row costs the edge on either side
-_LEAD_OF_A_SIDE = 0.25  # of a row of spots: as many must contradict every other position where nothing marks it
 _OTHER_WAYS = "; or state `center_px`, the pixel of its centre, in the phantom's file, or another `origin`"
 _CENTER_OFF = 0.35  # of the pitch: how far a stated centre may lie from a place for it
 
@@ -85,7 +84,7 @@ def _by_border(seen: Seen, phantom: GridPhantom) -> list[Placement]:
     # Beads where there is none on the phantom are proof; where beads are missing, they may be too faint to be found.
     certain = fit.best - max(others) >= _LEAD
     if not phantom.raw_frame:
-        certain &= contradicted >= max(_LEAD, _LEAD_OF_A_SIDE * np.sqrt(len(phantom.index)))
+        certain &= contradicted >= _LEAD
     if not certain:
         raise CalibrationError(
             f"the position of the grid is ambiguous: {fit.inside} beads fit the phantom's outline nearly as well a "
@@ -163,7 +162,9 @@ class _Fit(NamedTuple):
 def _at_the_center(beads: Beads, lattice: Lattice, phantom: GridPhantom) -> list[Placement]:
     """Placements, one for each rotation, with the origin at the place nearest to the centre of the image."""
     center_px = (np.array(beads.size_px) - 1) / 2
-    place = np.rint(_place_at(beads, lattice, center_px)).astype(np.intp)
+    around = np.indices((5, 5)).reshape(2, -1).T - 2 + np.rint(_place_at(beads, lattice, center_px)).astype(np.intp)
+    around_px = smooth_map(lattice.place, beads.center_px[lattice.bead])(around)
+    place = around[np.hypot(*(around_px - center_px).T).argmin()]
     return [Placement(rotation, -(rotation @ place)) for rotation in phantom.rotations()]
 
 

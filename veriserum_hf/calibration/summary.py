@@ -24,6 +24,8 @@ def grid_numbers(fit: GridFit) -> Numbers:
     """
     return {
         "distortion": fit.distortion.to_string(),
+        "phantom": fit.phantom.name,
+        "origin": fit.phantom.origin,
         "beads_found": fit.beads_found,
         "beads_expected": fit.beads_expected,
         "outliers": fit.outliers,
@@ -52,6 +54,7 @@ def grid_lines(fit: GridFit) -> list[str]:
     mounted = "upright"
     if not fit.upright:
         mounted = "NOT upright: mounted rotated or back to front, or the frame is stored rotated or mirrored"
+    counted = "" if fit.phantom.bounded else ", mm are counted from the place nearest to the centre of the image"
     return [
         f"beads        {fit.beads_found} fitted of {fit.beads_expected} in the field, {fit.outliers} outliers",
         f"residual     {fit.residual_mm_rms:.4f} mm RMS",
@@ -60,7 +63,7 @@ def grid_lines(fit: GridFit) -> list[str]:
         *(_form_line(form) + ("; chosen" if form is fit.chosen else "") for form in compared),
         f"map          known to {numbers['mapped_std_mm_center']:.4f} mm at the centre, "
         f"{numbers['mapped_std_mm_max']:.4f} mm at the rim of the beads (one standard deviation)",
-        f"phantom      rotated by {fit.rotation_deg:.2f} degrees, {mounted}",
+        f"phantom      rotated by {fit.rotation_deg:.2f} degrees, {mounted}{counted}",
         f"distortion   {numbers['distortion']}",
     ]
 
