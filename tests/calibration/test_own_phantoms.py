@@ -1,5 +1,6 @@
 """Frames of a laboratory's own grid: indexed rightly, or refused."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from veriserum_hf.calibration.phantoms import GridPhantom
 from veriserum_hf.calibration.placement import index_beads
 from veriserum_hf.errors import CalibrationError
 
-OTHER_LABS = Path(__file__).parents[3] / "shared" / "real" / "other_labs"
+REAL = Path(__file__).parents[3] / "shared" / "real"
+OTHER_LABS = REAL / "other_labs"
 SIZE_PX, MM_PER_PX = (1100, 900), 0.3
 SQUARE = GridPhantom("square", "square", 10.0, 2.5, "dark", rows=21, columns=21, rotation_deg=0.0)
 WIDE = replace(SQUARE, rows=18, columns=24)
@@ -43,6 +45,21 @@ def seen(phantom, degrees=0.0, shift_mm=(0.0, 0.0), radius_mm=170.0, hidden=lamb
     beads = Beads(px, np.full(len(px), 0.01), depth_px, SIZE_PX, MM_PER_PX, 5.0)
     there = np.flatnonzero(beads.visible(px) & ~hidden(*mm.T))
     return replace(beads, center_px=px[there], std_px=beads.std_px[there]), index[there]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_round_grid_is_indexed_through_real_distortions(number):
+    path = REAL / "distortion_of_a_real_intensifier.json"
+    if not path.exists():
+        pytest.skip("distortions of a real intensifier are not part of the project")
+    real, phantom = json.loads(path.read_text())["frames"][number], load_grid_phantom("round_grid")
+    u, v = phantom.spots_mm.T / 180
+    terms = np.stack([u**a * v**b for a, b in real["powers"]], axis=1)
+    px = terms @ np.array(real["mm_to_px"]).T
+    beads = Beads(px, np.full(len(px), 0.05), np.full((160, 166), 99.0, np.float32), (1664, 1600), 0.2255, 7.0)
+    found = index_beads(beads, phantom)
+    np.testing.assert_array_equal(found.phantom_index, phantom.index[found.bead])
+    assert len(found.bead) >= 0.99 * len(px)
 
 
 def assert_indexed(phantom, **how):

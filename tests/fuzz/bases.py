@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from tests.fixtures.models import BACKBONE, HEAD
 from tests.fuzz.cases import CALIBRATION, FRAMES
 from veriserum_hf.archive import VeriserumArchive
+from veriserum_hf.calibration import phantoms
 from veriserum_hf.dataset import convert_archive, open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.geometry import JOINTTRACK_AXES, Camera, make_transform, write_jointtrack, write_mayacam
@@ -33,6 +34,8 @@ SETTINGS = {
     "max_train_steps": 1,
     "num_workers": 0,
 }
+
+PHANTOM_DATA = Path(phantoms.__file__).with_name("phantom_data")
 
 
 def _archive(folder: Path, **changed: object) -> None:
@@ -112,6 +115,9 @@ def _phantoms(folder: Path, jpeg: Path) -> None:
     shutil.copytree(jpeg / CALIBRATION, folder)
     archive = VeriserumArchive(jpeg)
     (folder / "distortion.txt").write_text(list(archive.distortions.values())[-1]["bs"].to_string())
+    for shipped, name in (("sipla_grid", "grid"), ("cylinder", "markers")):
+        text = (PHANTOM_DATA / f"{shipped}.yaml").read_text()
+        (folder / f"{name}.yaml").write_text(text)
 
 
 def _formats(folder: Path, _: Path) -> None:

@@ -253,6 +253,16 @@ def check_stacks(case: Case) -> Seen:
     return seen
 
 
+def check_own_phantoms(case: Case) -> Seen:
+    """Calibrate with the files of phantoms of one's own."""
+    seen, grid, markers = Seen(), case.data / "grid.yaml", case.data / "markers.yaml"
+    frames = sorted(path for path in case.data.iterdir() if path.name.startswith("cal_bs"))
+    seen.run(case, "calibrate", "distortion", frames[0], "--phantom", grid, "--json")
+    distortion = ("--distortion", case.data / "distortion.txt")
+    seen.run(case, "calibrate", "source", frames[-1], *distortion, "--phantom", markers, "--json")
+    return seen
+
+
 def check_phantoms(case: Case) -> Seen:
     """Calibrate from frames of the phantoms, and predict with what came of it."""
     seen = Seen()

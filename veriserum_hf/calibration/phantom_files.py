@@ -1,24 +1,19 @@
 """Phantoms as YAML files: those that are shipped, by name, and a laboratory's own, by path."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from veriserum_hf.calibration.phantom_fields import Fields, number_in, shipped_phantoms, whole_in
 from veriserum_hf.calibration.phantoms import GridPhantom, MarkerPhantom, RawFrame
 from veriserum_hf.calibration.symmetry import is_symmetric
-from veriserum_hf.core import listed, load_plain_yaml, one_line
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.jobs import read_text
 
 SIPLA_GRID, CYLINDER = "sipla_grid", "cylinder"  # those that are taken where no other is named
 
-_DATA = resources.files("veriserum_hf.calibration") / "phantom_data"
 _FEWEST_SPOTS, _MOST_SPOTS = 49, 40_000
 _FEWEST_MARKERS, _MOST_MARKERS = 24, 2000
 _LARGE = (5, 20)
@@ -27,11 +22,6 @@ _MOST_MM, _MOST_PX = 10_000.0, 100_000.0
 _OF_THE_BORDER = ("rows", "columns", "outline", "extra", "missing", "center_px")
 
 T = TypeVar("T")
-
-
-def shipped_phantoms() -> list[str]:
-    """Names of the phantoms that are part of this package."""
-    return sorted(Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".yaml"))
 
 
 def load_grid_phantom(name: str | Path) -> GridPhantom:
@@ -44,7 +34,7 @@ def load_grid_phantom(name: str | Path) -> GridPhantom:
         what was expected.
 
     """
-    return _shipped_grid(str(name)) if str(name) in shipped_phantoms() else _grid(_Fields.read(Path(name)))
+    return _shipped_grid(str(name)) if str(name) in shipped_phantoms() else _grid(Fields.read(Path(name)))
 
 
 def load_marker_phantom(name: str | Path) -> MarkerPhantom:
@@ -56,118 +46,20 @@ def load_marker_phantom(name: str | Path) -> MarkerPhantom:
         As `load_grid_phantom`, and if its markers cannot be recognised with certainty in every pose.
 
     """
-    return _shipped_markers(str(name)) if str(name) in shipped_phantoms() else _markers(_Fields.read(Path(name)))
+    return _shipped_markers(str(name)) if str(name) in shipped_phantoms() else _markers(Fields.read(Path(name)))
 
 
 @lru_cache
 def _shipped_grid(name: str) -> GridPhantom:
-    return _grid(_Fields.shipped(name))
+    return _grid(Fields.shipped(name))
 
 
 @lru_cache
 def _shipped_markers(name: str) -> MarkerPhantom:
-    return _markers(_Fields.shipped(name), checked=False)  # its tests check it
+    return _markers(Fields.shipped(name), checked=False)  # its tests check it
 
 
-@dataclass(frozen=True)
-class _Fields:
-    """Fields of a file, each read with a check."""
-
-    file: str
-    values: Mapping[str, Any]
-
-    @classmethod
-    def shipped(cls, name: str) -> "_Fields":
-        return cls.parsed(name, name, (_DATA / f"{name}.yaml").read_text(encoding="utf-8"))
-
-    @classmethod
-    def read(cls, path: Path) -> "_Fields":
-        try:
-            text = read_text(path)
-        except FileNotFoundError:
-            raise CalibrationError(
-                f"{path}: there is no such file, and no phantom of this name is shipped; those are "
-                f"{listed(shipped_phantoms())}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise CalibrationError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-        return cls.parsed(path.stem, str(path), text)
-
-    @classmethod
-    def parsed(cls, name: str, file: str, text: str) -> "_Fields":
-        import yaml  # as in `load_plain_yaml`
-
-        try:
-            values = load_plain_yaml(text)
-        except (ValueError, RecursionError, yaml.YAMLError) as error:
-            raise CalibrationError(f"{file}: not plain YAML: {one_line(str(error))}") from error
-        if not isinstance(values, dict):
-            raise CalibrationError(f"{file}: expected fields with values (`pitch_mm: 7`), found {_shown(values)}")
-        return cls(file, {"name": name, **{str(key): value for key, value in values.items() if key != "name"}})
-
-    def only(self, kind: str, known: tuple[str, ...]) -> None:
-        """Refuse a file of another kind, or with other fields."""
-        self.get("kind", f"`{kind}`", lambda value: value if value == kind else None)
-        if unknown := [key for key in self.values if key not in ("name", "kind", *known)]:
-            raise CalibrationError(
-                f"{self.file}: no such field: {listed(unknown)}; the fields are {', '.join(known)}"
-            )
-
-    def fault(self, field: str, expected: str) -> CalibrationError:
-        """Error for the value of a field."""
-        found = _shown(self.values[field]) if field in self.values else "nothing"
-        return CalibrationError(f"{self.file}: {field}: found {found}, expected {expected}")
-
-    def get(self, field: str, expected: str, check: Callable[[Any], T | None], default: T | None = None) -> T:
-        """Value of a field as a check returns it; None is a fault. A field with a default may be absent."""
-        if field not in self.values and default is not None:
-            return default
-        try:
-            value = check(self.values.get(field))
-        except (TypeError, ValueError, OverflowError):
-            value = None
-        if value is None:
-            raise self.fault(field, expected)
-        return value
-
-    def number(self, field: str, low: float, high: float) -> float:
-        """A number above one limit and not above another."""
-        expected = f"a number greater than {low:g} and at most {high:g}"
-        return self.get(field, expected, lambda value: _number(value, low, high))
-
-    def choice(self, field: str, *words: str, required: bool = False) -> str:
-        """One of several words; the first if absent, unless it is required."""
-        default = None if required else words[0]
-        return self.get(field, " or ".join(words), lambda value: value if value in words else None, default)
-
-    def places(self, field: str) -> tuple[tuple[int, int], ...]:
-        """Pairs of column and row; none if absent."""
-        expected = "a list of different places [column, row], counted from [0, 0] at the lower left"
-
-        def check(value: Any) -> tuple[tuple[int, int], ...] | None:
-            pairs = tuple((_whole(column, -999, 999), _whole(row, -999, 999)) for column, row in value)
-            return pairs if isinstance(value, list) and len(set(pairs)) == len(pairs) <= _MOST_SPOTS else None
-
-        return self.get(field, expected, check, ())
-
-
-def _shown(value: object) -> str:
-    return "nothing" if value is None else one_line(f"{value!r:.60}")
-
-
-def _number(value: Any, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) and low < value <= high else None
-
-
-def _whole(value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError
-    return value
-
-
-def _grid(fields: _Fields) -> GridPhantom:
+def _grid(fields: Fields) -> GridPhantom:
     """Grid phantom of a file's fields."""
     fields.only(
         "grid",
@@ -184,14 +76,14 @@ def _grid(fields: _Fields) -> GridPhantom:
                 raise fields.fault(field, "no such field beside `origin: nearest_to_center`, where no border is seen")
     count = "a whole number from 2 to 500; or `origin: nearest_to_center` and neither rows nor columns"
     rows, columns = (
-        fields.get(field, count, lambda value: _whole(value, 2, 500)) if bounded else None
+        fields.get(field, count, lambda value: whole_in(value, 2, 500)) if bounded else None
         for field in ("rows", "columns")
     )
     cut_corner, outline_mm = _outline(fields)
     rotation = "a number from -360 to 360, the rotation of the phantom in the frame, or extra or missing spots"
     rotation_deg = None
     if "rotation_deg" in values or not (values.get("extra") or values.get("missing")):
-        rotation_deg = fields.get("rotation_deg", rotation, lambda value: _number(value, -360.001, 360))
+        rotation_deg = fields.get("rotation_deg", rotation, lambda value: number_in(value, -360.001, 360))
     center_px = None
     if "center_px" in values:
         expected = "[x, y], the column and row of the phantom's centre in the frame"
@@ -222,11 +114,11 @@ def _grid(fields: _Fields) -> GridPhantom:
 
 
 def _pixel(value: Any) -> tuple[float, float] | None:
-    x, y = (_number(each, -_MOST_PX, _MOST_PX) for each in value)
+    x, y = (number_in(each, -_MOST_PX, _MOST_PX) for each in value)
     return None if x is None or y is None else (x, y)
 
 
-def _outline(fields: _Fields) -> tuple[int, float | None]:
+def _outline(fields: Fields) -> tuple[int, float | None]:
     """Cut corners and diameter of a round outline."""
 
     def check(value: Any) -> tuple[int, float] | None:
@@ -234,8 +126,8 @@ def _outline(fields: _Fields) -> tuple[int, float | None]:
             return 0, math.inf
         ((kind, size),) = value.items()
         if kind == "cut_corner":
-            return _whole(size, 1, 500), math.inf
-        size_mm = _number(size, 0, _MOST_MM)
+            return whole_in(size, 1, 500), math.inf
+        size_mm = number_in(size, 0, _MOST_MM)
         return (0, size_mm) if kind == "round_mm" and size_mm is not None else None
 
     expected = "full, {cut_corner: spots that the first row of a corner lacks} or {round_mm: diameter}"
@@ -243,7 +135,7 @@ def _outline(fields: _Fields) -> tuple[int, float | None]:
     return cut_corner, outline_mm if outline_mm < math.inf else None
 
 
-def _raw_frame(fields: _Fields) -> RawFrame | None:
+def _raw_frame(fields: Fields) -> RawFrame | None:
     """The frames that a phantom is always taken in."""
     if "raw_frame" not in fields.values:
         return None
@@ -251,14 +143,14 @@ def _raw_frame(fields: _Fields) -> RawFrame | None:
     def check(value: Any) -> RawFrame | None:
         if set(value) != {"width_px", "height_px", "mm_per_px", "blur_mm"}:
             return None
-        scale, blur = _number(value["mm_per_px"], 0, _MOST_MM), _number(value["blur_mm"], 0, _MOST_MM)
-        size = _whole(value["width_px"], 200, int(_MOST_PX)), _whole(value["height_px"], 200, int(_MOST_PX))
+        scale, blur = number_in(value["mm_per_px"], 0, _MOST_MM), number_in(value["blur_mm"], 0, _MOST_MM)
+        size = whole_in(value["width_px"], 200, int(_MOST_PX)), whole_in(value["height_px"], 200, int(_MOST_PX))
         return None if scale is None or blur is None else RawFrame(size, scale, blur)
 
     return fields.get("raw_frame", "width_px and height_px of at least 200, mm_per_px and blur_mm", check)
 
 
-def _check_places(fields: _Fields, phantom: GridPhantom) -> None:
+def _check_places(fields: Fields, phantom: GridPhantom) -> None:
     """Refuse too few or too many spots, and extra or missing ones that contradict the outline."""
     if not phantom.bounded:
         return
@@ -278,7 +170,7 @@ def _check_places(fields: _Fields, phantom: GridPhantom) -> None:
         )
 
 
-def _markers(fields: _Fields, *, checked: bool = True) -> MarkerPhantom:
+def _markers(fields: Fields, *, checked: bool = True) -> MarkerPhantom:
     """Marker phantom of a file's fields."""
     fields.only("markers", ("markers",))
 
@@ -287,8 +179,8 @@ def _markers(fields: _Fields, *, checked: bool = True) -> MarkerPhantom:
             return None
         rows = []
         for x, y, z, diameter in value:
-            at = [_number(each, -_MOST_MM, _MOST_MM) for each in (x, y, z)]
-            rows.append((*at, _number(diameter, 0, _MOST_MM)))
+            at = [number_in(each, -_MOST_MM, _MOST_MM) for each in (x, y, z)]
+            rows.append((*at, number_in(diameter, 0, _MOST_MM)))
         return None if any(None in row for row in rows) else cast("Any", tuple(rows))
 
     count = f"{_FEWEST_MARKERS} to {_MOST_MARKERS} markers"
