@@ -27,7 +27,8 @@ def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
 
     Parameters
     ----------
-    sources : rooms or modules below the package, such as ``"geometry"`` or ``"dataset.convert"``.
+    sources : rooms, modules or folders of YAML files below the package, such as ``"geometry"`` or
+        ``"dataset.convert"``.
     libraries : in addition to those of `library_versions`, by the names of their distributions.
 
     """
@@ -36,6 +37,8 @@ def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
         path = _PACKAGE.joinpath(*source.split("."))
         for module in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
             digest.update(_without_comments(module.read_text(encoding="utf-8")).encode())
+        for data in sorted(path.glob("*.yaml")):
+            digest.update(data.read_bytes())
     return digest.hexdigest()
 
 
