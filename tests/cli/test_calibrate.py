@@ -12,12 +12,14 @@ import pytest
 from tests.cli.commands import run
 from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.calibration import phantoms
 from veriserum_hf.calibration.distortion import Distortion
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS
 
 calibrate = partial(run_here, "calibrate")
+DATA = Path(phantoms.__file__).with_name("phantom_data")
 RIM_PX = np.array([[831.5, 799.5], [300, 300], [1300, 400], [800, 1400]])
 
 
@@ -107,6 +109,29 @@ def test_json_is_one_list_on_standard_output_and_nothing_else(grids, markers):
     assert other["error"].startswith(f"{markers['bs'][0]}: frame of another phantom: ")
     assert missing["error"] == "nowhere/fs_000001.tif: there is no such file"
     assert "fitting" in done.stderr and "frame of another phantom" in done.stderr.replace("\n", " ")
+
+
+def test_own_phantoms_are_named_by_files(grids, markers, tmp_path, refusal):
+    """The shipped files under a path of one's own give the numbers of the default; a wrong one is refused."""
+    for name in ("sipla_grid", "cylinder"):
+        (tmp_path / f"{name}.yaml").write_text((DATA / f"{name}.yaml").read_text())
+    (default,) = json.loads(calibrate("distortion", grids["bs"], "--json").stdout)
+    (own,) = json.loads(
+        calibrate("distortion", grids["bs"], "--json", "--phantom", tmp_path / "sipla_grid.yaml").stdout
+    )
+    assert own == default
+    text = tmp_path / "distortion.txt"
+    text.write_text(default["distortion"])
+    frames = (*markers["bs"][:2], "--distortion", text, "--json")
+    found, same = (
+        calibrate("source", *frames, *phantom).stdout for phantom in ((), ("--phantom", tmp_path / "cylinder.yaml"))
+    )
+    assert same == found
+    assert refusal("distortion", grids["bs"], "--phantom", "other.yaml").startswith(
+        "error: other.yaml: there is no such"
+    )
+    message = refusal("source", *frames, "--phantom", tmp_path / "sipla_grid.yaml")
+    assert message.endswith("sipla_grid.yaml: kind: found 'grid', expected `markers`")
 
 
 def blank(folder):
