@@ -164,6 +164,8 @@ def _at_the_center(beads: Beads, lattice: Lattice, phantom: GridPhantom) -> list
     center_px = (np.array(beads.size_px) - 1) / 2
     around = np.indices((5, 5)).reshape(2, -1).T - 2 + np.rint(_place_at(beads, lattice, center_px)).astype(np.intp)
     around_px = smooth_map(lattice.place, beads.center_px[lattice.bead])(around)
+    found, which = np.nonzero((lattice.place[:, None] == around).all(axis=2))
+    around_px[which] = beads.center_px[lattice.bead[found]]
     place = around[np.hypot(*(around_px - center_px).T).argmin()]
     return [Placement(rotation, -(rotation @ place)) for rotation in phantom.rotations()]
 
