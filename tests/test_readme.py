@@ -106,6 +106,7 @@ def tables_of(text):
         "RESULTS_SIMULATION.md",
         "RESULTS_CALIBRATION.md",
         "RESULTS_DISTORTION_FORMS.md",
+        "RESULTS_PHANTOMS.md",
         "RESULTS_ACCURACY.md",
         "RESULTS_REGISTRATION.md",
         "RESULTS_DAMAGE.md",
