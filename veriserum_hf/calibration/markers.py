@@ -75,7 +75,7 @@ def find_markers(
     return Observation(phantom.markers_mm[named.beads], detector_mm[named.spots])
 
 
-def _relative_size(distortion: Distortion, phantom: MarkerPhantom) -> float:
+def _relative_size(distortion: DistortionMap, phantom: MarkerPhantom) -> float:
     """Size of a phantom's markers in raw px over that of this package's, in steps of a quarter: limits are rough."""
     (x0, _), (x1, _) = distortion.to_mm(
         [(RAW_WIDTH_PX / 2 - 50, RAW_HEIGHT_PX / 2), (RAW_WIDTH_PX / 2 + 50, RAW_HEIGHT_PX / 2)]

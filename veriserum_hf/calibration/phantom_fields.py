@@ -7,9 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from veriserum_hf.core import listed, load_plain_yaml, one_line
+from veriserum_hf.core import listed, load_plain_yaml, one_line, read_text
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.jobs import read_text
 
 _DATA = resources.files("veriserum_hf.calibration") / "phantom_data"
 _MOST_PLACES, _FARTHEST_PLACE = 40_000, 999

@@ -14,10 +14,11 @@ import numpy as np
 from veriserum_hf.calibration import (
     RAW_HEIGHT_PX,
     RAW_WIDTH_PX,
+    SIPLA_GRID,
     Distortion,
     DistortionMap,
     PolynomialDistortion,
-    grid_beads_mm,
+    load_grid_phantom,
     powers_of,
 )
 from veriserum_hf.core import FloatArray
@@ -69,11 +70,12 @@ def _bent_mm(mm: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def stored_form(distortion: DistortionMap, base: Distortion) -> Distortion:
     """The stored form nearest to a distortion at the beads of the grid, with the axes of a similar one."""
-    xy_px = distortion.to_px(grid_beads_mm())
+    beads_mm = load_grid_phantom(SIPLA_GRID).spots_mm
+    xy_px = distortion.to_px(beads_mm)
     seen = np.isfinite(xy_px).all(axis=1)
     uv = base.scale * (xy_px[seen] * (1, -1)) @ np.reshape(base.rotation, (2, 2)).T + base.translation
     unit = np.array([_FIELD_MM ** -(i + j) for i in range(4) for j in range(4)])
     terms = np.stack([uv[:, 0] ** i * uv[:, 1] ** j for i in range(4) for j in range(4)], axis=1) * unit
-    coefficients = np.linalg.lstsq(terms, grid_beads_mm()[seen], rcond=None)[0] * unit[:, None]
+    coefficients = np.linalg.lstsq(terms, beads_mm[seen], rcond=None)[0] * unit[:, None]
     x, y = (tuple(of_axis.tolist()) for of_axis in coefficients.T)
     return replace(base, x_coefficients=x, y_coefficients=y)
