@@ -111,6 +111,7 @@ def tables_of(text):
         "RESULTS_REGISTRATION.md",
         "RESULTS_DAMAGE.md",
         "RESULTS_CONVENTIONS.md",
+        "RESULTS_IMPORT.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):

@@ -21,6 +21,7 @@ COMMANDS = [
     (),
     ("audit",),
     ("convert",),
+    ("import",),
     ("simulate",),
     ("calibrate",),
     ("calibrate", "distortion"),

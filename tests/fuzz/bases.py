@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from tests.fixtures.models import BACKBONE, HEAD
+from tests.fixtures.studies import write_study
 from tests.fuzz.cases import CALIBRATION, FRAMES
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.calibration import phantoms
@@ -133,6 +135,14 @@ def _formats(folder: Path, _: Path) -> None:
     write_poses(folder / "poses.csv", poses_of_trajectory(T, "femur", 1, None))
 
 
+def _study(folder: Path, jpeg: Path) -> None:
+    """Own frames of two trials, with their YAML file."""
+    options = Options(size=DATASET_PX, encoding="png")
+    with TemporaryDirectory(dir=folder.parent) as made:
+        out = convert_archive(jpeg, Path(made) / "out", options=options, workers=1).output
+        write_study(folder, out)
+
+
 def _stacks(folder: Path, jpeg: Path) -> None:
     """Frames of 128 x 96 px in DICOM files of each compression, and in TIFF files of three pages."""
     from PIL import Image
@@ -162,5 +172,6 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "phantoms": _phantoms,
     "stacks": _stacks,
     "options": _options,
+    "study": _study,
     "formats": _formats,
 }

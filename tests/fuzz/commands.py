@@ -286,3 +286,15 @@ def check_formats(case: Case) -> Seen:
         seen.run(case, "poses", "convert", data / source, out, *options)
         seen.rows |= {f"{name} {key}": row for key, row in rows_of_poses(out).items()}
     return seen
+
+
+def check_study(case: Case) -> Seen:
+    """Import own frames."""
+    seen = Seen()
+    out = case.folder / "OUT"
+    done = seen.run(case, "import", case.data / "study.yaml", out, "--workers", 1, "--json")
+    if done.status in (0, 3) and not done.error:
+        for row in json.loads(done.output)["rejected"]:
+            seen.rejected.add(f"{row['config']} {row.get('measurement_id', row.get('anatomy_id'))}")
+        seen.rows = rows_of_folder(out)
+    return seen

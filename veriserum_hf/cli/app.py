@@ -16,6 +16,7 @@ from veriserum_hf.cli.check_labels import check_labels
 from veriserum_hf.cli.convert import convert
 from veriserum_hf.cli.ending import Commands
 from veriserum_hf.cli.help import add_command, verbatim
+from veriserum_hf.cli.import_ import import_
 from veriserum_hf.cli.output import show_log
 from veriserum_hf.cli.poses import app as poses_app
 from veriserum_hf.cli.predict import predict
@@ -46,6 +47,7 @@ app = typer.Typer(
 # In the order of --help, which lists groups last.
 add_command(app, audit)
 add_command(app, convert)
+add_command(app, import_)
 add_command(app, simulate)
 # The settings of a training are its options: they are read where they are defined.
 add_command(app, train, allow_extra_args=True, ignore_unknown_options=True)

@@ -75,11 +75,12 @@ def convert(
             workers=workers,
             progress=progress,
         )
-    _print_result(result, as_json)
+    print_result(result, as_json)
     sys.exit(3 if result.rejected and not allow_rejects else 0)
 
 
-def _print_result(result: "ConversionResult", as_json: bool) -> None:
+def print_result(result: "ConversionResult", as_json: bool) -> None:
+    """Print what a conversion or an import wrote, and what is to be known of it."""
     from veriserum_hf.dataset import SPECIAL, described_meshes
 
     if as_json:

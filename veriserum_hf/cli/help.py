@@ -15,9 +15,9 @@ def add_command(app: typer.Typer, command: Callable[..., None], **context: bool)
     """
     text, _, examples = (getdoc(command) or "").partition(_HEADING)
     summary = text.partition("\n\n")[0].replace("\n", " ")
-    app.command(help=text, short_help=summary, epilog=verbatim("Examples:", examples), context_settings=context)(
-        command
-    )
+    name = command.__name__.rstrip("_").replace("_", "-")  # of a word that Python keeps for itself, import_
+    epilog = verbatim("Examples:", examples)
+    app.command(name, help=text, short_help=summary, epilog=epilog, context_settings=context)(command)
 
 
 def verbatim(title: str, lines: str) -> str:

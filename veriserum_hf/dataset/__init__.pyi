@@ -1,11 +1,7 @@
 from .builder import ROWS_VERSION as ROWS_VERSION
 from .card import NAME_TO_FILL_IN as NAME_TO_FILL_IN
-from .export import (
-    ConversionResult as ConversionResult,
-    Counts as Counts,
-    convert_archive as convert_archive,
-    parse_size as parse_size,
-)
+from .export import convert_archive as convert_archive, parse_size as parse_size
+from .folder import ConversionResult as ConversionResult, Counts as Counts
 from .frame_calibration import (
     calibration_of_archive as calibration_of_archive,
     calibration_of_files as calibration_of_files,
@@ -27,6 +23,7 @@ from .provenance import (
 from .rows import ALL as ALL, Rows as Rows
 from .selection import row_at as row_at, rows_found as rows_found, with_images as with_images
 from .stored import StoredFrames as StoredFrames, StreamedFrames as StreamedFrames
+from .study_import import ImportOptions as ImportOptions, import_study as import_study
 from .trials import (
     TRAINING_DATA as TRAINING_DATA,
     TrainingTrials as TrainingTrials,

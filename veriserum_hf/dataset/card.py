@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets import DatasetInfo, Version
+from datasets import DatasetInfo, Features, Version
 from datasets.info import DatasetInfosDict
 from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
@@ -17,9 +17,9 @@ from veriserum_hf.dataset.plugin import NAME
 from veriserum_hf.dataset.schema import CONFIGS, KIND_OF_CONFIG
 from veriserum_hf.dataset.splits import SPLITS
 
-TEMPLATE = Path(__file__).with_name("card_template.md")
+_TEMPLATE = Path(__file__).with_name("card_template.md")
 NAME_TO_FILL_IN = "PATH_OR_ORG/NAME"  # in the card; replaced when it is pushed
-_TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"]
+TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration"]
 _SPLITS = {
     "trial": (
         "By trial, never by frame: neighbouring frames of one trial are similar. The split of a trial depends on\n"
@@ -69,67 +69,116 @@ class SplitSize:
         self.rows, self.bytes, self.file_bytes = self.rows + rows, self.bytes + bytes, self.file_bytes + file_bytes
 
 
+@dataclass(frozen=True)
+class CardText:
+    """What a card states of the origin of its rows.
+
+    Attributes
+    ----------
+    title : of the data set.
+    tags : for the hub.
+    configs : description of each configuration, in one sentence.
+    template : file of the text.
+    parts : for the template, by the names in it, in addition to those that `write_card` fills in.
+    license, license_name, license_link : of the card's head; None where the owner states it.
+
+    """
+
+    title: str
+    tags: Sequence[str]
+    configs: Mapping[str, str]
+    template: Path
+    parts: Mapping[str, str]
+    license: str | None = None
+    license_name: str | None = None
+    license_link: str | None = None
+
+
+def archive_card(
+    options: Mapping[str, Options], above_white: Mapping[str, int], distortions: str, *, simulated: bool
+) -> CardText:
+    """Text of the card of a converted archive.
+
+    Parameters
+    ----------
+    options : by configuration.
+    above_white : by configuration, measurements with pixels above white; see `ConversionResult`.
+    distortions : which form of the distortions was used, where the archive has another than the lab's.
+    simulated : whether the archive is simulated.
+
+    """
+    about = dict(_SIMULATED if simulated else _DOWNLOADED)
+    parts = {
+        "images": _images(options, above_white, distortions),
+        "splits": _SPLITS[next(iter(options.values())).split_by],
+    }
+    return CardText(
+        about["title"],
+        TAGS + ["synthetic"] * simulated,
+        CONFIGS,
+        _TEMPLATE,
+        about | parts,
+        license="mit" if simulated else "other",
+        license_name=None if simulated else "in-copyright-non-commercial-use-permitted",
+        license_link=None if simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
+    )
+
+
 def write_card(
     path: Path,
-    options: dict[str, Options],
+    text: CardText,
+    features: Mapping[str, Features],
     sizes: dict[str, dict[str, SplitSize]],
     format: str,
     *,
-    simulated: bool,
     identity: str,
     meshes: Sequence[str] = (),
-    above_white: Mapping[str, int],
-    distortions: str = "",
 ) -> None:
     """Write the README.md of a converted data set.
 
     Parameters
     ----------
     path : the file.
-    options : by configuration.
+    text : what it states of the origin.
+    features : by configuration.
     sizes : by configuration and split.
     format : extension of the shards.
-    simulated : whether the archive is simulated.
     identity : of the conversion. The card states it because datasets identifies a folder by its card alone: without
         it, a folder that was converted again with other poses would be loaded from the cache with the old poses.
     meshes : what was mended of the implants' meshes, or is wrong with them, one sentence each.
-    above_white : by configuration, measurements with pixels above white; see `ConversionResult`.
-    distortions : which form of the distortions was used, where the archive has another than the lab's.
 
     """
-    data = _metadata(options, sizes, format, simulated=simulated, identity=identity)
-    first = next(iter(options))
-    body = TEMPLATE.read_text(encoding="utf-8").format(
-        table=_table(sizes, options),
-        images=_images(options, above_white, distortions),
-        splits=_SPLITS[options[first].split_by] + _without_rows(sizes),
-        config=first,
+    data = _metadata(text, features, sizes, format, identity)
+    parts = dict(text.parts)
+    body = text.template.read_text(encoding="utf-8").format(
+        table=_table(sizes, text.configs, features),
+        splits=parts.pop("splits") + _without_rows(sizes),
+        config=next(iter(features)),
         meshes=_meshes(meshes),
         name=NAME_TO_FILL_IN,
-        **(_SIMULATED if simulated else _DOWNLOADED),
+        **parts,
     )
     path.write_text(f"---\n{data.to_yaml()}\n---\n\n{body}", encoding="utf-8")
 
 
 def _metadata(
-    options: dict[str, Options],
+    text: CardText,
+    features: Mapping[str, Features],
     sizes: dict[str, dict[str, SplitSize]],
     format: str,
-    *,
-    simulated: bool,
     identity: str,
 ) -> DatasetCardData:
     rows = sum(size.rows for config, splits in sizes.items() if config != "anatomies" for size in splits.values())
     data = DatasetCardData(
-        pretty_name=(_SIMULATED if simulated else _DOWNLOADED)["title"],
-        license="mit" if simulated else "other",
-        license_name=None if simulated else "in-copyright-non-commercial-use-permitted",
-        license_link=None if simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
+        pretty_name=text.title,
+        license=text.license,
+        license_name=text.license_name,
+        license_link=text.license_link,
         task_categories=["image-feature-extraction", "keypoint-detection"],
-        tags=_TAGS + ["synthetic"] * simulated,
+        tags=list(text.tags),
         size_categories=[next((name for limit, name in _SIZE_CATEGORIES if rows < limit), "n>1M")],
     )
-    first = next(iter(options))
+    first = next(iter(features))
     MetadataConfigs(
         {
             config: {
@@ -138,14 +187,14 @@ def _metadata(
                     for split in SPLITS
                     if split in sizes[config]
                 ],
-                "description": f"{CONFIGS[config]} Conversion {identity}.",
+                "description": f"{text.configs[config]} Conversion {identity}.",
             }
             | ({"default": True} if config == first else {})
-            for config in options
+            for config in features
         }
     ).to_dataset_card_data(data)
     DatasetInfosDict(
-        {config: _info(config, each, sizes[config]) for config, each in options.items()}
+        {config: _info(config, each, sizes[config]) for config, each in features.items()}
     ).to_dataset_card_data(data)
     return data
 
@@ -171,10 +220,10 @@ def _without_rows(sizes: dict[str, dict[str, SplitSize]]) -> str:
     )
 
 
-def _table(sizes: dict[str, dict[str, SplitSize]], configs: Iterable[str]) -> str:
+def _table(sizes: dict[str, dict[str, SplitSize]], descriptions: Mapping[str, str], configs: Iterable[str]) -> str:
     """Rows of each configuration by split."""
     return "\n".join(
-        f"| `{config}` | {CONFIGS[config]} | "
+        f"| `{config}` | {descriptions[config]} | "
         + " | ".join(str(sizes[config][split].rows) if split in sizes[config] else "" for split in SPLITS)
         + " |"
         for config in configs
@@ -191,7 +240,7 @@ def _meshes(sentences: Sequence[str]) -> str:
     return f"\nMeshes that were mended, or are not sound:\n\n{lines}"
 
 
-def _images(options: dict[str, Options], above_white: Mapping[str, int], distortions: str) -> str:
+def _images(options: Mapping[str, Options], above_white: Mapping[str, int], distortions: str) -> str:
     """Sentences on the images: corrected or raw, and how many are clipped."""
     sentences = [_corrected_images(options)]
     if "raw" in options or "calibration" in options:
@@ -210,7 +259,7 @@ def _images(options: dict[str, Options], above_white: Mapping[str, int], distort
     return " ".join(sentences)
 
 
-def _corrected_images(options: dict[str, Options]) -> str:
+def _corrected_images(options: Mapping[str, Options]) -> str:
     """A sentence on the corrected images, where there are any."""
     corrected = next((each for config, each in options.items() if config in KIND_OF_CONFIG and config != "raw"), None)
     if corrected is None:
@@ -223,13 +272,13 @@ def _corrected_images(options: dict[str, Options]) -> str:
     )
 
 
-def _info(config: str, options: Options, sizes: dict[str, SplitSize]) -> DatasetInfo:
+def _info(config: str, features: Features, sizes: dict[str, SplitSize]) -> DatasetInfo:
     splits = SplitDict(dataset_name=NAME)
     for split in SPLITS:
         if split in sizes:
             splits.add(SplitInfo(name=split, num_bytes=sizes[split].bytes, num_examples=sizes[split].rows))
     return DatasetInfo(
-        features=options.features,
+        features=features,
         config_name=config,
         version=Version(ROWS_VERSION),
         splits=splits,

@@ -1,6 +1,6 @@
 """The one way from raw frames to images, and the one function that makes rows of a shard from a plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,10 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
+from datasets import Features
 
 from veriserum_hf.archive import MOST_ABOVE_WHITE, RawFormat, RawFrame, decode_raw, read_bytes, read_mesh, share_above
 from veriserum_hf.calibration import DistortionMap
-from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Grey, ImageFile, PlaneName
+from veriserum_hf.core import DISTORTION_OF, IMAGE_OF, PLANES, Encoding, Grey, ImageFile, PlaneName
 from veriserum_hf.dataset.plan import PATH_OF, Options, PlanRow
 from veriserum_hf.errors import FrameError
 from veriserum_hf.jobs import single_threaded_opencv
@@ -89,14 +90,47 @@ def convert(
     Arrow table by ``options.features``, and one `Rejected` for each row of the plan that is not in it.
 
     """
+    above_white = [] if bright is None else bright
+    return finished_rows(plan, options.features, lambda row: _files(row, options, raw, above_white))
+
+
+@dataclass(frozen=True)
+class ArchiveRows:
+    """Makes rows of one configuration of an archive; see `convert`."""
+
+    options: Options
+    raw: RawFormat
+
+    @property
+    def features(self) -> Features:
+        """Features of the finished rows."""
+        return self.options.features
+
+    def make(self, plan: pa.Table, bright: list[AboveWhite]) -> tuple[pa.Table, list[Rejected]]:
+        """Finished rows, and those that could not be made; adds to the frames that are brighter than white."""
+        return convert(plan, self.options, self.raw, bright)
+
+
+def finished_rows(
+    plan: pa.Table, features: Features, files: Callable[[Any], Mapping[str, ImageFile | None]]
+) -> tuple[pa.Table, list[Rejected]]:
+    """Finished rows of a slice of any plan, and the rows that could not be made.
+
+    Parameters
+    ----------
+    plan : the other columns of the rows; the first is their id.
+    features : of the finished rows.
+    files : the binary columns of a row of the plan; raises FrameError where they cannot be made.
+
+    """
     rejected: list[Rejected] = []
     finished: list[dict[str, object]] = []
-    schema = options.features.arrow_schema
+    schema = features.arrow_schema
     with single_threaded_opencv():
         # As Python values: of nested lists of fixed length in a slice, Arrow 26 takes other rows' numbers.
         for row in plan.to_pylist():
             try:
-                finished.append(row | _files(row, options, raw, [] if bright is None else bright))
+                finished.append({**row, **files(row)})
             except FrameError as error:
                 rejected.append(Rejected(row[plan.column_names[0]], error.reason, error.detail))
     columns = [pa.array([row[field.name] for row in finished], field.type) for field in schema]
@@ -146,10 +180,23 @@ def corrected(frame: Grey, distortion: DistortionMap, size: int, white_level: in
     bits : depth of the image, 8 or 16.
 
     """
+    return with_white(frame, white_level, bits, lambda levels: distortion.correct(levels, size))
+
+
+def with_white(frame: Grey, white_level: int, bits: int, changed: Callable[[Grey], Grey]) -> Grey:
+    """Image of a raw frame in which white is 255, or 65535 for 16 bits.
+
+    Parameters
+    ----------
+    frame : (rows, columns) uint8 or uint16.
+    white_level : grey level that counts as white in frames of 16 bits.
+    bits : depth of the image, 8 or 16.
+    changed : the image with its distortion corrected; it may interpolate between grey levels.
+
+    """
     if bits == 16 and frame.dtype == np.uint8:
-        frame = frame.astype(np.uint16) * np.uint16(257)  # before the lookup, which interpolates between grey levels
-        white_level = 65535
-    image = distortion.correct(frame, size)
+        frame, white_level = frame.astype(np.uint16) * np.uint16(257), 65535  # before levels are interpolated
+    image = changed(frame)
     white = 2**bits - 1
     if image.dtype == np.uint16 and white_level != white:
         scaled = np.rint(image * (white / white_level))  # brighter values are clipped
@@ -204,7 +251,9 @@ def _files(row: Any, options: Options, raw: RawFormat, bright: list[AboveWhite])
     if options.config == "raw":
         return {IMAGE_OF[plane]: _stored(each) for plane, each in frames.items()}
     images = _images(row, frames, options, raw)
-    return {IMAGE_OF[plane]: _encoded(images[plane], each.path.stem, options) for plane, each in frames.items()}
+    return {
+        IMAGE_OF[plane]: encoded(images[plane], each.path.stem, options.encoding) for plane, each in frames.items()
+    }
 
 
 def _stored(content: _Content) -> ImageFile:
@@ -215,9 +264,10 @@ def _stored(content: _Content) -> ImageFile:
     return {"bytes": data.tobytes(), "path": f"{content.path.stem}.png"}
 
 
-def _encoded(image: Grey, stem: str, options: Options) -> ImageFile:
-    extension = _EXTENSIONS[options.encoding]
-    _, data = cv2.imencode(extension, image, _PARAMETERS[options.encoding])
+def encoded(image: Grey, stem: str, encoding: Encoding) -> ImageFile:
+    """File of an image, named ``stem`` with the ending of its format."""
+    extension = _EXTENSIONS[encoding]
+    _, data = cv2.imencode(extension, image, _PARAMETERS[encoding])
     return {"bytes": data.tobytes(), "path": stem + extension}
 
 

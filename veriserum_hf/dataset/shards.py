@@ -1,17 +1,18 @@
 """Shards of a conversion: which rows go where, each written in one step."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow as pa
+from datasets import Features
 
-from veriserum_hf.archive import RawFormat
 from veriserum_hf.core import ShardFormat
-from veriserum_hf.dataset.convert import AboveWhite, convert
-from veriserum_hf.dataset.plan import Options, Plan
+from veriserum_hf.dataset.convert import AboveWhite, Rejected
+from veriserum_hf.dataset.plan import Plan
 from veriserum_hf.jobs import arrow_file, listed_path, parquet_file, write_listed
 
 DATA = "data"  # below the folder of unfinished work: the future result; the shards' records are next to it
@@ -21,6 +22,17 @@ _MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP = 25, 16_000_000
 _FEWEST_SHARDS, _FEWEST_ROWS_PER_SHARD = 16, 200
 _SAMPLED_ROWS = 8
 RejectedRow = dict[str, int | str]  # config, split, id, reason and detail
+
+
+class RowMaker(Protocol):
+    """Makes finished rows of a configuration from any slice of its plan; it travels to other processes."""
+
+    @property
+    def features(self) -> Features:
+        """Features of the finished rows."""
+
+    def make(self, plan: pa.Table, bright: list[AboveWhite]) -> tuple[pa.Table, list[Rejected]]:
+        """Finished rows, and those that could not be made; adds to the frames that are brighter than white."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class ShardJob:
     ----------
     shard : its place.
     plan : the rows of the plan that it is made from.
-    options, raw : see `veriserum_hf.dataset.convert.convert`.
+    maker : makes them.
     format : of the file.
     incomplete : folder of unfinished work.
 
@@ -56,8 +68,7 @@ class ShardJob:
 
     shard: Shard
     plan: pa.Table
-    options: Options
-    raw: RawFormat
+    maker: RowMaker
     format: ShardFormat
     incomplete: Path
 
@@ -88,10 +99,10 @@ class ShardJob:
         bright: list[AboveWhite] = []
         rows_written = bytes_written = 0
         with listed_path(self.incomplete, self.file) as partial:
-            with _writer(partial, self.options.features.arrow_schema, self.format) as write:
+            with _writer(partial, self.maker.features.arrow_schema, self.format) as write:
                 for first in range(0, self.plan.num_rows, self.shard.rows_per_group):
                     rows = self.plan.slice(first, self.shard.rows_per_group)
-                    table, refused = convert(rows, self.options, self.raw, bright)
+                    table, refused = self.maker.make(rows, bright)
                     if table.num_rows:  # readers do not expect an empty group
                         write(table)
                     where: RejectedRow = {"config": self.shard.config, "split": self.shard.split}
@@ -121,9 +132,8 @@ def _writer(path: Path, schema: pa.Schema, format: ShardFormat) -> AbstractConte
 
 
 def plan_jobs(
-    plans: dict[str, Plan],
-    options: dict[str, Options],
-    raw: RawFormat,
+    plans: Mapping[str, Plan],
+    makers: Mapping[str, RowMaker],
     format: ShardFormat,
     shard_size_bytes: int,
     incomplete: Path,
@@ -132,8 +142,8 @@ def plan_jobs(
 
     Parameters
     ----------
-    plans, options : by configuration.
-    raw, format : see `ShardJob`.
+    plans, makers : by configuration.
+    format : see `ShardJob`.
     shard_size_bytes : approximate maximum size of a shard.
     incomplete : folder of unfinished work. The division into shards is kept there: a resumed conversion does
         not depend on the sample of rows that determined it.
@@ -146,7 +156,7 @@ def plan_jobs(
         shards = [
             shard
             for config, plan in plans.items()
-            for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, options[config], raw))
+            for shard in _divided(config, plan, shard_size_bytes, _bytes_per_row(plan, makers[config]))
         ]
         write_listed(incomplete, kept, json.dumps([asdict(shard) for shard in shards]))
 
@@ -155,16 +165,16 @@ def plan_jobs(
         indices = pa.array(range(shard.first_row, shard.first_row + shard.rows))
         return plans[shard.config].splits[shard.split].take(indices)
 
-    return [ShardJob(shard, rows(shard), options[shard.config], raw, format, incomplete) for shard in shards]
+    return [ShardJob(shard, rows(shard), makers[shard.config], format, incomplete) for shard in shards]
 
 
-def _bytes_per_row(plan: Plan, options: Options, raw: RawFormat) -> float:
+def _bytes_per_row(plan: Plan, maker: RowMaker) -> float:
     """Estimated from a few finished rows from all parts of the plan."""
     every = pa.concat_tables(plan.splits.values())
     sample = range(0, every.num_rows, max(1, every.num_rows // _SAMPLED_ROWS))
     sizes = [
         (table.nbytes, table.num_rows)
-        for table, _ in (convert(every.take(pa.array([index])), options, raw) for index in sample)
+        for table, _ in (maker.make(every.take(pa.array([index])), []) for index in sample)
     ]
     bytes_made, rows_made = map(sum, zip(*sizes, strict=True))
     return bytes_made / rows_made if rows_made else 1_000_000.0

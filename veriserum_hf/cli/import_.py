@@ -1,0 +1,63 @@
+"""``veriserum import``."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veriserum_hf.cli.convert import print_result
+from veriserum_hf.cli.options import AsJson, White, Workers
+from veriserum_hf.cli.output import KEPT, show_progress
+from veriserum_hf.core import Encoding, ShardFormat
+
+
+def import_(
+    study: Annotated[
+        Path, typer.Argument(help="YAML file that describes the frames, or a .cfg of Autoscoper.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder to create.", show_default=False)],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Put all rows in this split: train, validation or test; by trial if not given.", show_default=False
+        ),
+    ] = None,
+    encoding: Annotated[Encoding, typer.Option(help="Lossless PNG, JPEG of quality 95, or raw: plain TIFF.")] = "png",
+    bits: Annotated[int, typer.Option(help="Depth of the images, 8 or 16.")] = 8,
+    white: White = None,
+    format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
+    shard_size: Annotated[str, typer.Option(help="Approximate maximum size of a shard.")] = "500MB",
+    workers: Workers = None,
+    allow_rejects: Annotated[
+        bool, typer.Option("--allow-rejects", help="Exit with 0 even if frames were rejected.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import own frames of any laboratory to a folder as convert makes it.
+
+    STUDY is a YAML file that names images, cameras, implants and initial poses. All of it is checked before anything
+    is written. Run an interrupted import again with the same command to resume it.
+
+    Exit status: 0 done, 2 not done, 3 done but frames were rejected (see rejected.jsonl).
+
+    Examples
+    --------
+    veriserum import study.yaml OUT
+    veriserum import study.yaml OUT --split test --bits 16
+    """
+    from veriserum_hf.dataset import ImportOptions, import_study, parse_size
+
+    options = ImportOptions(encoding=encoding, bits=bits, white=white, split=split)
+    with show_progress("importing", "frames", when_interrupted=KEPT) as progress:
+        result = import_study(
+            study,
+            output,
+            options=options,
+            format=format,
+            shard_size_bytes=parse_size(shard_size),
+            workers=workers,
+            progress=progress,
+        )
+    print_result(result, as_json)
+    sys.exit(3 if result.rejected and not allow_rejects else 0)

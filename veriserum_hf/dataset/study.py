@@ -1,0 +1,102 @@
+"""A study of own frames: one or two planes with their images and cameras, the implants, initial poses and trials."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from veriserum_hf.core import CameraRow, Component, PlaneName
+
+
+@dataclass(frozen=True)
+class CameraFile:
+    """Camera of a plane in a file of another program, and the edge of a pixel where the file does not state it."""
+
+    kind: Literal["mayacam", "jointtrack"]
+    path: Path
+    pixel_size_mm: float | None
+
+
+@dataclass(frozen=True)
+class CameraMatrices:
+    """Camera of a plane in the YAML file itself, as in a row, and (rows, columns) of its images where it has them."""
+
+    row: CameraRow
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class StudyPlane:
+    """One plane: the name that the study has for it, its column of a row, its camera and its distortion."""
+
+    name: str
+    column: PlaneName
+    camera: CameraFile | CameraMatrices
+    distortion: Path | None
+
+
+@dataclass(frozen=True)
+class StudyImplant:
+    """One implant: its mesh or label volume, its id, and the number of its label where the volume has several."""
+
+    mesh: Path
+    anatomy_id: int
+    label: int | None
+
+
+@dataclass(frozen=True)
+class PoseFile:
+    """Initial poses of one implant: a file, and the plane whose camera they refer to, where they do."""
+
+    path: Path
+    plane: str | None
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """One trial.
+
+    Attributes
+    ----------
+    id, task, subject, frame_rate_hz : of the trial.
+    images : patterns of the image files, by plane.
+    initial_poses : by component.
+
+    """
+
+    id: int
+    task: str | None
+    subject: int | None
+    frame_rate_hz: float | None
+    images: Mapping[PlaneName, list[str]]
+    initial_poses: Mapping[Component, PoseFile]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its YAML file describes it; the files that it names have not been read.
+
+    Attributes
+    ----------
+    file : the YAML file.
+    planes : one or two; the first fills the ``bs`` columns of a row, the second ``fs``.
+    side : of the knee.
+    implants : by component.
+    trials : in their order.
+
+    """
+
+    file: Path
+    planes: tuple[StudyPlane, ...]
+    side: str | None
+    implants: Mapping[Component, StudyImplant]
+    trials: tuple[StudyTrial, ...]
+
+    @property
+    def folder(self) -> Path:
+        """What paths in the file are relative to."""
+        return self.file.parent
+
+    def name_of(self, path: Path) -> str:
+        """Name of a file relative to the YAML file; of one elsewhere, its last part, without local folders."""
+        return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else path.name

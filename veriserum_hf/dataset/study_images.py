@@ -1,0 +1,180 @@
+"""Images of a study: which files a pattern names, in which order, and what all images of a plane have in common."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from veriserum_hf.archive import Stack, highest_level, open_stack, white_level
+from veriserum_hf.core import PlaneName, listed, one_line
+from veriserum_hf.dataset.study import Study, StudyPlane, StudyTrial
+from veriserum_hf.errors import ArchiveError, ConversionError, FrameError
+
+_SAMPLED_FRAMES = 16
+_DEEP = 16  # bits of a file that may hold fewer
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its file, and which of the file's pages or frames it is, from 0."""
+
+    path: Path
+    index: int
+
+
+@dataclass(frozen=True)
+class PlaneImages:
+    """Images of one plane.
+
+    Attributes
+    ----------
+    by_trial : of every trial, in the order of the trials.
+    stacks : the files.
+    size : (rows, columns) of each image as it is stored, px.
+    notes : sentences on order and polarity.
+
+    """
+
+    by_trial: tuple[tuple[Image, ...], ...]
+    stacks: tuple[Stack, ...]
+    size: tuple[int, int]
+    notes: tuple[str, ...]
+
+    def white_level(self) -> int:
+        """Grey level that is white in images of more than 8 bits, as the files state it or by a sample of them."""
+        bits = max(stack.bits for stack in self.stacks)
+        if bits != _DEEP:
+            return int(2**bits - 1)
+        every = [(stack, index) for stack in self.stacks for index in range(stack.count)]
+        levels = []
+        for stack, index in every[:: max(1, len(every) // _SAMPLED_FRAMES)]:
+            try:
+                levels.append(highest_level(stack.read(index)))
+            except FrameError:  # it will be among the rejected rows
+                continue
+        return white_level(levels) if levels else 2**_DEEP - 1
+
+
+def images_of(study: Study) -> dict[PlaneName, PlaneImages]:
+    """Open the image files of every plane; their headers are read, not their pixels.
+
+    Raises
+    ------
+    ConversionError
+        If a pattern finds no file, a file is no image or is listed twice, images of a plane have different sizes, or
+        planes have different numbers of images.
+
+    """
+    found = {plane.column: _of_plane(study, plane) for plane in study.planes}
+    _check_once(study, found)
+    for number, trial in enumerate(study.trials):
+        counts = {plane.name: len(found[plane.column].by_trial[number]) for plane in study.planes}
+        if len(set(counts.values())) > 1:
+            sizes = " and ".join(f"{count} of {one_line(name)}" for name, count in counts.items())
+            raise ConversionError(
+                f"{_of(study, trial)}: found {sizes} images, expected as many of each plane: the first image of one "
+                "plane shows the same moment as the first one of the other"
+            )
+    return found
+
+
+def _of(study: Study, trial: StudyTrial) -> str:
+    return f"{study.file.name}: trial {trial.id}" if len(study.trials) > 1 else study.file.name
+
+
+def _of_plane(study: Study, plane: StudyPlane) -> PlaneImages:
+    name = one_line(plane.name)
+    by_trial: list[tuple[Image, ...]] = []
+    stacks: list[Stack] = []
+    notes: list[str] = []
+    for trial in study.trials:
+        where = f"{_of(study, trial)}: {name}"
+        paths = [path for each in trial.images[plane.column] for path in _matching(study, where, each, notes)]
+        opened = _opened(study, where, paths)
+        by_trial.append(tuple(Image(each.path, index) for each in opened for index in range(each.count)))
+        stacks += opened
+    _check_alike(study, name, stacks)
+    if inverted := sum(stack.inverted for stack in stacks):
+        notes.append(
+            f"{name}: {inverted} of {len(stacks)} files store X-rays dark, as they state themselves (WhiteIsZero, "
+            "MONOCHROME1); their grey levels were inverted, so that metal is dark"
+        )
+    return PlaneImages(tuple(by_trial), tuple(stacks), stacks[0].size, tuple(dict.fromkeys(notes)))
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Key to sort names by the numbers in them: frame_9 before frame_10."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(int(part), part) if number % 2 else (-1, part) for number, part in enumerate(parts)]
+
+
+def _matching(study: Study, where: str, pattern: str, notes: list[str]) -> list[Path]:
+    """Files that a pattern names, sorted by the numbers in their names."""
+    literal = study.folder / pattern
+    if literal.is_file():  # also where its name has characters of a pattern
+        return [literal]
+    try:
+        names = glob.glob(pattern, root_dir=study.folder, recursive=True)  # noqa: PTH207 - absolute ones too
+    except (ValueError, re.error, OSError) as error:
+        raise ConversionError(f"{where}: images: {one_line(pattern)} is no pattern of files: {error}") from error
+    names = sorted(names, key=natural_key)
+    if not names:
+        folder = literal.parent
+        there = sorted(folder.iterdir()) if folder.is_dir() else []
+        holds = f"; {folder.name} holds {listed(path.name for path in there)}" if there else ""
+        raise ConversionError(
+            f"{where}: images: no file matches {one_line(pattern)}, expected images relative to the folder of "
+            f"{study.file.name}{holds}"
+        )
+    if names != (plain := sorted(names)):
+        first = next(k for k, (one, other) in enumerate(zip(names, plain, strict=True)) if one != other)
+        notes.append(
+            f"{where}: images are sorted by the numbers in their names: {Path(names[first]).name} is image "
+            f"{first + 1}, where plain sorting would have {Path(plain[first]).name}"
+        )
+    return [study.folder / name for name in names]
+
+
+def _opened(study: Study, where: str, paths: Sequence[Path]) -> list[Stack]:
+    stacks, unreadable = [], []
+    for path in paths:
+        try:
+            stacks.append(open_stack(path))
+        except (FrameError, ArchiveError) as error:
+            unreadable.append(f"{study.name_of(path)} ({error})")
+    if unreadable:
+        raise ConversionError(
+            f"{where}: images: {len(unreadable)} of {len(paths)} files cannot be used: {listed(unreadable, 3)}. "
+            "Remove or replace them, or give a pattern that does not match them"
+        )
+    return stacks
+
+
+def _check_alike(study: Study, name: str, stacks: Sequence[Stack]) -> None:
+    first = stacks[0]
+    other = next((stack for stack in stacks if stack.size != first.size), None)
+    if other is not None:
+        (rows, columns), (other_rows, other_columns) = first.size, other.size
+        raise ConversionError(
+            f"{study.file.name}: {name}: {study.name_of(other.path)} has {other_columns} x {other_rows} px, "
+            f"{study.name_of(first.path)} {columns} x {rows}; expected one size, that of the plane's camera"
+        )
+
+
+def _check_once(study: Study, found: dict[PlaneName, PlaneImages]) -> None:
+    seen: set[str] = set()
+    for path in (stack.path for images in found.values() for stack in images.stacks):
+        real = os.path.realpath(path)
+        if real in seen:
+            raise ConversionError(
+                f"{study.file.name}: {study.name_of(path)} is listed twice, expected every image once: in one plane "
+                "and one trial"
+            )
+        seen.add(real)
+
+
+def every_file(images: Mapping[PlaneName, PlaneImages]) -> Iterator[Path]:
+    """Files of all planes."""
+    return (stack.path for each in images.values() for stack in each.stacks)
