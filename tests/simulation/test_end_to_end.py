@@ -7,7 +7,7 @@ import pytest
 from datasets import load_dataset
 from scipy import ndimage
 
-from veriserum_hf import Plane
+from veriserum_hf import Camera
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.geometry.pose import make_transform, quaternion_to_matrix
 from veriserum_hf.rendering.contours import outline
@@ -38,7 +38,7 @@ def drawn_outlines(loaded, plane):
     for exact in truth:
         row = rows[exact["measurement_id"]]
         T = make_transform(quaternion_to_matrix(exact["quaternion_xyzw"]), exact["translation_mm"])
-        contours = outline(meshes[exact["anatomy_id"]], T, Plane.from_camera(row[f"camera_{plane}"]), 512)
+        contours = outline(meshes[exact["anatomy_id"]], T, Camera.from_row(row[f"camera_{plane}"]), 512)
         yield np.asarray(row[f"image_{plane}"]), max(contours, key=len), exact
 
 

@@ -12,7 +12,7 @@ import torch
 
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry import Plane, pixel_size_mm, px_to_mm
+from veriserum_hf.geometry import Camera
 from veriserum_hf.rendering import rasteriser as on_one_core
 from veriserum_hf.rendering.differentiable import TensorMesh, path_length
 from veriserum_hf.simulation import intensifier
@@ -74,18 +74,10 @@ def test_a_batch_is_diverse(batches):
         assert len(batch["camera_bs"]["intrinsics"].unique(dim=0)) == 5
 
 
-def plane_of(batch, plane, frame):
-    """The plane of a frame as the simulator has it, from the batch's camera alone."""
-    K = batch[f"camera_{plane}"]["intrinsics"][frame].numpy()
-    return Plane.from_camera(
-        {
-            "intrinsics": K.tolist(),
-            "world_to_camera": batch[f"camera_{plane}"]["world_to_camera"][frame].tolist(),
-            "pixel_size_mm": pixel_size_mm(SIZE),
-            "source_to_intensifier_mm": float(K[0, 0] * pixel_size_mm(SIZE)),
-            "principal_point_mm": px_to_mm(K[:2, 2], SIZE).tolist(),
-        }
-    )
+def camera_of(batch, plane, frame):
+    """The camera of one frame of a batch."""
+    camera = batch[f"camera_{plane}"]
+    return Camera(camera["intrinsics"][frame].numpy(), camera["world_to_camera"][frame].numpy())
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -96,7 +88,7 @@ def test_implants_are_where_labels_and_cameras_say(batches, plane, component):
         for frame in range(5):
             mesh = implant_mesh(int(batch["anatomy_id"][frame, component]))
             label = batch["labels"][frame, component].numpy()
-            shadow = on_one_core.path_length(mesh, label, plane_of(batch, plane, frame), SIZE) > 2
+            shadow = on_one_core.path_length(mesh, label, camera_of(batch, plane, frame), SIZE) > 2
             assert shadow.sum() > 30
             image = batch[f"image_{plane}"][frame, 0].numpy()
             for shift in darkness:

@@ -31,7 +31,7 @@ from .joint import (
     angle_errors_deg as angle_errors_deg,
     knee_angles_deg as knee_angles_deg,
 )
-from .plane import Plane as Plane, window_px as window_px
+from .plane import Plane as Plane
 from .pose import (
     angle_between_deg as angle_between_deg,
     canonical_quaternion as canonical_quaternion,
