@@ -18,7 +18,8 @@ from scipy.spatial import Delaunay, KDTree
 from tests.benchmarks.table import Row, cpu_s
 from tests.fixtures.phantoms import grid_beads_mm
 from veriserum_hf.calibration.bead_grid import fit_bead_grid
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.simulation.calibrations import grid_transmission, random_distortion
 from veriserum_hf.simulation.imaging import Imaging
 from veriserum_hf.simulation.intensifier import read_out

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import NearestNDInterpolator
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX, Distortion
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.geometry import NATIVE_SIZE, px_to_mm
 
 

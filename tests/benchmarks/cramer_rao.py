@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, Distortion
+from veriserum_hf.calibration.distortion import Distortion
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX
 from veriserum_hf.core.domain import PlaneName
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.geometry.rig import DualPlaneRig

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from tests.fixtures.calibrations import drawn_distortion, rotated
 from tests.fixtures.phantoms import BEAD_PITCH_MM, SIPLA, grid_beads_mm
 from veriserum_hf.calibration.beads import Beads
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.placement import index_beads
 from veriserum_hf.errors import CalibrationError
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import Camera, DualPlaneRig, first_px_of_whole
+from veriserum_hf.geometry import Camera, DualPlaneRig, detector_mm, first_px_of_whole
 
 RIG = DualPlaneRig.from_calibration(
     principal_point_bs_mm=(3.0, -5.0), sid_bs_mm=1861.0, principal_point_fs_mm=(-4.0, 2.0), sid_fs_mm=1874.0
@@ -132,3 +132,17 @@ def test_a_camera_of_another_laboratory_is_accepted_with_and_without_the_size_of
         np.testing.assert_array_equal(Camera.from_row(honest, known).intrinsics, K)
     unknown = honest | {"pixel_size_mm": None, "source_to_intensifier_mm": None, "principal_point_mm": None}
     np.testing.assert_array_equal(Camera.from_row(unknown, size).intrinsics, K)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "expected"),
+    [
+        ((), 1874.0),
+        (("pixel_size_mm",), 1874.0),
+        (("source_to_intensifier_mm",), 1874.0),
+        (("pixel_size_mm", "source_to_intensifier_mm"), None),
+    ],
+)
+def test_the_detector_is_as_far_as_the_camera_states_or_its_pixel_gives(unknown, expected):
+    described = camera(**dict.fromkeys(unknown))
+    assert detector_mm(described, np.array(described["intrinsics"])) == pytest.approx(expected)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.fixtures.calibrations import drawn_distortion, map_error_mm
-from veriserum_hf.calibration import Distortion, DistortionMap, fit_bead_grid, grid_beads_mm
+from tests.fixtures.phantoms import grid_beads_mm
+from veriserum_hf.calibration import Distortion, DistortionMap, fit_bead_grid
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import SimulationError
 from veriserum_hf.simulation.intensifier_torch import raw_positions

@@ -17,12 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from veriserum_hf.calibration.distortion_map import (
-    RAW_HEIGHT_PX as RAW_HEIGHT_PX,
-    RAW_WIDTH_PX as RAW_WIDTH_PX,
-    DistortionMap,
-    frame_width_px as frame_width_px,
-)
+from veriserum_hf.calibration.distortion_map import DistortionMap
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import CalibrationError
 

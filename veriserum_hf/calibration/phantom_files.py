@@ -208,6 +208,6 @@ def _check_markers(file: str, phantom: MarkerPhantom) -> None:
         )
     if is_symmetric(phantom):
         raise CalibrationError(
-            f"{file}: markers: a rotation maps them onto one another, so a projection would not tell which is which; "
+            f"{file}: markers: a rotation maps them onto one another, so projections are ambiguous; "
             "expected places without such a symmetry, such as a few markers more at one side"
         )

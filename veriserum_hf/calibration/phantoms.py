@@ -48,7 +48,7 @@ class GridPhantom:
     polarity : "dark" beads or "bright" holes.
     diameter_mm : of a bead or hole.
     extra, missing : places (column, row) from the lower left one that have a spot beyond the outline, or none in it.
-    rotation_deg : of the phantom in the frame, counter-clockwise, to within some 30 degrees; None where extra or
+    rotation_deg : of the phantom in the frame, counter-clockwise, to within some 25 degrees; None where extra or
         missing spots mark it.
     mirrored : whether it is mounted back to front, so that its columns run from right to left.
     field : "lit", the largest lit region of the frame, such as the round field of an intensifier, or the whole

@@ -5,8 +5,8 @@ from typing import Any
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.calibration.bead_grid import GridFit
-from veriserum_hf.calibration.distortion import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.distortion_forms import FormFit
+from veriserum_hf.calibration.distortion_map import RAW_HEIGHT_PX, RAW_WIDTH_PX
 from veriserum_hf.calibration.source import RigFit, SourceFit
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS

@@ -1,4 +1,4 @@
-"""A row of a data set: one dual-plane frame with its cameras and poses."""
+"""A row of a data set: one frame, of two planes or one, with its cameras and poses."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
@@ -88,7 +88,7 @@ def cameras_of(row: LabelRow) -> dict[PlaneName, CameraRow]:
 
 
 class FrameRow(LabelRow):
-    """A row with its images: arrays (N, N), or as ``load_dataset`` decodes them; None without an image."""
+    """A row with its images: arrays (rows, columns), or as ``load_dataset`` decodes them; None without an image."""
 
     image_bs: "Grey | Image | None"
     image_fs: "Grey | Image | None"

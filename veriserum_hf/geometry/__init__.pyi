@@ -18,7 +18,7 @@ from .camera_files import (
     write_jointtrack as write_jointtrack,
     write_mayacam as write_mayacam,
 )
-from .camera_rows import first_px_of_whole as first_px_of_whole
+from .camera_rows import detector_mm as detector_mm, first_px_of_whole as first_px_of_whole
 from .grid import (
     FIELD_MM as FIELD_MM,
     NATIVE_SIZE as NATIVE_SIZE,

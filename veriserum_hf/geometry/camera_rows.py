@@ -24,6 +24,14 @@ def principal_point_mm(intrinsics: FloatArray, rows_columns: tuple[int, int], pi
     return foot
 
 
+def detector_mm(camera: CameraRow, intrinsics: FloatArray) -> float | None:
+    """Distance of source and detector, mm, as a row's camera states it or its pixel gives it; None where unknown."""
+    sid_mm, pixel_mm = camera.get("source_to_intensifier_mm"), camera.get("pixel_size_mm")
+    if sid_mm is not None or pixel_mm is None:
+        return sid_mm
+    return float(pixel_mm * np.sqrt(intrinsics[0, 0] * intrinsics[1, 1]))
+
+
 def first_px_of_whole(camera: CameraRow, rows_columns: tuple[int, int]) -> FloatArray | None:
     """First pixel, (column, row), of an image in the whole Veriserum image that it was cut out of; None for others.
 

@@ -39,9 +39,6 @@ class Beside(NamedTuple):
     rows: Sequence[Row]
 
 
-_BUSY_S = 3.0  # for which another program may hold the database
-
-
 def add_row(archive: VeriserumArchive, table: str, row: Row, beside: Beside | None) -> int:
     """Add a row to one of the lab's tables, and what belongs to it.
 

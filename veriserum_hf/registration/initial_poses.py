@@ -31,8 +31,8 @@ def check_start(start: str, model: str | None) -> None:
         raise RegistrationError("--start model and --model RUN go together: give both, or another start")
     if start != MODEL and start not in CONFIG_OF_START and not Path(start).is_file():
         raise RegistrationError(
-            f"there is no start {start}; expected {', '.join(CONFIG_OF_START)}, {MODEL}, or a Parquet file of poses "
-            "such as `veriserum predict` writes"
+            f"there is no start {start}; expected {', '.join(CONFIG_OF_START)}, {MODEL}, or a Parquet or CSV file of "
+            "poses such as `veriserum predict` writes"
         )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import FIELD_MM, Camera, first_px_of_whole, transform_points
+from veriserum_hf.geometry import FIELD_MM, Camera, detector_mm, first_px_of_whole, transform_points
 from veriserum_hf.rendering import check_closed
 
 try:
@@ -126,9 +126,7 @@ class View:
         if not grey.max() > grey.min():
             raise RegistrationError("the image shows nothing: every pixel is the same")
         grey /= grey.max()
-        focal_px, stated_mm = found.intrinsics.diagonal()[:2], camera.get("pixel_size_mm")
-        distance_mm = _DISTANCE_MM if stated_mm is None else stated_mm * np.sqrt(focal_px.prod())
-        pixel_mm = distance_mm / focal_px
+        pixel_mm = (detector_mm(camera, found.intrinsics) or _DISTANCE_MM) / found.intrinsics.diagonal()[:2]
         return cls(grey, found, pixel_mm, _field(grey, pixel_mm, first_px_of_whole(camera, image.shape)))
 
     def size_at(self, pixel_mm: float) -> tuple[int, int]:

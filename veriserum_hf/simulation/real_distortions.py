@@ -22,8 +22,9 @@ from veriserum_hf.calibration import (
     powers_of,
 )
 from veriserum_hf.core import FloatArray
+from veriserum_hf.geometry import FIELD_MM
 
-_FIELD_MM = 180.0  # radius
+_FIELD_RADIUS_MM = FIELD_MM / 2
 _DEGREE = 12  # follows every field to a hundredth of a millimetre, and is beyond what calibrations fit
 _CENTER_PX = ((RAW_WIDTH_PX - 1) / 2, (RAW_HEIGHT_PX - 1) / 2)
 _RADIUS_PX = 960.0  # more than the lit field
@@ -52,7 +53,7 @@ def real_distortion(base: Distortion, rng: np.random.Generator) -> PolynomialDis
 
 def _bent_mm(mm: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Displacement (n, 2) mm at places (n, 2): pincushion, S-shape and local terms."""
-    off = (mm - rng.normal(0, 8, 2)) / _FIELD_MM  # the optical axis is not the grid's centre
+    off = (mm - rng.normal(0, 8, 2)) / _FIELD_RADIUS_MM  # the optical axis is not the grid's centre
     squared = (off**2).sum(axis=1, keepdims=True)
     across = off[:, ::-1] * (1, -1)
     # Higher powers are 0 at the centre and at the rim, where the lower ones of the stored form are as published.
@@ -74,7 +75,7 @@ def stored_form(distortion: DistortionMap, base: Distortion) -> Distortion:
     xy_px = distortion.to_px(beads_mm)
     seen = np.isfinite(xy_px).all(axis=1)
     uv = base.scale * (xy_px[seen] * (1, -1)) @ np.reshape(base.rotation, (2, 2)).T + base.translation
-    unit = np.array([_FIELD_MM ** -(i + j) for i in range(4) for j in range(4)])
+    unit = np.array([_FIELD_RADIUS_MM ** -(i + j) for i in range(4) for j in range(4)])
     terms = np.stack([uv[:, 0] ** i * uv[:, 1] ** j for i in range(4) for j in range(4)], axis=1) * unit
     coefficients = np.linalg.lstsq(terms, beads_mm[seen], rcond=None)[0] * unit[:, None]
     x, y = (tuple(of_axis.tolist()) for of_axis in coefficients.T)

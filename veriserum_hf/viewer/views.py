@@ -17,7 +17,7 @@ from veriserum_hf.core import (
     image_size,
 )
 from veriserum_hf.errors import CalibrationError, FrameError, VeriserumError
-from veriserum_hf.geometry import Camera
+from veriserum_hf.geometry import Camera, detector_mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +85,7 @@ def _view_of(row: FrameRow | FileRow, plane: PlaneName, stored: CameraRow) -> Vi
         raise VeriserumError(f"measurement {row['measurement_id']} cannot be decoded: {error.detail}") from error
     except CalibrationError as error:
         raise VeriserumError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
-    distance_mm = stored.get("source_to_intensifier_mm")
-    if distance_mm is None and (pixel_mm := stored.get("pixel_size_mm")) is not None:
-        fx, fy = camera.intrinsics.diagonal()[:2]
-        distance_mm = float(np.sqrt(fx * fy)) * pixel_mm
-    return View(camera, size, distance_mm)
+    return View(camera, size, detector_mm(stored, camera.intrinsics))
 
 
 def grey_of(row: FrameRow, plane: PlaneName) -> ByteImage:
