@@ -73,8 +73,8 @@ def _by_border(seen: Seen, phantom: GridPhantom) -> list[Placement]:
     images = [marks @ inverse(rotation).T - c for rotation, c in zip(rotations, corners, strict=True)]
     fits = []
     for key in dict.fromkeys(keys):
-        alike = [image for image, other in zip(images, keys, strict=True) if other == key]
-        possible = np.unique(np.concatenate(alike), axis=0)
+        same = [image for image, other in zip(images, keys, strict=True) if other == key]
+        possible = np.unique(np.concatenate(same), axis=0)
         fits.append(_Fit.of(seen, np.array(sorted(key - set(map(tuple, possible.tolist())))), possible))
     best = max(range(len(fits)), key=lambda number: fits[number].best)
     fit = fits[best]

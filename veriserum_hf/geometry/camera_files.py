@@ -2,8 +2,9 @@
 
 **MayaCam 2.0** is text in four sections: "image size" (width, height), "camera matrix", "rotation" and "translation".
 XMALab writes its OpenCV calibration as it is (``Camera::saveMayaCamVersion2``): x_camera = R x_world + t in mm, and
-pixels whose centres are integers. Where XMALab and Autoscoper turn the y axis they subtract the row from height - 1,
-which says the same. Autoscoper's manual calls the size "height,width", but its reader uses it as width and height.
+pixels whose centres are integers. Where XMALab and Autoscoper reverse the y axis they subtract the row from
+height - 1, which is the same. Autoscoper's manual calls the size "height,width", but its reader uses it as
+width and height.
 
 **JT_INTCALIB** is four numbers in mm: the principal distance, the offset x, y of the principal point, and the edge of
 a pixel. Its world is JointTrack's own frame: origin at the X-ray source, x right, y up, z back towards the source.

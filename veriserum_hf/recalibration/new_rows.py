@@ -22,7 +22,7 @@ Row = dict[str, float | str | None]
 _BUSY_S = 3.0  # for which another program may hold the database
 
 
-class Beside(NamedTuple):
+class LinkedRows(NamedTuple):
     """Rows of a table of this package that belong to one new row of the lab's.
 
     Attributes
@@ -39,7 +39,7 @@ class Beside(NamedTuple):
     rows: Sequence[Row]
 
 
-def add_row(archive: VeriserumArchive, table: str, row: Row, beside: Beside | None) -> int:
+def add_row(archive: VeriserumArchive, table: str, row: Row, linked: LinkedRows | None) -> int:
     """Add a row to one of the lab's tables, and what belongs to it.
 
     Parameters
@@ -47,7 +47,7 @@ def add_row(archive: VeriserumArchive, table: str, row: Row, beside: Beside | No
     archive : to be added to.
     table : the lab's.
     row : without its id.
-    beside : rows of a table of this package, or None.
+    linked : rows of a table of this package, or None.
 
     Returns
     -------
@@ -62,8 +62,8 @@ def add_row(archive: VeriserumArchive, table: str, row: Row, beside: Beside | No
     layout, named = archive.layout, archive.highest_id_of_poses(table)
     try:
         if layout.database:
-            return _add_to_database(layout.database, table, row, beside, named)
-        return _add_to_csv(layout.root, layout.csv_tables, table, row, beside, named)
+            return _add_to_database(layout.database, table, row, linked, named)
+        return _add_to_csv(layout.root, layout.csv_tables, table, row, linked, named)
     except OSError as error:
         where = error.filename or layout.root
         raise ArchiveError(
@@ -87,20 +87,20 @@ def _next_id(ids: Iterable[float | str | None]) -> int:
     return 1 + max((int(id) for id in ids if id is not None), default=0)
 
 
-def _add_to_database(path: Path, table: str, row: Row, beside: Beside | None, named: int) -> int:
+def _add_to_database(path: Path, table: str, row: Row, linked: LinkedRows | None, named: int) -> int:
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, isolation_level=None)
         with closing(connection):
             connection.execute("BEGIN EXCLUSIVE")  # so that it fails before anything is touched
             ids = [named, *_ids(connection, table, "id")]
-            if beside is not None:
-                columns = ", ".join(f"{name} {type}" for name, type in beside.columns.items())
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {beside.table} ({columns})")
+            if linked is not None:
+                columns = ", ".join(f"{name} {type}" for name, type in linked.columns.items())
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {linked.table} ({columns})")
                 # A row that refers to nothing yet must not become part of this one.
-                ids += _ids(connection, beside.table, beside.key)
-                first = _next_id(_ids(connection, beside.table, "id"))
-                for id, own in enumerate(beside.rows, start=first):
-                    _insert(connection, path, beside.table, {"id": id, beside.key: _next_id(ids)} | own)
+                ids += _ids(connection, linked.table, linked.key)
+                first = _next_id(_ids(connection, linked.table, "id"))
+                for id, own in enumerate(linked.rows, start=first):
+                    _insert(connection, path, linked.table, {"id": id, linked.key: _next_id(ids)} | own)
             _insert(connection, path, table, {"id": _next_id(ids)} | row)
             connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
@@ -130,20 +130,20 @@ def _reason(error: sqlite3.DatabaseError) -> str:
 
 
 def _add_to_csv(
-    root: Path, files: Mapping[str, Path], table: str, row: Row, beside: Beside | None, named: int
+    root: Path, files: Mapping[str, Path], table: str, row: Row, linked: LinkedRows | None, named: int
 ) -> int:
     with ExitStack() as stack:
         target = files[table].resolve()
         staged = [stack.enter_context(_Staged(target))]
         content = _read(target)
         ids = [named, *_csv_ids(content, "id")]
-        if beside is not None:
-            file = files.get(beside.table, root / f"{beside.table}.csv").resolve()
+        if linked is not None:
+            file = files.get(linked.table, root / f"{linked.table}.csv").resolve()
             staged.insert(0, stack.enter_context(_Staged(file)))  # first: alone no calibration uses it
-            others = _read(file) if file.exists() else (",".join(beside.columns) + "\n").encode()
-            ids += _csv_ids(others, beside.key)
-            for id, own in enumerate(beside.rows, start=_next_id(_csv_ids(others, "id"))):
-                others = _with_row(others, file, {"id": id, beside.key: _next_id(ids)} | own)
+            others = _read(file) if file.exists() else (",".join(linked.columns) + "\n").encode()
+            ids += _csv_ids(others, linked.key)
+            for id, own in enumerate(linked.rows, start=_next_id(_csv_ids(others, "id"))):
+                others = _with_row(others, file, {"id": id, linked.key: _next_id(ids)} | own)
             staged[0].write(others)
         staged[-1].write(_with_row(content, target, {"id": _next_id(ids)} | row))
         for each in staged:

@@ -24,7 +24,7 @@ from veriserum_hf.calibration import STORED, GridFit, text_hash
 from veriserum_hf.core import PLANES, PlaneName, __version__
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, matrix_to_quaternion
-from veriserum_hf.recalibration.new_rows import Beside, Row, add_row
+from veriserum_hf.recalibration.new_rows import LinkedRows, Row, add_row
 
 PathsByPlane = Mapping[PlaneName, Sequence[str | os.PathLike[str]]]
 
@@ -52,7 +52,7 @@ _CLOSER_COLUMNS = {
 def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, GridFit], frames: PathsByPlane) -> int:
     """Add a row to ``distortion_calibration``, and the closer forms to ``veriserum_hf_distortion``.
 
-    The first holds the lab's text of both planes. Where another form was chosen it is added beside it.
+    The first holds the lab's text of both planes. Where another form was chosen it is added next to it.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, Grid
     row = _stamped(archive, frames)
     row |= {f"distortion_result_{plane}": fits[plane].distortion.to_string() for plane in PLANES}
     closer = [_closer_row(plane, fits[plane], row) for plane in PLANES if fits[plane].chosen.form != STORED]
-    beside = Beside(CLOSER, _CLOSER_COLUMNS, "distortion_calibration_id", closer)
-    return add_row(archive, "distortion_calibration", row, beside if closer else None)
+    linked = LinkedRows(CLOSER, _CLOSER_COLUMNS, "distortion_calibration_id", closer)
+    return add_row(archive, "distortion_calibration", row, linked if closer else None)
 
 
 def _closer_row(plane: PlaneName, fit: GridFit, stamped: Row) -> Row:
@@ -133,13 +133,13 @@ def write_source(
         row |= {f"principalp_h_{plane}": h_mm, f"principalp_v_{plane}": v_mm}
         row[f"sid_{plane}"] = float(rig[plane].sid_mm)
     T_world_fs = rig["fs"].T_world_intensifier
-    pose: Row | None = None
+    linked: LinkedRows | None = None
     if not np.array_equal(T_world_fs, NOMINAL_T_WORLD_FS):
-        pose = dict(zip(("tx", "ty", "tz"), T_world_fs[:3, 3].tolist(), strict=True))
+        pose: Row = dict(zip(("tx", "ty", "tz"), T_world_fs[:3, 3].tolist(), strict=True))
         pose |= dict(zip(("r0", "r1", "r2", "r3"), matrix_to_quaternion(T_world_fs[:3, :3]).tolist(), strict=True))
         pose |= {"method": METHOD, "update_timestamp": row["update_timestamp"]}
-    beside = None if pose is None else Beside(INTER_PLANE, _INTER_PLANE_COLUMNS, "source_int_calibration_id", [pose])
-    return add_row(archive, "source_int_calibration", row, beside)
+        linked = LinkedRows(INTER_PLANE, _INTER_PLANE_COLUMNS, "source_int_calibration_id", [pose])
+    return add_row(archive, "source_int_calibration", row, linked)
 
 
 def _stamped(archive: VeriserumArchive, frames: PathsByPlane) -> Row:
