@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from tests.modeling.frames import SIZE, model, rig
-from veriserum_hf.geometry import Camera
+from veriserum_hf.errors import CalibrationError
+from veriserum_hf.geometry import Camera, mm_to_px
 from veriserum_hf.modeling import VeriserumImageProcessor, fit
 
 EDGE = 128  # of whole Veriserum images
@@ -248,3 +249,36 @@ def test_the_depth_from_one_plane_alone_follows_the_focal_length():
         depths_mm[ratio] = camera.depths_mm(T[:, :3, 3])
     for ratio, expected in ((1.0, 1.0), (0.9, 1.0), (0.6, 0.6), (1.5, 1.5)):
         np.testing.assert_allclose(depths_mm[ratio] / depths_mm[1.0], expected, rtol=0.06)
+
+
+def refuses(check, *given):
+    try:
+        check(*given)
+    except (CalibrationError, ValueError):
+        return True
+    return False
+
+
+def test_what_a_canvas_refuses_is_what_a_camera_refuses():
+    """The code of a model travels without the package, so it has these rules of its own."""
+    rng, verdicts = np.random.default_rng(0), []
+    for _ in range(600):
+        whole, foot_mm, K = int(rng.choice([48, 64])), rng.uniform(-12, 12, 2), np.eye(3)
+        pixel_mm, shape = 360 / whole, (whole, whole)
+        K[[0, 1], [0, 1]] = 1860 / pixel_mm
+        K[:2, 2] = mm_to_px(foot_mm, whole)
+        kind = rng.integers(4)
+        if kind < 2:  # a part, or an image whose camera is not its own
+            shape = tuple(rng.integers(whole // 4, whole, 2).tolist())
+            K[:2, 2] -= (1 - kind) * rng.integers(0, np.subtract(whole, shape)[::-1] + 1)
+        elif kind == 2:
+            foot_mm = foot_mm + rng.uniform(-3, 3, 2)
+        camera = {"intrinsics": K.tolist(), "world_to_camera": np.eye(4).tolist(), "pixel_size_mm": pixel_mm}
+        camera |= {"source_to_intensifier_mm": 1860.0, "principal_point_mm": foot_mm.tolist()}
+        refused = [
+            refuses(Camera.from_row, camera, shape),
+            refuses(fit, {"bs": np.zeros(shape, np.uint8)}, {"bs": camera}, whole),
+        ]
+        assert refused[0] == refused[1], camera
+        verdicts.append(refused[0])
+    assert 100 < sum(verdicts) < 500

@@ -136,8 +136,7 @@ def _corner_px(camera: Camera, K: np.ndarray, shape_px: np.ndarray, plane: str) 
     inside = (corner_px >= -tolerance_px).all() and (corner_px + shape_px <= whole_px + tolerance_px).all()
     if inside and moved and not is_whole:
         return corner_px
-    agrees = (np.abs(centered_px - K[:2, 2]) <= tolerance_px).all()
-    if agrees or (is_whole and (np.abs(corner_px) <= tolerance_px).all()):
+    if (np.abs(centered_px - K[:2, 2]) <= tolerance_px).all():
         return None
     columns, rows = shape_px
     if is_whole or (moved and (shape_px > whole_px + tolerance_px).any()):
