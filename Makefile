@@ -19,8 +19,9 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	$(PIP) -c constraints.txt $(if $(LOCKED),--no-build-isolation) -e ".[dev]"
 	touch $@
 
+# Each of the two processes begins with a part in one piece: what the tests of a module share is made once.
 test: $(INSTALLED)  ## install and run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
