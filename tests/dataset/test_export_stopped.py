@@ -42,7 +42,7 @@ def command(tiny, tmp_path):
 @pytest.mark.parametrize("configs", [("calibrated", "anatomies"), ("anatomies",)], ids=["nine shards", "one shard"])
 def test_killed_at_any_moment_and_run_again_it_is_the_same_to_the_byte(tiny, tmp_path, configs):
     """Before its first step, then before the second of what is left, and so on, until one run comes through."""
-    options = {"configs": configs, "shard_size_bytes": SHARD_BYTES, "workers": 1}
+    options = {"configs": configs, "options": Options(size=64), "shard_size_bytes": SMALL_BYTES, "workers": 1}
     expected = content(convert_archive(tiny.root, tmp_path / "expected", **options).output)
     out, kept = tmp_path / "out", {}
     for kills in count():

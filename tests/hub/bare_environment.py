@@ -7,6 +7,7 @@ those require, and Python is started so that it looks nowhere else.
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from packaging.requirements import Requirement
 NEEDED = ("torch", "transformers", "numpy", "roma")
 
 
-def make_environment(folder: Path) -> None:
-    """Link the distributions that a checkpoint needs, with those that they require, into a folder of packages."""
-    wanted, found = list(NEEDED), {}
+def make_environment(folder: Path, needed: Iterable[str] = NEEDED) -> None:
+    """Link distributions, by default those that a checkpoint needs, and all that they require into a new folder."""
+    wanted, found = list(needed), {}
     while wanted:
         name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
         if name in found:

@@ -102,14 +102,15 @@ def copy(small, tmp_path):
 
 
 @pytest.mark.usefixtures("online")
-def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
-    archive = write_archive(tmp_path / "archive", trials=50, frames_per_trial=6, frame_size=(104, 100))
+def test_many_shards_through_failures_and_a_kill(hub, tmp_path):
+    """In four commits of fifty files at most; some are there when it is killed, and some are left."""
+    archive = write_archive(tmp_path / "archive", trials=8, frames_per_trial=20, frame_size=(104, 100))
     out = convert_archive(
         archive.root, tmp_path / "out", options=Options(size=32), shard_size_bytes=1, workers=1
     ).output
     expected = as_pushed(out)
-    assert sum(path.endswith(".parquet") for path in expected) > 300
-    hub.fail(Fault("upload", every=10, how=("drop", "429", "500")))
+    assert sum(path.endswith(".parquet") for path in expected) > 150
+    hub.fail(Fault("upload", every=5, how=("drop", "429", "500")))
     command = (sys.executable, "-c", HASTY, "push-dataset", out, NAME)
 
     def some_are_there():
@@ -134,7 +135,7 @@ def test_300_shards_through_failures_and_a_kill(hub, tmp_path):
     assert hub.repository(NAME).tags == {"1.0.0": pushed["revision"]}
     uploads = [request for request in hub.requests() if request["method"] == "PUT"]
     failed = [request for request in uploads if request["fault"]]
-    assert len(failed) >= len(uploads) // 10 >= 30  # those that the kill cut off are not in the list
+    assert len(failed) >= len(uploads) // 5 >= 30  # those that the kill cut off are not in the list
     assert {request["fault"] for request in failed} == {"drop", "429", "500"}
     assert set(Counter(request["path"] for request in uploads if request["status"] == 200).values()) == {1}
 
