@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from tests.cli.commands import run
 from tests.fixtures.archives import FRAMES_FOLDER
 from tests.jobs.processes import run_here
 
 
 def test_a_clean_archive_gives_status_0_counts_and_decisions(pristine):
-    done = run("audit", pristine.root)
+    done = run_here("audit", pristine.root)
     assert done.returncode == 0
     assert f"{pristine.root}: clean" in done.stdout
     assert "measurements" in done.stdout and "Which id names a frame?" in done.stdout
@@ -64,13 +63,13 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(download, dama
 
 
 def test_progress_goes_to_standard_error(download):
-    done = run("audit", download.root, "--deep", "--json", FORCE_COLOR="1")
+    done = run_here("audit", download.root, "--deep", "--json", FORCE_COLOR="1")
     assert json.loads(done.stdout)["status"] == "clean"
     assert "decoding" in done.stderr and "33/33" in done.stderr
 
 
 def test_nothing_at_the_path_gives_status_2(tmp_path):
-    done = run("audit", tmp_path / "nowhere")
+    done = run_here("audit", tmp_path / "nowhere")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert f"{tmp_path / 'nowhere'}: there is nothing here" in done.stdout

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.cli.commands import run
 from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.calibration import phantoms
@@ -92,9 +91,8 @@ def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory,
 
 
 def test_json_is_one_list_on_standard_output_and_nothing_else(grids, markers):
-    done = run(
-        "calibrate", "distortion", grids["fs"], markers["bs"][0], "nowhere/fs_000001.tif", "--json", FORCE_COLOR="1"
-    )
+    frames = (grids["fs"], markers["bs"][0], "nowhere/fs_000001.tif")
+    done = calibrate("distortion", *frames, "--json", FORCE_COLOR="1")
     assert done.returncode == 3
     good, other, missing = json.loads(done.stdout)
     assert (good["frame"], good["plane"], good["upright"]) == (str(grids["fs"]), "fs", True)
@@ -348,7 +346,7 @@ def test_what_cannot_be_done_is_one_message(pristine_laboratory, grids, markers,
 
 
 def test_a_refusal_is_a_message_and_no_traceback(grids):
-    done = run("calibrate", "source", grids["bs"])
+    done = calibrate("source", grids["bs"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: give the distortion of the frames in one way")
     assert "Traceback" not in done.stderr
@@ -368,7 +366,7 @@ def test_pages_are_drawn_in_addition_to_the_numbers(grids, markers, tmp_path):
     done = calibrate("distortion", *grids.values(), "--report", tmp_path / "page.png")
     assert done.returncode == 0, done.stderr
     done = calibrate(
-        "rig", *markers["bs"], *markers["fs"], "--report", tmp_path / "rig.png",
+        "rig", *markers["bs"][:2], *markers["fs"][:2], "--report", tmp_path / "rig.png",
         *(argument for grid in grids.values() for argument in ("--grid", grid)),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

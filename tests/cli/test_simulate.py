@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.jobs.processes import VERISERUM, at_work, run_here, veriserum, written
+from tests.jobs.processes import VERISERUM, at_work, run_here, written
 from veriserum_hf import VeriserumArchive
 
 SMALL = ("--trials", "2", "--frames-per-trial", "3", "--pairs", "2", "--size", "208x200", "--workers", "1")
@@ -13,7 +13,7 @@ MARKERS = ("--marker-frames", "2")
 
 
 def test_it_prints_where_the_archive_is(tmp_path):
-    ran = veriserum("simulate", tmp_path / "out", *SMALL, *MARKERS)
+    ran = run_here("simulate", tmp_path / "out", *SMALL, *MARKERS)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == f"written to {tmp_path / 'out'}\n"
     archive = VeriserumArchive(tmp_path / "out")
@@ -48,7 +48,8 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 
 def test_an_interrupt_is_a_message_and_the_same_command_resumes(tmp_path):
-    out, options = tmp_path / "out", ("--trials", 4, "--frames-per-trial", 8, "--size", 200, "--marker-frames", 1)
+    out, options = tmp_path / "out", ("--trials", 4, "--frames-per-trial", 8, "--size", 200)
+    options += ("--marker-frames", 1, "--pairs", 2)
     incomplete, frames = tmp_path / "out.incomplete" / "archive", "veriserum_collection_compressed/*.jpg"
     command = (VERISERUM, "simulate", out, *options, "--workers", 2)
     with at_work(*command, until=lambda: len(written(incomplete, frames)) >= 4) as process:

@@ -3,8 +3,6 @@
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -14,6 +12,7 @@ from datasets import load_dataset, load_dataset_builder
 
 import veriserum_hf
 from tests.fixtures.archives import write_archive
+from tests.training.processes import Started
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
 from veriserum_hf.errors import ArchiveError, ConversionError
 from veriserum_hf.jobs.provenance import source_hash
@@ -156,7 +155,7 @@ def test_the_cache_follows_the_archive_and_the_options(damaged, tmp_path):
 
 
 def test_workers_of_a_torch_loader_read_the_stream(tiny, tmp_path):
-    """In a process of its own, as a training script would: importing torch here would slow every test."""
+    """In a process of its own, as a training script would."""
     script = f"""
         import veriserum_hf, torch
         import veriserum_hf.dataset.builder as builder
@@ -171,9 +170,10 @@ def test_workers_of_a_torch_loader_read_the_stream(tiny, tmp_path):
             print(sorted(id for batch in batches for id in batch["measurement_id"].tolist()))
     """
     (tmp_path / "train.py").write_text(textwrap.dedent(script))
-    ran = subprocess.run([sys.executable, tmp_path / "train.py"], capture_output=True, text=True, check=True)
+    started = Started(tmp_path / "train.py")
+    assert started.end() == [0], started.written("errors")
     expected = load_dataset("veriserum", data_files=str(tiny.database), cache_dir=str(tmp_path / "cache"))["train"]
-    assert json.loads(ran.stdout) == expected["measurement_id"]
+    assert json.loads(started.written("output")) == expected["measurement_id"]
 
 
 def test_bad_frames_are_excluded_and_reported(damaged, tmp_path, caplog):

@@ -12,7 +12,7 @@ from huggingface_hub import DatasetCard
 
 from tests.dataset.conftest import SHARD_BYTES, content
 from tests.fixtures.archives import write_archive
-from tests.jobs.processes import run_here, veriserum
+from tests.jobs.processes import run_here
 from veriserum_hf import VeriserumArchive
 from veriserum_hf.dataset.export import convert_archive, parse_size
 from veriserum_hf.dataset.plan import Options
@@ -131,7 +131,7 @@ def break_frames(frames):
 def test_bad_frames_are_written_down_and_the_rest_is_converted(damaged, tiny, tmp_path):
     """To the same bytes, whatever the number of workers."""
     expected = break_frames(damaged / "veriserum_collection_compressed")
-    ran = veriserum("convert", damaged, tmp_path / "out", "--shard-size", SHARD_BYTES, "--workers", 2)
+    ran = run_here("convert", damaged, tmp_path / "out", "--shard-size", SHARD_BYTES, "--workers", 2)
     assert ran.returncode == 3, ran.stderr
     assert "7 rows were rejected" in ran.stderr
     rejected = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]

@@ -9,12 +9,14 @@ from tempfile import TemporaryDirectory
 import cv2
 import numpy as np
 import torch
+import trimesh
 import yaml
 from scipy.spatial.transform import Rotation
 
 from tests.fixtures.models import BACKBONE, HEAD
 from tests.fixtures.studies import write_study
-from tests.fuzz.cases import CALIBRATION, FRAMES
+from tests.fuzz.cases import ANATOMIES, CALIBRATION, FRAMES
+from tests.registration.scenes import coarse
 from veriserum_hf.archive import VeriserumArchive
 from veriserum_hf.calibration import phantoms
 from veriserum_hf.dataset import convert_archive, open_rows
@@ -41,9 +43,11 @@ PHANTOM_DATA = Path(phantoms.__file__).with_name("phantom_data")
 
 
 def _archive(folder: Path, **changed: object) -> None:
-    """Three trials of three frames, with the frames of the phantoms."""
+    """Three trials of three frames, with the frames of the phantoms; coarse implants, which each case reads often."""
     given = {"trials": 3, "frames_per_trial": 3, "pairs": 2, "height_px": 400, "marker_frames": 1} | changed
     simulate(folder, Settings(**given), workers=1)  # type: ignore[arg-type]
+    for file in (folder / ANATOMIES).iterdir():
+        coarse(trimesh.load_mesh(file)).export(file)
 
 
 def _as_jpeg(folder: Path, _: Path) -> None:
@@ -72,7 +76,7 @@ def _as(suffix: str) -> Callable[[Path, Path], None]:
 
 def _dataset(folder: Path, _: Path) -> None:
     """A small converted data set in two formats, its poses, a model of its implants, settings of a training."""
-    _archive(folder / "archive", trials=20, frames_per_trial=1, marker_frames=0)
+    _archive(folder / "archive", trials=20, frames_per_trial=1, marker_frames=0, height_px=200)
     convert_archive(
         folder / "archive",
         folder / "dataset",

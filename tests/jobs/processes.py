@@ -21,24 +21,20 @@ from veriserum_hf.cli.app import main
 VERISERUM = Path(sys.executable).with_name("veriserum")
 
 
-def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+def run_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``veriserum`` in this process, which does not have to start first."""
     command, status = ["veriserum", *map(str, arguments)], 0
     with (
         redirect_stdout(io.StringIO()) as out,
         redirect_stderr(io.StringIO()) as err,
         mock.patch.object(sys, "argv", command),
+        mock.patch.dict(os.environ, environment),
     ):
         try:
             main()
         except SystemExit as end:
             status = int(end.code or 0)
     return subprocess.CompletedProcess(command, status, out.getvalue(), err.getvalue())
-
-
-def veriserum(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run ``veriserum`` in a process of its own."""
-    return subprocess.run([VERISERUM, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ import trimesh
 
 from tests.cli.commands import outcome
 from tests.fixtures.misread import flip_frames
+from tests.forked import FORKED
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.dataset.open import open_rows
@@ -27,24 +26,20 @@ from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
 from veriserum_hf.registration.data_sets import register_dataset
 
 FRAMES = 3  # of each of the archive's two trials
-_REGISTER = """
-import sys
-from veriserum_hf.registration.data_sets import register_dataset
-if __name__ == "__main__":
-    register_dataset(sys.argv[1], sys.argv[2], start="target", workers=1)
-"""
 
 
 @pytest.fixture
 def interrupted(dataset, tmp_path):
     """Output of a registration that was killed after its first trial."""
     output = tmp_path / "poses.parquet"
-    process = subprocess.Popen([sys.executable, "-c", _REGISTER, str(dataset), str(output)])
+    options = {"start": "target", "workers": 1}
+    process = FORKED.Process(target=register_dataset, args=(str(dataset), output), kwargs=options)
+    process.start()
     trials = incomplete_folder(output) / "trials"
-    while not any(trials.glob("*.parquet")) and process.poll() is None:
+    while not any(trials.glob("*.parquet")) and process.is_alive():
         time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.join()
     return output
 
 

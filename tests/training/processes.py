@@ -25,7 +25,7 @@ LIMIT_S = 900
 class Started:
     """A script in one process, or in several that find each other as those do that torchrun starts."""
 
-    def __init__(self, script, *arguments, processes=1):
+    def __init__(self, script, *arguments, processes=1, cwd=ROOT):
         self._folder = tempfile.TemporaryDirectory()
         environments = [os.environ | ENVIRONMENT] * processes
         if processes > 1:
@@ -38,7 +38,9 @@ class Started:
                 for rank, environment in enumerate(environments)
             ]
         self._processes = [
-            FORKED.Process(target=_run, args=(self._folder.name, environment, script, list(map(str, arguments))))
+            FORKED.Process(
+                target=_run, args=(self._folder.name, environment, cwd, str(script), list(map(str, arguments)))
+            )
             for environment in environments
         ]
         for process in self._processes:
@@ -78,13 +80,13 @@ class Started:
             process.join()
 
 
-def _run(folder, environment, script, arguments):
+def _run(folder, environment, cwd, script, arguments):
     multiprocessing.set_start_method(None, force=True)  # of processes that load data: Python's own, not this module's
     os.setsid()
     for descriptor, stream in ((1, "output"), (2, "errors")):
         os.dup2(os.open(Path(folder, stream), os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.update(environment)
     torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))  # the server may have been started with more
-    os.chdir(ROOT)
+    os.chdir(cwd)
     sys.argv = [script, *arguments]
     runpy.run_path(script, run_name="__main__")

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,10 +42,14 @@ def assert_same_run(one, other):
         assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def elsewhere(folder, *arguments):
-    """Run Python in another working directory than the checkout."""
+def elsewhere(folder, program, *arguments):
+    """Output and errors of a script, or of a module that Python starts, in another folder than the checkout."""
+    if isinstance(program, Path):
+        started = Started(program, *arguments, cwd=folder)
+        assert started.end() == [0], started.written("errors")
+        return started.written("output"), started.written("errors")
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
+        [sys.executable, "-m", program, *map(str, arguments)],
         cwd=folder,
         env=os.environ | ENVIRONMENT,
         check=False,
@@ -52,15 +57,17 @@ def elsewhere(folder, *arguments):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return done
+    return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("program", [("-m", "veriserum_hf.training.train"), (ROOT / "training/train.py",)])
+@pytest.mark.parametrize(
+    "program", ["veriserum_hf.training.train", ROOT / "training/train.py"], ids=["module", "script"]
+)
 def test_a_training_in_another_working_directory(program, two_steps, by_the_script, tmp_path):
-    done = elsewhere(tmp_path, *program, *two_steps, "--output_dir", "RUN")
+    output, errors = elsewhere(tmp_path, program, *two_steps, "--output_dir", "RUN")
     assert_same_run(by_the_script, tmp_path / "RUN")
-    assert done.stdout == "" and "Warning" not in done.stderr
-    assert done.stderr.count("step 2: rotation_deg ") == 1
+    assert output == "" and "Warning" not in errors
+    assert errors.count("step 2: rotation_deg ") == 1
 
 
 def test_the_command_trains(two_steps, by_the_script, tmp_path):
@@ -112,8 +119,8 @@ def test_the_command_line_begins_without_torch():
 def test_an_evaluation_in_another_working_directory(by_the_script, dataset, tmp_path):
     at = ("--model", by_the_script, "--dataset", dataset, "--split", "validation", "--json")
     documents = [
-        json.loads(elsewhere(tmp_path, *program, *at).stdout)
-        for program in (("-m", "veriserum_hf.training.evaluate"), (ROOT / "training/evaluate.py",))
+        json.loads(elsewhere(tmp_path, program, *at)[0])
+        for program in ("veriserum_hf.training.evaluate", ROOT / "training/evaluate.py")
     ]
     assert documents[0] == documents[1]
     best = json.loads((by_the_script / "metrics.json").read_text())["validation"]
