@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.cli.commands import run
 from tests.fixtures.archives import FRAMES_FOLDER
 from tests.jobs.processes import run_here
 
@@ -63,7 +64,7 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(download, dama
 
 
 def test_progress_goes_to_standard_error(download):
-    done = run_here("audit", download.root, "--deep", "--json", FORCE_COLOR="1")
+    done = run("audit", download.root, "--deep", "--json", FORCE_COLOR="1")
     assert json.loads(done.stdout)["status"] == "clean"
     assert "decoding" in done.stderr and "33/33" in done.stderr
 

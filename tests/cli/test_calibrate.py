@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.cli.commands import run
 from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.calibration import phantoms
@@ -92,7 +93,7 @@ def test_distortions_are_printed_with_what_is_known_of_them(pristine_laboratory,
 
 def test_json_is_one_list_on_standard_output_and_nothing_else(grids, markers):
     frames = (grids["fs"], markers["bs"][0], "nowhere/fs_000001.tif")
-    done = calibrate("distortion", *frames, "--json", FORCE_COLOR="1")
+    done = run("calibrate", "distortion", *frames, "--json", FORCE_COLOR="1")
     assert done.returncode == 3
     good, other, missing = json.loads(done.stdout)
     assert (good["frame"], good["plane"], good["upright"]) == (str(grids["fs"]), "fs", True)

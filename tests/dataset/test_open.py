@@ -21,6 +21,7 @@ from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import DataSetError
 
 _OPEN_WITHOUT_TORCH = f"""{WITHOUT_TORCH}
+import veriserum_hf.poses.files, veriserum_hf.geometry.joint
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.evaluation.metrics import sample_points
 from veriserum_hf.reports import sources

@@ -21,14 +21,13 @@ from veriserum_hf.cli.app import main
 VERISERUM = Path(sys.executable).with_name("veriserum")
 
 
-def run_here(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run ``veriserum`` in this process, which does not have to start first."""
     command, status = ["veriserum", *map(str, arguments)], 0
     with (
         redirect_stdout(io.StringIO()) as out,
         redirect_stderr(io.StringIO()) as err,
         mock.patch.object(sys, "argv", command),
-        mock.patch.dict(os.environ, environment),
     ):
         try:
             main()

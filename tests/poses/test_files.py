@@ -1,8 +1,5 @@
 """Files of poses are checked when they are read, and paired with the rows that they are of."""
 
-import subprocess
-import sys
-
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -194,8 +191,3 @@ def test_a_file_of_another_data_set_is_recognised_by_any_of_its_ids(rows, own_po
             check_same_frame(poses_by_frame(table)[row["measurement_id"]], row, path)
         assert str(caught.value) == f"{path}, measurement {row['measurement_id']}: {message}; {end}"
     check_same_frame(poses_by_frame(of_row)[row["measurement_id"]], row | {"femur": None}, path)
-
-
-def test_files_can_be_read_where_torch_is_not_installed():
-    code = "import sys; sys.modules['torch'] = None\nimport veriserum_hf.poses.files, veriserum_hf.geometry.joint"
-    subprocess.run([sys.executable, "-c", code], check=True)

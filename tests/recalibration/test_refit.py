@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.cli.commands import run
 from tests.jobs.processes import run_here
 from veriserum_hf.archive.archive import VeriserumArchive
 from veriserum_hf.calibration.distortion import Distortion
@@ -227,7 +228,7 @@ def test_a_source_whose_distortion_is_not_known_is_not_fitted(first_day):
 
 
 def test_the_command_prints_and_counts_what_it_did(download):
-    done = run_here("audit", download.root, "--calibration", "--deep", FORCE_COLOR="1")
+    done = run("audit", download.root, "--calibration", "--deep", FORCE_COLOR="1")
     assert done.returncode == 0, done.stderr
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert "A refit does not reproduce stored coefficients; the mapped positions are compared." in plain

@@ -1,9 +1,12 @@
 """Simulated frames with holders, as a laboratory has them: raw frames of 800 rows corrected to 512 px."""
 
+from functools import partial
+
 import pyarrow.parquet as pq
 import pytest
 import trimesh
 
+from tests.fixtures.made_once import made_once
 from tests.registration.scenes import coarse, pose, smaller, transform
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
@@ -17,18 +20,20 @@ _CHOSEN = (1, 5, 7)  # both femoral components, the smallest and largest tibial 
 @pytest.fixture(scope="session")
 def knees(tmp_path_factory):
     """Archive of seven trials of one frame."""
-    folder = tmp_path_factory.mktemp("knees") / "archive"
-    return simulate(folder, Settings(trials=7, frames_per_trial=1, seed=4, height_px=800, marker_frames=0), workers=1)
+    settings = Settings(trials=7, frames_per_trial=1, seed=4, height_px=800, marker_frames=0)
+    return made_once(tmp_path_factory, "knees", partial(simulate, settings=settings, workers=1))
 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory):
     """Two trials of three frames, with coarse implants; not to be changed."""
-    folder = tmp_path_factory.mktemp("archive") / "archive"
+    return made_once(tmp_path_factory, "coarse_knees", _with_coarse_implants)
+
+
+def _with_coarse_implants(folder):
     simulate(folder, Settings(trials=2, frames_per_trial=3, seed=4, height_px=800, marker_frames=0), workers=1)
     for file in folder.rglob("*.stl"):
         coarse(trimesh.load_mesh(file)).export(file)
-    return folder
 
 
 @pytest.fixture(scope="session")
