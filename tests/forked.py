@@ -7,6 +7,4 @@ import multiprocessing
 
 FORKED = multiprocessing.get_context("forkserver")
 # A child imports the main module again, which is pytest.
-FORKED.set_forkserver_preload(
-    ["pytest", "veriserum_hf.cli", "veriserum_hf.training.train", "veriserum_hf.training.evaluate"]
-)
+FORKED.set_forkserver_preload(["pytest", "tests.jobs.processes", "tests.preloaded"])
