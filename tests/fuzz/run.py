@@ -21,7 +21,6 @@ from veriserum_hf.dataset import SOURCES_OF_ROWS
 from veriserum_hf.jobs import source_hash
 
 CaseKey = tuple[str, int]
-_QUICK_CASES = 30  # with their good data 90 s of processor time
 
 
 def all_groups() -> dict[str, Group]:
@@ -35,9 +34,8 @@ def all_groups() -> dict[str, Group]:
 
 
 def quick_cases(groups: dict[str, Group]) -> list[CaseKey]:
-    """Some cases, drawn over all groups, the same each time."""
-    drawn_of = [[(name, n) for n in random.Random(name).sample(groups[name].cases, 4)] for name in sorted(groups)]
-    return list(chain.from_iterable(zip(*drawn_of, strict=True)))[:_QUICK_CASES]
+    """One case of each group, the same each time; with their good data 65 s of processor time."""
+    return [(name, random.Random(name).choice(groups[name].cases)) for name in sorted(groups)]
 
 
 class Fuzzer:
