@@ -36,8 +36,9 @@ def import_(
 ) -> None:
     """Import own frames of any laboratory to a folder as convert makes it.
 
-    STUDY is a YAML file that names images, cameras, implants and initial poses. All of it is checked before anything
-    is written. Run an interrupted import again with the same command to resume it.
+    STUDY is a YAML file that names images, cameras, implants and initial poses; the page Own frames of the
+    documentation lists its fields. All of it is checked before anything is written. Run an interrupted import again
+    with the same command to resume it.
 
     Exit status: 0 done, 2 not done, 3 done but frames were rejected (see rejected.jsonl).
 

@@ -8,9 +8,11 @@ import typer
 Archive = Annotated[
     Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
 ]
-Dataset = Annotated[str, typer.Argument(help="Converted folder, or a data set on the hub.", show_default=False)]
+Dataset = Annotated[
+    str, typer.Argument(help="Converted or imported folder, or a data set on the hub.", show_default=False)
+]
 DatasetOrArchive = Annotated[
-    str, typer.Argument(help="Converted folder, data set on the hub, or archive.", show_default=False)
+    str, typer.Argument(help="Converted or imported folder, data set on the hub, or archive.", show_default=False)
 ]
 Split = Annotated[str, typer.Option(help="Split: train, validation, test or all.")]
 Workers = Annotated[

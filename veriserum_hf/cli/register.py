@@ -23,8 +23,8 @@ def register(
         str,
         typer.Option(
             metavar="target|refined|manual|model|FILE",
-            help="Initial poses: of the data set (refined: those of calibrated), of --model, or of a Parquet or "
-            "CSV file of poses.",
+            help="Initial poses: of the data set (refined: those of calibrated, initial poses of own frames), of "
+            "--model, or of a Parquet or CSV file of poses.",
             show_default=False,
         ),
     ],

@@ -25,10 +25,10 @@ from veriserum_hf.errors import ConversionError, DataSetError, NothingThereError
 
 SPECIAL = ("*", "?", "[", "::")  # in a folder's path datasets takes them for parts of a pattern
 _TABLES = ("*.db", "*.sqlite", "*.sqlite3", "*pose_reloaded*.csv")  # of an archive
-_EXPECTED = "a folder that `veriserum convert` made, a data set on the hub, or an archive"
+_EXPECTED = "a folder that `veriserum convert` or `veriserum import` made, a data set on the hub, or an archive"
 _EXPECTED_SET = (
-    "a folder that `veriserum convert` made, or a data set on the hub; its README.md lists its splits and "
-    "configurations"
+    "a folder that `veriserum convert` or `veriserum import` made, or a data set on the hub; its README.md lists its "
+    "splits and configurations"
 )
 # What datasets raises for a folder whose card or shards are not as they were converted; it does not check the types
 # of what a card states.
@@ -145,7 +145,7 @@ def _first_there(dataset: str, configs: Sequence[str]) -> str:
         missing = " or ".join(configs) if config is None else "anatomies (the implants' meshes)"
         raise NothingThereError(
             f"{dataset} has no configuration {missing}, only {', '.join(there)}. Give the archive instead, or "
-            f"convert it with --config {configs[0]} --config anatomies"
+            f"convert it with --config {configs[0]} --config anatomies; import own frames with their implants"
         )
     return config
 

@@ -41,7 +41,10 @@ def convert(
         int | None, typer.Option(help="Only frames of this trial of the data set.", show_default=False)
     ] = None,
     plane: Annotated[
-        PlaneName | None, typer.Option(help="Plane of the data set that a .jts file is of.", show_default=False)
+        PlaneName | None,
+        typer.Option(
+            help="Plane of the data set that a .jts file is of; of own frames, bs is the first.", show_default=False
+        ),
     ] = None,
     camera: Annotated[
         Path | None,
