@@ -367,7 +367,11 @@ FEMUR = (*TRIAL, "initial_poses", "femur")
         (put(*TRIAL, "subject", value=-1), "subject: found -1"),
         (put(*TRIAL, "initial_poses", "patella", value={}), "patella is not a field, expected femur, tibia"),
         (put(*FEMUR, "plane", value="fs"), "plane: found 'fs', expected camera_1 or camera_2"),
+        (put(*FEMUR, "plane", value="camera_2"), "such a file are in the world of the cameras; remove plane"),
         (put(*FEMUR, "file", value="femur.stl"), "femur.stl"),
+        (put(*FEMUR, "file", value="f" * 300), "there is no file fff"),
+        (put(*TRIAL, "task", value="\ud800"), "task: found '\\ud800', expected text"),
+        (put("implants", "femur", "mesh", value="~no one/femur.stl"), "there is no file ~no one/femur.stl"),
         (put("implants", "femur"), "femur has poses but no mesh"),
         (put("implants", "femur", "anatomy_id"), "anatomy_id is missing, expected a whole number"),
         (put("implants", "femur", "mesh", value="study.yaml"), "implants: femur: study.yaml: "),
@@ -589,3 +593,64 @@ def test_a_dicom_of_several_frames_is_shown_the_camera_it_states(study, tmp_path
     assert "1 of 1 files store X-rays dark" in notes
     assert "nothing of it was taken: Imager Pixel Spacing 0.4" in notes and "3000.0 and 3000.0 px" in notes
     assert not any(b"Doe" in data for data in content(result.output).values())
+
+
+def test_a_folder_whose_name_has_characters_of_a_pattern(study, imported, tmp_path):
+    """`trial [1]` is that folder, and not `trial 1`."""
+    (study.parent / "trial_18").rename(study.parent / "trial 1")
+    (study.parent / "trial_11").rename(study.parent / "trial::ü [1]*")
+    one_trial(study)
+    changed(study, of_plane("camera_1", images="trial::ü [1]*/camera_1/*.png"))
+    changed(study, of_plane("camera_2", images="trial::ü [1]*/camera_2/frame_[123].png"))
+    changed(study, put("initial_poses", value=None))
+    for one, other in zip(rows_of(study, tmp_path / "out"), converted_rows(imported), strict=False):
+        assert one["image_bs"]["bytes"] == other["image_bs"]["bytes"]
+        assert one["image_fs"]["bytes"] == other["image_fs"]["bytes"]
+
+
+def test_a_name_that_is_not_utf_8_is_refused(study):
+    path = images_of(study)[0]
+    try:
+        path.rename(path.with_name("frame_\udcff.png"))
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    assert "frame_\\udcff.png is not a name in UTF-8" in refused(study)
+
+
+def test_planes_that_lack_frames_of_different_moments(study, tmp_path):
+    """As many images of each plane, and yet two that were not taken together."""
+    changed(study, put(*TRIAL, "initial_poses", value=None))
+    images_of(study, "camera_1")[0].unlink()
+    images_of(study, "camera_2")[2].unlink()
+    problems = import_study(study, tmp_path / "out", workers=1).problems
+    assert [each for each in problems if "image 1 is frame_2.png of camera_1 and frame_1.png of camera_2" in each]
+    for path in images_of(study, "camera_2"):  # with numbers of their own
+        path.rename(path.with_name(f"{path.stem}00.png"))
+    assert import_study(study, tmp_path / "other", workers=1).problems == []
+
+
+def test_files_of_different_depths_in_a_plane_are_named(study, tmp_path):
+    path = images_of(study)[0]
+    cv2.imwrite(str(path), cv2.imread(str(path), -1).astype(np.uint16) * 16)
+    problems = import_study(study, tmp_path / "out", workers=1).problems
+    assert problems == [
+        "camera_1: files have 8 and 16 bits: white is 255 in those of 8 bits, and one grey level in all others"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"component": "tibia"}, "none of its poses is of femur"),
+        ({"anatomy_id": 77}, "none of its poses is of femur"),
+        ({"trial_id": 12}, "states trial_id 12, but this frame of the study has 11"),
+        ({"frame_index": 100}, "states frame_index 100, but this frame of the study has 0"),
+    ],
+    ids=lambda value: str(next(iter(value))) if isinstance(value, dict) else "",
+)
+def test_a_pose_file_of_other_frames(study, wrong, words):
+    about = {"measurement_id": 1, "trial_id": 11, "frame_index": 0, "component": "femur"}
+    about["anatomy_id"] = yaml.safe_load(study.read_text())["implants"]["femur"]["anatomy_id"]
+    pose = {"translation_mm": [0.0, 0.0, 900.0], "quaternion_xyzw": [0.0, 0.0, 0.0, 1.0]}
+    pq.write_table(pa.Table.from_pylist([about | pose | wrong]), study.parent / "poses.parquet")
+    assert words in refused(study, put(*FEMUR, "file", value="poses.parquet"))

@@ -2,13 +2,17 @@
 
 import difflib
 import math
+import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 from veriserum_hf.core import load_plain_yaml, one_line, read_text
 from veriserum_hf.errors import ConversionError
 
 _LONGEST_NAME = 100
+_NO_TEXT = re.compile(r"[\0\ud800-\udfff]")  # halves of pairs are not UTF-8
 _MOST_ID = 2**53  # larger numbers are not exact everywhere
 
 
@@ -71,15 +75,19 @@ class Fields:
     def text(self, name: str) -> str:
         """Text that is not empty."""
         value = self.values.get(name)
-        if not isinstance(value, str) or not value.strip() or "\0" in value:
+        if not is_text(value):
             raise self.error(name, "text")
         return value
+
+    def path(self, name: str, folder: Path) -> Path:
+        """A path, relative to a folder or absolute."""
+        return folder / expanded(self.text(name))
 
     def texts(self, name: str) -> list[str]:
         """One text or a list of them."""
         value = self.values.get(name)
         several = value if isinstance(value, list) else [value]
-        texts = [each for each in several if isinstance(each, str) and each.strip() and "\0" not in each]
+        texts = [each for each in several if is_text(each)]
         if not several or len(texts) < len(several):
             raise self.error(name, "a pattern of files such as camera_1/*.png, or a list of them")
         return texts
@@ -118,6 +126,16 @@ class Fields:
         if not isinstance(value, list) or len(value) != edge or not all(_numbers(row, edge) for row in value):
             raise self.error(name, f"{edge} rows of {edge} finite numbers each: [[...], ...]")
         return [[float(each) for each in row] for row in value]
+
+
+def expanded(path: str) -> str:
+    """A path as it is written, with the home folder for ~; a name that begins with ~ stays as it is."""
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib raises where there is no user of the name
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether this is text that is not empty, and that every file can hold."""
+    return isinstance(value, str) and bool(value.strip()) and not _NO_TEXT.search(value)
 
 
 def _numbers(value: object, count: int) -> bool:

@@ -19,7 +19,7 @@ from veriserum_hf.dataset.study import (
     StudyPlane,
     StudyTrial,
 )
-from veriserum_hf.dataset.study_fields import Fields, read_yaml
+from veriserum_hf.dataset.study_fields import Fields, expanded, read_yaml
 from veriserum_hf.errors import CalibrationError, ConversionError
 from veriserum_hf.geometry import read_autoscoper
 
@@ -49,7 +49,7 @@ def read_study(path: Path) -> Study:
         If it cannot be read, or a field is missing, not known, or not as expected.
 
     """
-    file = Path(path).expanduser().absolute()
+    file = Path(expanded(str(path))).absolute()
     if file.suffix.lower() == _AUTOSCOPER:
         return _of_autoscoper(file)
     return _StudyReader(file).study(Fields(str(path), read_yaml(file), _STUDY))
@@ -110,7 +110,7 @@ class _StudyReader:
         return Study(self.file, tuple(planes), side, implants, tuple(trials))
 
     def path(self, fields: Fields, name: str) -> Path:
-        return self.file.parent / Path(fields.text(name)).expanduser()
+        return fields.path(name, self.file.parent)
 
     def optional_path(self, fields: Fields, name: str) -> Path | None:
         return self.path(fields, name) if name in fields else None

@@ -4,12 +4,13 @@ import glob
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from veriserum_hf.archive import Stack, highest_level, open_stack, white_level
 from veriserum_hf.core import PlaneName, listed, one_line
 from veriserum_hf.dataset.study import Study, StudyPlane, StudyTrial
+from veriserum_hf.dataset.study_fields import expanded, is_text
 from veriserum_hf.errors import ArchiveError, ConversionError, FrameError
 
 _SAMPLED_FRAMES = 16
@@ -69,6 +70,7 @@ def images_of(study: Study) -> dict[PlaneName, PlaneImages]:
     """
     found = {plane.column: _of_plane(study, plane) for plane in study.planes}
     _check_once(study, found)
+    notes = []
     for number, trial in enumerate(study.trials):
         counts = {plane.name: len(found[plane.column].by_trial[number]) for plane in study.planes}
         if len(set(counts.values())) > 1:
@@ -77,6 +79,11 @@ def images_of(study: Study) -> dict[PlaneName, PlaneImages]:
                 f"{_of(study, trial)}: found {sizes} images, expected as many of each plane: the first image of one "
                 "plane shows the same moment as the first one of the other"
             )
+        if len(found) > 1 and (note := _other_numbers(study, trial, [found[c].by_trial[number] for c in found])):
+            notes.append(note)
+    if notes:
+        first = next(iter(found))
+        found[first] = replace(found[first], notes=(*found[first].notes, *notes))
     return found
 
 
@@ -96,12 +103,42 @@ def _of_plane(study: Study, plane: StudyPlane) -> PlaneImages:
         by_trial.append(tuple(Image(each.path, index) for each in opened for index in range(each.count)))
         stacks += opened
     _check_alike(study, name, stacks)
+    if len(depths := sorted({stack.bits for stack in stacks})) > 1:
+        notes.append(
+            f"{name}: files have {' and '.join(map(str, depths))} bits: white is 255 in those of 8 bits, and one "
+            "grey level in all others"
+        )
     if inverted := sum(stack.inverted for stack in stacks):
         notes.append(
             f"{name}: {inverted} of {len(stacks)} files store X-rays dark, as they state themselves (WhiteIsZero, "
             "MONOCHROME1); their grey levels were inverted, so that metal is dark"
         )
     return PlaneImages(tuple(by_trial), tuple(stacks), stacks[0].size, tuple(dict.fromkeys(notes)))
+
+
+def _other_numbers(study: Study, trial: StudyTrial, planes: Sequence[Sequence[Image]]) -> str:
+    """Sentence where files of both planes are counted alike, and those of one moment have different numbers."""
+    one, other = (_numbers(images) for images in planes)
+    if one == other or not set(one) & set(other):
+        return ""
+    place = next(k for k, numbers in enumerate(zip(one, other, strict=True)) if numbers[0] != numbers[1])
+    files = [
+        f"{one_line(images[place].path.name)} of {one_line(plane.name)}"
+        for plane, images in zip(study.planes, planes, strict=True)
+    ]
+    return (
+        f"{_of(study, trial)}: image {place + 1} is {' and '.join(files)}, whose numbers differ; images are paired "
+        "in their order: compare whether both planes have the same moments"
+    )
+
+
+def _numbers(images: Sequence[Image]) -> list[tuple[int, ...]]:
+    """Those numbers in the names of the files that count the images; empty where names do not count them."""
+    found = [tuple(map(int, re.findall("[0-9]+", image.path.stem))) for image in images]
+    if len({image.path for image in images}) < len(images) or len({len(each) for each in found}) != 1:
+        return []
+    count = [k for k, values in enumerate(zip(*found, strict=True)) if len(set(values)) > 1]
+    return [tuple(each[k] for k in count) for each in found] if count else []
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
@@ -112,14 +149,22 @@ def natural_key(name: str) -> list[tuple[int, str]]:
 
 def _matching(study: Study, where: str, pattern: str, notes: list[str]) -> list[Path]:
     """Files that a pattern names, sorted by the numbers in their names."""
+    pattern = expanded(pattern)
     literal = study.folder / pattern
-    if literal.is_file():  # also where its name has characters of a pattern
+    if os.path.isfile(literal):  # noqa: PTH113 - also where its name has characters of a pattern, or is too long
         return [literal]
+    if os.path.isdir(literal.parent):  # noqa: PTH112 - also where the folder's name has such characters
+        pattern = str(Path(glob.escape(str(Path(pattern).parent)), Path(pattern).name))
     try:
         names = glob.glob(pattern, root_dir=study.folder, recursive=True)  # noqa: PTH207 - absolute ones too
     except (ValueError, re.error, OSError) as error:
         raise ConversionError(f"{where}: images: {one_line(pattern)} is no pattern of files: {error}") from error
     names = sorted(names, key=natural_key)
+    if odd := next((name for name in names if not is_text(str(study.folder / name))), None):
+        raise ConversionError(
+            f"{where}: images: {one_line(str(study.folder / odd))} is not a name in UTF-8, which rows can hold; "
+            "rename the file or folder"
+        )
     if not names:
         folder = literal.parent
         there = sorted(folder.iterdir()) if folder.is_dir() else []

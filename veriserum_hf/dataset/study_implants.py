@@ -90,7 +90,7 @@ def poses_of(
                 continue
             where = f"{study.file.name}: {_of(study, trial)}initial_poses: {component}: {study.name_of(given.path)}"
             try:
-                parts.append(_read(study, where, given, ids, study.implants[component].anatomy_id, cameras))
+                parts.append(_read(study, where, given, ids, trial, component, cameras))
             except ConversionError:
                 raise
             except VeriserumError as error:
@@ -109,15 +109,22 @@ def _read(
     where: str,
     given: PoseFile,
     ids: Sequence[int],
-    anatomy_id: int,
+    trial: StudyTrial,
+    component: Component,
     cameras: Mapping[PlaneName, PlaneCamera],
 ) -> FloatArray:
     """Poses (frames, 4, 4) of one implant in one trial; NaN without one."""
     suffix = given.path.suffix.lower()
+    in_world = suffix not in TRAJECTORY_SUFFIXES or suffix == _IN_WORLD
+    if given.plane is not None and in_world:
+        raise ConversionError(
+            f"{where}: plane: found {one_line(given.plane)}, but poses of such a file are in the world of the cameras"
+            "; remove plane, or give poses in the frame of its camera (.jts)"
+        )
     if suffix not in TRAJECTORY_SUFFIXES:
-        return _of_measurements(where, given.path, ids, anatomy_id)
+        return _of_measurements(where, given.path, ids, trial, component, study.implants[component].anatomy_id)
     names = {plane.name: plane.column for plane in study.planes}
-    if given.plane is None and len(names) > 1 and suffix != _IN_WORLD:
+    if given.plane is None and len(names) > 1 and not in_world:
         raise ConversionError(
             f"{where}: the poses are in the frame of one camera; name its plane beside the file: plane: "
             f"{' or '.join(map(one_line, names))}"
@@ -132,16 +139,28 @@ def _read(
     return poses
 
 
-def _of_measurements(where: str, path: Path, ids: Sequence[int], anatomy_id: int) -> FloatArray:
+def _of_measurements(
+    where: str, path: Path, ids: Sequence[int], trial: StudyTrial, component: Component, anatomy_id: int
+) -> FloatArray:
     """Poses of a pose file that names its frames."""
     found = np.full((len(ids), 4, 4), np.nan)
     frames = poses_by_frame(read_poses(path))
-    by_id = {id: pose for id in ids for pose in frames.get(id, {}).values() if pose["anatomy_id"] == anatomy_id}
+    of_trial = {id: pose for id in ids if (pose := frames.get(id, {}).get(component)) is not None}
+    by_id = {id: pose for id, pose in of_trial.items() if pose["anatomy_id"] == anatomy_id}
     if not by_id:
         raise ConversionError(
-            f"{where}: none of its poses is of anatomy_id {anatomy_id} and of a frame of the trial, expected "
+            f"{where}: none of its poses is of {component} {anatomy_id} and of a frame of the trial, expected "
             f"measurement_id {ids[0]} to {ids[-1]}: frames are counted from 1, over all trials"
         )
+    for index, id in enumerate(ids):
+        for name, expected in (("trial_id", trial.id), ("frame_index", index)):
+            stated = by_id[id].get(name) if id in by_id else None
+            if stated is not None and stated != expected:
+                raise ConversionError(
+                    f"{where}: the pose of measurement_id {id} states {name} {stated}, but this frame of the study "
+                    f"has {expected}; expected poses of these frames: measurement_id counts them from 1, over "
+                    "all trials"
+                )
     found[np.array(list(by_id)) - ids[0]] = transforms(by_id.values())
     return found
 

@@ -164,7 +164,7 @@ def _inputs(study: Study, images: Mapping[PlaneName, PlaneImages]) -> list[Path]
     files += [implant.mesh for implant in study.implants.values()]
     files += [given.path for trial in study.trials for given in trial.initial_poses.values()]
     for path in files:
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113 - nor is one whose name is too long
             raise ConversionError(
                 f"{study.file.name}: there is no file {one_line(study.name_of(path))}, expected it relative to the "
                 "folder of the YAML file"
