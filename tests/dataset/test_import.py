@@ -654,3 +654,27 @@ def test_a_pose_file_of_other_frames(study, wrong, words):
     pose = {"translation_mm": [0.0, 0.0, 900.0], "quaternion_xyzw": [0.0, 0.0, 0.0, 1.0]}
     pq.write_table(pa.Table.from_pylist([about | pose | wrong]), study.parent / "poses.parquet")
     assert words in refused(study, put(*FEMUR, "file", value="poses.parquet"))
+
+
+@pytest.mark.parametrize("wrong", ["cm", "transposed"])
+def test_cameras_that_meet_where_no_knee_would_be_are_named(study, tmp_path, wrong):
+    """Without poses, nothing else shows that they are in cm, or camera to world."""
+
+    def change(found):
+        for number, plane in enumerate(found["planes"].values()):
+            T = np.array(plane["camera"]["world_to_camera"])
+            if wrong == "cm":
+                T[:3, 3] /= 10
+            elif number:
+                tilted = np.eye(4)  # about the ray of the centre of the image, by 30 deg
+                tilted[:2, :2] = [[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]
+                T = tilted @ T
+                T[:3, :3] = T[:3, :3].T.copy()
+            plane["camera"]["world_to_camera"] = T.tolist()
+        for trial in found["trials"]:
+            trial["initial_poses"] = None
+
+    changed(study, change)
+    (problem,) = import_study(study, tmp_path / "out", workers=1).problems
+    assert problem.startswith("camera_1 and camera_2: the rays of the images' centres pass each other at")
+    assert "compare whether world_to_camera maps the world to the camera, and is in mm" in problem

@@ -19,7 +19,7 @@ from veriserum_hf.dataset.plugin import SOURCES_OF_STUDY_ROWS
 from veriserum_hf.dataset.shards import RowMaker
 from veriserum_hf.dataset.splits import SPLITS
 from veriserum_hf.dataset.study import CameraFile, Study
-from veriserum_hf.dataset.study_cameras import cameras_of_study, correction_files, proposals_of
+from veriserum_hf.dataset.study_cameras import cameras_of_study, correction_files, proposals_of, unusual_cameras
 from veriserum_hf.dataset.study_card import study_card
 from veriserum_hf.dataset.study_file import read_study
 from veriserum_hf.dataset.study_images import PlaneImages, every_file, images_of
@@ -151,7 +151,7 @@ def import_study(
         ]
 
     notes = [note for each in images.values() for note in each.notes]
-    notes += [*proposals_of(study, images, cameras), *poses.notes]
+    notes += [*unusual_cameras(study, cameras), *proposals_of(study, images, cameras), *poses.notes]
     split_by = f"all in {options.split}" if options.split else "trial"
     work = Work(record, plans, makers, card, split_by, unchanged, mesh_records, notes, {})
     return write_folder(work, target, format, shard_size_bytes, workers, progress)
