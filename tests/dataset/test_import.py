@@ -678,3 +678,31 @@ def test_cameras_that_meet_where_no_knee_would_be_are_named(study, tmp_path, wro
     (problem,) = import_study(study, tmp_path / "out", workers=1).problems
     assert problem.startswith("camera_1 and camera_2: the rays of the images' centres pass each other at")
     assert "compare whether world_to_camera maps the world to the camera, and is in mm" in problem
+
+
+@pytest.mark.parametrize(("edge_px", "words"), [(100, "the table is for images of 100 x 100 px"), (48, "of 48 x 48")])
+def test_a_table_of_images_of_another_size_is_refused_before_anything_is_written(study, edge_px, words):
+    rows, columns = np.mgrid[:edge_px, :edge_px]
+    np.savetxt(study.parent / "camera_1_LUT.csv", np.vstack([columns, rows]), delimiter=",", fmt="%d")
+    assert words in refused(study, put(*CAMERA_1, "distortion", value="camera_1_LUT.csv"))
+
+
+def test_points_that_correct_a_part_of_the_image_only_are_named(study, tmp_path):
+    """A table of points states no size: that of another camera may fit."""
+    places = np.stack(np.meshgrid(np.linspace(5, 45, 9), np.linspace(5, 45, 9)), axis=-1).reshape(-1, 2)
+    for name, points in (("INPTS", places + 0.5), ("BSPTS", places)):
+        np.savetxt(study.parent / f"camera_1_{name}.csv", points, delimiter=",")
+    changed(study, put(*CAMERA_1, "distortion", value="camera_1_INPTS.csv"))
+    (problem,) = import_study(study, tmp_path / "out", workers=1).problems
+    assert problem.startswith("camera_1: camera_1_INPTS.csv covers 38%")
+
+
+def test_an_image_that_is_blank_once_it_is_scaled_is_rejected(study, tmp_path):
+    """Its grey levels, 40000 to 40255, are one level of 8 bits."""
+    one_trial(study)
+    for path in (study.parent / "trial_11/camera_1").iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path), -1) + np.uint16(40_000))
+    rejected = import_study(study, tmp_path / "out", workers=1).rejected
+    assert [row["reason"] for row in rejected] == ["no contrast"] * FRAMES
+    assert "frame_1.png, image 1, with 65535 as white, in 8 bits: " in str(rejected[0]["detail"])
+    assert rows_of(study, tmp_path / "deep", bits=16)

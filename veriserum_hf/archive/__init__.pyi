@@ -18,6 +18,7 @@ from .files import read_bytes as read_bytes
 from .frames import (
     RawFormat as RawFormat,
     RawFrame as RawFrame,
+    check_contrast as check_contrast,
     decode_frame as decode_frame,
     decode_raw as decode_raw,
     read_frame as read_frame,

@@ -2,7 +2,7 @@
 
 import glob
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ _SAME_SOURCE_MM = 1.0
 _NEAREST_MM, _FARTHEST_MM = 50.0, 10_000.0  # from a source, that a knee may be
 _LEAST_FIELD_MM = 50.0  # width of an image at a knee
 _FARTHEST_APART = 0.25  # of an image's width: central rays of calibrated planes pass each other at 0.01 to 0.06
+_USUALLY_COVERED = 0.5  # of an image by its undistortion table: a round field covers 0.78 of a square
 _RAYS = 9  # along each edge of an image
 
 
@@ -32,12 +33,14 @@ class PlaneCamera:
     camera : of the corrected images.
     row : the same as the ``camera_*`` field of a row.
     size : (rows, columns) of the corrected images, px.
+    covered : share of them that the recorded images cover, where a table corrects them.
 
     """
 
     camera: Camera
     row: CameraRow
     size: tuple[int, int]
+    covered: float = 1.0
 
 
 def read_correction(path: Path, plane: PlaneName) -> DistortionMap | ImageMap:
@@ -110,13 +113,23 @@ def proposals_of(
 
 
 def unusual_cameras(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> list[str]:
-    """Sentences on two planes whose central rays pass each other far apart, or where they show less than a knee.
+    """Sentences on corrections that leave most of an image black, and on two planes that meet where no knee would be.
 
     Cameras in cm, camera to world for world to camera, and a rotation that is transposed may see a part of the same
     space all the same.
     """
-    if len(study.planes) < 2:
-        return []
+    sentences = [
+        f"{one_line(plane.name)}: {one_line(plane.distortion.name)} covers {cameras[plane.column].covered:.0%} of an "
+        "image; compare whether it is the table of this camera, and of images of this size"
+        for plane in study.planes
+        if plane.distortion and cameras[plane.column].covered < _USUALLY_COVERED
+    ]
+    if len(study.planes) > 1:
+        sentences += _where_no_knee_is(study, cameras)
+    return sentences
+
+
+def _where_no_knee_is(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> list[str]:
     planes = [cameras[plane.column] for plane in study.planes]
     distance_mm, depths_mm = _where_they_meet(*planes)
     fields_mm = [
@@ -136,7 +149,11 @@ def unusual_cameras(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> l
 
 def _camera(study: Study, plane: StudyPlane, stored: tuple[int, int]) -> PlaneCamera:
     given = plane.camera
-    if plane.distortion is None or isinstance(read_correction(plane.distortion, plane.column), ImageMap):
+    correction = None if plane.distortion is None else read_correction(plane.distortion, plane.column)
+    if isinstance(correction, ImageMap):
+        covered = float(correction.valid(stored).mean())
+        return replace(_camera_of(study, given, stored, None, "the images have"), covered=covered)
+    if correction is None:
         return _camera_of(study, given, stored, None, "the images have")
     size = _corrected_size(given)
     return _camera_of(study, given, size, FIELD_MM / size[0], "corrected images have")

@@ -10,7 +10,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Features
 
-from veriserum_hf.archive import MOST_ABOVE_WHITE, ImplantMesh, Stack, open_stack, read_implant_mesh, share_above
+from veriserum_hf.archive import (
+    MOST_ABOVE_WHITE,
+    ImplantMesh,
+    Stack,
+    check_contrast,
+    open_stack,
+    read_implant_mesh,
+    share_above,
+)
 from veriserum_hf.calibration import DistortionMap, ImageMap
 from veriserum_hf.core import (
     COMPONENTS,
@@ -224,6 +232,11 @@ class FrameRows:
             if (share := share_above(frame, recipe.white_level)) > MOST_ABOVE_WHITE:
                 bright.append(AboveWhite(row["measurement_id"], recipe.plane, share))
             image = with_white(frame, recipe.white_level, self.bits, recipe.corrected)
+            try:
+                check_contrast(image)
+            except FrameError as error:
+                scaled = f"with {recipe.white_level} as white, in {self.bits} bits"
+                raise FrameError(error.reason, f"{path.name}, image {index + 1}, {scaled}: {error.detail}") from error
             files[IMAGE_OF[recipe.plane]] = encoded(image, path.stem, self.encoding)
         return files
 
