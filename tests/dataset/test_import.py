@@ -21,6 +21,7 @@ from veriserum_hf.core import PLANES
 from veriserum_hf.dataset import ImportOptions, import_study
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.dataset.study_rows import FrameRows
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.geometry import Camera
 from veriserum_hf.poses import read_trajectory, write_trajectory
@@ -706,3 +707,16 @@ def test_an_image_that_is_blank_once_it_is_scaled_is_rejected(study, tmp_path):
     assert [row["reason"] for row in rejected] == ["no contrast"] * FRAMES
     assert "frame_1.png, image 1, with 65535 as white, in 8 bits: " in str(rejected[0]["detail"])
     assert rows_of(study, tmp_path / "deep", bits=16)
+
+
+def test_an_image_that_disappears_meanwhile(study, tmp_path, monkeypatch):
+    make = FrameRows.make
+
+    def remove(maker, plan, bright):
+        for path in images_of(study)[:1]:
+            path.unlink()
+        return make(maker, plan, bright)
+
+    monkeypatch.setattr(FrameRows, "make", remove)
+    with pytest.raises(ConversionError, match="or a file that it names, has changed while it was imported"):
+        import_study(study, tmp_path / "out", workers=1)

@@ -105,10 +105,10 @@ def import_study(
     images = images_of(study)
     inputs = _inputs(study, images)
     check_place(target, ConversionError, *{path.parent.resolve() / path.name for path in inputs})
+    before = _states(inputs)  # before their content is read, which takes minutes where there are many
     record = _record(study, inputs, options, format, shard_size_bytes)
     if (result := finished(target, record)) is not None:
         return result
-    before = _states(inputs)
     cameras = cameras_of_study(study, images)
     meshes = meshes_of(study)
     counts = [len(shown) for shown in images["bs"].by_trial]
@@ -172,9 +172,9 @@ def _inputs(study: Study, images: Mapping[PlaneName, PlaneImages]) -> list[Path]
     return [*files, *every_file(images)]
 
 
-def _states(inputs: Sequence[Path]) -> list[tuple[int, int]]:
-    """Size and time of every file."""
-    return [(status.st_size, status.st_mtime_ns) for status in (path.stat() for path in inputs)]
+def _states(inputs: Sequence[Path]) -> list[tuple[int, int] | None]:
+    """Size and time of every file; None where it is gone."""
+    return [(path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None for path in inputs]
 
 
 def _record(

@@ -229,6 +229,8 @@ class FrameRows:
                 frame = _stack(path, path.stat().st_mtime_ns).read(index)
             except FrameError as error:
                 raise FrameError(error.reason, f"{path.name}, image {index + 1}: {error.detail}") from error
+            except (FileNotFoundError, IndexError) as error:  # `import_study` says at its end what has changed
+                raise FrameError("unreadable", f"{path.name}, image {index + 1}: it is no longer there") from error
             if (share := share_above(frame, recipe.white_level)) > MOST_ABOVE_WHITE:
                 bright.append(AboveWhite(row["measurement_id"], recipe.plane, share))
             image = with_white(frame, recipe.white_level, self.bits, recipe.corrected)
