@@ -720,3 +720,22 @@ def test_an_image_that_disappears_meanwhile(study, tmp_path, monkeypatch):
     monkeypatch.setattr(FrameRows, "make", remove)
     with pytest.raises(ConversionError, match="or a file that it names, has changed while it was imported"):
         import_study(study, tmp_path / "out", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((1.0, 0, 0, 0.001), ["the detector lies 1 mm from the X-ray source"]),
+        ((1000, 300, 0, 1), ["the principal point (347.5, 47.5) px lies far outside of images of 96 x 96 px"]),
+        ((20.0, 0, 0, 1), ["focal lengths of 20 and 20 px", "the detector lies 20 mm"]),
+        ((1198, 0, 0, 3), []),
+    ],
+    ids=["metres", "offset in px", "focal length", "good"],
+)
+def test_a_camera_that_no_x_ray_system_has_is_named(study, tmp_path, numbers, words):
+    one_trial(study, plane_count=1)
+    (study.parent / "camera.txt").write_text("JT_INTCALIB\n" + "".join(f"{number}\n" for number in numbers))
+    changed(study, of_plane("camera_1", camera={"jointtrack": "camera.txt"}))
+    changed(study, put("initial_poses", value=None))
+    problems = import_study(study, tmp_path / "out", workers=1).problems
+    assert len(problems) == len(words) and all(map(str.__contains__, problems, words))

@@ -18,9 +18,6 @@ _TABLE = ".csv"  # of XMALab
 _PIXEL_TOLERANCE = 1e-3
 _SAME_SOURCE_MM = 1.0
 _NEAREST_MM, _FARTHEST_MM = 50.0, 10_000.0  # from a source, that a knee may be
-_LEAST_FIELD_MM = 50.0  # width of an image at a knee
-_FARTHEST_APART = 0.25  # of an image's width: central rays of calibrated planes pass each other at 0.01 to 0.06
-_USUALLY_COVERED = 0.5  # of an image by its undistortion table: a round field covers 0.78 of a square
 _RAYS = 9  # along each edge of an image
 
 
@@ -110,41 +107,6 @@ def proposals_of(
             f"that was given has {fx:.1f} and {fy:.1f} px"
         )
     return sentences
-
-
-def unusual_cameras(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> list[str]:
-    """Sentences on corrections that leave most of an image black, and on two planes that meet where no knee would be.
-
-    Cameras in cm, camera to world for world to camera, and a rotation that is transposed may see a part of the same
-    space all the same.
-    """
-    sentences = [
-        f"{one_line(plane.name)}: {one_line(plane.distortion.name)} covers {cameras[plane.column].covered:.0%} of an "
-        "image; compare whether it is the table of this camera, and of images of this size"
-        for plane in study.planes
-        if plane.distortion and cameras[plane.column].covered < _USUALLY_COVERED
-    ]
-    if len(study.planes) > 1:
-        sentences += _where_no_knee_is(study, cameras)
-    return sentences
-
-
-def _where_no_knee_is(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> list[str]:
-    planes = [cameras[plane.column] for plane in study.planes]
-    distance_mm, depths_mm = _where_they_meet(*planes)
-    fields_mm = [
-        depth_mm * plane.size[1] / plane.camera.intrinsics[0, 0]
-        for depth_mm, plane in zip(depths_mm, planes, strict=True)
-    ]
-    smallest_mm = min(fields_mm)
-    if smallest_mm > _LEAST_FIELD_MM and distance_mm < _FARTHEST_APART * smallest_mm:
-        return []
-    sizes = " and ".join(f"{field_mm:.0f}" for field_mm in fields_mm)
-    return [
-        f"{' and '.join(one_line(plane.name) for plane in study.planes)}: the rays of the images' centres pass each "
-        f"other at {distance_mm:.0f} mm, where images are {sizes} mm wide, which is unusual; compare whether "
-        "world_to_camera maps the world to the camera, and is in mm"
-    ]
 
 
 def _camera(study: Study, plane: StudyPlane, stored: tuple[int, int]) -> PlaneCamera:
@@ -240,7 +202,7 @@ def _check_they_meet(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> 
         )
     if _sees(one, other) and _sees(other, one):
         return
-    distance_mm, depths_mm = _where_they_meet(one, other)
+    distance_mm, depths_mm = where_they_meet(one, other)
     place = (
         "nowhere: they are parallel"
         if not np.isfinite(depths_mm).all()
@@ -253,7 +215,7 @@ def _check_they_meet(study: Study, cameras: Mapping[PlaneName, PlaneCamera]) -> 
     )
 
 
-def _where_they_meet(one: PlaneCamera, other: PlaneCamera) -> tuple[float, list[float]]:
+def where_they_meet(one: PlaneCamera, other: PlaneCamera) -> tuple[float, list[float]]:
     """Distance of the rays of two images' centres, mm, and the depths from both sources where they are nearest."""
     center, other_center = (((np.array(each.size[::-1]) - 1) / 2) for each in (one, other))
     point = one.camera.triangulate(center, other.camera, other_center)

@@ -19,12 +19,13 @@ from veriserum_hf.dataset.plugin import SOURCES_OF_STUDY_ROWS
 from veriserum_hf.dataset.shards import RowMaker
 from veriserum_hf.dataset.splits import SPLITS
 from veriserum_hf.dataset.study import CameraFile, Study
-from veriserum_hf.dataset.study_cameras import cameras_of_study, correction_files, proposals_of, unusual_cameras
+from veriserum_hf.dataset.study_cameras import cameras_of_study, correction_files, proposals_of
 from veriserum_hf.dataset.study_card import study_card
 from veriserum_hf.dataset.study_file import read_study
 from veriserum_hf.dataset.study_images import PlaneImages, every_file, images_of
 from veriserum_hf.dataset.study_implants import meshes_of, poses_of
 from veriserum_hf.dataset.study_rows import FrameRows, ImplantRows, PlaneRecipe, plan_frames, plan_implants
+from veriserum_hf.dataset.study_unusual import unusual_cameras
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import check_place, library_versions, source_hash
 
