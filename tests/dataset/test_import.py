@@ -739,3 +739,20 @@ def test_a_camera_that_no_x_ray_system_has_is_named(study, tmp_path, numbers, wo
     changed(study, put("initial_poses", value=None))
     problems = import_study(study, tmp_path / "out", workers=1).problems
     assert len(problems) == len(words) and all(map(str.__contains__, problems, words))
+
+
+def test_dicom_files_that_number_themselves_in_another_order_are_named(study, tmp_path):
+    pytest.importorskip("pydicom")
+    from tests.fixtures.dicoms import write_dicom
+
+    one_trial(study, plane_count=1)
+    for number, path in enumerate(sorted((study.parent / "trial_11/camera_1").iterdir()), 1):
+        write_dicom(study.parent / f"{4 - number}.dcm", cv2.imread(str(path), -1), InstanceNumber=number)
+    changed(study, of_plane("camera_1", images="?.dcm"))
+    assert [
+        "study.yaml: camera_1: image 2 is 2.dcm, which states Instance Number 2, and the one before it 3" in problem
+        for problem in import_study(study, tmp_path / "out", workers=1).problems
+    ] == [True, False]
+    changed(study, of_plane("camera_1", images=["3.dcm", "2.dcm", "1.dcm"]))
+    (problem,) = import_study(study, tmp_path / "listed", workers=1).problems
+    assert "Instance Number" not in problem

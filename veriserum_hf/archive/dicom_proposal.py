@@ -23,6 +23,7 @@ TAGS = (
     "RecommendedDisplayFrameRate",
     "PixelIntensityRelationship",
     "SharedFunctionalGroupsSequence",
+    "InstanceNumber",
 )
 
 
@@ -39,6 +40,7 @@ class CameraProposal:
     source_to_detector_mm : distance; None if it is not stated.
     frame_rate_hz : None if it is not stated.
     text : all of it in sentences.
+    instance_number : place of the file in its series; None if it is not stated.
 
     """
 
@@ -46,6 +48,7 @@ class CameraProposal:
     source_to_detector_mm: float | None
     frame_rate_hz: float | None
     text: str
+    instance_number: int | None = None
 
 
 def proposal_of(ds: "Dataset") -> CameraProposal:
@@ -73,7 +76,14 @@ def proposal_of(ds: "Dataset") -> CameraProposal:
     if relation := str(found.value("PixelIntensityRelationship") or ""):
         said.append(f"Pixel Intensity Relationship {relation}")
     text = "; ".join(said) if said else "it states neither pixel size nor distances nor frame rate"
-    return CameraProposal(pixel_mm or None, found.number("DistanceSourceToDetector"), rate, text)
+    instance = found.number("InstanceNumber")
+    return CameraProposal(
+        pixel_mm or None,
+        found.number("DistanceSourceToDetector"),
+        rate,
+        text,
+        None if instance is None else int(instance),
+    )
 
 
 def _frame_rate(found: "_Found") -> tuple[float | None, str]:

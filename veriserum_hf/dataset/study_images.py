@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from veriserum_hf.archive import Stack, highest_level, open_stack, white_level
@@ -102,6 +103,7 @@ def _of_plane(study: Study, plane: StudyPlane) -> PlaneImages:
         opened = _opened(study, where, paths)
         by_trial.append(tuple(Image(each.path, index) for each in opened for index in range(each.count)))
         stacks += opened
+        notes += _other_instances(where, opened)
     _check_alike(study, name, stacks)
     if len(depths := sorted({stack.bits for stack in stacks})) > 1:
         notes.append(
@@ -130,6 +132,20 @@ def _other_numbers(study: Study, trial: StudyTrial, planes: Sequence[Sequence[Im
         f"{_of(study, trial)}: image {place + 1} is {' and '.join(files)}, whose numbers differ; images are paired "
         "in their order: compare whether both planes have the same moments"
     )
+
+
+def _other_instances(where: str, stacks: Sequence[Stack]) -> list[str]:
+    """Sentence where DICOM files number themselves in another order than that of their names."""
+    stated = [stack.proposal.instance_number if stack.proposal else None for stack in stacks]
+    numbers = [number for number in stated if number is not None]
+    place = next((k for k, (one, after) in enumerate(pairwise(numbers), 2) if after < one), None)
+    if place is None or len(numbers) < len(stacks):
+        return []
+    return [
+        f"{where}: image {place} is {one_line(stacks[place - 1].path.name)}, which states Instance Number "
+        f"{numbers[place - 1]}, and the one before it {numbers[place - 2]}; images are in the order of the names of "
+        "their files: list them in the order of their moments if that is another"
+    ]
 
 
 def _numbers(images: Sequence[Image]) -> list[tuple[int, ...]]:
