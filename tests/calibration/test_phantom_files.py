@@ -123,6 +123,8 @@ def test_outlines_and_marks(written):
         ({"rows": 2, "columns": 3}, "rows, columns and outline: found 6 spots, expected 49 to 40000"),
         ({"outline": {"cut": 3}}, "outline: found {'cut': 3}, expected full, {cut_corner: "),
         ({"outline": {"round_mm": -3}}, "outline: found {'round_mm': -3}, expected full"),
+        ({"outline": 150}, "outline: found 150, expected full"),
+        ({"outline": [[1, 2]]}, "outline: found [[1, 2]], expected full"),
         ({"extra": [[3, 3]]}, "extra: found [[3, 3]], expected places outside the outline only"),
         ({"extra": [[3.5, 3]]}, "extra: found [[3.5, 3]], expected a list of different places"),
         ({"missing": [[-1, 3]]}, "missing: found [[-1, 3]], expected places within the outline only"),

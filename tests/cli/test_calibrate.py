@@ -315,7 +315,7 @@ def test_a_source_is_written_with_a_copy_of_the_other_plane(laboratory, trial):
         (["source", "{bs}", "{fs}", "--grid", "{grid}"], "the frames are of both planes"),
         (["source", "{bs}", "--distortion-id", "2"], "--distortion-id 2 needs the archive that it is of"),
         (["source", "--archive", "{root}", "--distortion-id", "2"], "give either frames of the marker phantom, or"),
-        (["source", "{bs}", "--distortion", "{bs}"], "can't decode byte"),
+        (["source", "{bs}", "--distortion", "{bs}"], "it is not text in UTF-8"),
         (["source", "{bs}", "--distortion", "none.txt"], "none.txt: No such file or directory"),
         (["rig", "{bs}", "{bs}", "--archive", "{root}", "--distortion-id", "2"], "2 frames of bs have the number"),
         (

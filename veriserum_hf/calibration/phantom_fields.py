@@ -79,7 +79,7 @@ class Fields:
             return default
         try:
             value = check(self.values.get(field))
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, AttributeError):
             value = None
         if value is None:
             raise self.fault(field, expected)
