@@ -112,6 +112,7 @@ def tables_of(text):
         "RESULTS_DAMAGE.md",
         "RESULTS_CONVENTIONS.md",
         "RESULTS_IMPORT.md",
+        "RESULTS_MESHES.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):
