@@ -155,8 +155,8 @@ def test_a_whole_data_set_goes_to_a_table_with_the_columns_of_the_truth(predict,
     columns = [field for field in TRUTH_SCHEMA if field.name in table.column_names]
     assert [field for field in table.schema if field.name != "confidence"] == columns
     assert {"covariance", "verdict"} <= set(table.column_names)
-    for key in (b"frame", b"pose"):
-        assert table.schema.metadata[key] == TRUTH_SCHEMA.metadata[key]
+    assert table.schema.metadata[b"pose"] == TRUTH_SCHEMA.metadata[b"pose"]
+    assert table.schema.metadata[b"frame"].startswith(b"world of the data set's cameras; mm")  # whichever that is
     assert table.schema.metadata[b"dataset"] == str(dataset).encode()
     assert table["measurement_id"].to_pylist() == [row["measurement_id"] for row in rows for _ in PARTS]
     assert table["anatomy_id"].to_pylist() == [row[part]["anatomy_id"] for row in rows for part in PARTS]

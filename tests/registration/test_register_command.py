@@ -73,7 +73,7 @@ def test_an_interrupted_registration_is_resumed_and_ends_with_one_row_per_implan
     assert poses.schema.remove_metadata() == SCHEMA.remove_metadata()
     about = {name.decode(): value.decode() for name, value in poses.schema.metadata.items()}
     assert about["start"] == "target" and about["dataset"] == str(dataset)
-    assert "world's axes" in about["covariance"] and "mm" in about["frame"]
+    assert "world's axes" in about["covariance"] and about["frame"].startswith("world of the data set's cameras; mm")
     rows, truth = poses.to_pylist(), truth_of(archive)
     keys = [(row["trial_id"], row["frame_index"], row["component"]) for row in rows]
     assert keys == sorted(keys) and len(set(keys)) == 4 * FRAMES

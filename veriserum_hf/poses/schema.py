@@ -14,6 +14,8 @@ TABLE_SUFFIXES = (".parquet", CSV_SUFFIX)  # of files of poses with ids
 JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX = (".jts", ".jtak"), ".tra"
 TRAJECTORY_SUFFIXES = (*JOINTTRACK_SUFFIXES, AUTOSCOPER_SUFFIX)
 
+_VERISERUM_WORLD = "origin at the centre of the bs intensifier, x right, y up, z towards its source"
+_ANY_WORLD = f"world of the data set's cameras; mm. Of Veriserum: {_VERISERUM_WORLD}"
 JOINT_MOTION = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "anterior_mm")
 TRUTH_SCHEMA = pa.schema(
     {
@@ -29,7 +31,7 @@ TRUTH_SCHEMA = pa.schema(
         **dict.fromkeys(JOINT_MOTION, pa.float64()),
     },
     metadata={
-        "frame": "world: origin at the centre of the bs intensifier, x right, y up, z towards its source; mm",
+        "frame": f"world: {_VERISERUM_WORLD}; mm",
         "pose": "x_world = R(quaternion_xyzw) x_implant + translation_mm; quaternion x, y, z, w, scalar last",
         "covariance": "of the pose, 6 x 6: zero, since these poses are exact",
         "motion": "of the joint in this frame: angles of Grood and Suntay, femur's anterior position on the tray",
@@ -40,7 +42,7 @@ POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in JOINT_M
 PREDICTED_SCHEMA = pa.schema(
     [*POSE_FIELDS, pa.field("confidence", pa.float64())],
     metadata={
-        "frame": TRUTH_SCHEMA.metadata[b"frame"],
+        "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "null: the model states none",
         "verdict": f"{NOT_ASSESSED!r}: the pose was not compared with the images",
@@ -57,7 +59,7 @@ REGISTERED_SCHEMA = pa.schema(
         pa.field("start", pa.string()),
     ],
     metadata={
-        "frame": TRUTH_SCHEMA.metadata[b"frame"],
+        "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
         "x, y, z (degrees), or null where none could be determined",
