@@ -344,8 +344,22 @@ def test_a_data_set_of_which_frames_have_one_plane_and_cameras_pixels_only(datas
     assert "No image" not in text and sum(src.startswith("data:image/jpeg") for src in page.addresses) == 2
     assert sum("-" in cells for cells in page.rows) == 2  # depths of both implants
 
-    rewrite(folder, one_plane)
-    _, text = write_report(folder, tmp_path / "report.html", *arguments, split="validation")
+    assert "Errors are estimate minus label," in text and "initial" not in text.replace("initial-scale", "")
+
+    def own_frames(row):
+        poses = {part: row[part] | {"kind": "initial"} for part in PARTS}
+        return one_plane(row) | poses
+
+    rewrite(folder, own_frames)
+    table = poses_of([alone, both_planes], lambda *_: {"covariance": np.eye(6).tolist(), "verdict": "ambiguous"})
+    pq.write_table(table, tmp_path / "moved.parquet")
+    printed, text = write_report(folder, tmp_path / "report.html", *arguments, split="validation")
+    assert printed.startswith("compared with initial poses: moved in 2 of ")
+    assert "own initial poses of 6 frames" in text and "no measure of accuracy" in text
+    headings = Page(text).headings
+    assert headings[0].startswith("Poses and initial poses: ") and "Differences from the initial poses" in headings
+    assert "Accuracy" not in headings and "within 95 %" not in text
+    assert "ambiguous" in text and "refined" not in text
     assert "No image" not in text and "along bs depth" in text and "fs depth" not in text and "fs h" not in text
 
 

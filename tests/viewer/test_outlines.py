@@ -150,6 +150,12 @@ def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
     assert crops_of(none, [label_of(none)], meshes)["bs"].edge_mm == pytest.approx(FIELD_MM)
 
 
+def test_initial_poses_are_not_called_labels(row):
+    assert label_of(row).name == "label (refined)"
+    own_frames = row | {part: row[part] | {"kind": "initial"} for part in ("femur", "tibia")}
+    assert label_of(own_frames).name == "initial pose"
+
+
 def test_an_implant_out_of_the_field_leaves_the_others(row, meshes):
     image = draw_outlines(row, [label_of(row), moved(row, (0, 1000.0, 0))], meshes)
     assert of_color(image[:SIZE_PX], 0).any() and not of_color(image[:SIZE_PX], 1).any()

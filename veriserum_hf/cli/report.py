@@ -80,7 +80,8 @@ def report(
     else:
         compared = (f"{name} in {group['frames']}" for name, group in overall.items())
         print_text(
-            f"compared with labels: {', '.join(compared)} of {len(reference.rows)} frames; written to {output}"
+            f"compared with {reference.kind}s: {', '.join(compared)} of {len(reference.rows)} frames; written to "
+            f"{output}"
         )
 
 

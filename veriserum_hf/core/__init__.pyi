@@ -9,6 +9,7 @@ from .arrays import (
 from .domain import (
     COMPONENTS as COMPONENTS,
     CONVERGED as CONVERGED,
+    INITIAL as INITIAL,
     NOT_ASSESSED as NOT_ASSESSED,
     PLANES as PLANES,
     VERDICTS as VERDICTS,

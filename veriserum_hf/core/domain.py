@@ -8,6 +8,8 @@ PLANES: tuple[PlaneName, PlaneName] = ("bs", "fs")
 Component = Literal["femur", "tibia"]
 COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 
+INITIAL = "initial"  # kind of the poses of own frames: where a registration begins, and no reference
+
 Verdict = Literal["converged", "ambiguous", "failed"]
 CONVERGED: Verdict = "converged"
 VERDICTS: tuple[Verdict, ...] = (CONVERGED, "ambiguous", "failed")  # the best first

@@ -39,7 +39,7 @@ def knee_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Blo
     header = ["", "frames", *(f"{name.removesuffix('_deg').replace('_', ' ')}, deg" for name in KNEE_ANGLES)]
     return [
         table(Table(header, rows, note=_ERRORS_NOTE)),
-        image(knee_motions(_motions(reference, labels, estimated)), "knee angles against the frame"),
+        image(knee_motions(_motions(reference, labels, estimated), reference.kind), "knee angles against the frame"),
         note(_ANGLES_NOTE),
     ]
 

@@ -87,15 +87,22 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
     return _svg(figure)
 
 
-def knee_motions(motions: Sequence[Motion]) -> str:
-    """The three angles against the frame, one column for each trial, as the data URL of an SVG."""
+def knee_motions(motions: Sequence[Motion], kind: str = "label") -> str:
+    """The three angles against the frame, one column for each trial, as the data URL of an SVG.
+
+    Parameters
+    ----------
+    motions : the trials.
+    kind : name of the labels in the legend.
+
+    """
     figure = _figure(11.0, 7.5)
     names = list(motions[0].sources_deg)
     colors = colors_of(names)
     axes = figure.subplots(len(KNEE_ANGLES), len(motions), sharex="col", squeeze=False)
     for motion, column in zip(motions, axes.T, strict=True):
         for number, ax in enumerate(column):
-            ax.plot(motion.frame_index, motion.label_deg[:, number], color="black", lw=2.4, label="label")
+            ax.plot(motion.frame_index, motion.label_deg[:, number], color="black", lw=2.4, label=kind)
             for name, angles in motion.sources_deg.items():
                 style = {"color": colors[name], "lw": 1.1, "marker": ".", "ms": 3}
                 ax.plot(motion.frame_index, angles[:, number], label=_plain(name), **style)

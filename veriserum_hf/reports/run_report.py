@@ -1,4 +1,4 @@
-"""Report on poses and their labels: one self-contained HTML file."""
+"""Report on poses and their labels, or initial poses: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,18 +51,21 @@ def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: 
     """
     check_count(len(sources))
     record: Mapping[str, object] = data_record(reference.dataset) or {}
+    accuracy = "Differences from the initial poses" if reference.initial else "Accuracy"
+    verdicts = verdict_blocks(reference, sources)
     sections = [
-        Section("Accuracy", _accuracy_blocks(sources, summaries)),
+        Section(accuracy, _accuracy_blocks(sources, summaries)),
         Section("By implant, task and axis", _detail_blocks(summaries)),
-        *(Section(*part) for part in (("Verdicts and stated uncertainty", verdict_blocks(sources)),) if part[1]),
+        *([Section("Verdicts and stated uncertainty", verdicts)] if verdicts else []),
         Section("Angles of the knee", knee_blocks(reference, sources)),
         Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=f"Poses and labels: {record.get('name') or reference.dataset}, split {reference.split}",
+        title=f"Poses and {reference.kind}s: {record.get('name') or reference.dataset}, split {reference.split}",
         lead=_lead(reference, sources),
-        warnings=_warnings(sources, simulated=bool(record.get("simulated"))),
+        kind=reference.kind,
+        warnings=_warnings(reference, sources, simulated=bool(record.get("simulated"))),
         data=_facts(_data_facts(reference, record)),
         about=[{"name": source.name, "table": _facts(_source_facts(reference, source))} for source in sources],
         sections=sections,
@@ -87,15 +90,20 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
     names = ", ".join(f"{name} ({count} frames)" for name, count in frames.items())
     rows = reference.rows
     return (
-        f"Poses of {names}, compared with {reference.about_labels['labels']} of {len(rows)} frames of "
-        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus label, in the world frame of the cameras "
-        "(of Veriserum: origin at the centre of the bs intensifier, x right, y up, z towards its source); mm and "
-        "degrees. Errors include those of the labels."
+        f"Poses of {names}, compared with {reference.about_labels[f'{reference.kind}s']} of {len(rows)} frames of "
+        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus {reference.kind}, in the world frame of the "
+        "cameras (of Veriserum: origin at the centre of the bs intensifier, x right, y up, z towards its source); mm "
+        f"and degrees. Errors include those of the {reference.kind}s."
     )
 
 
-def _warnings(sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
+def _warnings(reference: Reference, sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
     found = ["The data set is simulated: it contains no measured images or poses."] if simulated else []
+    if reference.initial:
+        found.append(
+            "The data set has initial poses and no reference: what is called an error on this page is the difference "
+            "from an initial pose, and no measure of accuracy. Give --labels to compare with a reference."
+        )
     found += [
         f"{source.name} is not compared with new trials: {source.overlap['statement']}."
         for source in sources

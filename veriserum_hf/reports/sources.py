@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import trimesh
 
-from veriserum_hf.core import Component, FloatArray, Poses
+from veriserum_hf.core import COMPONENTS, INITIAL, Component, FloatArray, Poses
 from veriserum_hf.dataset import TRAINING_DATA, StoredFrames, TrialOverlap, open_rows, trial_overlap
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import pose_errors, sample_points
@@ -24,6 +24,7 @@ _ABOUT_LABELS = {
     "manual": "the data set's own manually matched poses",
     "target": "the data set's own target poses",
 }
+_ABOUT_INITIAL = "the data set's own initial poses"
 _LONGEST_SHOWN = 500  # bytes of metadata: longer values, such as those that pandas writes, are not for people
 ImplantInFrame = tuple[int, Component]  # measurement id and component
 
@@ -42,6 +43,7 @@ class Reference:
     points_implant_mm : (k, 3) of each implant's surface, for the errors of points.
     labels : None where they are the rows' own.
     about_labels : description of the labels.
+    initial : whether the labels are initial poses: differences from them are no errors.
 
     """
 
@@ -53,6 +55,12 @@ class Reference:
     points_implant_mm: Mapping[int, FloatArray]
     labels: pa.Table | None
     about_labels: Mapping[str, str]
+    initial: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What the labels are, in the singular."""
+        return "initial pose" if self.initial else "label"
 
     def compare(self, name: str, poses: pa.Table, about: Mapping[str, str]) -> "PoseSource":
         """Compare poses of `veriserum_hf.poses.read_poses` with the labels.
@@ -135,11 +143,19 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
         raise TrainingError(f"{config} has no corrected images to report on; choose {' or '.join(_ABOUT_LABELS)}")
     opened = open_rows(dataset, config).checked()
     rows, meshes = opened.joined(split).rows, opened.meshes
-    about = {"labels": _ABOUT_LABELS[config]}
-    given = None
+    points = sample_points(meshes)
     if labels is not None:
-        given, about = read_poses(labels), {"labels": str(labels)} | about_file(labels)
-    return Reference(dataset, split, config, rows, meshes, sample_points(meshes), given, about)
+        about = {"labels": str(labels)} | about_file(labels)
+        return Reference(dataset, split, config, rows, meshes, points, read_poses(labels), about)
+    initial = _are_initial(rows)
+    about = {"initial poses": _ABOUT_INITIAL} if initial else {"labels": _ABOUT_LABELS[config]}
+    return Reference(dataset, split, config, rows, meshes, points, None, about, initial)
+
+
+def _are_initial(rows: datasets.Dataset) -> bool:
+    """Whether all poses of the rows are initial poses."""
+    poses = rows.select_columns(list(COMPONENTS))
+    return all(pose.get("kind") == INITIAL for row in poses for pose in row.values() if pose is not None)
 
 
 def about_file(path: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ from veriserum_hf.core import NOT_ASSESSED, Table
 from veriserum_hf.evaluation import accuracy_table, by_verdict, coverage
 from veriserum_hf.poses import DEVIATIONS_95, pose_differences
 from veriserum_hf.reports.blocks import Block, heading, number, table
-from veriserum_hf.reports.sources import PoseSource
+from veriserum_hf.reports.sources import PoseSource, Reference
 
 _COVERAGE_NOTE = (
     f"For each degree of freedom: the share of errors within {DEVIATIONS_95:.2f} stated standard deviations (SD), "
@@ -16,19 +16,22 @@ _COVERAGE_NOTE = (
 )
 
 
-def verdict_blocks(sources: Sequence[PoseSource]) -> list[Block]:
-    """Errors by verdict, and coverage of stated intervals, for every source that has them."""
-    return [block for source in sources for block in _of_source(source)]
+def verdict_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Block]:
+    """Errors by verdict, and coverage of stated intervals, for every source that has them.
+
+    Initial poses are farther off than any stated interval, and say nothing of these: then there is no coverage.
+    """
+    return [block for source in sources for block in _of_source(source, with_coverage=not reference.initial)]
 
 
-def _of_source(source: PoseSource) -> list[Block]:
+def _of_source(source: PoseSource, *, with_coverage: bool) -> list[Block]:
     verdicts = source.column("verdict")
     blocks: list[Block] = []
     if set(verdicts) - {None, NOT_ASSESSED}:
         groups = by_verdict(source.errors, verdicts)
         counts = [[name, group["count"], _percent(group["count"] / len(verdicts))] for name, group in groups.items()]
         blocks += [table(Table(["verdict", "poses", "share"], counts)), table(accuracy_table(groups))]
-    if found := _coverage_table(source, verdicts):
+    if with_coverage and (found := _coverage_table(source, verdicts)):
         blocks.append(table(found))
     return [heading(source.name), *blocks] if blocks else []
 

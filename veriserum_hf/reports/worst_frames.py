@@ -90,7 +90,7 @@ def _overlay(reference: Reference, row: FrameRow, label: PoseSet, estimate: Pose
         drawn = draw_outlines(row, [label, estimate], reference.meshes)
     except VeriserumError as error:
         return note(f"No image: {error}")
-    return image(_jpeg(drawn), f"outlines of label and {estimate.name}")
+    return image(_jpeg(drawn), f"outlines of {reference.kind} and {estimate.name}")
 
 
 def _jpeg(drawn: ByteImage) -> str:

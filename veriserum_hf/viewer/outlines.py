@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from veriserum_hf.core import (
     COMPONENTS,
+    INITIAL,
     ByteImage,
     Component,
     FileRow,
@@ -86,9 +87,11 @@ class Traced:
 
 
 def label_of(row: LabelRow) -> PoseSet:
-    """Poses of a row itself; their name in the legend states their kind."""
+    """Poses of a row itself; their name in the legend states their kind: initial poses are no labels."""
     poses = {component: pose for component in COMPONENTS if (pose := row[component]) is not None}
     kinds = sorted({kind for pose in poses.values() if (kind := pose.get("kind"))})
+    if kinds == [INITIAL]:
+        return PoseSet("initial pose", poses)
     return PoseSet(f"label ({', '.join(kinds)})" if kinds else "label", poses)
 
 
