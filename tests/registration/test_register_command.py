@@ -14,6 +14,7 @@ import trimesh
 
 from tests.cli.commands import outcome
 from tests.fixtures.misread import flip_frames
+from tests.fixtures.other_cameras import rewrite
 from tests.forked import FORKED
 from tests.registration.sources import PARTS, rows_of, save_untrained, truth_of
 from veriserum_hf.archive.archive import VeriserumArchive
@@ -179,7 +180,9 @@ def test_a_frame_that_cannot_be_read_is_reported_and_nothing_is_lost(register, a
     for row in failed:
         assert row["verdict"] == "failed" and row["detail"].startswith("truncated: fs truncated: the JPEG breaks off")
         assert row["covariance"] is None and row["score"] is None and row["moved_mm"] == 0
-    assert "poses have not converged; their detail states why" in said
+    ambiguous = sum(row["verdict"] == "ambiguous" for row in rows)
+    counts = f"{ambiguous} ambiguous and 2 failed" if ambiguous else "2 failed"
+    assert f"{counts} of 6 poses; their detail states why" in said
     assert printed.split()[:4] == ["component", "converged", "ambiguous", "failed"]
     others = [row for row in rows if row not in failed]
     off_mm, off_deg = errors(others, truth_of(archive))
@@ -194,13 +197,32 @@ def test_a_registration_from_a_model(register, short_trials, tmp_path):
     (chosen, *_) = next(iter(source.splits.values())).table("measurement_id", "trial_id").to_pylist()
     arguments = ("--start", "model", "--model", run, "--trial", chosen["trial_id"])
     status, _, said = register(short_trials, *arguments, "-o", output, "--workers", "1")
-    assert status == 3 and "poses have not converged" in said
+    assert status == 3 and "of 2 poses; their detail states why" in said
     rows = read_poses(output).to_pylist()
     assert [(row["measurement_id"], row["component"]) for row in rows] == [
         (chosen["measurement_id"], part) for part in PARTS
     ]
     assert pq.read_schema(output).metadata[b"model"].decode() == str(run)
     assert [path.name for path in tmp_path.glob("poses*")] == ["poses.parquet"]
+
+
+def test_own_frames_are_registered_from_their_initial_poses(register, short_trials, tmp_path):
+    def own_frames(row):
+        return row | {part: row[part] | {"kind": "initial"} for part in PARTS}
+
+    shutil.copytree(short_trials, tmp_path / "ROWS")
+    rewrite(tmp_path / "ROWS", own_frames)
+    output, shard = tmp_path / "poses.parquet", next((tmp_path / "ROWS" / "calibrated").glob("*.parquet"))
+    trial = ("--trial", pq.read_table(shard)["trial_id"][0].as_py())
+    arguments = ("--start", "initial", *trial, "-o", output, "--workers", "1", "--json")
+    status, printed, said = register(tmp_path / "ROWS", *arguments)
+    assert status in (0, 3), (printed, said)
+    assert pq.read_schema(output).metadata[b"start"] == b"initial"
+    rows, summary = read_poses(output).to_pylist(), json.loads(printed)["by_component"]
+    assert [row["component"] for row in rows] == list(PARTS) and all(row["start"] == "given" for row in rows)
+    for row in rows:
+        moved = None if row["verdict"] == "failed" else row["moved_mm"]
+        assert summary[row["component"]]["median_moved_mm"] == moved
 
 
 def test_an_implant_that_cannot_be_rendered_stops_everything_at_once(register, archive, tmp_path):
@@ -240,10 +262,11 @@ def test_errors_are_one_message(register, dataset, archive, tmp_path):
             dataset,
             "--start",
             "refind",
-        ): "there is no start refind; expected target, refined, manual, model, or",
+        ): "there is no start refind; expected target, refined, manual, initial, model, or",
         (dataset, "--start", "model"): "--start model and --model RUN go together",
         (dataset, "--start", "refined", "--model", "RUN"): "--start model and --model RUN go together",
         (dataset, "--start", "manual"): "has no configuration manual, only anatomies, calibrated, target. Give the",
+        (dataset, "--start", "initial"): "has poses of the kind refined; --start initial expects the initial",
         (dataset, "--start", "refined", "--split", "tset"): "has no split tset; there are train",
         (dataset, "--start", "refined", "--trial", "5"): "has no trial 5; there are",
         (dataset, "--start", stray): "has no pose of the requested frames of",

@@ -9,7 +9,7 @@ import typer
 
 from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
-from veriserum_hf.core import CONVERGED, VERDICTS, Table
+from veriserum_hf.core import FAILED, VERDICTS, Table
 
 if TYPE_CHECKING:
     from veriserum_hf.registration import Registrations
@@ -22,9 +22,9 @@ def register(
     start: Annotated[
         str,
         typer.Option(
-            metavar="target|refined|manual|model|FILE",
-            help="Initial poses: of the data set (refined: those of calibrated, initial poses of own frames), of "
-            "--model, or of a Parquet or CSV file of poses.",
+            metavar="target|refined|manual|initial|model|FILE",
+            help="Initial poses: of the data set (initial: of own frames, refined: those of calibrated), of --model, "
+            "or of a Parquet or CSV file of poses.",
             show_default=False,
         ),
     ],
@@ -49,6 +49,7 @@ def register(
     Examples
     --------
     veriserum register OUT --start refined --split test -o registered.parquet
+    veriserum register OUT --start initial -o registered.parquet
     veriserum register OUT --start model --model RUN -o registered.parquet
     veriserum register ARCHIVE --start predicted.parquet --trial 3 \
         --output registered.parquet
@@ -85,11 +86,13 @@ def _print_found(found: "Registrations", as_json: bool) -> None:
     if found.without_start:
         warn(f"{found.without_start} of {found.frames} frames are in trials without any initial pose: skipped")
     if found.not_converged:
-        warn(f"{found.not_converged} of {len(found.poses)} poses have not converged; their detail states why")
+        verdicts = Counter(found.poses["verdict"].to_pylist())
+        left = " and ".join(f"{verdicts[name]} {name}" for name in VERDICTS[1:] if verdicts[name])
+        warn(f"{left} of {len(found.poses)} poses; their detail states why")
 
 
 def _summary(found: "Registrations") -> _Summary:
-    """Verdicts by component, and the median change of the poses that converged."""
+    """Verdicts by component, and the median change of all poses but failed ones, which are initial poses."""
     summary: _Summary = {}
     rows = found.poses.to_pylist()
     for component in dict.fromkeys(row["component"] for row in rows):
@@ -98,7 +101,7 @@ def _summary(found: "Registrations") -> _Summary:
         summary[component] = {verdict: counts[verdict] for verdict in VERDICTS}
         summary[component]["from_neighbour"] = sum(row["start"] not in ("given", None) for row in own)
         for name in ("moved_mm", "moved_deg"):
-            moved = [row[name] for row in own if row["verdict"] == CONVERGED and row[name] is not None]
+            moved = [row[name] for row in own if row["verdict"] != FAILED and row[name] is not None]
             summary[component][f"median_{name}"] = float(median(moved)) if moved else None
     return summary
 

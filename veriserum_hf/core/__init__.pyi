@@ -9,6 +9,7 @@ from .arrays import (
 from .domain import (
     COMPONENTS as COMPONENTS,
     CONVERGED as CONVERGED,
+    FAILED as FAILED,
     INITIAL as INITIAL,
     NOT_ASSESSED as NOT_ASSESSED,
     PLANES as PLANES,

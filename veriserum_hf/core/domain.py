@@ -12,7 +12,8 @@ INITIAL = "initial"  # kind of the poses of own frames: where a registration beg
 
 Verdict = Literal["converged", "ambiguous", "failed"]
 CONVERGED: Verdict = "converged"
-VERDICTS: tuple[Verdict, ...] = (CONVERGED, "ambiguous", "failed")  # the best first
+FAILED: Verdict = "failed"
+VERDICTS: tuple[Verdict, ...] = (CONVERGED, "ambiguous", FAILED)  # the best first
 # A network's single estimate: nothing has compared it with the images, and it states no covariance.
 NOT_ASSESSED = "not assessed"
 

@@ -112,7 +112,8 @@ def register_dataset(
     ----------
     dataset : folder that ``veriserum convert`` made, data set on the hub, or archive.
     output : Parquet file to write.
-    start : initial poses: ``"target"``, ``"refined"``, ``"manual"``, ``"model"``, or a file of poses.
+    start : initial poses: ``"target"``, ``"refined"``, ``"manual"``, ``"initial"`` (of own frames), ``"model"``, or a
+        file of poses.
     model : run folder or hub name, with the start ``"model"``.
     split : train, validation, test or all.
     trials : ids; all if empty.

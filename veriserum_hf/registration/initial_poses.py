@@ -1,12 +1,12 @@
 """Initial poses of a registration: those of the data set, of a file, or of a model."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from veriserum_hf.core import COMPONENTS, LabelRow, PoseFileRow, Poses, listed
+from veriserum_hf.core import COMPONENTS, INITIAL, LabelRow, PoseFileRow, Poses, listed
 from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_listed
@@ -15,7 +15,7 @@ from veriserum_hf.registration.scene import Implant
 
 Starts = Mapping[int, Poses]  # by measurement id
 MODEL = "model"
-CONFIG_OF_START = {"target": "target", "refined": "calibrated", "manual": "manual"}
+CONFIG_OF_START = {"target": "target", "refined": "calibrated", "manual": "manual", INITIAL: "calibrated"}
 _WITH_IMAGES = ("calibrated", "target", "manual")
 _BATCH_SIZE = 16
 
@@ -56,17 +56,20 @@ def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) ->
     ----------
     source : data set or archive of the frames.
     chosen : frames by split.
-    start : refined, target or manual for the frames' own poses, or a file of poses.
+    start : refined, target, manual or initial for the frames' own poses, or a file of poses.
 
     Raises
     ------
     RegistrationError
-        If no frame has an initial pose, or an implant has no mesh, or one that cannot be rendered.
+        If no frame has an initial pose, the frames' own are not of the kind initial where these are wanted, or an
+        implant has no mesh, or one that cannot be rendered.
     TrainingError
         If the file cannot be used, or is of another data set.
 
     """
     rows = _rows(chosen)
+    if start == INITIAL:
+        _check_initial(source, rows)
     if start in CONFIG_OF_START:
         starts: Starts = {row["measurement_id"]: _own_poses(row) for row in rows}
     else:
@@ -91,6 +94,17 @@ def _rows(chosen: Mapping[str, Frames]) -> list[LabelRow]:
 
 def _own_poses(row: LabelRow) -> Poses:
     return {component: pose for component in COMPONENTS if (pose := row[component])}
+
+
+def _check_initial(source: Rows[Frames], rows: Sequence[LabelRow]) -> None:
+    """Raise RegistrationError where poses of rows are no initial poses."""
+    kinds = {pose.get("kind") for row in rows for pose in _own_poses(row).values()} - {INITIAL}
+    if kinds:
+        found = listed(sorted(kind or "unknown" for kind in kinds))
+        raise RegistrationError(
+            f"{source.dataset} {source.config} has poses of the kind {found}; --start initial expects the initial "
+            "poses of own frames that were imported. Give --start refined for these poses"
+        )
 
 
 def _check_implants(source: Rows[Frames], starts: Starts) -> None:
