@@ -117,6 +117,8 @@ def test_a_frame_of_another_format_or_configuration_is_found(show, converted, ro
     assert show("--measurement", row["measurement_id"], of=converted["arrow"])[0] == 0
     assert_shows(tmp_path / "frame.png", draw_axes(row))
     manual = next(iter(datasets.load_dataset(str(dataset), "manual", split="test", streaming=True)))
+    assert show("--config", "manual")[0] == 0  # which has no train
+    assert_shows(tmp_path / "frame.png", draw_axes(manual))
     assert show("--config", "manual", "--measurement", manual["measurement_id"])[0] == 0
     assert_shows(tmp_path / "frame.png", draw_axes(manual))
 

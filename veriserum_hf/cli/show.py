@@ -50,7 +50,7 @@ def show(
     config: Annotated[str, typer.Option(help="Configuration.")] = "calibrated",
     split: Annotated[
         str | None,
-        typer.Option(help="Split; if not given, train with --row, otherwise all.", show_default=False),
+        typer.Option(help="Split; if not given, the first there is with --row, otherwise all.", show_default=False),
     ] = None,
     row: Annotated[
         int | None, typer.Option(min=0, help="Row of the split, from 0; the first if not given.", show_default=False)
@@ -111,7 +111,7 @@ def _show_frame(
 
     where = None if measurement is None else ("measurement_id", measurement)
     rows = open_rows(dataset, config, streaming=True, where=where)
-    (found,) = with_images([rows_found(rows, split)[0] if where else row_at(rows, split or "train", row or 0)])
+    (found,) = with_images([rows_found(rows, split)[0] if where else row_at(rows, split, row or 0)])
     _write_png(_draw_outlines(rows, found, files) if outline or files else draw_axes(found), output)
 
 

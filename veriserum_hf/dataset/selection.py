@@ -5,12 +5,19 @@ from itertools import chain, islice
 
 from veriserum_hf.core import FileRow, FrameRow
 from veriserum_hf.dataset.rows import ALL, Rows
+from veriserum_hf.dataset.splits import SPLITS
 from veriserum_hf.dataset.stored import StreamedFrames, decoded
 from veriserum_hf.errors import FrameError, VeriserumError
 
 
-def row_at(rows: Rows[StreamedFrames], split: str, number: int) -> FileRow:
+def row_at(rows: Rows[StreamedFrames], split: str | None, number: int) -> FileRow:
     """Row ``number`` (from 0) of a split, or of all splits in sequence.
+
+    Parameters
+    ----------
+    rows : to look in.
+    split : name of it; None for the first that there is, as train, validation, test.
+    number : of the row.
 
     Raises
     ------
@@ -18,6 +25,8 @@ def row_at(rows: Rows[StreamedFrames], split: str, number: int) -> FileRow:
         If there is no such split or row, or the rows hold no corrected images.
 
     """
+    if split is None:
+        split = next((name for name in SPLITS if name in rows.splits), next(iter(rows.splits), ALL))
     every = chain.from_iterable(frames.files() for frames in rows.checked().of_split(split).values())
     found = next(islice(every, number, None), None)
     if found is None:
