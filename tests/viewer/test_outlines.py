@@ -144,9 +144,12 @@ def test_every_close_up_holds_the_outlines_of_all_kinds(row, meshes, by_mm, plan
 def test_frames_with_one_implant_or_none_are_drawn(row, meshes):
     lone, none = row | {"tibia": None}, row | {"femur": None, "tibia": None}
     whole = draw_outlines(row, [label_of(row)], meshes)
-    assert draw_outlines(lone, [label_of(lone)], meshes).shape == whole.shape
+    of_lone = draw_outlines(lone, [label_of(lone)], meshes)
+    assert of_lone.shape == (len(whole) + CLOSE_UP_PX, *whole.shape[1:])  # close-ups of twice the size
+    for left in range(0, of_lone.shape[1], 2 * CLOSE_UP_PX):
+        assert of_color(of_lone[SIZE_PX : SIZE_PX + 2 * CLOSE_UP_PX, left : left + 2 * CLOSE_UP_PX], 0).any()
     drawn = draw_outlines(none, [label_of(none)], meshes)
-    assert drawn.shape == whole.shape and not of_color(drawn[:SIZE_PX], 0).any()
+    assert drawn.shape == (len(whole) - CLOSE_UP_PX, *whole.shape[1:]) and not of_color(drawn[:SIZE_PX], 0).any()
     assert crops_of(none, [label_of(none)], meshes)["bs"].edge_mm == pytest.approx(FIELD_MM)
 
 

@@ -42,3 +42,13 @@ def test_axes_behind_a_source_are_left_out(row):
 
 def test_a_frame_with_one_implant_is_drawn(row):
     assert draw_axes(row | {"tibia": None}).shape == (684, 1280, 3)
+
+
+def test_axes_are_named_where_there_are_any(row, monkeypatch):
+    written = []
+    monkeypatch.setattr("veriserum_hf.viewer.overlay.write", lambda image, text, *_: written.append(text))
+    draw_axes(row)
+    assert any("axes of the implants, 40 mm" in text for text in written)
+    written.clear()
+    draw_axes(row | {"femur": None, "tibia": None})
+    assert "axes" not in "".join(written) and written[-1].endswith("no pose of this frame")

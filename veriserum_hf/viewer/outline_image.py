@@ -15,7 +15,7 @@ from veriserum_hf.viewer.outlines import PoseSet, Trace, Traced, draw_traces, tr
 from veriserum_hf.viewer.views import grey_of
 
 SIZE_PX = 900  # of a plane in the image
-CLOSE_UP_PX = 225  # four below a plane
+CLOSE_UP_PX = 225  # four below a plane with both implants; with one, two of twice the size
 CLOSE_UP_MM = 9.0  # edge, at least
 _ABOUT_LINES = 1.5  # edge of a close-up, at least, relative to the distance of its outlines
 _BARS_MM, _LEAST_BAR_PX = (1, 10), 5
@@ -64,9 +64,14 @@ def draw_outlines(row: FrameRow, sets: Sequence[PoseSet], meshes: Mapping[int, t
     planes = trace_planes(row, sets, meshes)
     scale = Scale.of({plane: [traced] for plane, traced in planes.items()})
     crops = choose_crops({plane: [traced] for plane, traced in planes.items()}, SIZE_PX, scale)
-    images = [_draw_plane(row, plane, traced, crops[plane]) for plane, traced in planes.items()]
+    spots = {plane: choose_spots(traced, crops[plane].mm_per_px) for plane, traced in planes.items()}
+    most = max(map(len, spots.values()))
+    close_up_px = 4 * CLOSE_UP_PX // most if most else 0
+    images = [
+        _draw_plane(row, plane, traced, crops[plane], spots[plane], close_up_px) for plane, traced in planes.items()
+    ]
     about = scale.stated(crops)
-    if scale.where:
+    if scale.where and most:
         about += " above; close-ups have scale bars"
         if len(sets) > 1:
             about += " and show the largest difference of outlines, and the opposite side"
@@ -101,16 +106,18 @@ def choose_spots(plane: Traced, mm_per_px: FloatArray) -> list[Spot]:
     return spots
 
 
-def _draw_plane(row: FrameRow, plane: PlaneName, traced: Traced, crop: Crop) -> ByteImage:
-    """One plane and the strip of its close-ups."""
+def _draw_plane(
+    row: FrameRow, plane: PlaneName, traced: Traced, crop: Crop, spots: Sequence[Spot], close_up_px: int
+) -> ByteImage:
+    """One plane and the strip of its close-ups, which has no rows where there are none in any plane."""
     grey = grey_of(row, plane)
     image = crop.cut(grey)
     draw_traces(image, traced.traces, crop.scale, crop.shift_px)
-    strip = np.full((CLOSE_UP_PX, SIZE_PX, 3), DARK, np.uint8)
-    for spot in choose_spots(traced, crop.mm_per_px):
+    strip = np.full((close_up_px, SIZE_PX, 3), DARK, np.uint8)
+    for spot in spots:
         _mark(image, spot, crop)
-        left = (spot.number - 1) * CLOSE_UP_PX
-        strip[:, left : left + CLOSE_UP_PX] = _close_up(grey, traced.traces, spot, crop.mm_per_px)
+        left = (spot.number - 1) * close_up_px
+        strip[:, left : left + close_up_px] = _close_up(grey, traced.traces, spot, crop.mm_per_px, close_up_px)
     write(image, plane, (14, 34), 0.9)
     return np.vstack([image, strip])
 
@@ -124,11 +131,11 @@ def _mark(image: ByteImage, spot: Spot, crop: Crop) -> None:
     write(image, str(spot.number), (low[0] + 4, low[1] - 8), 0.45)
 
 
-def _close_up(grey: ByteImage, traces: Sequence[Trace], spot: Spot, mm_per_px: FloatArray) -> ByteImage:
-    crop = Crop(spot.at_px, mm_per_px, spot.edge_mm, CLOSE_UP_PX)
+def _close_up(grey: ByteImage, traces: Sequence[Trace], spot: Spot, mm_per_px: FloatArray, size_px: int) -> ByteImage:
+    crop = Crop(spot.at_px, mm_per_px, spot.edge_mm, size_px)
     image = crop.cut(grey)
     draw_traces(image, traces, crop.scale, crop.shift_px)
-    right, row = CLOSE_UP_PX - 12, CLOSE_UP_PX - 12
+    right = row = size_px - 12
     bar_mm = next((mm for mm in _BARS_MM if mm * crop.px_per_mm >= _LEAST_BAR_PX), _BARS_MM[-1])
     left = right - round(bar_mm * crop.px_per_mm)
     for width, shade in ((5, DARK), (2, 255)):

@@ -40,6 +40,8 @@ def draw_axes(row: FrameRow) -> ByteImage:
     width = len(images) * _IMAGE_PX
     frame = f"measurement {row['measurement_id']}, trial {row['trial_id']}, {row['task'] or 'unknown task'}"
     axes = f"axes of the implants, {AXIS_LENGTH_MM:.0f} mm: x red, y green, z blue"
+    if not any(row[component] for component in COMPONENTS):
+        axes = "no pose of this frame"
     lines = [f"{frame}    {axes}"] if len(images) > 1 else [frame, *wrapped(axes, width, _LETTERS)]
     caption = np.full((15 + 29 * len(lines), width, 3), DARK, np.uint8)
     for number, line in enumerate(lines, 1):
