@@ -6,8 +6,8 @@ import pytest
 from rich.progress import Progress
 
 from tests.jobs.processes import run_here
-from veriserum_hf.cli.output import err, out, print_error, print_json, print_parts, print_text, warn
-from veriserum_hf.cli.progress import Rate
+from veriserum_hf.cli.output import err, out, print_error, print_json, print_parts, print_text, show_progress, warn
+from veriserum_hf.cli.progress import Rate, new_bar
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,23 @@ def test_slow_work_has_a_rate_too(frames, seconds, shown):
     now = float(seconds)
     progress.update(task, completed=1 + frames)
     assert rate.render(progress.tasks[0]).plain == shown
+
+
+def test_the_rate_is_known_once_one_slow_frame_is_done(monkeypatch):
+    now, bars = 0.0, []
+
+    def timed(*arguments):
+        bars.append(new_bar(*arguments))
+        bars[0].get_time = lambda: now
+        return bars[0]
+
+    monkeypatch.setattr("veriserum_hf.cli.progress.new_bar", timed)
+    with show_progress("registering", "frames") as advance:
+        advance(3, 10)
+        assert bars[0].tasks[0].speed is None
+        now = 50.0
+        advance(4, 10)
+        assert bars[0].tasks[0].speed == 0.02 and bars[0].tasks[0].time_remaining == 300
 
 
 OBEYED = "[/b]x [link=https://example.org]y[/link] [red]\x1b[31m\u202e\udcff :smile: \\"

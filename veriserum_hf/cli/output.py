@@ -104,6 +104,7 @@ def show_progress(what: str, unit: str, when_interrupted: str = "") -> Iterator[
         if not bar.live.is_started:
             bar.start()
             bar.reset(task, total=total, completed=done)  # rows of an earlier run do not count towards the speed
+            bar.advance(task, 0)  # the rate counts from here: there is one as soon as the first row is done
         bar.update(task, total=total, completed=done)
         if done == total:
             bar.stop()  # only one at a time can be shown

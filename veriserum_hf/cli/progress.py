@@ -12,6 +12,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+_RATE_OVER_S = 120.0  # so that frames of a minute each have a rate too
+
 
 class Rate(ProgressColumn):
     """Rows a second."""
@@ -30,4 +32,4 @@ class Rate(ProgressColumn):
 def new_bar(what: str, unit: str, console: Console) -> Progress:
     """Return a bar that is not shown yet: task, count, rate and remaining time."""
     columns = (TextColumn(what, markup=False), BarColumn(), MofNCompleteColumn(), Rate(unit), TimeRemainingColumn())
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, speed_estimate_period=_RATE_OVER_S)
