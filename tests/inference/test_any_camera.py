@@ -96,6 +96,17 @@ def test_a_plane_that_a_model_needs_is_missed_before_anything_is_predicted(datas
             check_fit(made, StoredFrames(dataset), MESHES)
 
 
+def test_images_of_a_detector_of_another_size_keep_their_edge_up_to_the_native_one():
+    def other(pixel_mm, shape):
+        K = [[1200 / pixel_mm, 0, shape[1] / 2], [0, 1200 / pixel_mm, shape[0] / 2], [0, 0, 1]]
+        camera = Camera(K, of_another_rig()["camera_bs"]["world_to_camera"])
+        return row_of({"image_bs": np.zeros(shape, np.uint8), "camera_bs": camera.to_row(shape, pixel_mm)}, 1)
+
+    sizes = {(0.1, (900, 800)): 900, (0.1, (2048, 1536)): 1600, (0.7, (300, 420)): 420, (9.0, (20, 24)): 32}
+    assert {key: image_size_of(other(*key)) for key in sizes} == sizes
+    assert sample_of(other(0.1, (900, 800)))["image_bs"].shape == (1, 900, 900)
+
+
 def test_rows_of_any_camera_are_learned_from_and_evaluated(dataset):
     assert [image_size_of(row) for row in rows()] == [64, 64, 64, 210, 96]
     samples = FrameSamples(dataset, size=SIZE)

@@ -22,10 +22,18 @@ from veriserum_hf.core import (
 )
 from veriserum_hf.dataset import holds_images
 from veriserum_hf.errors import CalibrationError, TrainingError
-from veriserum_hf.geometry import FIELD_MM, Camera, make_transform, quaternion_to_matrix
+from veriserum_hf.geometry import (
+    FIELD_MM,
+    NATIVE_SIZE,
+    Camera,
+    first_px_of_whole,
+    make_transform,
+    quaternion_to_matrix,
+)
 from veriserum_hf.modeling import fit
 
 Sample = dict[str, Any]
+_LEAST_PX = 32  # edge of a model's images; the most is that of native ones
 
 
 class Cameras(TypedDict):
@@ -107,7 +115,9 @@ def sample_of(row: FrameRow, size: int | None = None) -> Sample:
 
 
 def image_size_of(row: FrameRow) -> int:
-    """Edge, px, of square images that hold a row's images without a loss, and of whole Veriserum images their own.
+    """Edge, px, of the square images that a model takes a row's images in.
+
+    The longest edge of its images; of a part of a Veriserum image, that of the whole. It is 32 to 1600 px.
 
     Raises
     ------
@@ -119,9 +129,17 @@ def image_size_of(row: FrameRow) -> int:
 
 
 def _edge_px(views: Mapping[PlaneName, ImageArray], cameras: Mapping[PlaneName, CameraRow]) -> int:
-    of_whole_fields = [round(FIELD_MM / each["pixel_size_mm"]) for each in cameras.values() if each["pixel_size_mm"]]
-    edges: list[int] = [edge for image in views.values() for edge in image.shape]
-    return max(edges + of_whole_fields)
+    edges = [_whole_px(image.shape, cameras[plane]) for plane, image in views.items()]
+    return min(max(_LEAST_PX, *edges), NATIVE_SIZE)
+
+
+def _whole_px(rows_columns: tuple[int, ...], camera: CameraRow) -> int:
+    """Longer edge of an image, or of the whole Veriserum image that it is a part of."""
+    rows, columns = rows_columns
+    pixel_mm = camera.get("pixel_size_mm")
+    if pixel_mm is None or first_px_of_whole(camera, (rows, columns)) is None:
+        return max(rows, columns)
+    return round(FIELD_MM / pixel_mm)
 
 
 def _views(row: FrameRow) -> dict[PlaneName, ImageArray]:
