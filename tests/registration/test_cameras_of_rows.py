@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.fixtures.other_cameras import as_files
 from tests.registration.scenes import error, starts
 from veriserum_hf.dataset.model_frames import frame_of_row
 from veriserum_hf.errors import CalibrationError, RegistrationError, TrainingError, VeriserumError
@@ -127,3 +128,9 @@ def test_an_image_that_was_resized_without_its_camera_is_refused(row, coarse_mes
         VeriserumImageProcessor(size=SIZE).preprocess(resized)
     with pytest.raises(TrainingError, match=r"^measurement 1, camera_bs: the image has 128 px, but its"):
         sample_of(resized)
+    later = as_files(resized) | {"measurement_id": 2}  # of the same camera as the first
+    stored = datasets.Dataset.from_list([as_files(row), later])
+    poses = pa.Table.from_pylist([row["femur"] | {"measurement_id": id, "component": "femur"} for id in (1, 2)])
+    assert len(estimates_of(poses.slice(0, 1), stored)) == 1
+    with pytest.raises(TrainingError, match=r"^measurement 2, camera_bs: the image has 128 px, but its"):
+        estimates_of(poses, stored)

@@ -146,6 +146,7 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
     for number, row in enumerate(rows.remove_columns(list(IMAGE_OF.values()))):
         of_frame = estimated.get(row["measurement_id"], {})
         other_labels = {} if known is None else known.get(row["measurement_id"], {})
+        before = len(pairs)
         for component in COMPONENTS:
             pose, label = of_frame.get(component), row[component] if known is None else other_labels.get(component)
             if pose is not None and label is not None:
@@ -153,7 +154,8 @@ def estimates_of(poses: pa.Table, rows: datasets.Dataset, labels: pa.Table | Non
                     if wrong := _what_differs(row, component, other, label):
                         raise TrainingError(wrong)
                 pairs.append((row, component, pose, label))
-                cameras.check(number, row)
+        if len(pairs) > before:
+            cameras.check(number, row)
     if not pairs:
         raise TrainingError(_nothing_in_common(estimated, known, rows["measurement_id"]))
     return _estimates(pairs)

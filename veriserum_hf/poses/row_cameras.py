@@ -12,28 +12,28 @@ from veriserum_hf.geometry import Camera
 
 
 class CheckedCameras:
-    """Cameras of rows, each compared with its image once: those of a trial are mostly the same."""
+    """Cameras of rows, each compared with every size of image once: those of a trial are mostly the same."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
-        self._rows = rows
-        self._known: set[str] = set()
+        self._images = {plane: rows.select_columns([name]).with_format("arrow") for plane, name in IMAGE_OF.items()}
+        self._known: set[tuple[str, tuple[int, int] | None]] = set()
 
     def check(self, number: int, row: LabelRow) -> None:
         """Raise TrainingError where a camera of a row contradicts itself or its image."""
         for plane, camera in cameras_of(row).items():
-            key = json.dumps([plane, camera])
+            size = self._size(number, plane)
+            key = json.dumps([plane, camera]), size
             if key in self._known:
                 continue
             try:
-                Camera.from_row(camera, self._size(number, plane))
+                Camera.from_row(camera, size)
             except CalibrationError as error:
                 raise TrainingError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
             self._known.add(key)
 
     def _size(self, number: int, plane: PlaneName) -> tuple[int, int] | None:
         """Size that the header of a row's image states; None where there is none."""
-        stored = self._rows.select_columns([IMAGE_OF[plane]]).with_format("arrow")[number : number + 1]
-        [image] = stored[IMAGE_OF[plane]].to_pylist()
+        [image] = self._images[plane][number : number + 1][IMAGE_OF[plane]].to_pylist()
         try:
             return None if image is None else image_size(image)
         except FrameError:  # poses are compared without the images
