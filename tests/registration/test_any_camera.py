@@ -2,10 +2,10 @@
 
 import re
 
-import cv2
 import numpy as np
 import pytest
 
+from tests.fixtures.other_cameras import cropped, one_plane, resized, seen
 from tests.registration.scenes import PER_MM, error, rig_of, starts, transform
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Camera
@@ -17,7 +17,7 @@ WHOLE = (512, 512)
 DISTANCE_MM = 1860.0
 
 
-def seen(row, mesh, cameras):
+def drawn(row, mesh, cameras):
     """Draw the femur of a row by cameras and sizes by plane: means over pixels, little noise, 16 bits."""
     made = {"measurement_id": 1, "femur": row["femur"], "tibia": None}
     for plane, (camera, size) in cameras.items():
@@ -33,26 +33,6 @@ def seen(row, mesh, cameras):
     return made
 
 
-def with_image(row, plane, image, camera):
-    return row | {f"image_{plane}": np.ascontiguousarray(image), f"camera_{plane}": camera.to_row(image.shape)}
-
-
-def camera_of(row, plane):
-    return Camera.from_row(row[f"camera_{plane}"], row[f"image_{plane}"].shape)
-
-
-def cropped(row, plane, rows, columns):
-    part = row[f"image_{plane}"][slice(*rows), slice(*columns)]
-    return with_image(row, plane, part, camera_of(row, plane).cropped((columns[0], rows[0])))
-
-
-def resized(row, plane, size):
-    image = row[f"image_{plane}"]
-    smaller = np.prod(size) < image.size
-    made = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
-    return with_image(row, plane, made, camera_of(row, plane).resized(image.shape, size))
-
-
 @pytest.fixture(scope="module")
 def cameras(rows):
     return {plane: each.at(512) for plane, each in rig_of(rows[0]).items()}
@@ -61,7 +41,7 @@ def cameras(rows):
 @pytest.fixture(scope="module")
 def whole(rows, coarse_meshes, cameras):
     """Row of measurement 1 with its femur alone."""
-    return seen(rows[0], coarse_meshes[1], {plane: (camera, WHOLE) for plane, camera in cameras.items()})
+    return drawn(rows[0], coarse_meshes[1], {plane: (camera, WHOLE) for plane, camera in cameras.items()})
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +68,7 @@ def assert_same(coarse_meshes, start, expected, rows):
 
 
 def test_cropped_to_rectangles_of_different_sizes(whole, assert_same):
-    assert_same(cropped(cropped(whole, "bs", (131, 439), (57, 371)), "fs", (83, 460), (102, 400)))
+    assert_same(cropped(cropped(whole, "bs", (57, 131), (308, 314)), "fs", (102, 83), (377, 298)))
 
 
 def test_resized(whole, assert_same):
@@ -99,7 +79,7 @@ def test_resized(whole, assert_same):
 def test_pixels_that_are_not_square(size, rows, coarse_meshes, cameras, assert_same):
     """Focal lengths differ by 0.4 and 25 %."""
     assert_same(
-        seen(rows[0], coarse_meshes[1], {plane: (each.resized(512, size), size) for plane, each in cameras.items()})
+        drawn(rows[0], coarse_meshes[1], {plane: (each.resized(512, size), size) for plane, each in cameras.items()})
     )
 
 
@@ -109,12 +89,12 @@ def test_what_a_camera_states_beside_its_matrices_does_not_matter(whole, cameras
 
 
 def test_a_row_of_one_plane_is_ambiguous_in_depth(whole, coarse_meshes, start):
-    row = resized(whole, "bs", (200, 230)) | {"image_fs": None, "camera_fs": None}
+    row = one_plane(resized(whole, "bs", (200, 230)))
     row["camera_bs"] = {name: row["camera_bs"][name] for name in ("intrinsics", "world_to_camera")}  # no other field
     found = register(row, coarse_meshes, start)["femur"]
     assert found.verdict == "ambiguous" and found.detail.startswith("visible in bs only: depth known to ")
     off = error(found, whole)
-    assert np.linalg.norm((camera_of(whole, "bs").world_to_camera[:3, :3] @ off[:3])[:2]) < 0.1
+    assert np.linalg.norm((seen(whole, "bs")[0].world_to_camera[:3, :3] @ off[:3])[:2]) < 0.1
 
 
 def test_a_focal_length_that_the_other_fields_contradict_is_named_with_theirs(whole, coarse_meshes, start):
@@ -132,7 +112,7 @@ def test_a_focal_length_that_the_other_fields_contradict_is_named_with_theirs(wh
 
 
 def test_a_part_is_reduced_to_the_same_pixels_as_the_whole(whole, cameras):
-    part = cropped(whole, "bs", (131, 439), (57, 371))
+    part = cropped(whole, "bs", (57, 131), (308, 314))
     views = [View.from_row(row["image_bs"], row["camera_bs"]) for row in (whole, part)]
     for pixel_mm in (5.625, 2.8125, 1.40625):
         sizes = [view.reduced(pixel_mm) for view in views]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from tests.fixtures.other_cameras import cropped, one_plane, resized
 from tests.registration.scenes import raised, rig_of, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
@@ -73,7 +74,22 @@ def test_small_steps_are_mapped_to_the_origin_as_covariances_are(started):
 @pytest.mark.parametrize("scale", [SCALES[0], SCALES[2]])
 @pytest.mark.parametrize("plane", PLANES)
 def test_both_renderers_give_the_same_lengths(started, scale, plane):
-    scene, T = started
+    assert_same_lengths(*started, scale, plane)
+
+
+def test_both_renderers_give_the_same_lengths_in_parts_with_pixels_that_are_not_square(rows, meshes):
+    """Of two frames, of which other parts are seen."""
+    parts = [
+        resized(cropped(row, "bs", first_px, (320, 400)), "bs", (400, 330))
+        for row, first_px in zip(rows[:2], ((60, 110), (35, 90)), strict=True)
+    ]
+    scene, T = scene_of([one_plane(part) for part in parts], meshes, None, ("bs",), torch.device("cpu"))
+    fx, fy, _ = scene.views["bs"][0].camera.intrinsics.diagonal()
+    assert fy > 1.4 * fx
+    assert_same_lengths(scene, T, SCALES[0], "bs")
+
+
+def assert_same_lengths(scene, T, scale, plane):
     view = PlaneGradients(scene, plane, scale, T)
     poses = scene.moved(T, random_steps(2, 3, 2, 6))
     for k, (component, implants) in enumerate(scene.implants.items()):
