@@ -359,6 +359,7 @@ def test_a_data_set_of_which_frames_have_one_plane_and_cameras_pixels_only(datas
     headings = Page(text).headings
     assert headings[0].startswith("Poses and initial poses: ") and "Differences from the initial poses" in headings
     assert "Accuracy" not in headings and "within 95 %" not in text
+    assert "Differences are estimate minus initial pose," in text and "Errors include" not in text
     assert "ambiguous" in text and "refined" not in text
     assert "No image" not in text and "along bs depth" in text and "fs depth" not in text and "fs h" not in text
 

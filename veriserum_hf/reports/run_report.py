@@ -89,12 +89,14 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
     frames = {source.name: len(set(source.estimates.measurement_id.tolist())) for source in sources}
     names = ", ".join(f"{name} ({count} frames)" for name, count in frames.items())
     rows = reference.rows
-    return (
+    differences = "Differences" if reference.initial else "Errors"
+    lead = (
         f"Poses of {names}, compared with {reference.about_labels[f'{reference.kind}s']} of {len(rows)} frames of "
-        f"{len(set(rows['trial_id']))} trials. Errors are estimate minus {reference.kind}, in the world frame of the "
-        "cameras (of Veriserum: origin at the centre of the bs intensifier, x right, y up, z towards its source); mm "
-        f"and degrees. Errors include those of the {reference.kind}s."
+        f"{len(set(rows['trial_id']))} trials. {differences} are estimate minus {reference.kind}, in the world frame "
+        "of the cameras (of Veriserum: origin at the centre of the bs intensifier, x right, y up, z towards its "
+        "source); mm and degrees."
     )
+    return lead if reference.initial else f"{lead} Errors include those of the labels."
 
 
 def _warnings(reference: Reference, sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
