@@ -145,8 +145,9 @@ def open_reference(dataset: str, split: str, labels: Path | None = None, *, conf
     rows, meshes = opened.joined(split).rows, opened.meshes
     points = sample_points(meshes)
     if labels is not None:
+        given = read_poses(labels)
         about = {"labels": str(labels)} | about_file(labels)
-        return Reference(dataset, split, config, rows, meshes, points, read_poses(labels), about)
+        return Reference(dataset, split, config, rows, meshes, points, given, about)
     initial = _are_initial(rows)
     about = {"initial poses": _ABOUT_INITIAL} if initial else {"labels": _ABOUT_LABELS[config]}
     return Reference(dataset, split, config, rows, meshes, points, None, about, initial)
