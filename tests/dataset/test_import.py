@@ -756,3 +756,21 @@ def test_dicom_files_that_number_themselves_in_another_order_are_named(study, tm
     changed(study, of_plane("camera_1", images=["3.dcm", "2.dcm", "1.dcm"]))
     (problem,) = import_study(study, tmp_path / "listed", workers=1).problems
     assert "Instance Number" not in problem
+
+
+def test_masks_beside_the_images_are_rejected_and_named(study, tmp_path):
+    """A frame is rejected as a whole, so that the planes stay aligned."""
+    one_trial(study)
+    for name in NAMES.values():
+        for path in sorted((study.parent / "trial_11" / name).iterdir()):
+            mask = np.where(cv2.imread(str(path), -1) > 128, np.uint8(255), np.uint8(0))
+            cv2.imwrite(str(path.with_name(f"{path.stem}_mask_femur.png")), mask)
+    changed(study, put("initial_poses", value=None))
+    result = import_study(study, tmp_path / "out", workers=1)
+    counts = result.counts["calibrated"]
+    assert counts["measurements"] == 2 * FRAMES and counts["rejected"] == {"mask": FRAMES}
+    assert "its only grey levels are 0 and 255" in str(result.rejected[0]["detail"])
+    for row in converted_rows(result.output):
+        assert row["image_bs"]["path"] == row["image_fs"]["path"] and "mask" not in row["image_bs"]["path"]
+    notes = [each for each in result.problems if "3 like frame_1.png and 3 like frame_1_mask_femur.png" in each]
+    assert [each.split(":")[1] for each in notes] == [" camera_1", " camera_2"]

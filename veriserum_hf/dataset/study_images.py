@@ -9,13 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from veriserum_hf.archive import Stack, highest_level, open_stack, white_level
-from veriserum_hf.core import PlaneName, listed, one_line
+from veriserum_hf.core import Grey, PlaneName, listed, one_line
 from veriserum_hf.dataset.study import Study, StudyPlane, StudyTrial
 from veriserum_hf.dataset.study_fields import expanded, is_text
 from veriserum_hf.errors import ArchiveError, ConversionError, FrameError
 
 _SAMPLED_FRAMES = 16
 _DEEP = 16  # bits of a file that may hold fewer
+_MOST_PATTERNS = 4  # of names in one folder; where there are more, the names follow none
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,28 @@ class PlaneImages:
         levels = []
         for stack, index in every[:: max(1, len(every) // _SAMPLED_FRAMES)]:
             try:
-                levels.append(highest_level(stack.read(index)))
+                levels.append(highest_level(radiograph(stack, index)))
             except FrameError:  # it will be among the rejected rows
                 continue
         return white_level(levels) if levels else 2**_DEEP - 1
+
+
+def radiograph(stack: Stack, index: int) -> Grey:
+    """Grey levels of one image of a file, as `Stack.read` returns them.
+
+    Raises
+    ------
+    FrameError
+        With the reasons of `Stack.read`, and ``mask`` for an image of two grey levels.
+
+    """
+    frame = stack.read(index)
+    low, high = frame.min(), frame.max()
+    if ((frame == low) | (frame == high)).all():
+        raise FrameError(
+            "mask", f"its only grey levels are {low} and {high}, expected a radiograph; give a pattern without masks"
+        )
+    return frame
 
 
 def images_of(study: Study) -> dict[PlaneName, PlaneImages]:
@@ -195,7 +214,23 @@ def _matching(study: Study, where: str, pattern: str, notes: list[str]) -> list[
             f"{where}: images are sorted by the numbers in their names: {Path(names[first]).name} is image "
             f"{first + 1}, where plain sorting would have {Path(plain[first]).name}"
         )
+    if note := _other_patterns([Path(name).name for name in names]):
+        notes.append(f"{where}: images: {note}")
     return [study.folder / name for name in names]
+
+
+def _other_patterns(names: Sequence[str]) -> str:
+    """Sentence where names differ in more than their numbers, as those of masks beside images do."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub("[0-9]+", "0", name), []).append(name)
+    if not 1 < len(alike) <= _MOST_PATTERNS or len(alike) == len(names):
+        return ""
+    counts = " and ".join(f"{len(each)} like {one_line(each[0])}" for each in alike.values())
+    return (
+        f"of {len(names)} files, {counts} match one pattern; compare whether all are images of the plane: masks and "
+        "the like shift the frames that follow"
+    )
 
 
 def _opened(study: Study, where: str, paths: Sequence[Path]) -> list[Stack]:

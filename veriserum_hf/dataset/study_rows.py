@@ -39,7 +39,7 @@ from veriserum_hf.dataset.schema import features_of
 from veriserum_hf.dataset.splits import SPLITS, split_by_trial
 from veriserum_hf.dataset.study import Study
 from veriserum_hf.dataset.study_cameras import PlaneCamera, read_correction
-from veriserum_hf.dataset.study_images import PlaneImages
+from veriserum_hf.dataset.study_images import PlaneImages, radiograph
 from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry import matrix_to_quaternion
 
@@ -226,7 +226,7 @@ class FrameRows:
         for recipe in self.recipes:
             path, index = Path(row[PATH_OF[recipe.plane]] or ""), row[_INDEX_OF[recipe.plane]] or 0
             try:
-                frame = _stack(path, path.stat().st_mtime_ns).read(index)
+                frame = radiograph(_stack(path, path.stat().st_mtime_ns), index)
             except FrameError as error:
                 raise FrameError(error.reason, f"{path.name}, image {index + 1}: {error.detail}") from error
             except (FileNotFoundError, IndexError) as error:  # `import_study` says at its end what has changed
