@@ -24,6 +24,7 @@ from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.study_rows import FrameRows
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.geometry import Camera
+from veriserum_hf.hub.datasets import ConvertedFolder
 from veriserum_hf.poses import read_trajectory, write_trajectory
 
 EDGE_PX = 96
@@ -774,3 +775,40 @@ def test_masks_beside_the_images_are_rejected_and_named(study, tmp_path):
         assert row["image_bs"]["path"] == row["image_fs"]["path"] and "mask" not in row["image_bs"]["path"]
     notes = [each for each in result.problems if "3 like frame_1.png and 3 like frame_1_mask_femur.png" in each]
     assert [each.split(":")[1] for each in notes] == [" camera_1", " camera_2"]
+
+
+def test_every_measurement_names_its_files(study, imported, tmp_path):
+    lines = [json.loads(line) for line in (imported / "sources.jsonl").read_text().splitlines()]
+    assert [line["measurement_id"] for line in lines] == list(range(1, TRIALS * FRAMES + 1))
+    for line, row in zip(lines, converted_rows(imported), strict=True):
+        assert line["file_fs"] == f"trial_{row['trial_id']}/camera_2/{row['image_fs']['path']}"
+        assert line["page_bs"] is line["page_fs"] is None and line["frame_index"] == row["frame_index"]
+    assert "  sources.jsonl" in (imported / "SHA256SUMS").read_text()
+    assert Path("sources.jsonl") in ConvertedFolder.open(imported).files
+    one_trial(study, plane_count=1)
+    levels = [cv2.imread(str(path), -1) for path in sorted((study.parent / "trial_11/camera_1").iterdir())]
+    cv2.imwritemulti(str(study.parent / "all.tif"), levels)
+    changed(study, of_plane("camera_1", images="all.tif"))
+    out = import_study(study, tmp_path / "out", workers=1).output
+    line = json.loads((out / "sources.jsonl").read_text().splitlines()[1])
+    assert line == {
+        **{"measurement_id": 2, "trial_id": 11, "frame_index": 1},
+        **{"file_bs": "all.tif", "page_bs": 1, "file_fs": None, "page_fs": None},
+    }
+
+
+def test_files_elsewhere_have_the_shortest_distinct_names(study, tmp_path):
+    one_trial(study)
+    for name in NAMES.values():
+        (tmp_path / "cameras" / name).mkdir(parents=True)
+        file = tmp_path / "cameras" / name / "mayacam2.txt"
+        shutil.copy(study.parent / f"{name}.txt", file)
+        changed(study, of_plane(name, camera={"mayacam": str(file)}))
+    shutil.copytree(study.parent / "trial_11/camera_2", tmp_path / "images")
+    changed(study, of_plane("camera_2", images=str(tmp_path / "images/*.png")))
+    out = import_study(study, tmp_path / "out", workers=1).output
+    card = (out / "README.md").read_text()
+    assert "`camera_1/mayacam2.txt`" in card and "`camera_2/mayacam2.txt`" in card and "`*.png`" in card
+    assert "relative to the study's YAML file; of files elsewhere they are the last parts" in card
+    assert json.loads((out / "sources.jsonl").read_text().splitlines()[0])["file_fs"] == "frame_1.png"
+    assert not any(str(tmp_path).encode() in data for data in content(out).values())

@@ -23,7 +23,9 @@ from .provenance import (
 from .rows import ALL as ALL, Rows as Rows
 from .selection import row_at as row_at, rows_found as rows_found, with_images as with_images
 from .stored import StoredFrames as StoredFrames, StreamedFrames as StreamedFrames
-from .study_import import ImportOptions as ImportOptions, import_study as import_study
+from .study_content import ImportOptions as ImportOptions
+from .study_import import import_study as import_study
+from .study_sources import SOURCES as SOURCES
 from .trials import (
     TRAINING_DATA as TRAINING_DATA,
     TrainingTrials as TrainingTrials,

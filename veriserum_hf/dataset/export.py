@@ -96,6 +96,7 @@ def convert_archive(
         lambda: mesh_records(plans["anatomies"].splits["train"]) if "anatomies" in plans else [],
         [str(problem) for problem in agreement.problems],
         {LABELS_AND_IMAGES: asdict(agreement.decisions[LABELS_AND_IMAGES])},
+        {},
     )
     return write_folder(work, target, format, shard_size_bytes, workers, progress)
 

@@ -111,6 +111,7 @@ class Work:
     meshes : implants whose mesh was mended, rewritten, or is not a sound solid; called once, at the end.
     problems : sentences for the result.
     more : further entries of the record that depend on the machine.
+    files : content of further files of the folder, by name.
 
     """
 
@@ -123,6 +124,7 @@ class Work:
     meshes: Callable[[], list[MeshRecord]]
     problems: Sequence[str]
     more: Mapping[str, object]
+    files: Mapping[str, str]
 
 
 def write_folder(
@@ -208,6 +210,8 @@ def _finish(work: Work, jobs: list[ShardJob], target: Path, incomplete: Path) ->
     trials = {str(id): split for plan in work.plans.values() for id, split in sorted(plan.trials.items())}
     splits = {"split_by": work.split_by, "seed": SPLIT_SEED, "trials": trials}
     write_listed(incomplete, data / "splits.json", json.dumps(splits, indent=1))
+    for name, content in work.files.items():
+        write_listed(incomplete, data / name, content)
     meshes = work.meshes()
     write_card(
         data / "README.md",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from veriserum_hf.core import CameraRow, Component, PlaneName
+from veriserum_hf.dataset.study_fields import expanded
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,10 @@ class Study:
     def folder(self) -> Path:
         """What paths in the file are relative to."""
         return self.file.parent
+
+    def path_of(self, pattern: str) -> Path:
+        """Path or pattern of the file, relative to it or absolute."""
+        return self.folder / expanded(pattern)
 
     def name_of(self, path: Path) -> str:
         """Name of a file relative to the YAML file; of one elsewhere, its last part, without local folders."""

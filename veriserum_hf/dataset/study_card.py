@@ -2,17 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from veriserum_hf.core import PlaneName, code_span
+from veriserum_hf.core import code_span
 from veriserum_hf.dataset.card import TAGS, CardText
-from veriserum_hf.dataset.study import CameraFile, Study, StudyPlane, StudyTrial
-from veriserum_hf.dataset.study_cameras import PlaneCamera
-from veriserum_hf.dataset.study_images import PlaneImages
-from veriserum_hf.dataset.study_rows import PlaneRecipe
-
-if TYPE_CHECKING:
-    from veriserum_hf.dataset.study_import import ImportOptions
+from veriserum_hf.dataset.study import CameraFile, StudyPlane
+from veriserum_hf.dataset.study_content import StudyContent
 
 _TEMPLATE = Path(__file__).with_name("study_card_template.md")
 _CONFIGS = {
@@ -30,32 +24,26 @@ _WORLDS = {
 }
 
 
-def study_card(
-    study: Study,
-    images: Mapping[PlaneName, PlaneImages],
-    cameras: Mapping[PlaneName, PlaneCamera],
-    recipes: Sequence[PlaneRecipe],
-    options: "ImportOptions",
-    configs: Sequence[str],
-    above_white: int,
-) -> CardText:
+def study_card(content: StudyContent, configs: Sequence[str], above_white: Mapping[str, int]) -> CardText:
     """Text of the card of a study.
 
     Parameters
     ----------
-    study, images, cameras, recipes, options : of the import.
+    content : of the study.
     configs : that have rows.
-    above_white : measurements with pixels above white.
+    above_white : measurements with pixels above white, by configuration.
 
     """
+    study = content.study
     names = " and ".join(code_span(plane.name) for plane in study.planes)
     parts = {
         "title": f"Frames of {code_span(study.file.stem)}",
         "planes_in_words": f"two planes, {names}" if len(study.planes) > 1 else f"one plane, {names}",
-        "images": _images(study, cameras, recipes, options, above_white),
-        "origin": "\n".join(f"- {line}" for line in _origin(study, images, cameras)),
+        "images": _images(content, above_white.get("calibrated", 0)),
+        "origin": "\n".join(f"- {line}" for line in _origin(content)),
+        "names": _names(content),
         "world": _WORLDS[_kind(study.planes[0])],
-        "splits": _splits(options.split),
+        "splits": _splits(content.options.split),
         "licence": _LICENCE,
     }
     return CardText(
@@ -63,20 +51,25 @@ def study_card(
     )
 
 
+def _names(content: StudyContent) -> str:
+    """What the names of files are relative to."""
+    inside = [path.is_relative_to(content.study.folder) for path in content.names]
+    relative = "Names of files are relative to the study's YAML file"
+    ends = "the last parts of their paths"
+    if all(inside):
+        return f"{relative}."
+    return f"{relative}; of files elsewhere they are {ends}." if any(inside) else f"Names of files are {ends}."
+
+
 def _kind(plane: StudyPlane) -> str:
     return plane.camera.kind if isinstance(plane.camera, CameraFile) else "matrices"
 
 
-def _images(
-    study: Study,
-    cameras: Mapping[PlaneName, PlaneCamera],
-    recipes: Sequence[PlaneRecipe],
-    options: "ImportOptions",
-    above_white: int,
-) -> str:
+def _images(content: StudyContent, above_white: int) -> str:
+    options = content.options
     sizes = []
-    for plane, recipe in zip(study.planes, recipes, strict=True):
-        rows, columns = cameras[plane.column].size
+    for plane, recipe in zip(content.study.planes, content.recipes, strict=True):
+        rows, columns = content.cameras[plane.column].size
         sizes.append(f"{columns} x {rows} pixels of {code_span(plane.name)}")
         if recipe.white_level > 255:
             sizes[-1] += f" (grey level {recipe.white_level} is white)"
@@ -92,19 +85,16 @@ def _images(
     return " ".join(sentences)
 
 
-def _origin(
-    study: Study, images: Mapping[PlaneName, PlaneImages], cameras: Mapping[PlaneName, PlaneCamera]
-) -> list[str]:
+def _origin(content: StudyContent) -> list[str]:
+    study, images, names = content.study, content.images, content.names
     lines = [f"Study: {code_span(study.file.name)}{f', {study.side} knee' if study.side else ''}."]
     for plane in study.planes:
         given = plane.camera
         camera = "intrinsics and world_to_camera of the study"
         if isinstance(given, CameraFile):
-            camera = f"{code_span(study.name_of(given.path))} ({_KINDS[given.kind]})"
+            camera = f"{code_span(names[given.path])} ({_KINDS[given.kind]})"
         distortion = (
-            f"corrected with {code_span(study.name_of(plane.distortion))}"
-            if plane.distortion
-            else "taken as corrected"
+            f"corrected with {code_span(names[plane.distortion])}" if plane.distortion else "taken as corrected"
         )
         inverted = sum(stack.inverted for stack in images[plane.column].stacks)
         lines.append(
@@ -112,25 +102,25 @@ def _origin(
             f"{camera}; distortion {distortion}; {len(images[plane.column].stacks)} files"
             f"{f', {inverted} of them stored inverted' if inverted else ''}."
         )
-    for number, trial in enumerate(study.trials):
-        lines.append(_trial(study, trial, len(images["bs"].by_trial[number])))
+    lines += [_trial(content, number) for number in range(len(study.trials))]
     for component, implant in study.implants.items():
-        lines.append(f"Implant {implant.anatomy_id}: {component}, {code_span(study.name_of(implant.mesh))}.")
+        lines.append(f"Implant {implant.anatomy_id}: {component}, {code_span(names[implant.mesh])}.")
     return lines
 
 
-def _trial(study: Study, trial: StudyTrial, frames: int) -> str:
-    parts = [f"{frames} frames"]
+def _trial(content: StudyContent, number: int) -> str:
+    study, names, trial = content.study, content.names, content.study.trials[number]
+    parts = [f"{len(content.images['bs'].by_trial[number])} frames"]
     if trial.task is not None:
         parts.append(f"task {code_span(trial.task)}")
     if trial.frame_rate_hz is not None:
         parts.append(f"{trial.frame_rate_hz:g} frames a second")
     for plane in study.planes:
-        names = [code_span(study.name_of(study.folder / pattern)) for pattern in trial.images[plane.column]]
-        parts.append(f"{code_span(plane.name)} from {', '.join(names)}")
+        patterns = [code_span(names[study.path_of(pattern)]) for pattern in trial.images[plane.column]]
+        parts.append(f"{code_span(plane.name)} from {', '.join(patterns)}")
     for component, given in trial.initial_poses.items():
         of_plane = f" in the frame of {code_span(given.plane)}" if given.plane else ""
-        parts.append(f"poses of the {component} from {code_span(study.name_of(given.path))}{of_plane}")
+        parts.append(f"poses of the {component} from {code_span(names[given.path])}{of_plane}")
     return f"Trial {trial.id}: {'; '.join(parts)}."
 
 

@@ -4,68 +4,29 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import datasets
 
-from veriserum_hf.core import Encoding, PlaneName, ShardFormat, __version__, one_line
-from veriserum_hf.dataset.card import CardText
+from veriserum_hf.core import PlaneName, ShardFormat, __version__, one_line
 from veriserum_hf.dataset.folder import ConversionResult, Record, Work, finished, write_folder
 from veriserum_hf.dataset.mesh_records import MeshRecord
 from veriserum_hf.dataset.plan import Plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_STUDY_ROWS
 from veriserum_hf.dataset.shards import RowMaker
-from veriserum_hf.dataset.splits import SPLITS
 from veriserum_hf.dataset.study import CameraFile, Study
-from veriserum_hf.dataset.study_cameras import cameras_of_study, correction_files, proposals_of
+from veriserum_hf.dataset.study_cameras import correction_files, proposals_of
 from veriserum_hf.dataset.study_card import study_card
+from veriserum_hf.dataset.study_content import ImportOptions, StudyContent, content_of
 from veriserum_hf.dataset.study_file import read_study
 from veriserum_hf.dataset.study_images import PlaneImages, every_file, images_of
-from veriserum_hf.dataset.study_implants import meshes_of, poses_of
-from veriserum_hf.dataset.study_rows import FrameRows, ImplantRows, PlaneRecipe, plan_frames, plan_implants
+from veriserum_hf.dataset.study_rows import FrameRows, ImplantRows, plan_frames, plan_implants
+from veriserum_hf.dataset.study_sources import SOURCES, sources_text
 from veriserum_hf.dataset.study_unusual import unusual_cameras
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import check_place, library_versions, source_hash
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """Options of the rows.
-
-    Attributes
-    ----------
-    encoding : of the images: ``png`` (lossless), ``jpeg`` (quality 95) or ``raw`` (plain TIFF).
-    bits : depth of the images, 8 or 16.
-    white : grey level that is white in images of 16 bits; None: as the files state it, or decided by a sample.
-    split : that all rows are in; None: by trial.
-
-    Raises
-    ------
-    ConversionError
-        If a value is invalid.
-
-    """
-
-    encoding: Encoding = "png"
-    bits: int = 8
-    white: int | None = None
-    split: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("encoding", self.encoding, get_args(Encoding)),
-            ("bits", self.bits, (8, 16)),
-            ("split", self.split, (None, *SPLITS)),
-        ):
-            if value not in allowed:
-                choices = ", ".join(str(each) for each in allowed if each is not None)
-                raise ConversionError(f"{name} must be one of {choices}; got {value!r}")
-        if self.white is not None and not (isinstance(self.white, int) and 255 <= self.white <= 65535):
-            raise ConversionError(f"white must be a grey level of 16 bits, from 255 to 65535; got {self.white!r}")
-        if self.bits == 16 and self.encoding == "jpeg":
-            raise ConversionError('JPEG holds 8 bits: for bits=16 choose encoding="png" or "raw"')
 
 
 def import_study(
@@ -110,23 +71,7 @@ def import_study(
     record = _record(study, inputs, options, format, shard_size_bytes)
     if (result := finished(target, record)) is not None:
         return result
-    cameras = cameras_of_study(study, images)
-    meshes = meshes_of(study)
-    counts = [len(shown) for shown in images["bs"].by_trial]
-    poses = poses_of(study, counts, cameras, meshes)
-    recipes = tuple(
-        PlaneRecipe(
-            plane.column,
-            plane.distortion,
-            cameras[plane.column].size,
-            options.white or images[plane.column].white_level(),
-        )
-        for plane in study.planes
-    )
-    plans: dict[str, Plan] = {"calibrated": plan_frames(study, images, cameras, poses.T_world_implant, options.split)}
-    makers: dict[str, RowMaker] = {"calibrated": FrameRows(recipes, options.encoding, options.bits)}
-    if study.implants:
-        plans["anatomies"], makers["anatomies"] = plan_implants(study), ImplantRows()
+    content = content_of(study, images, inputs, options)
 
     def unchanged(incomplete: Path) -> None:
         if _states(inputs) != before:
@@ -135,27 +80,47 @@ def import_study(
                 "rows of both states: remove it, then run again."
             )
 
-    def card(configs: Sequence[str], above_white: Mapping[str, int]) -> CardText:
-        return study_card(study, images, cameras, recipes, options, configs, above_white.get("calibrated", 0))
-
-    def mesh_records() -> list[MeshRecord]:
-        return [
-            {
-                "anatomy_id": study.implants[component].anatomy_id,
-                "file": study.name_of(study.implants[component].mesh),
-                "rewritten": mesh.rewritten,
-                "mended": list(mesh.mended),
-                "faults": list(mesh.faults),
-            }
-            for component, mesh in meshes.items()
-            if mesh.rewritten or mesh.faults
-        ]
-
-    notes = [note for each in images.values() for note in each.notes]
-    notes += [*unusual_cameras(study, cameras), *proposals_of(study, images, cameras), *poses.notes]
-    split_by = f"all in {options.split}" if options.split else "trial"
-    work = Work(record, plans, makers, card, split_by, unchanged, mesh_records, notes, {})
+    work = _work(content, record, unchanged)
     return write_folder(work, target, format, shard_size_bytes, workers, progress)
+
+
+def _work(content: StudyContent, record: Record, unchanged: Callable[[Path], None]) -> Work:
+    """The planned rows of a study, and what else its folder states."""
+    study, options, images, cameras = content.study, content.options, content.images, content.cameras
+    frames = plan_frames(study, images, cameras, content.poses.T_world_implant, options.split)
+    plans: dict[str, Plan] = {"calibrated": frames}
+    makers: dict[str, RowMaker] = {"calibrated": FrameRows(content.recipes, options.encoding, options.bits)}
+    if study.implants:
+        plans["anatomies"], makers["anatomies"] = plan_implants(study), ImplantRows()
+    notes = [note for each in images.values() for note in each.notes]
+    notes += [*unusual_cameras(study, cameras), *proposals_of(study, images, cameras), *content.poses.notes]
+    return Work(
+        record,
+        plans,
+        makers,
+        card=partial(study_card, content),
+        split_by=f"all in {options.split}" if options.split else "trial",
+        unchanged=unchanged,
+        meshes=partial(_mesh_records, content),
+        problems=notes,
+        more={},
+        files={SOURCES: sources_text(frames, content.names)},
+    )
+
+
+def _mesh_records(content: StudyContent) -> list[MeshRecord]:
+    """Implants whose mesh was mended, rewritten, or is not a sound solid."""
+    return [
+        {
+            "anatomy_id": (implant := content.study.implants[component]).anatomy_id,
+            "file": content.names[implant.mesh],
+            "rewritten": mesh.rewritten,
+            "mended": list(mesh.mended),
+            "faults": list(mesh.faults),
+        }
+        for component, mesh in content.meshes.items()
+        if mesh.rewritten or mesh.faults
+    ]
 
 
 def _inputs(study: Study, images: Mapping[PlaneName, PlaneImages]) -> list[Path]:

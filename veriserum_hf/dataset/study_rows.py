@@ -44,7 +44,7 @@ from veriserum_hf.errors import FrameError
 from veriserum_hf.geometry import matrix_to_quaternion
 
 KIND = "initial"  # of the poses
-_INDEX_OF: Mapping[PlaneName, Literal["index_bs", "index_fs"]] = {"bs": "index_bs", "fs": "index_fs"}
+INDEX_OF: Mapping[PlaneName, Literal["index_bs", "index_fs"]] = {"bs": "index_bs", "fs": "index_fs"}
 
 
 class StudyRow(LabelRow):
@@ -134,7 +134,7 @@ def _pose(id: int, study: Study, component: Component, poses: Mapping[Component,
 def _frame_schema() -> pa.Schema:
     schema = features_of("calibrated").arrow_schema
     fields = [field for field in schema if field.name not in IMAGE_OF.values()]
-    files = [(name, pa.string()) for name in PATH_OF.values()] + [(name, pa.int64()) for name in _INDEX_OF.values()]
+    files = [(name, pa.string()) for name in PATH_OF.values()] + [(name, pa.int64()) for name in INDEX_OF.values()]
     return pa.schema([*fields, *(pa.field(*each) for each in files)])
 
 
@@ -224,7 +224,7 @@ class FrameRows:
     def _files(self, bright: list[AboveWhite], row: StudyRow) -> dict[str, ImageFile | None]:
         files: dict[str, ImageFile | None] = dict.fromkeys(IMAGE_OF.values())
         for recipe in self.recipes:
-            path, index = Path(row[PATH_OF[recipe.plane]] or ""), row[_INDEX_OF[recipe.plane]] or 0
+            path, index = Path(row[PATH_OF[recipe.plane]] or ""), row[INDEX_OF[recipe.plane]] or 0
             try:
                 frame = radiograph(_stack(path, path.stat().st_mtime_ns), index)
             except FrameError as error:

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from veriserum_hf.core import listed
-from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION
+from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION, SOURCES
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 from veriserum_hf.jobs import SUMS, damaged_files
@@ -66,7 +66,9 @@ class ConvertedFolder:
                 f"{folder} is damaged: {listed(damaged)} missing or not as `veriserum convert` wrote it (see "
                 f"{SUMS}). Convert again, or copy it again; nothing was pushed"
             )
-        files = (*shards, *map(Path, _RECORDS), *sums, Path(CARD))
+        sources = [Path(SOURCES)] if (folder / SOURCES).is_file() else []  # of an import
+        _check_own(folder, [folder / name for name in sources])
+        files = (*shards, *map(Path, _RECORDS), *sources, *sums, Path(CARD))
         every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         return cls(folder, simulated is True, files, tuple(path for path in every if path not in files))
 
