@@ -25,6 +25,7 @@ TAGS = (
     "SharedFunctionalGroupsSequence",
     "InstanceNumber",
 )
+_NOTHING = "it states neither pixel size nor distances nor frame rate"
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class CameraProposal:
     frame_rate_hz: float | None
     text: str
     instance_number: int | None = None
+
+    @property
+    def states_nothing(self) -> bool:
+        """Whether the file states nothing of its camera."""
+        return self.text == _NOTHING
 
 
 def proposal_of(ds: "Dataset") -> CameraProposal:
@@ -75,7 +81,7 @@ def proposal_of(ds: "Dataset") -> CameraProposal:
         said.append(f"{rate:g} frames a second ({how})")
     if relation := str(found.value("PixelIntensityRelationship") or ""):
         said.append(f"Pixel Intensity Relationship {relation}")
-    text = "; ".join(said) if said else "it states neither pixel size nor distances nor frame rate"
+    text = "; ".join(said) if said else _NOTHING
     instance = found.number("InstanceNumber")
     return CameraProposal(
         pixel_mm or None,

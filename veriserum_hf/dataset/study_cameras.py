@@ -97,6 +97,9 @@ def proposals_of(
         proposal = next((stack.proposal for stack in images[plane.column].stacks if stack.proposal), None)
         if proposal is None:
             continue
+        if proposal.states_nothing:
+            sentences.append(f"{one_line(plane.name)}: DICOM does not describe the camera: {proposal.text}")
+            continue
         fx, fy = cameras[plane.column].camera.intrinsics.diagonal()[:2]
         focal = ""
         if proposal.pixel_size_mm and proposal.source_to_detector_mm:
