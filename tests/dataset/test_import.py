@@ -191,7 +191,8 @@ def test_damaged_frames_are_rejected_and_the_rest_is_imported_by_several_workers
     damaged.write_bytes(damaged.read_bytes()[:-2000])
     ran = run_here("import", study, tmp_path / "out", "--split", "test", "--workers", 2)
     assert ran.returncode == 3, ran.stderr
-    assert "1 rows were rejected" in ran.stderr
+    assert "1 rows were rejected" in ran.stderr and "has no frame in" not in ran.stderr
+    assert "has no frame in" not in (tmp_path / "out/README.md").read_text()
     (rejected,) = [json.loads(line) for line in (tmp_path / "out/rejected.jsonl").read_text().splitlines()]
     assert rejected["measurement_id"] == 2 and damaged.name in rejected["detail"]
     assert [row["measurement_id"] for row in converted_rows(tmp_path / "out")] == [1, 3, 4, 5, 6]
@@ -310,6 +311,13 @@ def test_cameras_of_files_and_poses_of_other_formats(study, tmp_path):
             assert other[f"camera_{plane}"]["pixel_size_mm"] is None
         np.testing.assert_allclose(one["femur"]["quaternion_xyzw"], other["femur"]["quaternion_xyzw"], atol=1e-12)
     assert after[-1]["tibia"] is None and after[-1]["implant_pair"].endswith("-none")
+    pq.write_table(pa.Table.from_pylist(poses[:-2]), study.parent / "poses.parquet")
+    result = import_study(study, tmp_path / "fewer", workers=1)
+    assert result.counts["calibrated"]["without_pose"] == 1
+    assert (
+        "Of 6 frames: 5 of the femur and 5 of the tibia; 1 frames have none."
+        in (result.output / "README.md").read_text()
+    )
 
 
 def put(*path, value=None):
@@ -595,6 +603,9 @@ def test_a_dicom_of_several_frames_is_shown_the_camera_it_states(study, tmp_path
     assert "1 of 1 files store X-rays dark" in notes
     assert "nothing of it was taken: Imager Pixel Spacing 0.4" in notes and "3000.0 and 3000.0 px" in notes
     assert not any(b"Doe" in data for data in content(result.output).values())
+    write_dicom(study.parent / "run.dcm", stored, bits=12, PhotometricInterpretation="MONOCHROME1")
+    notes = " ".join(import_study(study, tmp_path / "silent", workers=1).problems)
+    assert "nothing of it was taken" not in notes and "DICOM does not describe the camera" in notes
 
 
 def test_a_folder_whose_name_has_characters_of_a_pattern(study, imported, tmp_path):

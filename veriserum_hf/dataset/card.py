@@ -81,6 +81,7 @@ class CardText:
     template : file of the text.
     parts : for the template, by the names in it, in addition to those that `write_card` fills in.
     license, license_name, license_link : of the card's head; None where the owner states it.
+    one_split : whether all rows were requested in one split.
 
     """
 
@@ -92,6 +93,7 @@ class CardText:
     license: str | None = None
     license_name: str | None = None
     license_link: str | None = None
+    one_split: bool = False
 
 
 def archive_card(
@@ -152,7 +154,7 @@ def write_card(
     parts = dict(text.parts)
     body = text.template.read_text(encoding="utf-8").format(
         table=_table(sizes, text.configs, features),
-        splits=parts.pop("splits") + _without_rows(sizes),
+        splits=parts.pop("splits") + ("" if text.one_split else _without_rows(sizes)),
         config=next(iter(features)),
         meshes=_meshes(meshes),
         name=NAME_TO_FILL_IN,

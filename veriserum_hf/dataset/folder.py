@@ -74,12 +74,13 @@ class ConversionResult:
     output : the finished folder.
     counts : per configuration: ``measurements`` of the archive (or implants, or phantom frames), ``rows`` by split,
         ``rejected`` by reason, ``without_pose`` of the configuration's kind, and ``filtered`` by the options; the
-        latter four add up to the first.
+        latter four add up to the first. Own frames without a pose become rows, and are counted as both.
     rejected : rows that could not be made, as in ``rejected.jsonl``.
     meshes : implants whose mesh was mended, rewritten, or is not a sound solid.
     above_white : per configuration: measurements with a frame of 16 bits that has more than 0.1 % of its pixels
         above white. They are written, clipped.
     problems : of labels and images, such as an order of quaternions that they do not determine, as sentences.
+    split : that all rows were requested in; None: several.
 
     """
 
@@ -89,10 +90,16 @@ class ConversionResult:
     meshes: list[MeshRecord]
     above_white: dict[str, list[int]]
     problems: list[str]
+    split: str | None = None
 
     @property
     def empty_splits(self) -> dict[str, list[str]]:
-        """By configuration of frames, splits without a row; see `veriserum_hf.dataset.card.empty_splits`."""
+        """By configuration of frames, splits without a row, unless one split was requested.
+
+        See `veriserum_hf.dataset.card.empty_splits`.
+        """
+        if self.split is not None:
+            return {}
         return empty_splits({config: count["rows"] for config, count in self.counts.items()})
 
 
@@ -183,8 +190,15 @@ def finished(target: Path, record: Record) -> ConversionResult | None:
             f"(see {SUMS}). Remove the folder and run the same command again, or copy it again."
         )
     shutil.rmtree(incomplete_folder(target), ignore_errors=True)  # if killed during the clean-up
-    results = (found[name] for name in ("meshes", "above_white", "problems"))
-    return ConversionResult(target, found["counts"], rejected, *results)
+    meshes, above_white, problems = (found[name] for name in ("meshes", "above_white", "problems"))
+    return ConversionResult(
+        target, found["counts"], rejected, meshes, above_white, problems, _requested_split(record)
+    )
+
+
+def _requested_split(record: Record) -> str | None:
+    split = record["options"].get("split")
+    return None if split is None else str(split)
 
 
 def _finish(work: Work, jobs: list[ShardJob], target: Path, incomplete: Path) -> ConversionResult:
@@ -228,7 +242,7 @@ def _finish(work: Work, jobs: list[ShardJob], target: Path, incomplete: Path) ->
     write_listed(incomplete, data / _RECORD, json.dumps(work.record | results, indent=1))
     write_sums(incomplete, data)  # without the card, which its owner may edit
     put_in_place(data, target)
-    return ConversionResult(target, counts, rejected, meshes, above_white, problems)
+    return ConversionResult(target, counts, rejected, meshes, above_white, problems, _requested_split(work.record))
 
 
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
@@ -241,6 +255,6 @@ def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[Rejec
         "measurements": plan.measurements,
         "rows": rows,
         "rejected": dict(sorted(reasons.items())),
-        "without_pose": plan.without_pose,
+        "without_pose": plan.without_pose + plan.without_initial,
         "filtered": plan.filtered,
     }

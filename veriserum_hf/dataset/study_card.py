@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from veriserum_hf.core import code_span
 from veriserum_hf.dataset.card import TAGS, CardText
 from veriserum_hf.dataset.study import CameraFile, StudyPlane
@@ -42,12 +44,18 @@ def study_card(content: StudyContent, configs: Sequence[str], above_white: Mappi
         "images": _images(content, above_white.get("calibrated", 0)),
         "origin": "\n".join(f"- {line}" for line in _origin(content)),
         "names": _names(content),
+        "poses": _poses(content),
         "world": _WORLDS[_kind(study.planes[0])],
         "splits": _splits(content.options.split),
         "licence": _LICENCE,
     }
     return CardText(
-        f"Frames of {study.file.stem}", TAGS, {config: _CONFIGS[config] for config in configs}, _TEMPLATE, parts
+        f"Frames of {study.file.stem}",
+        TAGS,
+        {config: _CONFIGS[config] for config in configs},
+        _TEMPLATE,
+        parts,
+        one_split=content.options.split is not None,
     )
 
 
@@ -122,6 +130,18 @@ def _trial(content: StudyContent, number: int) -> str:
         of_plane = f" in the frame of {code_span(given.plane)}" if given.plane else ""
         parts.append(f"poses of the {component} from {code_span(names[given.path])}{of_plane}")
     return f"Trial {trial.id}: {'; '.join(parts)}."
+
+
+def _poses(content: StudyContent) -> str:
+    """How many frames have initial poses."""
+    known: dict[str, list[bool]] = {
+        component: [bool(np.isfinite(each).all()) for each in T] for component, T in content.poses.T_world_implant.items()
+    }
+    if not known:
+        return "The study has no implants, and no poses."
+    counts = " and ".join(f"{sum(each)} of the {component}" for component, each in known.items())
+    of_frames = list(zip(*known.values(), strict=True))
+    return f"Of {len(of_frames)} frames: {counts}; {sum(not any(each) for each in of_frames)} frames have none."
 
 
 def _splits(split: str | None) -> str:
