@@ -823,3 +823,23 @@ def test_files_elsewhere_have_the_shortest_distinct_names(study, tmp_path):
     assert "relative to the study's YAML file; of files elsewhere they are the last parts" in card
     assert json.loads((out / "sources.jsonl").read_text().splitlines()[0])["file_fs"] == "frame_1.png"
     assert not any(str(tmp_path).encode() in data for data in content(out).values())
+
+
+@pytest.mark.parametrize(
+    ("license", "head", "words"),
+    [
+        ("cc-by-4.0", "license: cc-by-4.0", "cc-by-4.0, as"),
+        ("For *research*", "license: other", "For \\*research\\*, as"),
+    ],
+)
+def test_the_card_shows_description_and_license_as_plain_text(study, tmp_path, license, head, words):
+    one_trial(study, plane_count=1)
+    changed(study, put("license", value=license))
+    changed(study, put("description", value="Gait of one knee,\n# Institute {of} <b>[Bones](x)</b>, 3.5 kg_a."))
+    card = (import_study(study, tmp_path / "out", workers=1).output / "README.md").read_text()
+    assert "\nGait of one knee, \\# Institute \\{of\\} \\<b\\>\\[Bones\\](x)\\</b\\>, 3.5 kg\\_a.\n" in card
+    assert head in card.partition("\n---")[0] and words in card
+
+
+def test_a_description_that_is_no_text_is_refused(study):
+    assert "description: found 3, expected text" in refused(study, put("description", value=3))

@@ -84,6 +84,7 @@ class Study:
     side : of the knee.
     implants : by component.
     trials : in their order.
+    description, license : text for the card; a license may be an id of the hub, such as ``cc-by-4.0``.
 
     """
 
@@ -92,6 +93,8 @@ class Study:
     side: str | None
     implants: Mapping[Component, StudyImplant]
     trials: tuple[StudyTrial, ...]
+    description: str | None = None
+    license: str | None = None
 
     @property
     def folder(self) -> Path:

@@ -1,11 +1,12 @@
 """Text of the card of imported frames: the planes, and where everything came from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from veriserum_hf.core import code_span
+from veriserum_hf.core import code_span, one_line
 from veriserum_hf.dataset.card import TAGS, CardText
 from veriserum_hf.dataset.study import CameraFile, StudyPlane
 from veriserum_hf.dataset.study_content import StudyContent
@@ -16,6 +17,11 @@ _CONFIGS = {
     "anatomies": "One implant a row, with its mesh in mm.",
 }
 _LICENCE = "State the licence of the images and meshes here and in the head of this file before you publish them."
+_MARKUP = re.compile(r"_|[^\w\s,;:/%()'\"°=@.+-]|^[\s>#+-]+|(?<=^\d)[.)]")
+_LICENCES = (
+    *("apache-2.0", "bsd-3-clause", "cc0-1.0", "mit", "odbl", "odc-by", "pddl", "unknown", "unlicense"),
+    *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0"),
+)  # that the hub knows by these ids, and that data sets have
 _KINDS = {"mayacam": "MayaCam 2.0", "jointtrack": "JointTrack"}
 _WORLDS = {
     "mayacam": "**World**: the frame of the MayaCam calibration, which is that of its calibration object; mm, "
@@ -40,6 +46,7 @@ def study_card(content: StudyContent, configs: Sequence[str], above_white: Mappi
     names = " and ".join(code_span(plane.name) for plane in study.planes)
     parts = {
         "title": f"Frames of {code_span(study.file.stem)}",
+        "description": "" if study.description is None else f"\n{_plain(study.description)}\n",
         "planes_in_words": f"two planes, {names}" if len(study.planes) > 1 else f"one plane, {names}",
         "images": _images(content, above_white.get("calibrated", 0)),
         "origin": "\n".join(f"- {line}" for line in _origin(content)),
@@ -47,7 +54,7 @@ def study_card(content: StudyContent, configs: Sequence[str], above_white: Mappi
         "poses": _poses(content),
         "world": _WORLDS[_kind(study.planes[0])],
         "splits": _splits(content.options.split),
-        "licence": _LICENCE,
+        "licence": _LICENCE if study.license is None else f"{_plain(study.license)}, as the study states it.",
     }
     return CardText(
         f"Frames of {study.file.stem}",
@@ -55,8 +62,14 @@ def study_card(content: StudyContent, configs: Sequence[str], above_white: Mappi
         {config: _CONFIGS[config] for config in configs},
         _TEMPLATE,
         parts,
+        license=None if study.license is None else study.license if study.license in _LICENCES else "other",
         one_split=content.options.split is not None,
     )
+
+
+def _plain(text: str) -> str:
+    """Text of the study within a paragraph of Markdown: on one line, and none of it is markup."""
+    return _MARKUP.sub(r"\\\g<0>", one_line(" ".join(text.split())))
 
 
 def _names(content: StudyContent) -> str:
@@ -135,7 +148,8 @@ def _trial(content: StudyContent, number: int) -> str:
 def _poses(content: StudyContent) -> str:
     """How many frames have initial poses."""
     known: dict[str, list[bool]] = {
-        component: [bool(np.isfinite(each).all()) for each in T] for component, T in content.poses.T_world_implant.items()
+        component: [bool(np.isfinite(T).all()) for T in poses]
+        for component, poses in content.poses.T_world_implant.items()
     }
     if not known:
         return "The study has no implants, and no poses."

@@ -25,7 +25,7 @@ from veriserum_hf.geometry import read_autoscoper
 
 _SIDES = ("left", "right")
 _AUTOSCOPER = ".cfg"
-_STUDY = ("planes", "side", "implants", "initial_poses", "trial", "trials")
+_STUDY = ("planes", "side", "implants", "initial_poses", "trial", "trials", "description", "license")
 _PLANE = ("images", "camera", "distortion")
 _MATRICES = (
     *("intrinsics", "world_to_camera", "rows", "columns"),
@@ -107,7 +107,8 @@ class _StudyReader:
             about = fields.of("trial", _TRIAL) if "trial" in fields else Fields(fields.where, {"id": 1}, _TRIAL)
             trials = [self.trial(about, images, self.poses(fields, planes, implants))]
         side = fields.choice("side", _SIDES) if "side" in fields else None
-        return Study(self.file, tuple(planes), side, implants, tuple(trials))
+        description, license = (fields.text(each) if each in fields else None for each in ("description", "license"))
+        return Study(self.file, tuple(planes), side, implants, tuple(trials), description, license)
 
     def path(self, fields: Fields, name: str) -> Path:
         return fields.path(name, self.file.parent)
