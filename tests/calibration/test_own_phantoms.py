@@ -94,6 +94,11 @@ def test_a_rotation_that_contradicts_the_file_is_refused():
     assert "`rotation_deg: 0` is not within 85 degrees" in refusal(WIDE, degrees=90)
 
 
+def test_refusals_name_what_the_phantom_has():
+    assert "spots look like holes, at least" in refusal(PLATE, radius_mm=20.0)
+    assert "spots look like beads, the phantom has" in refusal(SQUARE, radius_mm=20.0)
+
+
 def test_marks_that_are_not_seen_do_not_decide():
     without = seen(replace(MARKED, extra=(), missing=()))[0]
     with pytest.raises(CalibrationError, match="orientation of the grid cannot be determined"):

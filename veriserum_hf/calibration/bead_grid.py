@@ -146,8 +146,8 @@ def fit_bead_grid(frame: Grey, phantom: GridPhantom | None = None) -> GridFit:
     decisive = phantom.indices(phantom.extra if phantom.rotation_deg is None else ())
     if outliers > _MOST_OUTLIERS * len(kept) or _any_of(indexed.phantom_index[~kept], decisive):
         raise CalibrationError(
-            f"{outliers} of {len(kept)} beads, or the orientation bead, do not fit a smooth distortion; give a "
-            "frame of an undamaged grid phantom"
+            f"{outliers} of {len(kept)} {phantom.spots}, or the orientation bead, do not fit a smooth distortion; "
+            "give a frame of an undamaged grid phantom"
         )
     xy_px, true_mm, weight = xy_px[kept], true_mm[kept], 1 / std_mm[kept]
     degree_5 = _fit(_uv_mm(xy_px, along_grid), true_mm, weight, _DEGREE_5)

@@ -53,13 +53,15 @@ def _walk(beads: Beads, phantom: GridPhantom) -> tuple[IndexArray, IndexArray]:
     center_px, neighbours = beads.center_px, _NEIGHBOURS[phantom.lattice]
     if len(center_px) < fewest(phantom):
         expected = f"the phantom has {len(phantom.index)}" if phantom.bounded else f"at least {_FEWEST} are needed"
-        raise CalibrationError(f"no grid in the frame: {len(center_px)} spots look like beads, {expected}; {WAY_OUT}")
+        raise CalibrationError(
+            f"no grid in the frame: {len(center_px)} spots look like {phantom.spots}, {expected}; {WAY_OUT}"
+        )
     tree = KDTree(center_px)
     pitch_px = float(np.median(tree.query(center_px, k=2)[0][:, 1]))
     pitch_mm = pitch_px * beads.mm_per_px
     if abs(pitch_mm / phantom.pitch_mm - 1) > _PITCH_TOLERANCE:
         raise CalibrationError(
-            f"frame of another phantom: {len(center_px)} beads about {pitch_mm:.1f} mm apart, expected "
+            f"frame of another phantom: {len(center_px)} {phantom.spots} about {pitch_mm:.1f} mm apart, expected "
             f"{phantom.pitch_mm:g} mm; {WAY_OUT}, taken in the full field"
         )
     seed, steps_px = _seed(center_px, tree, pitch_px, phantom)
@@ -96,7 +98,9 @@ def _seed(center_px: FloatArray, tree: KDTree, pitch_px: float, phantom: GridPha
         if (off_px < _NEAR * pitch_px).all():
             return int(bead), steps_px
     angles = "four neighbours at right angles" if phantom.lattice == "square" else "six neighbours all around"
-    raise CalibrationError(f"frame of another phantom: none of {len(center_px)} beads has {angles}; {WAY_OUT}")
+    raise CalibrationError(
+        f"frame of another phantom: none of {len(center_px)} {phantom.spots} has {angles}; {WAY_OUT}"
+    )
 
 
 def smooth_map(
@@ -118,8 +122,8 @@ def _assign(center_px: FloatArray, bead: IndexArray, place: IndexArray, phantom:
     """Places of all beads, also of those that the walk did not reach, by a smooth map through those that it did."""
     if len(bead) < fewest(phantom):
         raise CalibrationError(
-            f"no grid in the frame: only {len(bead)} of {len(center_px)} beads are connected on a {phantom.lattice} "
-            f"lattice; {WAY_OUT}"
+            f"no grid in the frame: only {len(bead)} of {len(center_px)} {phantom.spots} are connected on a "
+            f"{phantom.lattice} lattice; {WAY_OUT}"
         )
     smooth = smooth_map(center_px[bead], place)(center_px)
     places = np.rint(smooth).astype(np.intp)

@@ -16,9 +16,10 @@ _MOST_PLACES, _FARTHEST_PLACE = 40_000, 999
 T = TypeVar("T")
 
 
-def shipped_phantoms() -> list[str]:
-    """Names of the phantoms that are part of this package."""
-    return sorted(Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".yaml"))
+def shipped_phantoms(kind: str | None = None) -> list[str]:
+    """Names of the phantoms that are part of this package; those of one kind, "grid" or "markers", if it is given."""
+    names = sorted(Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".yaml"))
+    return [name for name in names if kind in (None, Fields.shipped(name).values["kind"])]
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Fields:
         return cls.parsed(name, name, (_DATA / f"{name}.yaml").read_text(encoding="utf-8"))
 
     @classmethod
-    def read(cls, path: Path) -> "Fields":
-        """Fields of a file."""
+    def read(cls, path: Path, kind: str) -> "Fields":
+        """Fields of a file; if there is none, the error names the shipped phantoms of a kind."""
         try:
             text = read_text(path)
         except FileNotFoundError:
             raise CalibrationError(
-                f"{path}: there is no such file, and no phantom of this name is shipped; those are "
-                f"{listed(shipped_phantoms())}"
+                f"{path}: there is no such file, and no phantom of this name is shipped; those of the kind {kind} "
+                f"are {listed(shipped_phantoms(kind))}"
             ) from None
         except (OSError, ValueError) as error:
             raise CalibrationError(f"{path}: {getattr(error, 'strerror', None) or error}") from error

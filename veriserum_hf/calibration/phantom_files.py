@@ -34,7 +34,7 @@ def load_grid_phantom(name: str | Path) -> GridPhantom:
         what was expected.
 
     """
-    return _shipped_grid(str(name)) if str(name) in shipped_phantoms() else _grid(Fields.read(Path(name)))
+    return _shipped_grid(str(name)) if str(name) in shipped_phantoms() else _grid(Fields.read(Path(name), "grid"))
 
 
 def load_marker_phantom(name: str | Path) -> MarkerPhantom:
@@ -46,7 +46,9 @@ def load_marker_phantom(name: str | Path) -> MarkerPhantom:
         As `load_grid_phantom`, and if its markers cannot be recognised with certainty in every pose.
 
     """
-    return _shipped_markers(str(name)) if str(name) in shipped_phantoms() else _markers(Fields.read(Path(name)))
+    if str(name) in shipped_phantoms():
+        return _shipped_markers(str(name))
+    return _markers(Fields.read(Path(name), "markers"))
 
 
 @lru_cache

@@ -79,6 +79,11 @@ class GridPhantom:
     raw_frame: RawFrame | None = None
 
     @property
+    def spots(self) -> str:
+        """What its spots are, for messages."""
+        return "holes" if self.polarity == "bright" else "beads"
+
+    @property
     def fold(self) -> int:
         """Rotations that map the lattice onto itself."""
         return _FOLD[self.lattice]

@@ -87,8 +87,8 @@ def _by_border(seen: Seen, phantom: GridPhantom) -> list[Placement]:
         certain &= contradicted >= _LEAD
     if not certain:
         raise CalibrationError(
-            f"the position of the grid is ambiguous: {fit.inside} beads fit the phantom's outline nearly as well a "
-            "row further; give a frame that shows the phantom's edges, in the centre of the field"
+            f"the position of the grid is ambiguous: {fit.inside} {phantom.spots} fit the phantom's outline nearly "
+            "as well a row further; give a frame that shows the phantom's edges, in the centre of the field"
             + ("" if phantom.raw_frame else _OTHER_WAYS)
         )
     wanted = list(dict.fromkeys(keys))[best]
@@ -149,8 +149,8 @@ class _Fit(NamedTuple):
         if extra > _MOST_EXTRA * (found + empty) or empty > _MOST_MISSING * (found + empty):
             raise CalibrationError(
                 f"frame of another phantom, or only part of the grid: where its outline fits best, {extra} of "
-                f"{extra + found} beads lie outside, and {empty} of its {found + empty} places in the field are "
-                f"empty; {WAY_OUT}"
+                f"{extra + found} {phantom.spots} lie outside, and {empty} of its {found + empty} places in the "
+                f"field are empty; {WAY_OUT}"
             )
         if found + empty < _LEAST_SEEN * len(self.outline):
             raise CalibrationError(
