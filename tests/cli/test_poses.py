@@ -90,6 +90,22 @@ def test_frames_without_a_pose_keep_their_place(rows, dataset, tmp_path):
     assert list(poses_by_frame(read_poses(tmp_path / "back.csv"))) == [row["measurement_id"]]
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "words"),
+    [
+        (("failed", "converged", "converged"), ", of which 2 converged, 1 failed: its initial pose"),
+        (("failed", "ambiguous", "failed"), ", of which 1 ambiguous, 2 failed: their initial poses"),
+        (("converged", "converged", "converged"), ""),
+        (("not assessed", "not assessed", "not assessed"), ""),
+    ],
+)
+def test_verdicts_of_a_registration_are_counted_where_the_file_cannot_hold_them(rows, tmp_path, verdicts, words):
+    made = [own_pose(row, "femur") | {"verdict": verdict} for row, verdict in zip(rows, verdicts, strict=False)]
+    write_poses(tmp_path / "registered.parquet", pa.Table.from_pylist(made))
+    _, out, _ = convert(tmp_path / "registered.parquet", tmp_path / "x.tra")
+    assert out == f"written to {tmp_path}/x.tra: 3 poses of 3 frames{words}\n"
+
+
 def test_camera_files_take_the_place_of_a_data_set(tmp_path):
     T = random_poses(3, np.random.default_rng(0))
     seen_by = camera()

@@ -1,5 +1,6 @@
 from .conversion import (
     FrameIds as FrameIds,
+    poses_of_implant as poses_of_implant,
     poses_of_trajectory as poses_of_trajectory,
     trajectory_of_poses as trajectory_of_poses,
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.core import NOT_ASSESSED, Component, FloatArray, listed
+from veriserum_hf.core import NOT_ASSESSED, Component, FloatArray, PoseRow, listed
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
 from veriserum_hf.poses.files import poses_by_frame, transforms
@@ -22,10 +22,10 @@ class FrameIds:
     frame_index: int | None = None
 
 
-def trajectory_of_poses(
+def poses_of_implant(
     poses: pa.Table, component: Component | None, anatomy_id: int | None, frames: Sequence[FrameIds] | None
-) -> FloatArray:
-    """``T_world_implant`` (n, 4, 4) in mm of one implant of a table, one a frame; NaN where it has no pose.
+) -> list[PoseRow | None]:
+    """Poses of one implant of a table, one a frame; None where it has no pose.
 
     Parameters
     ----------
@@ -51,9 +51,13 @@ def trajectory_of_poses(
             "--anatomy, or the frames that the file is of"
         )
     ((name, id),) = wanted
-    chosen = [pose if (pose := each.get(name)) and pose["anatomy_id"] == id else None for each in of_frames]
-    T_world_implant = np.full((len(ids), 4, 4), np.nan)
-    T_world_implant[[pose is not None for pose in chosen]] = transforms(pose for pose in chosen if pose is not None)
+    return [pose if (pose := each.get(name)) and pose["anatomy_id"] == id else None for each in of_frames]
+
+
+def trajectory_of_poses(poses: Sequence[PoseRow | None]) -> FloatArray:
+    """``T_world_implant`` (n, 4, 4) in mm of the poses of one implant, one a frame; NaN where there is none."""
+    T_world_implant = np.full((len(poses), 4, 4), np.nan)
+    T_world_implant[[pose is not None for pose in poses]] = transforms(pose for pose in poses if pose is not None)
     return T_world_implant
 
 

@@ -1,13 +1,25 @@
 """``veriserum poses convert``: arguments and exit statuses; the formats are those of `poses`."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from veriserum_hf.cli.output import print_text
-from veriserum_hf.core import CAMERA_OF, COMPONENTS, Component, LabelRow, PlaneName, cameras_of, listed, text_lines
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    CONVERGED,
+    VERDICTS,
+    Component,
+    LabelRow,
+    PlaneName,
+    cameras_of,
+    listed,
+    text_lines,
+)
 from veriserum_hf.errors import CalibrationError, TrainingError
 
 if TYPE_CHECKING:
@@ -110,6 +122,7 @@ def _convert_trajectory(
 
     from veriserum_hf.poses import (
         TABLE_SUFFIXES,
+        poses_of_implant,
         poses_of_trajectory,
         read_poses,
         read_trajectory,
@@ -119,8 +132,11 @@ def _convert_trajectory(
     )
 
     frames = None if rows is None else _ids(rows)
+    verdicts: Counter[str | None] = Counter()
     if source.suffix.lower() in TABLE_SUFFIXES:
-        T_world_implant = trajectory_of_poses(read_poses(source), component, anatomy, frames)
+        chosen = poses_of_implant(read_poses(source), component, anatomy, frames)
+        T_world_implant = trajectory_of_poses(chosen)
+        verdicts = Counter(pose.get("verdict") for pose in chosen if pose is not None)
     else:
         T_world_implant = read_trajectory(source, seen_by)
     if output.suffix.lower() in TABLE_SUFFIXES:
@@ -131,7 +147,17 @@ def _convert_trajectory(
     else:
         write_trajectory(output, T_world_implant, seen_by)
     known = int(np.isfinite(T_world_implant).all(axis=(1, 2)).sum())
-    print_text(f"written to {output}: {known} poses of {len(T_world_implant)} frames")
+    print_text(f"written to {output}: {known} poses of {len(T_world_implant)} frames{_of_verdicts(verdicts)}")
+
+
+def _of_verdicts(verdicts: Mapping[str | None, int]) -> str:
+    """How many poses of a registration have which verdict, which a file of one implant does not hold."""
+    counts = {verdict: count for verdict in VERDICTS if (count := verdicts.get(verdict, 0))}
+    if not counts.keys() - {CONVERGED}:
+        return ""
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    kept = {0: "", 1: ": its initial pose"}.get(counts.get("failed", 0), ": their initial poses")
+    return f", of which {said}{kept}"
 
 
 def _rows(dataset: str, trial: int | None) -> list[LabelRow]:
