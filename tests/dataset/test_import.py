@@ -843,3 +843,23 @@ def test_the_card_shows_description_and_license_as_plain_text(study, tmp_path, l
 
 def test_a_description_that_is_no_text_is_refused(study):
     assert "description: found 3, expected text" in refused(study, put("description", value=3))
+
+
+def test_images_with_bright_metal_are_inverted_where_the_study_states_it(study, imported, tmp_path):
+    one_trial(study, plane_count=1)
+    paths = sorted((study.parent / "trial_11/camera_1").iterdir())
+    for number, path in enumerate(paths):
+        levels = cv2.imread(str(path), -1)
+        deep = np.uint16(4095) - levels.astype(np.uint16) * 16  # of 12 bits
+        cv2.imwrite(str(path), deep if number else 255 - levels)
+    changed(study, of_plane("camera_1", inverted=True))
+    result = import_study(study, tmp_path / "out", options=ImportOptions(white=4095), workers=1)
+    for row, same in zip(converted_rows(result.output), converted_rows(imported), strict=False):
+        np.testing.assert_allclose(b_of(row), b_of(same), atol=1)
+    assert "3 files, 3 of them stored inverted" in (result.output / "README.md").read_text()
+    cv2.imwritemulti(str(study.parent / "all.tif"), [cv2.imread(str(paths[0]), -1)])
+    (study.parent / "all.tif").write_bytes(inverted_tiff(study.parent / "all.tif"))
+    words = "inverted: found true, but all.tif states that it stores X-rays dark, and is inverted for it; remove"
+    shutil.rmtree(tmp_path / "out")
+    assert words in refused(study, of_plane("camera_1", images="all.tif"))
+    assert "inverted: found 'yes', expected true or false" in refused(study, of_plane("camera_1", inverted="yes"))

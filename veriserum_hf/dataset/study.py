@@ -28,12 +28,16 @@ class CameraMatrices:
 
 @dataclass(frozen=True)
 class StudyPlane:
-    """One plane: the name that the study has for it, its column of a row, its camera and its distortion."""
+    """One plane: its name in the study, its column of a row, its camera and its distortion.
+
+    ``inverted``: metal is bright in its images, and their files do not state it.
+    """
 
     name: str
     column: PlaneName
     camera: CameraFile | CameraMatrices
     distortion: Path | None
+    inverted: bool = False
 
 
 @dataclass(frozen=True)

@@ -117,10 +117,11 @@ def _origin(content: StudyContent) -> list[str]:
         distortion = (
             f"corrected with {code_span(names[plane.distortion])}" if plane.distortion else "taken as corrected"
         )
-        inverted = sum(stack.inverted for stack in images[plane.column].stacks)
+        stacks = images[plane.column].stacks
+        inverted = len(stacks) if plane.inverted else sum(stack.inverted for stack in stacks)
         lines.append(
             f"Plane {code_span(plane.name)}: columns `image_{plane.column}` and `camera_{plane.column}`; camera "
-            f"{camera}; distortion {distortion}; {len(images[plane.column].stacks)} files"
+            f"{camera}; distortion {distortion}; {len(stacks)} files"
             f"{f', {inverted} of them stored inverted' if inverted else ''}."
         )
     lines += [_trial(content, number) for number in range(len(study.trials))]

@@ -105,6 +105,7 @@ def content_of(
             plane.distortion,
             cameras[plane.column].size,
             options.white or images[plane.column].white_level(),
+            plane.inverted,
         )
         for plane in study.planes
     )

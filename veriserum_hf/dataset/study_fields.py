@@ -99,6 +99,13 @@ class Fields:
             raise self.error(name, " or ".join(allowed))
         return value
 
+    def truth(self, name: str) -> bool:
+        """True or false; false where the field is not given."""
+        value = self.values[name] if name in self else False
+        if not isinstance(value, bool):
+            raise self.error(name, "true or false")
+        return value
+
     def whole(self, name: str, least: int = 0) -> int:
         """A whole number."""
         value = self.values.get(name)

@@ -26,7 +26,7 @@ from veriserum_hf.geometry import read_autoscoper
 _SIDES = ("left", "right")
 _AUTOSCOPER = ".cfg"
 _STUDY = ("planes", "side", "implants", "initial_poses", "trial", "trials", "description", "license")
-_PLANE = ("images", "camera", "distortion")
+_PLANE = ("images", "camera", "distortion", "inverted")
 _MATRICES = (
     *("intrinsics", "world_to_camera", "rows", "columns"),
     *("pixel_size_mm", "source_to_intensifier_mm", "principal_point_mm"),
@@ -92,7 +92,8 @@ class _StudyReader:
         planes, images = [], {}
         for column, name in zip(PLANES, by_name.values, strict=False):
             given = by_name.of(name, _PLANE)
-            planes.append(StudyPlane(name, column, self.camera(given), self.optional_path(given, "distortion")))
+            distortion, inverted = self.optional_path(given, "distortion"), given.truth("inverted")
+            planes.append(StudyPlane(name, column, self.camera(given), distortion, inverted))
             if several and "images" in given:
                 raise ConversionError(
                     f"{given.where}: images stands beside trials, expected it in each trial: "

@@ -129,6 +129,7 @@ def _of_plane(study: Study, plane: StudyPlane) -> PlaneImages:
             f"{name}: files have {' and '.join(map(str, depths))} bits: white is 255 in those of 8 bits, and one "
             "grey level in all others"
         )
+    _check_polarity(study, plane, stacks)
     if inverted := sum(stack.inverted for stack in stacks):
         notes.append(
             f"{name}: {inverted} of {len(stacks)} files store X-rays dark, as they state themselves (WhiteIsZero, "
@@ -246,6 +247,17 @@ def _opened(study: Study, where: str, paths: Sequence[Path]) -> list[Stack]:
             "Remove or replace them, or give a pattern that does not match them"
         )
     return stacks
+
+
+def _check_polarity(study: Study, plane: StudyPlane, stacks: Sequence[Stack]) -> None:
+    """Refuse to invert images of files that state their polarity, which is heeded."""
+    stated = next((stack for stack in stacks if stack.inverted or stack.kind == "DICOM"), None)
+    if plane.inverted and stated is not None:
+        how = "dark, and is inverted for it" if stated.inverted else "bright"
+        raise ConversionError(
+            f"{study.file.name}: {one_line(plane.name)}: inverted: found true, but {study.name_of(stated.path)} "
+            f"states that it stores X-rays {how}; remove inverted, or give PNG or TIFF files that do not state it"
+        )
 
 
 def _check_alike(study: Study, name: str, stacks: Sequence[Stack]) -> None:

@@ -168,6 +168,7 @@ class PlaneRecipe:
     distortion : file; None: the images are corrected already.
     size : (rows, columns) of the image in the row, px.
     white_level : grey level that is white in images of more than 8 bits.
+    inverted : whether metal is bright in the files, which do not state it.
 
     """
 
@@ -175,6 +176,14 @@ class PlaneRecipe:
     distortion: Path | None
     size: tuple[int, int]
     white_level: int
+    inverted: bool
+
+    def with_dark_metal(self, frame: Grey) -> Grey:
+        """Return the image with its grey levels inverted, where metal is bright."""
+        if not self.inverted:
+            return frame
+        white = frame.dtype.type(255 if frame.dtype == np.uint8 else self.white_level)
+        return white - np.minimum(frame, white)
 
     def corrected(self, frame: Grey) -> Grey:
         """Return the image with its distortion corrected."""
@@ -234,7 +243,7 @@ class FrameRows:
                 raise FrameError("unreadable", f"{path.name}, image {index + 1}: it is no longer there") from error
             if (share := share_above(frame, recipe.white_level)) > MOST_ABOVE_WHITE:
                 bright.append(AboveWhite(row["measurement_id"], recipe.plane, share))
-            image = with_white(frame, recipe.white_level, self.bits, recipe.corrected)
+            image = with_white(recipe.with_dark_metal(frame), recipe.white_level, self.bits, recipe.corrected)
             try:
                 check_contrast(image)
             except FrameError as error:
