@@ -784,7 +784,7 @@ def test_masks_beside_the_images_are_rejected_and_named(study, tmp_path):
     assert "its only grey levels are 0 and 255" in str(result.rejected[0]["detail"])
     for row in converted_rows(result.output):
         assert row["image_bs"]["path"] == row["image_fs"]["path"] and "mask" not in row["image_bs"]["path"]
-    notes = [each for each in result.problems if "3 like frame_1.png and 3 like frame_1_mask_femur.png" in each]
+    notes = [each for each in result.problems if "3 like frame_1.png, 3 like frame_1_mask_femur.png" in each]
     assert [each.split(":")[1] for each in notes] == [" camera_1", " camera_2"]
 
 

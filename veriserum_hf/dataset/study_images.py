@@ -216,7 +216,7 @@ def _matching(study: Study, where: str, pattern: str, notes: list[str]) -> list[
             f"{first + 1}, where plain sorting would have {Path(plain[first]).name}"
         )
     if note := _other_patterns([Path(name).name for name in names]):
-        notes.append(f"{where}: images: {note}")
+        notes.append(f"{where}: images: {one_line(pattern)} {note}")
     return [study.folder / name for name in names]
 
 
@@ -227,10 +227,10 @@ def _other_patterns(names: Sequence[str]) -> str:
         alike.setdefault(re.sub("[0-9]+", "0", name), []).append(name)
     if not 1 < len(alike) <= _MOST_PATTERNS or len(alike) == len(names):
         return ""
-    counts = " and ".join(f"{len(each)} like {one_line(each[0])}" for each in alike.values())
+    counts = ", ".join(f"{len(each)} like {one_line(each[0])}" for each in alike.values())
     return (
-        f"of {len(names)} files, {counts} match one pattern; compare whether all are images of the plane: masks and "
-        "the like shift the frames that follow"
+        f"matches {len(names)} files whose names differ in more than their numbers: {counts}; compare whether all "
+        "are images of the plane: others, such as masks, are counted as frames"
     )
 
 
