@@ -248,6 +248,7 @@ def _finish(work: Work, jobs: list[ShardJob], target: Path, incomplete: Path) ->
 def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[RejectedRow], config: str) -> Counts:
     """Destination of every measurement (or implant) of the archive; nothing is dropped silently."""
     reasons = Counter(str(row["reason"]) for row in rejected if row["config"] == config)
+    refused = {row.get("measurement_id") for row in rejected if row["config"] == config}
     rows = {split: size.rows for split, size in sizes.items()}
     if sum(rows.values()) + reasons.total() + plan.without_pose + plan.filtered != plan.measurements:
         raise RuntimeError(f"{config}: {rows}, {reasons} and {plan} do not add up")
@@ -255,6 +256,6 @@ def _config_counts(plan: Plan, sizes: dict[str, SplitSize], rejected: list[Rejec
         "measurements": plan.measurements,
         "rows": rows,
         "rejected": dict(sorted(reasons.items())),
-        "without_pose": plan.without_pose + plan.without_initial,
+        "without_pose": plan.without_pose + len(plan.without_initial - refused),
         "filtered": plan.filtered,
     }

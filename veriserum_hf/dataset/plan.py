@@ -110,8 +110,8 @@ class Plan:
     measurements : possible rows: measurements of the archive, or implants, or phantom frames.
     without_pose : measurements of the database that have no usable pose of the configuration's kind.
     filtered : measurements that have one but were not requested, or whose trial belongs to no split.
-    without_initial : of own frames, measurements without an initial pose of any of the study's implants; they become
-        rows.
+    without_initial : of own frames, ids of the measurements without an initial pose of any of the study's implants;
+        they become rows.
 
     """
 
@@ -120,7 +120,7 @@ class Plan:
     measurements: int
     without_pose: int = 0
     filtered: int = 0
-    without_initial: int = 0
+    without_initial: frozenset[int] = frozenset()
 
 
 def make_plan(archive: VeriserumArchive, options: Options) -> Plan:

@@ -154,9 +154,10 @@ def _poses(content: StudyContent) -> str:
     }
     if not known:
         return "The study has no implants, and no poses."
-    counts = " and ".join(f"{sum(each)} of the {component}" for component, each in known.items())
+    counts = ", ".join(f"{sum(each)} of the {component}" for component, each in known.items())
     of_frames = list(zip(*known.values(), strict=True))
-    return f"Of {len(of_frames)} frames: {counts}; {sum(not any(each) for each in of_frames)} frames have none."
+    without = sum(not any(each) for each in of_frames)
+    return f"Of the {len(of_frames)} frames of the study: {counts}, none in {without}."
 
 
 def _splits(split: str | None) -> str:

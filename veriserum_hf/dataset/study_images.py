@@ -216,7 +216,7 @@ def _matching(study: Study, where: str, pattern: str, notes: list[str]) -> list[
             f"{first + 1}, where plain sorting would have {Path(plain[first]).name}"
         )
     if note := _other_patterns([Path(name).name for name in names]):
-        notes.append(f"{where}: images: {one_line(pattern)} {note}")
+        notes.append(f"{where}: images: {one_line(Path(pattern).name)} {note}")
     return [study.folder / name for name in names]
 
 

@@ -116,8 +116,8 @@ def plan_frames(
             rows[trials[trial.id]].append(row)
     schema = _frame_schema()
     splits = {name: pa.Table.from_pylist(each, schema) for name, each in rows.items() if each}
-    unposed = sum(not (row["femur"] or row["tibia"]) for each in rows.values() for row in each)
-    return Plan(splits, trials, measurements=id, without_initial=unposed if study.implants else 0)
+    unposed = [row["measurement_id"] for each in rows.values() for row in each if not (row["femur"] or row["tibia"])]
+    return Plan(splits, trials, measurements=id, without_initial=frozenset(unposed if study.implants else ()))
 
 
 def _pose(id: int, study: Study, component: Component, poses: Mapping[Component, FloatArray]) -> PoseRow | None:
