@@ -315,7 +315,7 @@ def test_cameras_of_files_and_poses_of_other_formats(study, tmp_path):
     result = import_study(study, tmp_path / "fewer", workers=1)
     assert result.counts["calibrated"]["without_pose"] == 1
     assert (
-        "Of the 6 frames of the study: 5 of the femur, 5 of the tibia, none in 1."
+        "Poses of the 6 frames of the study: 5 of the femur, 5 of the tibia; 1 without any."
         in (result.output / "README.md").read_text()
     )
 

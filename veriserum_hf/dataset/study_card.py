@@ -157,7 +157,7 @@ def _poses(content: StudyContent) -> str:
     counts = ", ".join(f"{sum(each)} of the {component}" for component, each in known.items())
     of_frames = list(zip(*known.values(), strict=True))
     without = sum(not any(each) for each in of_frames)
-    return f"Of the {len(of_frames)} frames of the study: {counts}, none in {without}."
+    return f"Poses of the {len(of_frames)} frames of the study: {counts}; {without} without any."
 
 
 def _splits(split: str | None) -> str:
