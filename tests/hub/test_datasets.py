@@ -269,6 +269,13 @@ def test_the_images_are_published_by_decision_only(online, small):
     assert online.repository(NAME).private is False
 
 
+def test_own_frames_are_not_published_without_the_laboratory_and_the_people_in_them(small, tmp_path):
+    folder = shutil.copytree(small, tmp_path / "imported")
+    (folder / "sources.jsonl").write_text("{}\n")
+    with pytest.raises(HubError, match=r"^the frames are those of a laboratory, and publishing them needs its permi"):
+        push_dataset(folder, NAME, public=True)
+
+
 def test_simulated_frames_are_under_no_such_terms(online, tmp_path):
     settings = Settings(trials=3, frames_per_trial=1, pairs=1, height_px=200, marker_frames=0)
     archive = simulate(tmp_path / "archive", settings, workers=1)

@@ -25,6 +25,7 @@ class ConvertedFolder:
     ----------
     path : of the folder.
     simulated : whether its archive is simulated.
+    imported : whether its frames are a laboratory's own, not those of the download.
     files : what the conversion wrote, relative to the folder, shards first and the card last.
     others : other files in the folder, such as notes; not pushed.
 
@@ -32,6 +33,7 @@ class ConvertedFolder:
 
     path: Path
     simulated: bool
+    imported: bool
     files: tuple[Path, ...]
     others: tuple[Path, ...]
 
@@ -70,7 +72,9 @@ class ConvertedFolder:
         _check_own(folder, [folder / name for name in sources])
         files = (*shards, *map(Path, _RECORDS), *sources, *sums, Path(CARD))
         every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        return cls(folder, simulated is True, files, tuple(path for path in every if path not in files))
+        return cls(
+            folder, simulated is True, bool(sources), files, tuple(path for path in every if path not in files)
+        )
 
     def card(self, repo_id: str) -> str:
         """Text of the card, with the name that the data set is loaded by."""
@@ -105,10 +109,16 @@ def push_dataset(
     """
     converted = ConvertedFolder.open(folder)
     if public and not converted.simulated and not accept_data_licence:
+        terms = (
+            "the frames are those of a laboratory, and publishing them needs its permission, and that of the people "
+            "whom they show"
+            if converted.imported
+            else 'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy '
+            "needs the permission of the rights holder"
+        )
         raise HubError(
-            'the images are "In Copyright - Non-Commercial Use Permitted" (ETH Zurich), and publishing a copy '
-            f"needs the permission of the rights holder. With it: --public --accept-data-licence. Without --public, "
-            f"{repo_id} is private. Nothing was pushed"
+            f"{terms}. With it: --public --accept-data-licence. Without --public, {repo_id} is private. Nothing was "
+            "pushed"
         )
     return push_folder(
         folder,
