@@ -832,8 +832,8 @@ def test_files_elsewhere_have_the_shortest_distinct_names(study, tmp_path):
 @pytest.mark.parametrize(
     ("license", "head", "words"),
     [
-        ("cc-by-4.0", "license: cc-by-4.0", "cc-by-4.0, as"),
-        ("For *research*", "license: other", "For \\*research\\*, as"),
+        ("cc-by-4.0", ["license: cc-by-4.0"], "cc-by-4.0, as"),
+        ("For *research*", [], "For \\*research\\*, as"),
     ],
 )
 def test_the_card_shows_description_and_license_as_plain_text(study, tmp_path, license, head, words):
@@ -842,7 +842,9 @@ def test_the_card_shows_description_and_license_as_plain_text(study, tmp_path, l
     changed(study, put("description", value="Gait of one knee,\n# Institute {of} <b>[Bones](x)</b>, 3.5 kg_a."))
     card = (import_study(study, tmp_path / "out", workers=1).output / "README.md").read_text()
     assert "\nGait of one knee, \\# Institute \\{of\\} \\<b\\>\\[Bones\\](x)\\</b\\>, 3.5 kg\\_a.\n" in card
-    assert head in card.partition("\n---")[0] and words in card
+    stated = card.partition("\n---")[0]
+    assert [line for line in stated.splitlines() if line.startswith("license")] == head
+    assert words in card
 
 
 def test_a_description_that_is_no_text_is_refused(study):

@@ -271,7 +271,10 @@ def test_the_images_are_published_by_decision_only(online, small):
 
 def test_own_frames_are_not_published_without_the_laboratory_and_the_people_in_them(small, tmp_path):
     folder = shutil.copytree(small, tmp_path / "imported")
-    (folder / "sources.jsonl").write_text("{}\n")
+    record = json.loads((folder / "conversion.json").read_text())
+    record["archive"]["imported"] = True
+    (folder / "conversion.json").write_text(json.dumps(record))
+    (folder / "SHA256SUMS").unlink()
     with pytest.raises(HubError, match=r"^the frames are those of a laboratory, and publishing them needs its permi"):
         push_dataset(folder, NAME, public=True)
 

@@ -284,6 +284,21 @@ def test_public_weights_of_measured_images_need_their_licence_acknowledged(onlin
     assert not online.repository(NAME, "models").private
 
 
+def test_weights_of_own_frames_are_under_the_terms_of_their_laboratory(online, run_folder, tmp_path):
+    for path in run_folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    data = {"name": "frames", "on_hub": False, "revision": None, "simulated": False, "imported": True}
+    metrics = json.loads((tmp_path / "metrics.json").read_text()) | {"data": data}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(HubError, match=r"^the images that this model was trained on are those of a labor"):
+        push_model(tmp_path, NAME, public=True)
+    push_model(tmp_path, NAME)
+    card = ModelCard(published(online)["README.md"].decode())
+    assert card.data.license is None
+    assert "under the terms of these frames" in card.text and "In Copyright" not in card.text
+
+
 def test_weights_of_simulated_images_are_free_and_the_card_states_it(online, run_folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((run_folder / name).read_bytes())

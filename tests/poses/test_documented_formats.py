@@ -30,4 +30,4 @@ def test_every_format_has_an_example():
 def test_an_example_is_read(text, reader, tmp_path):
     name, read = reader
     (tmp_path / name).write_text(text)
-    read(tmp_path / name)
+    assert read(tmp_path / name) is not None

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import Archive, AsJson, White, Workers
+from veriserum_hf.cli.options import AllowRejects, Archive, AsJson, Shards, ShardSize, White, Workers
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
-from veriserum_hf.core import Encoding, ShardFormat, SplitBy, Table
+from veriserum_hf.core import Encoding, SplitBy, Table
 
 if TYPE_CHECKING:
     from veriserum_hf.dataset import ConversionResult, Counts
@@ -33,12 +33,10 @@ def convert(
     ] = None,
     split_by: Annotated[SplitBy, typer.Option(help="By implant: holds out tibial components.")] = "trial",
     white: White = None,
-    format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
-    shard_size: Annotated[str, typer.Option(help="Approximate maximum size of a shard.")] = "500MB",
+    format: Shards = "parquet",
+    shard_size: ShardSize = "500MB",
     workers: Workers = None,
-    allow_rejects: Annotated[
-        bool, typer.Option("--allow-rejects", help="Exit with 0 even if frames were rejected.")
-    ] = False,
+    allow_rejects: AllowRejects = False,
     as_json: AsJson = False,
 ) -> None:
     """Convert an archive to a folder that every Hugging Face tool reads.

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.convert import print_result
-from veriserum_hf.cli.options import AsJson, White, Workers
+from veriserum_hf.cli.options import AllowRejects, AsJson, Shards, ShardSize, White, Workers
 from veriserum_hf.cli.output import KEPT, show_progress
-from veriserum_hf.core import Encoding, ShardFormat
+from veriserum_hf.core import Encoding
 
 
 def import_(
@@ -26,12 +26,10 @@ def import_(
     encoding: Annotated[Encoding, typer.Option(help="Lossless PNG, JPEG of quality 95, or raw: plain TIFF.")] = "png",
     bits: Annotated[int, typer.Option(help="Depth of the images, 8 or 16.")] = 8,
     white: White = None,
-    format: Annotated[ShardFormat, typer.Option(help="Format of the shards.")] = "parquet",
-    shard_size: Annotated[str, typer.Option(help="Approximate maximum size of a shard.")] = "500MB",
+    format: Shards = "parquet",
+    shard_size: ShardSize = "500MB",
     workers: Workers = None,
-    allow_rejects: Annotated[
-        bool, typer.Option("--allow-rejects", help="Exit with 0 even if frames were rejected.")
-    ] = False,
+    allow_rejects: AllowRejects = False,
     as_json: AsJson = False,
 ) -> None:
     """Import own frames of any laboratory to a folder as convert makes it.

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from veriserum_hf.core import ShardFormat
+
 Archive = Annotated[
     Path, typer.Argument(help="Folder of the download, its database, or its pose CSV.", show_default=False)
 ]
@@ -38,6 +40,9 @@ White = Annotated[
         show_default=False,
     ),
 ]
+Shards = Annotated[ShardFormat, typer.Option(help="Format of the shards.")]
+ShardSize = Annotated[str, typer.Option(help="Approximate maximum size of a shard.")]
+AllowRejects = Annotated[bool, typer.Option("--allow-rejects", help="Exit with 0 even if frames were rejected.")]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, and nothing else, on standard output.")
 ]

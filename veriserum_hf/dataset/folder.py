@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from veriserum_hf.core import ShardFormat, listed
 from veriserum_hf.dataset.card import CardText, SplitSize, empty_splits, write_card
@@ -54,6 +54,7 @@ class SourceRecord(TypedDict):
     fingerprint: str
     tables: str
     simulated: bool
+    imported: NotRequired[bool]  # own frames of a laboratory
 
 
 class Record(TypedDict):

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -54,6 +54,7 @@ class DataRecord(TypedDict):
     on_hub : whether it is the former.
     revision : commit of the hub, or fingerprint of the archive that the folder was converted from; None if unknown.
     simulated : whether the archive is simulated; False if unknown.
+    imported : present and True where the frames are a laboratory's own, not those of the download.
 
     """
 
@@ -61,6 +62,7 @@ class DataRecord(TypedDict):
     on_hub: bool
     revision: str | None
     simulated: bool
+    imported: NotRequired[bool]
 
 
 def data_record(dataset: str | None) -> DataRecord | None:
@@ -79,7 +81,8 @@ def data_record(dataset: str | None) -> DataRecord | None:
         archive = json.loads(file.read_text(encoding="utf-8"))["archive"]
         # A file of the hub is in a folder that is named by its commit.
         revision = file.parent.name if on_hub else f"archive {archive['fingerprint']}"
-        return {**record, "revision": revision, "simulated": bool(archive["simulated"])}
+        record = {**record, "revision": revision, "simulated": bool(archive["simulated"])}
+        return {**record, "imported": True} if archive.get("imported") is True else record
     except (OSError, ValueError, KeyError, TypeError, RecursionError, HfHubHTTPError, HFValidationError):
         return record  # a data set of another origin, or the hub is not reachable: unknown
 

@@ -62,7 +62,7 @@ def study_card(content: StudyContent, configs: Sequence[str], above_white: Mappi
         {config: _CONFIGS[config] for config in configs},
         _TEMPLATE,
         parts,
-        license=None if study.license is None else study.license if study.license in _LICENCES else "other",
+        license=study.license if study.license in _LICENCES else None,  # the hub wants a link with "other"
         one_split=content.options.split is not None,
     )
 

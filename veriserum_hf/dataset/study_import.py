@@ -157,7 +157,12 @@ def _record(
         "options": asdict(options)
         | {"configs": ["calibrated", "anatomies"][: 1 + bool(study.implants)], "format": format}
         | {"shard_size_bytes": shard_size_bytes},
-        "archive": {"fingerprint": _fingerprint(study, inputs), "tables": study.file.name, "simulated": False},
+        "archive": {
+            "fingerprint": _fingerprint(study, inputs),
+            "tables": study.file.name,
+            "simulated": False,
+            "imported": True,
+        },
         "decisions": {},
     }
 

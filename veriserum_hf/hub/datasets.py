@@ -55,7 +55,8 @@ class ConvertedFolder:
                 "Nothing was pushed"
             )
         try:
-            simulated = json.loads((folder / _RECORDS[0]).read_text(encoding="utf-8"))["archive"]["simulated"]
+            archive = json.loads((folder / _RECORDS[0]).read_text(encoding="utf-8"))["archive"]
+            simulated, imported = archive["simulated"], archive.get("imported")
             shards = _shards(folder)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, yaml.YAMLError) as error:
             raise HubError(
@@ -73,7 +74,7 @@ class ConvertedFolder:
         files = (*shards, *map(Path, _RECORDS), *sources, *sums, Path(CARD))
         every = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         return cls(
-            folder, simulated is True, bool(sources), files, tuple(path for path in every if path not in files)
+            folder, simulated is True, imported is True, files, tuple(path for path in every if path not in files)
         )
 
     def card(self, repo_id: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
@@ -29,6 +29,8 @@ _SHARES: Mapping[Limits, str] = {
 _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
 (ETH Zurich), and they hold points of the implants' surfaces: they are given under the same terms. The code in this
 repository is under the MIT licence."""
+_IMPORTED_LICENCE = """The weights come from frames of a laboratory, and they hold points of its implants' surfaces:
+they are given under the terms of these frames. The code in this repository is under the MIT licence."""
 _SIMULATED_LICENCE = "The weights come from simulated images; they and the code are under the MIT licence."
 
 
@@ -60,6 +62,11 @@ class Run:
         return self.data is None or bool(self.data["simulated"])
 
     @property
+    def imported(self) -> bool:
+        """Whether the weights come from a laboratory's own frames, not those of the download."""
+        return self.data is not None and bool(self.data.get("imported"))
+
+    @property
     def on_the_fly(self) -> bool:
         """Whether training frames were simulated during the training."""
         return bool(self.settings.get("data", "dataset") != "dataset")
@@ -68,12 +75,13 @@ class Run:
 def model_card(run: Run, repo_id: str, version: str) -> str:
     """Text of the README.md of a model repository, whose code is loaded at the tag of this version."""
     backbone = run.settings.get("backbone")
+    terms = _terms(run)
     base_model = backbone if backbone and is_loaded_model(backbone) else None
     data = ModelCardData(
         model_name=repo_id.split("/")[-1],
-        license="mit" if run.simulated else "other",
-        license_name=None if run.simulated else "in-copyright-non-commercial-use-permitted",
-        license_link=None if run.simulated else "https://rightsstatements.org/page/InC-NC/1.0/",
+        license=terms.license,
+        license_name=terms.license_name,
+        license_link=terms.license_link,
         library_name="transformers",
         base_model=base_model,
         datasets=[run.data["name"]] if run.data and run.data["on_hub"] else None,
@@ -101,9 +109,27 @@ def model_card(run: Run, repo_id: str, version: str) -> str:
         data_limit="\n- It was trained on simulated images: on measured ones it is less accurate than in the table."
         if run.simulated or run.on_the_fly
         else "",
-        licence=_SIMULATED_LICENCE if run.simulated else _MEASURED_LICENCE,
+        licence=terms.text,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+class _Terms(NamedTuple):
+    """Licence of the weights, as the card's head and its text state it."""
+
+    license: str | None  # none in the head where the laboratory states it: the hub wants a link with "other"
+    license_name: str | None
+    license_link: str | None
+    text: str
+
+
+def _terms(run: Run) -> _Terms:
+    if run.simulated:
+        return _Terms("mit", None, None, _SIMULATED_LICENCE)
+    if run.imported:
+        return _Terms(None, None, None, _IMPORTED_LICENCE)
+    link = "https://rightsstatements.org/page/InC-NC/1.0/"
+    return _Terms("other", "in-copyright-non-commercial-use-permitted", link, _MEASURED_LICENCE)
 
 
 def _results(run: Run) -> Iterator[EvalResult]:

@@ -80,9 +80,14 @@ def push_model(
         if overlap and overlap["training_trials"]:
             _logger.warning("the evaluation on the card is no test: %s", overlap["statement"])
         if public and not (made.simulated or accept_data_licence):
+            terms = (
+                "those of a laboratory, whose terms hold for the weights too"
+                if made.imported
+                else '"In Copyright - Non-Commercial Use Permitted" (ETH Zurich)'
+            )
             raise HubError(
-                'the images that this model was trained on are "In Copyright - Non-Commercial Use Permitted" (ETH '
-                "Zurich): acknowledge that with --accept-data-licence to publish it, or omit --public"
+                f"the images that this model was trained on are {terms}: acknowledge that with --accept-data-licence "
+                "to publish it, or omit --public"
             )
         # Without the card, which is uploaded last.
         files = sorted(path.relative_to(folder) for path in Path(folder).iterdir() if path.name != CARD)
