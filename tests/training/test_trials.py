@@ -42,6 +42,15 @@ def trained(conversions, settings):
     return conversions / "run", errors
 
 
+@pytest.fixture(scope="module")
+def overlapping(trained, conversions):
+    """What ``evaluate`` prints and the folder it writes where two of three trials were training trials."""
+    report = conversions / "report"
+    at = ("--model", trained[0], "--dataset", conversions / "trial", "--split", "all", "--num_workers", 0)
+    output, _ = run("evaluate", *at, "--json", "--output_dir", report)
+    return json.loads(output), report
+
+
 def test_it_trains_without_a_validation_split_and_says_so(trained, conversions):
     folder, errors = trained
     assert (
@@ -111,20 +120,20 @@ def test_a_model_keeps_its_training_trials(trained, conversions):
         }
 
 
-def test_evaluate_names_the_training_trials_that_it_evaluates(trained, conversions):
+def test_evaluate_names_the_training_trials_that_it_evaluates(trained, conversions, overlapping):
     implant = open_rows(str(conversions / "implant"), "calibrated").splits
     split = next(name for name, rows in implant.items() if rows.table("trial_id")["trial_id"].to_pylist() == [11] * 4)
     for dataset, of, count, statement in (
         ("trial", "test", 0, "none of 1 test trial were training trials"),
         ("implant", split, 1, f"1 of 1 {split} trial was a training trial"),
-        ("trial", "all", 2, "2 of 3 trials were training trials"),
     ):
         at = ("--model", trained[0], "--dataset", conversions / dataset, "--split", of, "--num_workers", 0)
-        report = ("--output_dir", conversions / "report") if of == "all" else ()
-        output, _ = run("evaluate", *at, "--json", *report)
-        found = json.loads(output)["training_overlap"]
+        found = json.loads(run("evaluate", *at, "--json")[0])["training_overlap"]
         assert found["training_trials"] == count and found["statement"] == statement
-    assert "\n\n2 of 3 trials were training trials.\n\n" in (conversions / "report/evaluation.md").read_text()
+    output, report = overlapping
+    assert output["training_overlap"]["training_trials"] == 2
+    assert output["training_overlap"]["statement"] == "2 of 3 trials were training trials"
+    assert "\n\n2 of 3 trials were training trials.\n\n" in (report / "evaluation.md").read_text()
 
 
 def test_predict_and_report_name_them_too(trained, conversions, tmp_path):
@@ -144,13 +153,13 @@ def test_predict_and_report_name_them_too(trained, conversions, tmp_path):
     assert json.loads(done.stdout)["sources"][0]["training_overlap"]["training_trials"] == 0 and done.stderr == ""
 
 
-def test_the_card_of_a_model_names_them(trained, conversions, monkeypatch, caplog):
+def test_the_card_of_a_model_names_them(trained, conversions, overlapping, monkeypatch, caplog):
     pushed = {}
     monkeypatch.setattr(
         "veriserum_hf.hub.models.push_folder",
         lambda folder, *_, **__: pushed.update({path.name: path.read_bytes() for path in folder.iterdir()}),
     )
-    evaluation = conversions / "report/evaluation.json"
+    evaluation = overlapping[1] / "evaluation.json"
     push_model(trained[0], "my-lab/knees", evaluation=evaluation)
     assert "\n2 of 3 trials were training trials.\n" in pushed["README.md"].decode()
     assert "the evaluation on the card is no test: 2 of 3 trials were training trials" in caplog.text
