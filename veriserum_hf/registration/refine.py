@@ -24,6 +24,7 @@ Verdict rules, in this order:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import trimesh
@@ -40,6 +41,7 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
+Method = Literal["outline", "intensity"]
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
 # In the field: with less of a simulated implant, errors were larger than their covariance states.
 _MIN_SHARE_IN_FIELD = 0.2
@@ -57,7 +59,9 @@ class RefinedPose:
     anatomy_id : of the implant.
     T_world_implant : (4, 4) mm; where the verdict is ``failed``, the initial pose.
     covariance : (6, 6) of x, y, z of the implant's origin in the world, mm, and of the rotation vector about the
-        world's axes, deg; NaN where the verdict is ``failed``. The camera calibration is assumed to be exact.
+        world's axes, deg; NaN where the verdict is ``failed``.
+    image_covariance : like ``covariance``, as if cameras and mesh were exact: what the images alone determine.
+    method : whose pose it is, that of the outlines or of the intensities.
     score : weighted share of the image gradients that agree with the rendered implant, 0 to 1.
     verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
         alone; ``failed``.
@@ -70,6 +74,8 @@ class RefinedPose:
     anatomy_id: int
     T_world_implant: FloatArray
     covariance: FloatArray
+    image_covariance: FloatArray
+    method: Method
     score: float
     verdict: Verdict
     detail: str
@@ -196,7 +202,19 @@ def _assessed(
     verdict, detail = _verdict(covariance, score, converged, shares, (moved_mm, moved_deg), limits)
     if verdict == "failed":
         found, covariance = start, np.full_like(covariance, np.nan)
-    return RefinedPose(component, implant.anatomy_id, found, covariance, score, verdict, detail, moved_mm, moved_deg)
+    return RefinedPose(
+        component,
+        implant.anatomy_id,
+        found,
+        covariance,
+        covariance,
+        "intensity",
+        score,
+        verdict,
+        detail,
+        moved_mm,
+        moved_deg,
+    )
 
 
 def _verdict(

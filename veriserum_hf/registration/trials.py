@@ -283,6 +283,8 @@ def _failed(component: Component, at: _InitialPose, why: str) -> RefinedPose:
         anatomy_id=at.anatomy_id,
         T_world_implant=at.T_world_implant,
         covariance=np.full((6, 6), np.nan),
+        image_covariance=np.full((6, 6), np.nan),
+        method="outline",
         score=float("nan"),
         verdict="failed",
         detail=why,
