@@ -6,7 +6,7 @@ import numba
 import pytest
 
 from veriserum_hf.rendering import compiled as module
-from veriserum_hf.rendering.compiled import compiled
+from veriserum_hf.rendering.compilation import compiled
 
 
 def double(value):

@@ -1,4 +1,5 @@
 from .data_sets import Registrations as Registrations, register_dataset as register_dataset
+from .deviations import Deviations as Deviations
 from .inputs import implants_of as implants_of
 from .labels import LabelCheck as LabelCheck, check_labels as check_labels
 from .refine import register as register

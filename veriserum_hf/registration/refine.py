@@ -1,25 +1,16 @@
 """2D/3D registration of a frame: refine the poses of both implants, and assess them.
 
-Implants are rendered as digitally reconstructed radiographs (DRRs) of path lengths, and their image gradients are
-fitted to those of both planes. The parts:
+Two observation models:
 
-cost function and robust Levenberg-Marquardt
-    `veriserum_hf.registration.solver`; the gradient images: `veriserum_hf.registration.gradients`.
-coarse-to-fine pyramid and restarts
-    `veriserum_hf.registration.search`.
-covariance (sandwich estimator) and score
-    `veriserum_hf.registration.uncertainty`. The covariance does not include errors of the cameras and the meshes.
+outline
+    Edges of the images along the outlines of rendered implants (`veriserum_hf.registration.outline`). It needs no
+    model of grey values, so it holds for opaque metal, 8-bit images with a window, and images in front of bones.
+intensity
+    Digitally reconstructed radiographs (DRRs) of path lengths, whose image gradients are fitted to those of the
+    images (`solver`, `gradients`, `search`). More accurate, where its image model holds.
 
-Verdict rules, in this order:
-
-``failed``
-    no plane has a fifth of the implant in its field, or there is no covariance; the pose is farther from the initial
-    one than the limits; or the score is below `MIN_SCORE`.
-``ambiguous``
-    only one plane shows the implant; the half-width of the 95 % interval exceeds 1 mm or 1 degree in the worst
-    direction; or the iterations ended before convergence.
-``converged``
-    otherwise.
+`veriserum_hf.registration.frame` joins both; `veriserum_hf.registration.deviations` states the covariance, with
+errors of cameras, meshes and edges; `veriserum_hf.registration.verdicts` has the rules of the verdicts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,24 +20,28 @@ from typing import Literal
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import PLANES, Component, FloatArray, FrameRow, PlaneName, Poses, Verdict
-from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, transform_points
-from veriserum_hf.poses import DEVIATIONS_95
+from veriserum_hf.core import FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, Poses, Verdict
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry import matrix_to_quaternion
+from veriserum_hf.registration.deviations import Deviations
+from veriserum_hf.registration.frame import Frame, IntensityPose
 from veriserum_hf.registration.inputs import scene_of
-from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.search import MIN_SCORE, optimise
+from veriserum_hf.registration.outline.search import OutlineFit
+from veriserum_hf.registration.scene import Scene
+from veriserum_hf.registration.search import optimise, polish
+from veriserum_hf.registration.verdicts import verdict
 
 try:
     import torch
+    from torch import Tensor
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 Method = Literal["outline", "intensity"]
+ChosenMethod = Literal["auto", "outline", "intensity"]
+METHODS: tuple[ChosenMethod, ...] = ("auto", "outline", "intensity")
 LIMIT_MM, LIMIT_DEG = 30.0, 30.0
-# In the field: with less of a simulated implant, errors were larger than their covariance states.
-_MIN_SHARE_IN_FIELD = 0.2
-# Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
-_MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
+_DEVIATIONS = Deviations()
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +57,11 @@ class RefinedPose:
         world's axes, deg; NaN where the verdict is ``failed``.
     image_covariance : like ``covariance``, as if cameras and mesh were exact: what the images alone determine.
     method : whose pose it is, that of the outlines or of the intensities.
-    score : weighted share of the image gradients that agree with the rendered implant, 0 to 1.
-    verdict : ``converged``; ``ambiguous``, where the images do not determine the whole pose, as with one plane
-        alone; ``failed``.
-    detail : reason of the verdict; empty where converged.
+    score : share of the implant's outline that has an edge of the image within a pixel of where it must be, above
+        what chance gives on this image, in the worse plane, 0 to 1.
+    verdict : ``converged``; ``ambiguous``, where the images do not determine the pose, or contradict each other;
+        ``failed``.
+    detail : reason of the verdict; where converged, empty, or how well one plane alone knows the depth.
     moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
 
     """
@@ -100,6 +96,8 @@ def register(
     start: Poses | None = None,
     *,
     planes: Sequence[PlaneName] = PLANES,
+    method: ChosenMethod = "auto",
+    deviations: Deviations = _DEVIATIONS,
     limit_mm: float = LIMIT_MM,
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
@@ -115,8 +113,14 @@ def register(
     start : initial poses by component, each as in a row: ``anatomy_id``, ``translation_mm``, ``quaternion_xyzw``; if
         not given, the row's own. The capture range is about 15 mm and 15 degrees.
     planes : whose images are used.
+    method : ``"outline"``: edges of the images along the implants' outlines; nothing is assumed about grey values but
+        their order. ``"intensity"``: grey values, by an image model with path lengths. ``"auto"``: by outline, then
+        by intensity where its model explains the grey values inside the implants, and where that keeps the outlines
+        on their edges.
+    deviations : standard deviations of cameras, meshes and edges, which enter the covariance.
     limit_mm, limit_deg : a pose farther than this from its initial pose has failed.
-    device : ``"cpu"``, or ``"cuda"``, which pays for many frames at once: see `register_batch`.
+    device : ``"cpu"``, or ``"cuda"``, on which intensities of many frames are fitted at once: see `register_batch`;
+        outlines are always registered on the CPU.
 
     Returns
     -------
@@ -135,6 +139,8 @@ def register(
         meshes,
         None if start is None else [start],
         planes=planes,
+        method=method,
+        deviations=deviations,
         limit_mm=limit_mm,
         limit_deg=limit_deg,
         device=device,
@@ -148,6 +154,8 @@ def register_batch(
     starts: Sequence[Poses] | None = None,
     *,
     planes: Sequence[PlaneName] = PLANES,
+    method: ChosenMethod = "auto",
+    deviations: Deviations = _DEVIATIONS,
     limit_mm: float = LIMIT_MM,
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
@@ -161,102 +169,95 @@ def register_batch(
         or images of a plane have different sizes or pixels.
 
     """
+    if method not in METHODS:
+        raise RegistrationError(f"method is {method!r}; expected {', '.join(METHODS)}")
     scene, starts_T = scene_of(rows, meshes, starts, planes, torch.device(device))
-    outcome = optimise(scene, starts_T)
+    initial = starts_T.cpu().numpy()
+    frames = [
+        Frame(
+            {plane: views[n] for plane, views in scene.views.items()},
+            {component: implants[n] for component, implants in scene.implants.items()},
+            initial[n],
+        )
+        for n in range(len(rows))
+    ]
+    fits = [None if method == "intensity" else frame.by_outline() for frame in frames]
+    intensities = _by_intensity(scene, starts_T, frames, fits, method)
+    limits = (limit_mm, limit_deg)
     return [
-        {
-            component: _assessed(
-                component,
-                scene.implants[component][frame],
-                starts_T[frame, k].cpu().numpy(),
-                outcome.state.T_world_implant[frame, k].cpu().numpy(),
-                outcome.covariance[frame, k].cpu().numpy(),
-                score=float(outcome.score[frame, k]),
-                converged=bool(outcome.converged[frame, k]),
-                views={plane: views[frame] for plane, views in scene.views.items()},
-                limits=(limit_mm, limit_deg),
-            )
-            for k, component in enumerate(scene.implants)
-        }
-        for frame in range(len(rows))
+        _assessed(frame, fit, intensity, list(scene.implants), deviations, limits)
+        for frame, fit, intensity in zip(frames, fits, intensities, strict=True)
     ]
 
 
+def _by_intensity(
+    scene: Scene, starts_T: Tensor, frames: Sequence[Frame], fits: Sequence[OutlineFit | None], method: ChosenMethod
+) -> list[list[IntensityPose] | None]:
+    """Poses of the implants by intensity, by frame; None where the method or the frame excludes it."""
+    chosen = [
+        n
+        for n, (frame, fit) in enumerate(zip(frames, fits, strict=True))
+        if fit is None or (method == "auto" and frame.intensities_explained(fit))
+    ]
+    found: list[list[IntensityPose] | None] = [None] * len(frames)
+    if not chosen:
+        return found
+    if method == "intensity":
+        outcome = optimise(scene, starts_T)
+    else:
+        T = np.stack([fit.state.T_world_implant for n in chosen if (fit := fits[n]) is not None])
+        outcome = polish(scene.only(chosen), torch.tensor(T, device=scene.device))
+    for place, n in enumerate(chosen):
+        found[n] = [
+            IntensityPose(
+                outcome.state.T_world_implant[place, k].cpu().numpy(),
+                outcome.covariance[place, k].cpu().numpy(),
+                bool(outcome.converged[place, k]),
+            )
+            for k in range(len(scene.implants))
+        ]
+    return found
+
+
 def _assessed(
-    component: Component,
-    implant: Implant,
-    start: FloatArray,
-    found: FloatArray,
-    covariance: FloatArray,
-    *,
-    score: float,
-    converged: bool,
-    views: Mapping[PlaneName, View],
+    frame: Frame,
+    fit: OutlineFit | None,
+    intensities: Sequence[IntensityPose] | None,
+    components: Sequence[Component],
+    deviations: Deviations,
     limits: tuple[float, float],
-) -> RefinedPose:
-    """Assess a pose; the initial pose replaces one that has failed."""
-    at = [transform_points(T, implant.center_mm[None])[0] for T in (start, found)]
-    moved_mm = float(np.linalg.norm(at[1] - at[0]))
-    moved_deg = float(angle_between_deg(start[:3, :3], found[:3, :3]))
-    shares = {plane: view.share_in_field(implant, found) for plane, view in views.items()}
-    verdict, detail = _verdict(covariance, score, converged, shares, (moved_mm, moved_deg), limits)
-    if verdict == "failed":
-        found, covariance = start, np.full_like(covariance, np.nan)
-    return RefinedPose(
-        component,
-        implant.anatomy_id,
-        found,
-        covariance,
-        covariance,
-        "intensity",
-        score,
-        verdict,
-        detail,
-        moved_mm,
-        moved_deg,
-    )
-
-
-def _verdict(
-    covariance: FloatArray,
-    score: float,
-    converged: bool,
-    shares: Mapping[PlaneName, float],
-    moved: tuple[float, float],
-    limits: tuple[float, float],
-) -> tuple[Verdict, str]:
-    seen = [plane for plane, share in shares.items() if share >= _MIN_SHARE_IN_FIELD]
-    if not seen or not np.isfinite(covariance).all():
-        return "failed", "not observable: in no plane's field, or the images do not determine its pose"
-    if moved[0] > limits[0] or moved[1] > limits[1]:
-        return "failed", (
-            f"{moved[0]:.1f} mm and {moved[1]:.1f} deg from the initial pose, beyond the limits of {limits[0]:g} mm "
-            f"and {limits[1]:g} deg"
+) -> dict[Component, RefinedPose]:
+    """Choose between the poses of a frame, and assess them; the initial pose replaces one that has failed."""
+    used: list[IntensityPose | None] = [None] * len(components)
+    if intensities is not None:
+        used = [each if fit is None or frame.accepts(fit, k, each) else None for k, each in enumerate(intensities)]
+    T = frame.initial if fit is None else fit.state.T_world_implant
+    T = np.stack([T[k] if each is None else each.T_world_implant for k, each in enumerate(used)])
+    state = frame.outlines.with_attenuations(T, None if fit is None else fit.state)
+    found: dict[Component, RefinedPose] = {}
+    for k, (component, each) in enumerate(zip(components, used, strict=True)):
+        about, covariance, image_covariance = frame.findings(
+            state,
+            k,
+            image_covariance=None if each is None else each.covariance,
+            converged=each.converged if each is not None else bool(fit is not None and fit.converged[k]),
+            runner_up_deg=float("nan") if fit is None else float(fit.runners_up[k]),
+            deviations=deviations,
         )
-    if score < MIN_SCORE:
-        return (
-            "failed",
-            f"the images agree with {100 * score:.0f} % of its outlines, expected at least {100 * MIN_SCORE:.0f}",
+        chosen, detail = verdict(about, limits)
+        failed = chosen == FAILED
+        nothing = np.full((6, 6), np.nan)
+        found[component] = RefinedPose(
+            component=component,
+            anatomy_id=frame.implants[k].anatomy_id,
+            T_world_implant=frame.initial[k] if failed else T[k],
+            covariance=nothing if failed else covariance,
+            image_covariance=nothing if failed else image_covariance,
+            method="outline" if each is None else "intensity",
+            score=about.score,
+            verdict=chosen,
+            detail=detail,
+            moved_mm=about.moved[0],
+            moved_deg=about.moved[1],
         )
-    # The longest half-axis of the ellipsoid.
-    widest_mm, widest_deg = (
-        DEVIATIONS_95 * float(np.sqrt(np.linalg.eigvalsh(covariance[part, part])[-1]))
-        for part in (np.s_[:3], np.s_[3:])
-    )
-    if len(seen) == 1:
-        hidden = "".join(
-            f" ({plane} has {100 * share:.0f} % of it in its field)"
-            for plane, share in shares.items()
-            if plane != seen[0]
-        )
-        return "ambiguous", f"visible in {seen[0]} only{hidden}: depth known to about {widest_mm:.1f} mm"
-    if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:
-        direction = np.linalg.eigh(covariance[:3, :3])[1][:, -1]
-        along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
-        return "ambiguous", (
-            f"95 % interval of +- {widest_mm:.2f} mm along ({along}) in the world, and of +- {widest_deg:.2f} deg "
-            "about the worst axis"
-        )
-    if not converged:
-        return "ambiguous", "not converged within the number of iterations"
-    return "converged", ""
+    return found

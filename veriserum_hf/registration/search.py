@@ -78,6 +78,11 @@ def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
     return outcome
 
 
+def polish(scene: Scene, T_world_implant: Tensor) -> Outcome:
+    """Optimise at the finest scales alone, from poses (F, K, 4, 4) that are right to a fraction of a millimetre."""
+    return _coarse_to_fine(scene, initial_state(scene, T_world_implant), _scales(scene)[-2:])
+
+
 def _scales(scene: Scene) -> list[Scale]:
     """Scales at which the images differ from those at the last, which is as fine as they allow."""
     *coarse, fine = SCALES

@@ -1,7 +1,9 @@
 from . import differentiable as differentiable
+from .compilation import compiled as compiled
 from .contours import outline as outline
 from .rasteriser import (
     check_closed as check_closed,
     path_length as path_length,
     path_length_window as path_length_window,
 )
+from .silhouettes import ContourGenerator as ContourGenerator, ContourPieces as ContourPieces

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import Camera, Plane, Size, rows_columns, transform_points
-from veriserum_hf.rendering.compiled import compiled
+from veriserum_hf.rendering.compilation import compiled
 
 # Where front and back meet at the outline, their depths differ by rounding alone.
 _ROUNDING_MM = 1e-6

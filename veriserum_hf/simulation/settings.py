@@ -31,7 +31,7 @@ SOURCES_OF_FRAMES = (
     "calibration.polynomial_distortion",
     "calibration.symmetry",
     "poses.schema",
-    "rendering.compiled",
+    "rendering.compilation",
     "rendering.rasteriser",
     "simulation.activities",
     "simulation.calibrations",

@@ -1,0 +1,204 @@
+"""Covariance of a pose with errors of cameras, meshes and edges, and whether the planes contradict each other.
+
+What a registration takes as exact is not: the pose of one camera with respect to the other, principal points and
+focal lengths, the surface of the mesh, and where a detector of edges sees the edge of metal. Each of these shifts
+whole outlines. Its effect on the pose is the one that the least-squares solution of the outlines gives (consider
+covariance; Schmidt 1966), added to the covariance of the image alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import chi2
+
+from veriserum_hf.core import FloatArray, PlaneName
+from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.outline.levels import Level
+from veriserum_hf.registration.outline.solver import Residuals
+from veriserum_hf.registration.scene import DOF, Implant
+
+_TILE_PX = 24.0  # residuals within a square of this edge may be correlated
+_LOADING = 1e-4  # of the largest diagonal element, in directions that one plane alone hardly determines
+_CHANCE = 1e-4  # of an apparent contradiction of consistent planes
+
+
+@dataclass(frozen=True)
+class Deviations:
+    """Standard deviations of what a registration takes as exact.
+
+    Attributes
+    ----------
+    plane_mm, plane_deg : pose of the second camera with respect to the first, along and about each axis, at the
+        implants.
+    principal_point_mm : along each axis of the detector. In published calibrations of the Veriserum rig it is rounded
+        to 0.68 mm, which is 0.2 mm.
+    focal_length : as a share of it.
+    mesh_mm : of the surface, the same all over it, outwards.
+    edge_px : of the edges along a whole outline, in pixels of the finest scale, outwards.
+
+    """
+
+    plane_mm: float = 0.25
+    plane_deg: float = 0.05
+    principal_point_mm: float = 0.2
+    focal_length: float = 0.001
+    mesh_mm: float = 0.1
+    edge_px: float = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """What is stated about the pose of one implant.
+
+    Attributes
+    ----------
+    image : (6, 6) covariance of a step of the pose, mm^2, from the residuals alone.
+    world : (6, 6) covariance of the same from errors of cameras, mesh and edges.
+    contradiction_px : by plane, root mean square displacement of the outline if its plane counted alone; None unless
+        two planes contradict each other by more than the deviations explain.
+
+    """
+
+    image: FloatArray
+    world: FloatArray
+    contradiction_px: Mapping[PlaneName, float] | None
+
+
+def stated(
+    residuals: Mapping[PlaneName, Residuals],
+    levels: Mapping[PlaneName, Level],
+    implant: Implant,
+    T_world_implant: FloatArray,
+    deviations: Deviations,
+) -> Stated | None:
+    """Covariances at a pose; None where the outlines do not determine it."""
+    of_planes = {
+        plane: _OfPlane(own, levels[plane], implant, T_world_implant, deviations)
+        for plane, own in residuals.items()
+        if np.isfinite(own.residual_px).sum() > DOF
+    }
+    if not of_planes:
+        return None
+    matrix = sum((each.matrix for each in of_planes.values()), np.zeros((DOF, DOF)))
+    matrix += 1e-9 * np.diag(matrix).max() * np.eye(DOF)
+    inverse = np.linalg.inv(matrix)
+    scores = sum((each.scores for each in of_planes.values()), np.zeros((DOF, DOF)))
+    effects = [column for each in of_planes.values() for column in each.effects.T]
+    effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
+    relative = _relative_camera(implant, deviations)
+    # The first plane defines the world: only the error of the second is one.
+    others = list(of_planes.values())[1:]
+    world = np.stack(effects).T @ np.stack(effects)
+    for each in others:
+        world += each.matrix @ relative @ each.matrix
+    return Stated(inverse @ scores @ inverse, inverse @ world @ inverse, _contradiction(of_planes, relative))
+
+
+class _OfPlane:
+    """Normal matrix of one plane, and the right sides that residuals and errors of a world give there.
+
+    Attributes
+    ----------
+    matrix : (6, 6).
+    right : (6,) of the residuals.
+    scores : (6, 6) covariance of the right side, from sums of the residuals over tiles.
+    effects : (6, 4) right sides of one standard deviation of each: principal point along both axes, focal length,
+        edges.
+    by_mesh : (6,) the same of the mesh, which both planes share.
+
+    """
+
+    def __init__(
+        self, own: Residuals, level: Level, implant: Implant, T_world_implant: FloatArray, deviations: Deviations
+    ) -> None:
+        weight = own.weights()
+        used = weight > 0
+        weight, J = weight[used], own.by_step[used]
+        pieces, by_log = own.pieces.taken(used), own.by_log_attenuation[used]
+        # The unknown attenuation takes up what looks like it.
+        if by_log @ (weight * by_log) > 1e-6:
+            J = J - np.outer(by_log, (weight * by_log) @ J) / (by_log @ (weight * by_log))
+        residual = own.residual_px[used]
+        self.matrix: FloatArray = J.T @ (weight[:, None] * J)
+        terms = J * (weight * residual)[:, None]
+        self.right: FloatArray = terms.sum(axis=0)
+        tiles = np.unique(np.floor(pieces.px / _TILE_PX), axis=0, return_inverse=True)[1].ravel()
+        sums = np.zeros((tiles.max() + 1, DOF))
+        np.add.at(sums, tiles, terms)
+        # Centred: what the planes contradict each other by is no noise.
+        sums -= sums.mean(axis=0)
+        self.scores: FloatArray = sums.T @ sums * len(sums) / max(len(sums) - DOF, 1)
+        K, pixel_mm = level.camera.intrinsics, level.view.pixel_mm
+        shifts = np.stack(
+            [
+                pieces.normals[:, 0] * deviations.principal_point_mm / pixel_mm[0],
+                pieces.normals[:, 1] * deviations.principal_point_mm / pixel_mm[1],
+                (pieces.normals * (pieces.px - K[:2, 2])).sum(axis=1) * deviations.focal_length,
+                np.full(len(pieces.px), deviations.edge_px),
+            ],
+            axis=1,
+        )
+        self.effects: FloatArray = J.T @ (weight[:, None] * shifts)
+        depths_mm = level.camera.depths_mm(transform_points(T_world_implant, pieces.points_mm))
+        px_per_mm = np.sqrt(K[0, 0] * K[1, 1]) / depths_mm
+        self.by_mesh: FloatArray = J.T @ (weight * px_per_mm) * deviations.mesh_mm
+
+
+def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
+    """Covariance of the step that an error of a camera's pose looks like in its plane, (6, 6) mm^2."""
+    angle_mm = np.radians(deviations.plane_deg) * implant.radius_mm
+    return np.diag([deviations.plane_mm**2] * 3 + [angle_mm**2] * 3)
+
+
+def _contradiction(of_planes: Mapping[PlaneName, _OfPlane], relative: FloatArray) -> Mapping[PlaneName, float] | None:
+    """Displacements of the outlines where the poses of two planes alone differ by more than deviations explain."""
+    if len(of_planes) != 2:
+        return None
+    difference, covariance, found = np.zeros(DOF), relative.copy(), {}
+    for (plane, each), sign in zip(of_planes.items(), (1, -1), strict=True):
+        loaded = each.matrix + _LOADING * np.diag(each.matrix).max() * np.eye(DOF)
+        inverse = np.linalg.inv(loaded)
+        step = inverse @ each.right
+        difference += sign * step
+        covariance += inverse @ (each.scores + each.effects @ each.effects.T) @ inverse
+        found[plane] = float(np.sqrt(step @ each.matrix @ step))
+    statistic = float(difference @ np.linalg.solve(covariance, difference))
+    return found if statistic > chi2.isf(_CHANCE, DOF) else None
+
+
+def of_origin(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Covariance of the origin, mm, and of the rotation vector, deg, from that of steps about the centre."""
+    A = _to_origin(implant, T_world_implant)
+    return A @ covariance @ A.T
+
+
+def of_center(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Covariance of the mesh's centre, mm, and of the rotation vector, deg, from that of the origin and the same."""
+    to_steps = np.linalg.inv(_to_origin(implant, T_world_implant))
+    to_steps[3:] *= np.degrees(1) / implant.radius_mm
+    return to_steps @ covariance @ to_steps.T
+
+
+def _to_origin(implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Matrix (6, 6) from steps about the centre, mm, to those of the origin, mm, and of the rotation vector, deg."""
+    x, y, z = -(T_world_implant[:3, :3] @ implant.center_mm)
+    A = np.eye(DOF)
+    # A rotation vector w moves the origin by w x d, d from the centre to it.
+    A[:3, 3:] = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]]) / implant.radius_mm
+    A[3:, 3:] = np.eye(3) * np.degrees(1) / implant.radius_mm
+    return A
+
+
+def widest(covariance: FloatArray) -> float:
+    """Largest standard deviation in any direction, of a (n, n) covariance."""
+    return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
+
+
+def contradiction_statement(found: Mapping[PlaneName, float]) -> str:
+    """Sentence about planes that contradict each other."""
+    moves: Sequence[str] = [f"{px:.1f} px in {plane}" for plane, px in found.items()]
+    return (
+        f"the planes contradict each other: in one plane alone its outline would be {' and '.join(moves)} elsewhere; "
+        "are their cameras of this rig, and the images of one moment?"
+    )

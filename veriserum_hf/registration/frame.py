@@ -1,0 +1,129 @@
+"""Registration of one frame: its outlines first, then its intensities where these are explained by their model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from veriserum_hf.core import Component, FloatArray, PlaneName
+from veriserum_hf.geometry import angle_between_deg, transform_points
+from veriserum_hf.registration.deviations import Deviations, of_center, of_origin, stated
+from veriserum_hf.registration.outline.contrast import brighter_inside, explained
+from veriserum_hf.registration.outline.evidence import NEAR_PX, above_chance, chance, shares_near
+from veriserum_hf.registration.outline.levels import Body
+from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
+from veriserum_hf.registration.outline.solver import OutlineState, Residuals
+from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.verdicts import Findings
+from veriserum_hf.rendering import ContourGenerator
+
+# Of the variance inside an implant that its path lengths must explain, mean of the planes, before intensities are
+# fitted: 0.67 to 0.98 in simulated frames, at most 0.69 in real ones of opaque implants.
+_EXPLAINED = 0.7
+_TIGHT_PX = 0.5
+_LOST = 0.15  # share of the outline within that distance of its edge, that intensities may lose against outlines
+
+
+@dataclass(frozen=True, eq=False)
+class IntensityPose:
+    """Result of the intensities for one implant: pose (4, 4) mm, covariance as in `uncertainty`, convergence."""
+
+    T_world_implant: FloatArray
+    covariance: FloatArray
+    converged: bool
+
+
+class Frame:
+    """One frame, its implants and their initial poses, (K, 4, 4) mm."""
+
+    def __init__(
+        self, views: Mapping[PlaneName, View], implants: Mapping[Component, Implant], T_world_implant: FloatArray
+    ) -> None:
+        self.views, self.implants, self.initial = views, list(implants.values()), T_world_implant
+        self.bodies = [Body(implant, ContourGenerator(implant.mesh)) for implant in self.implants]
+        upright = OutlineFrame(views, self.bodies, dict.fromkeys(views, False))
+        self._brighter = {
+            plane: brighter_inside(level, self.bodies, T_world_implant)
+            for plane, level in upright.solver(COARSE).levels.items()
+        }
+        self.outlines = OutlineFrame(views, self.bodies, self._brighter) if any(self._brighter.values()) else upright
+
+    def by_outline(self) -> OutlineFit:
+        """Register by outlines from the initial poses."""
+        return self.outlines.register(self.initial)
+
+    def intensities_explained(self, fit: OutlineFit) -> bool:
+        """Whether the path lengths of any implant explain the grey values inside it."""
+        shares = [
+            explained(level, self.bodies, fit.state.T_world_implant)
+            for level in self.outlines.solver(MIDDLE).levels.values()
+        ]
+        return bool((np.mean(shares, axis=0) >= _EXPLAINED).any())
+
+    def accepts(self, fit: OutlineFit, k: int, intensity: IntensityPose) -> bool:
+        """Whether the intensities' pose of an implant keeps its outline on the edges."""
+        if not intensity.converged:
+            return False
+        before = self._residuals(fit.state, k)
+        T = fit.state.T_world_implant.copy()
+        T[k] = intensity.T_world_implant
+        after = self._residuals(OutlineState(T, fit.state.log_per_mm), k)
+        worst = [min(shares_near(each, _TIGHT_PX).values(), default=0.0) for each in (before, after)]
+        return worst[1] >= worst[0] - _LOST
+
+    def findings(
+        self,
+        state: OutlineState,
+        k: int,
+        *,
+        image_covariance: FloatArray | None,
+        converged: bool,
+        runner_up_deg: float,
+        deviations: Deviations,
+    ) -> tuple[Findings, FloatArray, FloatArray]:
+        """What is known about the pose of one implant, and its covariances: with errors of the world, and without.
+
+        These are of the origin, mm and deg, (6, 6); ``image_covariance`` of it replaces that of the outlines.
+        """
+        implant, T = self.implants[k], state.T_world_implant[k]
+        levels, residuals = self.outlines.solver(FINE).levels, self._residuals(state, k)
+        about = stated(residuals, levels, implant, T, deviations)
+        nothing = np.full((6, 6), np.nan)
+        of_image, of_world, at_center = nothing, nothing, None
+        if about is not None:
+            of_world = of_origin(about.world, implant, T)
+            of_image = of_origin(about.image, implant, T) if image_covariance is None else image_covariance
+            at_center = of_center(of_image + of_world, implant, T)
+        first = next(iter(self.views.values())).camera
+        center_mm = transform_points(T, implant.center_mm[None])[0]
+        ray = center_mm - first.source_mm
+        start_mm = transform_points(self.initial[k], implant.center_mm[None])[0]
+        moved = (
+            float(np.linalg.norm(center_mm - start_mm)),
+            float(angle_between_deg(self.initial[k, :3, :3], T[:3, :3])),
+        )
+        found = Findings(
+            covariance=at_center,
+            ray=ray / np.linalg.norm(ray),
+            shares_in_field={plane: view.share_in_field(implant, T) for plane, view in self.views.items()},
+            score=self._score(state, residuals),
+            converged=converged,
+            contradiction_px=None if about is None else about.contradiction_px,
+            runner_up_deg=runner_up_deg,
+            moved=moved,
+        )
+        return found, of_image + of_world, of_image
+
+    def _score(self, state: OutlineState, residuals: Mapping[PlaneName, Residuals]) -> float:
+        """Share of the outline with an edge where it must be, above chance, in the worse plane; 0 without any."""
+        scores = []
+        for plane, share in shares_near(residuals, NEAR_PX).items():
+            level = self.outlines.solver(FINE).levels[plane]
+            shadows = [
+                level.render(body.implant, T) for body, T in zip(self.bodies, state.T_world_implant, strict=True)
+            ]
+            scores.append(above_chance(share, chance(level, residuals[plane], shadows, ASSESSED.window_px)))
+        return min(scores, default=0.0)
+
+    def _residuals(self, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
+        return self.outlines.of_implant(FINE, state, k)

@@ -1,0 +1,72 @@
+"""What grey values inside an implant show: whether metal is brighter than its surroundings, or semi-transparent."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.registration.outline.levels import Body, Level, Shadow
+
+_RING_PX = 8  # around a shadow, of the coarsest scale
+_EROSION_PX = 3  # blurred edges say nothing of what is inside
+_PER_MM = (0.05, 0.1, 0.2, 0.4, 0.8)
+_LEAST_PIXELS = 50
+
+
+def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> bool:
+    """Whether implants are brighter than their surroundings, as in an inverted image, at rough poses (K, 4, 4)."""
+    shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
+    shadow = _lengths(level, shadows) > 0
+    ring = _dilated(shadow, _RING_PX) & ~shadow & level.usable
+    inside = shadow & level.usable
+    if not inside.any() or not ring.any():
+        return False
+    image = level.view.image
+    return bool(np.median(image[inside]) > np.median(image[ring]))
+
+
+def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> list[float]:
+    """Share of the variance inside each implant that its path lengths explain, 0 to 1, at poses (K, 4, 4).
+
+    Beyond a linear trend of the background. Near 0 for opaque, hollow or saturated metal: there a model of
+    intensities has nothing to go by but the outline.
+    """
+    shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
+    found = []
+    for k, own in enumerate(shadows):
+        lengths_mm = _lengths(level, [own])
+        others = _lengths(level, shadows[:k] + shadows[k + 1 :]) > 0
+        inside = ~_dilated(lengths_mm == 0, _EROSION_PX) & ~_dilated(others, _EROSION_PX) & level.usable
+        found.append(_explained(level.image[inside], lengths_mm[inside], np.argwhere(inside)))
+    return found
+
+
+def _explained(values: NDArray[np.float32], lengths_mm: NDArray[np.float32], px: NDArray[np.intp]) -> float:
+    if len(values) < _LEAST_PIXELS:
+        return 0.0
+    trend = np.column_stack([np.ones(len(values)), px - px.mean(axis=0)])
+    before = _unexplained(trend, values)
+    left = [_unexplained(np.column_stack([trend, np.exp(-mu * lengths_mm)]), values) for mu in _PER_MM]
+    return float(1 - min(left) / before) if before > 0 else 0.0
+
+
+def _unexplained(columns: FloatArray, values: NDArray[np.float32]) -> float:
+    solution = np.linalg.lstsq(columns, values, rcond=None)[0]
+    return float(np.square(values - columns @ solution).sum())
+
+
+def _lengths(level: Level, shadows: Sequence[Shadow]) -> NDArray[np.float32]:
+    """Path lengths through some implants in every pixel."""
+    image = np.zeros(level.image.shape, np.float32)
+    canvas = Shadow(0, 0, image)
+    for shadow in shadows:
+        shadow.add_to(image, canvas, 1.0)
+    return image
+
+
+def _dilated(mask: BoolArray, by_px: int) -> BoolArray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by_px + 1,) * 2)
+    found: BoolArray = cv2.dilate(mask.astype(np.uint8), disc) > 0
+    return found

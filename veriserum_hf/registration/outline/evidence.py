@@ -1,0 +1,62 @@
+"""How well an outline agrees with the edges of an image, against what chance gives on that image."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from veriserum_hf.core import PlaneName
+from veriserum_hf.registration.outline.levels import Level, Shadow
+from veriserum_hf.registration.outline.solver import Residuals
+from veriserum_hf.rendering import ContourPieces
+
+NEAR_PX = 1.0  # an edge so near an outline supports it
+_STEEP = 0.25  # of the median slope along the outline: what is less steep is no edge
+_LEAST_PX = 20.0  # length of an outline that is assessed
+_AWAY_PX = (12.0, 20.0, 28.0)  # by which an outline is shifted to find what chance gives
+_DIRECTIONS = 8
+
+
+def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dict[PlaneName, float]:
+    """Share of the visible outline with an edge of the image so near where it must be, 0 to 1, by plane.
+
+    Planes that show less than 20 px of it are left out.
+    """
+    found = {}
+    for plane, own in residuals.items():
+        length_px = own.pieces.length_px * own.visible
+        if length_px.sum() >= _LEAST_PX:
+            near = np.abs(np.nan_to_num(own.residual_px, nan=np.inf)) < near_px
+            near &= own.slope > _STEEP * median_slope(own)
+            found[plane] = float(length_px[near].sum() / length_px.sum())
+    return found
+
+
+def chance(level: Level, own: Residuals, shadows: Sequence[Shadow], window_px: float) -> float:
+    """Share of the outline that would have an edge by chance: that of the outline shifted away from all implants."""
+    seen = own.visible & np.isfinite(own.slope)
+    steep, pieces = _STEEP * median_slope(own), own.pieces.taken(seen)
+    near_px = visible_px = 0.0
+    for distance_px in _AWAY_PX:
+        for angle in np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS:
+            shift_px = distance_px * np.array([np.cos(angle), np.sin(angle)])
+            shifted = ContourPieces(pieces.points_mm, pieces.px + shift_px, pieces.normals, pieces.length_px)
+            clear = np.ones(len(pieces.px), bool)
+            for shadow in shadows:
+                clear &= ~shadow.covers(shifted.px, int(np.ceil(window_px)) + 2)
+            shifted = shifted.taken(clear)
+            offset_px, slope, visible = level.edges(shifted, window_px, soft=False)
+            near = (np.abs(np.nan_to_num(offset_px, nan=np.inf)) < NEAR_PX) & (slope > steep)
+            near_px += float(shifted.length_px[near].sum())
+            visible_px += float(shifted.length_px[visible].sum())
+    return near_px / visible_px if visible_px else 0.0
+
+
+def above_chance(share: float, by_chance: float) -> float:
+    """Share of an outline that has an edge for another reason than chance, 0 to 1."""
+    return float(np.clip((share - by_chance) / max(1 - by_chance, 1e-6), 0.0, 1.0))
+
+
+def median_slope(own: Residuals) -> float:
+    """Median slope of the edges along an outline; NaN without any."""
+    found = own.slope[np.isfinite(own.slope)]
+    return float(np.median(found)) if len(found) else float("nan")

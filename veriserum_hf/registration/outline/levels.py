@@ -1,0 +1,216 @@
+"""One plane of one frame at one scale: its blurred image, and what outlines of implants have next to them there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.outline.edges import mean_rise, seen_around, steepest
+from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window
+
+_MARGIN_PX = 12  # of renderings around the implants
+_ACROSS_PX = 1.2  # the shadow ends between these distances outside and inside of an outline
+_COVERED_PX = 4  # around the shadow of another implant, where its edges may be taken for those of this one
+_SAME_NORMAL = np.cos(np.radians(30))
+_CLEAR = 0.25  # of the steepest edges of a rendering: fainter ones are not expected in an image
+_LOG_DIFFERENCE = 0.2  # step of the derivative with respect to the logarithm of an attenuation
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """An implant, and its edges prepared for contours."""
+
+    implant: Implant
+    generator: ContourGenerator
+
+
+class Level:
+    """An image at one scale.
+
+    Parameters
+    ----------
+    view : the image and its camera.
+    pixel_mm : pixels are made as large as this on the detector, if they are smaller.
+    blur_px : standard deviation of the blur, in these pixels.
+    brighter_inside : whether the implants are brighter than what is around them.
+
+    """
+
+    def __init__(self, view: View, pixel_mm: float, blur_px: float, *, brighter_inside: bool) -> None:
+        self.view = view.reduced(pixel_mm)
+        self.camera, self.blur_px = self.view.camera, blur_px
+        self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
+        self.usable: BoolArray = self.view.in_field
+
+    def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
+        """Path lengths through an implant at a pose."""
+        window = path_length_window(
+            implant.mesh, T_world_implant, self.camera, self.view.image.shape, margin_px=_MARGIN_PX
+        )
+        return Shadow(window.row, window.column, window.values.astype(np.float32))
+
+    def outline(
+        self, body: Body, T_world_implant: FloatArray, own: "Shadow", others: Sequence["Shadow"]
+    ) -> ContourPieces:
+        """Visible outline of an implant: the end of its shadow, outside those of others."""
+        pieces = body.generator.pieces(T_world_implant, self.camera)
+        canvas = own.padded(_MARGIN_PX)
+        shadow: NDArray[np.float32] = (canvas.lengths_mm > 0).astype(np.float32)
+        at = pieces.px - (canvas.column, canvas.row)
+        outside = _nearest(shadow, at + _ACROSS_PX * pieces.normals)
+        inside = _nearest(shadow, at - _ACROSS_PX * pieces.normals)
+        pieces = pieces.taken((outside == 0) & (inside > 0))
+        found, _ = self._along(pieces, -_blurred(shadow, self.blur_px), canvas, others)
+        return found
+
+    def expected(
+        self,
+        body: Body,
+        T_world_implant: FloatArray,
+        shadows: Sequence["Shadow"],
+        log_per_mm: FloatArray,
+        own: int,
+        window_px: float,
+    ) -> tuple[ContourPieces, FloatArray, FloatArray]:
+        """Contours of an implant that a rendering shows, inner ones too, and where it has their edges.
+
+        Returns
+        -------
+        Pieces; distances along their normals to the edges of the rendering, (n,) px; and the derivative of these with
+        respect to the logarithm of the implant's own attenuation.
+
+        """
+        canvas = shadows[own].padded(_MARGIN_PX)
+        exponent = np.zeros_like(canvas.lengths_mm)
+        for k, shadow in enumerate(shadows):
+            if k != own:
+                shadow.add_to(exponent, canvas, float(np.exp(log_per_mm[k])))
+        low, high = (
+            _blurred(
+                np.exp(-(exponent + np.float32(np.exp(log_per_mm[own] + change)) * canvas.lengths_mm)), self.blur_px
+            )
+            for change in (-_LOG_DIFFERENCE, _LOG_DIFFERENCE)
+        )
+        pieces = body.generator.pieces(T_world_implant, self.camera)
+        others = [shadow for k, shadow in enumerate(shadows) if k != own]
+        pieces, slope = self._along(pieces, (low + high) / 2, canvas, others)
+        if len(slope):
+            pieces = pieces.taken(slope > _CLEAR * np.percentile(slope, 90))
+        at = pieces.px - (canvas.column, canvas.row)
+        low_px, high_px = (steepest(each, at, pieces.normals, window_px)[0] for each in (low, high))
+        return pieces, (low_px + high_px) / 2, (high_px - low_px) / (2 * _LOG_DIFFERENCE)
+
+    def _along(
+        self, pieces: ContourPieces, rendered: NDArray[np.float32], canvas: "Shadow", others: Sequence["Shadow"]
+    ) -> tuple[ContourPieces, FloatArray]:
+        """Pieces along edges of a rendering, brighter outside, with its normals and slopes.
+
+        The normals are those of a blurred rendering since edges of a mesh zigzag about its outline.
+        """
+        at = pieces.px - (canvas.column, canvas.row)
+        normals = np.stack([_linear(_slope(rendered, *order), at) for order in ((1, 0), (0, 1))], axis=1)
+        slope = np.linalg.norm(normals, axis=1)
+        normals /= np.maximum(slope, 1e-12)[:, None]
+        kept = (normals * pieces.normals).sum(axis=1) > _SAME_NORMAL
+        for other in others:
+            kept &= ~other.covers(pieces.px, _COVERED_PX)
+        found = ContourPieces(pieces.points_mm, pieces.px, normals, pieces.length_px)
+        return found.taken(kept), slope[kept]
+
+    def by_step(self, pieces: ContourPieces, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+        """Derivative of the outline's place along its normals with respect to steps of `scene`, (n, 6) px per mm."""
+        world_mm = transform_points(T_world_implant, pieces.points_mm)
+        in_camera = transform_points(self.camera.world_to_camera, world_mm)
+        K, R = self.camera.intrinsics, self.camera.world_to_camera[:3, :3]
+        x, y, z = in_camera.T
+        zero = np.zeros_like(z)
+        columns = np.stack([K[0, 0] / z, zero, -K[0, 0] * x / z**2], axis=1)
+        rows = np.stack([zero, K[1, 1] / z, -K[1, 1] * y / z**2], axis=1)
+        by_point = (pieces.normals[:, :1] * columns + pieces.normals[:, 1:] * rows) @ R
+        lever_mm = world_mm - transform_points(T_world_implant, implant.center_mm[None])
+        return np.concatenate([by_point, np.cross(lever_mm, by_point) / implant.radius_mm], axis=1)
+
+    def edges(
+        self, pieces: ContourPieces, window_px: float, *, soft: bool
+    ) -> tuple[FloatArray, FloatArray, BoolArray]:
+        """Distances along an outline's normals to the edges of the image, their slopes, and where it is usable.
+
+        Distances and slopes are NaN where there is no edge, or where the image is not usable.
+        """
+        find = mean_rise if soft else steepest
+        offset_px, slope = find(self.image, pieces.px, pieces.normals, window_px)
+        visible = seen_around(self.usable, pieces.px, pieces.normals, np.nan_to_num(offset_px))
+        offset_px[~visible] = slope[~visible] = np.nan
+        return offset_px, slope, visible
+
+
+@dataclass(frozen=True, eq=False)
+class Shadow:
+    """Path lengths through an implant in a part of an image.
+
+    Attributes
+    ----------
+    row, column : of the first pixel.
+    lengths_mm : (rows, columns) float32.
+
+    """
+
+    row: int
+    column: int
+    lengths_mm: NDArray[np.float32]
+
+    def padded(self, by_px: int) -> "Shadow":
+        """With more pixels on every side, that nothing is in."""
+        return Shadow(self.row - by_px, self.column - by_px, np.pad(self.lengths_mm, by_px))
+
+    def covers(self, px: FloatArray, around_px: int) -> BoolArray:
+        """Whether pixels (n, 2) are in the shadow or so near it."""
+        if not self.lengths_mm.size:
+            return np.zeros(len(px), bool)
+        grown = self.padded(around_px)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * around_px + 1,) * 2)
+        shadow = cv2.dilate((grown.lengths_mm > 0).astype(np.uint8), disc).astype(np.float32)
+        return _nearest(shadow, px - (grown.column, grown.row)) > 0
+
+    def add_to(self, canvas: NDArray[np.float32], of: "Shadow", per_mm: float) -> None:
+        """Add the attenuation of the part that lies in the canvas of another shadow."""
+        top, left = max(self.row, of.row), max(self.column, of.column)
+        bottom = min(self.row + self.lengths_mm.shape[0], of.row + canvas.shape[0])
+        right = min(self.column + self.lengths_mm.shape[1], of.column + canvas.shape[1])
+        if bottom > top and right > left:
+            canvas[top - of.row : bottom - of.row, left - of.column : right - of.column] += (
+                np.float32(per_mm)
+                * self.lengths_mm[top - self.row : bottom - self.row, left - self.column : right - self.column]
+            )
+
+
+def _blurred(image: NDArray[np.float32], blur_px: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), blur_px, borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _slope(image: NDArray[np.float32], x_order: int, y_order: int) -> NDArray[np.float32]:
+    """Slope per pixel."""
+    return np.asarray(cv2.Sobel(image, cv2.CV_32F, x_order, y_order, ksize=3, scale=1 / 8), np.float32)
+
+
+def _nearest(image: NDArray[np.float32], px: FloatArray) -> FloatArray:
+    """Values of the nearest pixels, 0 outside."""
+    column, row = np.rint(px).astype(int).T
+    inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
+    values = np.zeros(len(px))
+    values[inside] = image[row[inside], column[inside]]
+    return values
+
+
+def _linear(image: NDArray[np.float32], px: FloatArray) -> FloatArray:
+    """Bilinear values."""
+    if not len(px):
+        return np.zeros(0)
+    x, y = px.astype(np.float32).T
+    found: FloatArray = cv2.remap(image, x[:, None], y[:, None], cv2.INTER_LINEAR)[:, 0].astype(np.float64)
+    return found

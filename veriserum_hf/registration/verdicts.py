@@ -1,0 +1,96 @@
+"""Verdicts of registered poses, from their score, deviations, and what speaks against them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from veriserum_hf.core import FloatArray, PlaneName, Verdict
+from veriserum_hf.poses import DEVIATIONS_95
+from veriserum_hf.registration.deviations import contradiction_statement, widest
+
+# Correct poses in simulated and real frames have at least 0.56, wrong ones at most 0.42 in their worse plane.
+MIN_SCORE = 0.5
+# In the field: with less of a simulated implant, errors were larger than their covariance states.
+MIN_SHARE_IN_FIELD = 0.2
+# Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
+_MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What is known about a registered pose.
+
+    Attributes
+    ----------
+    covariance : (6, 6) of the mesh's centre in the world, mm, and of the rotation vector, deg; None where the images
+        do not determine it.
+    ray : (3,) from the first source that sees the implant to its centre, of unit length.
+    shares_in_field : of the implant's surface, by plane.
+    score : 0 to 1.
+    converged : whether the optimisation has.
+    contradiction_px : see `deviations.Stated`.
+    runner_up_deg : see `outline.search.OutlineFit`.
+    moved : from the initial pose, mm and deg.
+
+    """
+
+    covariance: FloatArray | None
+    ray: FloatArray
+    shares_in_field: Mapping[PlaneName, float]
+    score: float
+    converged: bool
+    contradiction_px: Mapping[PlaneName, float] | None
+    runner_up_deg: float
+    moved: tuple[float, float]
+
+
+def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]:
+    """Verdict and its reason; ``limits``, mm and deg, are those of the distance from the initial pose."""
+    seen = [plane for plane, share in found.shares_in_field.items() if share >= MIN_SHARE_IN_FIELD]
+    if not seen or found.covariance is None or not np.isfinite(found.covariance).all():
+        return "failed", "not observable: in no plane's field, or the images do not determine its pose"
+    if found.moved[0] > limits[0] or found.moved[1] > limits[1]:
+        return "failed", (
+            f"{found.moved[0]:.1f} mm and {found.moved[1]:.1f} deg from the initial pose, beyond the limits of "
+            f"{limits[0]:g} mm and {limits[1]:g} deg"
+        )
+    if not found.score >= MIN_SCORE:
+        return "failed", (
+            f"the images agree with {100 * found.score:.0f} % of its outline, above what chance gives; expected at "
+            f"least {100 * MIN_SCORE:.0f} %"
+        )
+    if np.isfinite(found.runner_up_deg):
+        return "ambiguous", (
+            f"visible in one plane only, where a mirrored pose {found.runner_up_deg:.0f} deg away agrees as well; "
+            "this one is nearer to the initial pose"
+        )
+    if found.contradiction_px is not None:
+        return "ambiguous", contradiction_statement(found.contradiction_px)
+    depth = ""
+    position = found.covariance[:3, :3]
+    if len(seen) == 1:
+        depth_mm = DEVIATIONS_95 * float(np.sqrt(found.ray @ position @ found.ray))
+        depth = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to +- {depth_mm:.1f} mm (95 %)"
+        across = np.eye(3) - np.outer(found.ray, found.ray)
+        position = across @ position @ across
+    widest_mm, widest_deg = (DEVIATIONS_95 * widest(part) for part in (position, found.covariance[3:, 3:]))
+    if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:
+        direction = np.linalg.eigh(position)[1][:, -1]
+        along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
+        wide = (
+            f"95 % interval of +- {widest_mm:.2f} mm along ({along}) in the world, and of +- {widest_deg:.2f} deg "
+            "about the worst axis"
+        )
+        return "ambiguous", "; ".join(filter(None, (wide, depth)))
+    if not found.converged:
+        return "ambiguous", "not converged within the number of iterations"
+    return "converged", depth
+
+
+def _hidden(found: Findings, seen: PlaneName) -> str:
+    return "".join(
+        f" ({plane} has {100 * share:.0f} % of it in its field)"
+        for plane, share in found.shares_in_field.items()
+        if plane != seen
+    )
