@@ -65,7 +65,7 @@ class Level:
         outside = _nearest(shadow, at + _ACROSS_PX * pieces.normals)
         inside = _nearest(shadow, at - _ACROSS_PX * pieces.normals)
         pieces = pieces.taken((outside == 0) & (inside > 0))
-        found, _ = self._along(pieces, -_blurred(shadow, self.blur_px), canvas, others)
+        found, _ = self._along(pieces, _blurred(1 - shadow, self.blur_px), canvas, others)
         return found
 
     def expected(
