@@ -31,6 +31,8 @@ def test_a_clean_archive_has_status_0_and_its_counts(pristine):
         "source_calibrations": 2,
         "calibration_frames": 4,
     }
+    unclipped = {"frames": 12, "median": 0.0, "p95": 0.0, "max": 0.0, "frames_above_5_percent": 0}
+    assert report.as_json()["clipped"] == {"bs": unclipped, "fs": unclipped}
 
 
 def remove_both_planes(download):
@@ -94,6 +96,23 @@ def in_colour(path):
 
 def no_image(path):
     path.write_bytes(b"<html>404 Not Found</html>")
+
+
+def test_a_deep_audit_states_how_much_of_the_frames_is_clipped(download):
+    path = download.frame("fs_000004")
+    levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    brighter = np.minimum(1.6 * levels, 255).astype(np.uint8)
+    assert cv2.imwrite(str(path), brighter, (cv2.IMWRITE_JPEG_QUALITY, 90))
+    report = audit(download.root, deep=True)
+    assert report.exit_status == 0 and report.clipped["bs"]["max"] == 0
+    found = report.clipped["fs"]
+    dark = cv2.blur(brighter, (3, 3)) < 0.08 * 255
+    expected = (brighter == 255).sum() / (~dark).sum()
+    assert found["max"] == pytest.approx(expected, rel=0.15) and expected > 0.1
+    assert (found["frames"], found["frames_above_5_percent"], found["median"]) == (12, 1, 0)
+    assert 0 < found["p95"] < found["max"]
+    shallow = audit(download.root)
+    assert shallow.clipped is None and "clipped" not in shallow.as_json()
 
 
 @pytest.mark.parametrize(

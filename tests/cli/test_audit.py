@@ -17,6 +17,14 @@ def test_a_clean_archive_gives_status_0_counts_and_decisions(pristine):
     assert done.stderr.strip() == ""
 
 
+def test_a_deep_audit_states_the_share_of_clipped_pixels(pristine):
+    done = run_here("audit", pristine.root, "--deep")
+    assert done.returncode == 0
+    text = " ".join(done.stdout.split())
+    assert "How much of the frames is clipped (saturated or underexposed, share of the field)?" in text
+    assert "fs: median 0.0%, 95th percentile 0.0%, maximum 0.0%; above 5 % in 0 of 12 frames" in text
+
+
 def test_problems_give_status_1_and_name_file_and_row(download):
     download.frame("fs_000005").write_bytes(b"")
     download.sql("UPDATE poses SET tx = NULL WHERE id = 5")

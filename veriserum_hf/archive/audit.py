@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from veriserum_hf.archive.archive import VeriserumArchive
+from veriserum_hf.archive.clipped_frames import ClippedShares, clipped_shares
 from veriserum_hf.archive.conventions import TRIALS_DEEP, assess_conventions
 from veriserum_hf.archive.copies import report_copies
 from veriserum_hf.archive.frame_checks import check_frame
@@ -19,7 +20,7 @@ from veriserum_hf.archive.neighbours import TrialNeighbours
 from veriserum_hf.archive.odd_frames import Stored, report_odd_frames
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.archive.single_frames import report_single_frames
-from veriserum_hf.core import PLANES
+from veriserum_hf.core import PLANES, PlaneName
 from veriserum_hf.errors import ArchiveError
 
 Counts = dict[str, int | dict[str, int]]
@@ -35,6 +36,7 @@ class AuditReport:
     findings : decisions and problems.
     counts : how many there are of what; empty where the tables could not be read.
     archive : the archive itself; None where the tables could not be read.
+    clipped : how much of the frames of each plane is clipped; None where they were not decoded.
 
     """
 
@@ -42,6 +44,7 @@ class AuditReport:
     findings: Findings
     counts: Counts = field(default_factory=dict)
     archive: VeriserumArchive | None = None
+    clipped: dict[PlaneName, ClippedShares] | None = None
 
     @property
     def exit_status(self) -> int:
@@ -60,6 +63,8 @@ class AuditReport:
             "counts": self.counts,
             "problem_counts": by_kind,
         }
+        if self.clipped is not None:
+            document["clipped"] = self.clipped
         return document | self.findings.as_json()
 
 
@@ -75,8 +80,8 @@ def audit_archive(
     Parameters
     ----------
     path : the archive's folder, database or pose CSV.
-    deep : also decode every frame, compare it with its neighbours, read every mesh, look for frames that are copies
-        of each other, and compare labels with images.
+    deep : also decode every frame, compare it with its neighbours, count its clipped pixels, read every mesh, look
+        for frames that are copies of each other, and compare labels with images.
     white_level : grey level that is white in frames of 16 bits; None: decided by a sample of them.
     progress : called with the number of frames decoded and of all.
 
@@ -89,7 +94,7 @@ def audit_archive(
         return report  # the reason is the last of the findings
     report.archive, report.counts = archive, _counts(archive)
     if deep and not findings.structural:
-        _decode_all(archive, findings, progress)
+        report.clipped = _decode_all(archive, findings, progress)
         report_copies(archive.frames, archive.layout, findings)
         assess_conventions(archive, findings, TRIALS_DEEP)
         if not findings.structural:
@@ -121,7 +126,9 @@ def _count(column: pa.ChunkedArray) -> dict[str, int]:
     return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
-def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None) -> None:
+def _decode_all(
+    archive: VeriserumArchive, findings: Findings, progress: Callable[[int, int], None] | None
+) -> dict[PlaneName, ClippedShares]:
     """Read every frame that has a row, and every mesh; decoding releases the interpreter, so threads share it."""
     meshes = [anatomy for anatomy in archive.anatomies.values() if anatomy.path]
     where, planes = archive.layout.relative, [archive.frames[f"path_{plane}"].to_pylist() for plane in PLANES]
@@ -133,6 +140,7 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
     known = {(problem.kind, problem.where) for problem in findings.problems}
     neighbours = TrialNeighbours(archive.frames, archive.layout, findings)
     stored: dict[str, Stored] = {}
+    clipped: dict[str, float] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(check_frame, checks, map(where, checks), checks.values())
         for done, (path, checked) in enumerate(zip(checks, results, strict=True), start=1):
@@ -141,9 +149,15 @@ def _decode_all(archive: VeriserumArchive, findings: Findings, progress: Callabl
                 neighbours.add(path, checked.thumbnail)
             if checked.stored is not None:
                 stored[path] = checked.stored
+            if checked.clipped is not None:
+                clipped[path] = checked.clipped
             if progress:
                 progress(done, len(checks) + len(meshes))
     report_odd_frames(stored, archive.frames, archive.layout, findings)
     for done, _ in enumerate(audit_meshes(meshes, archive.layout, findings), start=len(checks) + 1):
         if progress:
             progress(done, len(checks) + len(meshes))
+    of_planes = dict(zip(PLANES, planes, strict=True))
+    return clipped_shares(
+        {plane: [clipped[path] for path in of_planes[plane] if path in clipped] for plane in PLANES}
+    )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from veriserum_hf.archive.clipped_frames import share_clipped
 from veriserum_hf.archive.files import read_bytes
 from veriserum_hf.archive.frames import RawFormat, decode_raw
 from veriserum_hf.archive.neighbours import Thumbnail, thumbnail
@@ -14,11 +15,12 @@ from veriserum_hf.errors import FrameError
 
 @dataclass(frozen=True)
 class CheckedFrame:
-    """Problems of one frame; how it is stored and looks, where it can be used and is no phantom frame."""
+    """Problems of one frame; how it is stored, looks and is clipped, where it can be used and is no phantom frame."""
 
     problems: list[Problem]
     stored: Stored | None = None
     thumbnail: Thumbnail | None = None
+    clipped: float | None = None
 
 
 def check_frame(path: str, where: str, raw: RawFormat | None) -> CheckedFrame:
@@ -45,4 +47,5 @@ def check_frame(path: str, where: str, raw: RawFormat | None) -> CheckedFrame:
         note_above_white(where, f"{share:.1%} of its pixels are brighter than white", raw.white_level, found)
     height, width = frame.levels.shape
     stored = Stored(width, height, 8 * frame.levels.dtype.itemsize)
-    return CheckedFrame(found.problems, stored, thumbnail(frame.levels))
+    clipped = share_clipped(frame.levels, raw.white_level)
+    return CheckedFrame(found.problems, stored, thumbnail(frame.levels), clipped)

@@ -65,12 +65,23 @@ def _print_report(report: "AuditReport", deep: bool, refits: "list[Refit] | None
     if report.counts:
         counts = [(name.replace("_", " "), _count(count)) for name, count in report.counts.items()]
         print_text(Table([], counts, alignment="l").text())
+    if report.clipped is not None:
+        _print_clipped(report)
     for decision in report.findings.decisions.values():
         print_parts(f"\n{decision.question} ", (one_line(decision.answer), "bold"))
         print_text(fill(decision.evidence, out().width, initial_indent="  ", subsequent_indent="  "))
     if refits is not None:
         _print_refits(refits)
     _print_problems(report)
+
+
+def _print_clipped(report: "AuditReport") -> None:
+    print_text("\nHow much of the frames is clipped (saturated or underexposed, share of the field)?")
+    for plane, shares in (report.clipped or {}).items():
+        print_text(
+            f"  {plane}: median {shares['median']:.1%}, 95th percentile {shares['p95']:.1%}, maximum "
+            f"{shares['max']:.1%}; above 5 % in {shares['frames_above_5_percent']} of {shares['frames']} frames"
+        )
 
 
 def _count(count: object) -> str:

@@ -6,6 +6,7 @@ from .arrays import (
     ImageArray as ImageArray,
     IndexArray as IndexArray,
 )
+from .clipping import clipped_pixels as clipped_pixels
 from .domain import (
     COMPONENTS as COMPONENTS,
     CONVERGED as CONVERGED,
@@ -25,6 +26,7 @@ from .domain import (
     Verdict as Verdict,
 )
 from .endpoint import endpoint_fault as endpoint_fault, masked as masked
+from .field import round_field as round_field
 from .images import image_size as image_size
 from .number_text import joined_numbers as joined_numbers, numbers_of as numbers_of, text_lines as text_lines
 from .plain_yaml import load_plain_yaml as load_plain_yaml

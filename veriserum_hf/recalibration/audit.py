@@ -50,4 +50,4 @@ def audit_calibrations(
     refits = None
     if report.archive is not None and not report.findings.structural:
         refits = refit_calibrations(report.archive, report.findings, refit_progress)
-    return CalibrationAudit(report.path, report.findings, report.counts, report.archive, refits)
+    return CalibrationAudit(report.path, report.findings, report.counts, report.archive, report.clipped, refits)

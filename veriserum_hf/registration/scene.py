@@ -15,10 +15,10 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName
+from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName, clipped_pixels, round_field
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import FIELD_MM, Camera, detector_mm, first_px_of_whole, transform_points
-from veriserum_hf.rendering import check_closed
+from veriserum_hf.rendering import check_closed, path_length_window
 
 try:
     import roma
@@ -33,11 +33,9 @@ DOF = 6
 CLEAR_MM = 20.0  # between an implant and a source: more than the steps of the numerical derivatives
 # Implants are centimetres large; another size means another unit.
 _SIZES_MM = (10.0, 500.0)
-# Only beyond this share of the radius of the largest circle in the image can a dark corner be outside the field;
-# within it, it may be an implant.
-_RIM = 150 / 180
-_DARK = 0.08  # of the brightest pixel
 _WHOLE = 0.99  # share of a pixel that must be in the field
+_SURROUNDINGS_MM = 7.0  # on the detector, on either side of an outline; 10 px of a whole image of 512 px
+_CLIPPED = 0.25  # share of a larger pixel that is clipped, above which the pixel is
 # From the source to the detector, where a camera does not state it: that of the Veriserum rig, so that pixels of a
 # scale cover the same angle as there.
 _DISTANCE_MM = 1860.0
@@ -99,6 +97,7 @@ class View:
     camera : of the image.
     pixel_mm : (2,) width and height of a pixel on the detector, mm: nominal, for a camera that does not state it.
     in_field : (rows, columns) bool, False in the dark corners outside a round field.
+    clipped : (rows, columns) bool, pixels of the field that are saturated or underexposed: missing data.
 
     """
 
@@ -106,6 +105,7 @@ class View:
     camera: Camera
     pixel_mm: FloatArray
     in_field: BoolArray
+    clipped: BoolArray
 
     @classmethod
     def from_row(cls, image: NDArray[np.generic], camera: CameraRow) -> "View":
@@ -127,7 +127,8 @@ class View:
             raise RegistrationError("the image shows nothing: every pixel is the same")
         grey /= grey.max()
         pixel_mm = (detector_mm(camera, found.intrinsics) or _DISTANCE_MM) / found.intrinsics.diagonal()[:2]
-        return cls(grey, found, pixel_mm, _field(grey, pixel_mm, first_px_of_whole(camera, image.shape)))
+        in_field = _field(grey, pixel_mm, first_px_of_whole(camera, image.shape))
+        return cls(grey, found, pixel_mm, in_field, clipped_pixels(grey, in_field))
 
     def size_at(self, pixel_mm: float) -> tuple[int, int]:
         """Rows and columns of the image in larger pixels; its own along an axis whose pixels are that large."""
@@ -142,12 +143,12 @@ class View:
         before = self.image.shape
         if size == before:
             return self
-        image, inside = (
-            cv2.resize(each, size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
-            for each in (self.image, self.in_field.astype(np.float32))
+        image, inside, clipped = (
+            cv2.resize(each.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+            for each in (self.image, self.in_field, self.clipped)
         )
         larger_mm = self.pixel_mm * np.divide(before, size)[::-1]
-        return View(image, self.camera.resized(before, size), larger_mm, inside > _WHOLE)
+        return View(image, self.camera.resized(before, size), larger_mm, inside > _WHOLE, clipped > _CLIPPED)
 
     def share_in_field(self, implant: Implant, T_world_implant: FloatArray) -> float:
         """Share of an implant's surface that is projected into the field, 0 to 1, at a pose (4, 4) mm."""
@@ -158,22 +159,32 @@ class View:
         inside[inside] = self.in_field[row[inside], column[inside]]
         return float(np.average(inside, weights=implant.mesh.area_faces))
 
+    def share_clipped(self, implant: Implant, T_world_implant: FloatArray) -> float:
+        """Share of the surroundings of an implant's outline that are clipped, 0 to 1, at a pose (4, 4) mm.
+
+        Surroundings are the pixels of the field within 7 mm of the outline on the detector, inside and outside; 0
+        where there are none. The pose must be in front of the source.
+        """
+        seen = path_length_window(implant.mesh, T_world_implant, self.camera, self.image.shape)
+        if not seen.values.any():
+            return 0.0
+        columns, rows = np.rint(_SURROUNDINGS_MM / self.pixel_mm).astype(int).tolist()
+        silhouette = np.pad((seen.values > 0).astype(np.uint8), ((rows, rows), (columns, columns)))
+        reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * columns + 1, 2 * rows + 1))
+        near = cv2.dilate(silhouette, reach) > cv2.erode(silhouette, reach)
+        first = (seen.row - rows, seen.column - columns)
+        start = np.maximum(first, 0)
+        stop = np.minimum(np.add(first, near.shape), self.image.shape)
+        part = tuple(map(slice, start, stop))
+        near = near[tuple(map(slice, start - first, stop - first))] & self.in_field[part]
+        return float(self.clipped[part][near].mean()) if near.any() else 0.0
+
 
 def _field(image: NDArray[np.float32], pixel_mm: FloatArray, first_px: FloatArray | None) -> BoolArray:
-    """Field of an image: all but dark regions that touch a corner, outside the circle that holds implants.
-
-    The circle is that of the image, or of the whole Veriserum image in which ``first_px`` is the first pixel.
-    """
-    size = np.array(image.shape[::-1])
-    field_mm, center_px = (size * pixel_mm).min(), (size - 1) / 2
-    if first_px is not None:
-        field_mm, center_px = FIELD_MM, (FIELD_MM / pixel_mm - 1) / 2 - first_px
-    x_mm, y_mm = ((np.arange(n) - at) * edge for n, at, edge in zip(size, center_px, pixel_mm, strict=True))
-    rim = np.hypot(y_mm[:, None], x_mm[None, :]) > _RIM * field_mm / 2
-    dark = (cv2.blur(image, (3, 3)) < _DARK) & rim
-    labels = cv2.connectedComponents(dark.astype(np.uint8))[1]
-    corners = {int(labels[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
-    return ~np.isin(labels, list(corners))
+    """Field of an image, or of its part of the whole Veriserum image in which ``first_px`` is the first pixel."""
+    if first_px is None:
+        return round_field(image, pixel_mm)
+    return round_field(image, pixel_mm, (FIELD_MM / pixel_mm - 1) / 2 - first_px, FIELD_MM)
 
 
 @dataclass(frozen=True, eq=False)
