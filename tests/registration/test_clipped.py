@@ -3,10 +3,15 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from tests.fixtures.other_cameras import cropped
-from tests.registration.scenes import transform
+from tests.fixtures.other_cameras import cropped, one_plane
+from tests.registration.scenes import error, smaller, starts, transform
+from veriserum_hf.registration.gradients import PlaneGradients
+from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.refine import register
 from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.search import SCALES
 
 
 def exposed(row, gain):
@@ -58,3 +63,64 @@ def test_the_share_near_an_outline_is_that_of_the_pixels_within_seven_mm_of_it(r
     assert shares[0] + shares[1] == pytest.approx(1) and 0.2 < shares[0] < 0.8 and shares[2] == 1
     outside = View(view.image, view.camera, view.pixel_mm, np.zeros_like(half), np.zeros_like(half))
     assert outside.share_clipped(implant, T) == 0
+
+
+@pytest.fixture(scope="module")
+def saturated(rows, coarse_meshes):
+    """Gradients at one scale of a frame with saturated pixels, one plane, and its scene and poses."""
+    scene, T = scene_of([one_plane(exposed(rows[0], 2))], coarse_meshes, None, ("bs",), torch.device("cpu"))
+    return PlaneGradients(scene, "bs", SCALES[1], T), scene, T
+
+
+def test_clipped_pixels_have_no_effect(saturated, monkeypatch):
+    gradients, scene, T = saturated
+    at_scale = View.reduced
+
+    def darkened(view, pixel_mm):
+        reduced = at_scale(view, pixel_mm)
+        image = np.where(reduced.clipped, np.float32(0.2), reduced.image)
+        return View(image, reduced.camera, reduced.pixel_mm, reduced.in_field, reduced.clipped)
+
+    monkeypatch.setattr(View, "reduced", darkened)
+    changed = PlaneGradients(scene, "bs", SCALES[1], T)
+    torch.testing.assert_close(changed.observed, gradients.observed, atol=1e-6, rtol=0)
+    assert gradients.observed.abs().max() > 0.01
+
+
+def test_even_images_have_no_gradient_next_to_clipped_pixels_and_ramps_have_their_own_sign(saturated):
+    gradients, *_ = saturated
+    even = torch.ones(1, 1, *gradients._shape)
+    assert gradients.gradients(even).abs().max() < 1e-6
+    ramp = even * torch.arange(gradients._shape[1])
+    found = gradients.gradients(ramp)[0, 0, 0, gradients.used[0] > 0]
+    assert -1e-4 < found.min() < 0.5 and found.max() == pytest.approx(1, abs=1e-3)  # fewer pixels, less weight
+
+
+def test_places_amid_clipped_pixels_are_not_used(saturated, rows, coarse_meshes):
+    scene, T = scene_of([one_plane(rows[0])], coarse_meshes, None, ("bs",), torch.device("cpu"))
+    unclipped = PlaneGradients(scene, "bs", SCALES[1], T)
+    assert saturated[0].used.sum() < unclipped.used.sum() < 2 * saturated[0].used.sum()
+
+
+def test_a_saturated_frame_is_registered_by_the_dark_side_of_its_outlines(rows, coarse_meshes):
+    """With saturated pixels at face value, the tibia is 0.70 mm and 0.75 deg off."""
+    row = smaller(exposed(rows[1], 2), 256)
+    assert np.mean(np.asarray(row["image_bs"]) == 255) > 0.15
+    found = register(row, coarse_meshes, starts(row, coarse_meshes, 5, 5))
+    for pose in found.values():
+        off = error(pose, row)
+        assert pose.verdict != "failed"
+        assert np.linalg.norm(off[:3]) < 0.15 and np.linalg.norm(off[3:]) < 0.5
+
+
+def test_much_clipping_is_stated_with_the_reason_of_a_verdict(rows, coarse_meshes, monkeypatch):
+    monkeypatch.setattr("veriserum_hf.registration.search.SCALES", SCALES[:1])
+    row = one_plane(smaller(exposed(rows[0], 2), 64))
+    only = {"tibia": row["tibia"]}
+    (pose,) = register(row, coarse_meshes, only, planes=("bs",)).values()
+    implant = Implant(row["tibia"]["anatomy_id"], coarse_meshes[row["tibia"]["anatomy_id"]])
+    share = view_of(row).share_clipped(implant, pose.T_world_implant)
+    expected = f"; of the surroundings of its outline, clipped: {share:.0%} in bs"
+    assert pose.verdict != "converged" and share > 0.1 and pose.detail.endswith(expected)
+    (plain,) = register(one_plane(smaller(rows[0], 64)), coarse_meshes, only, planes=("bs",)).values()
+    assert plain.verdict != "converged" and "clipped" not in plain.detail

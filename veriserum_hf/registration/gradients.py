@@ -3,6 +3,9 @@
 Images are compared by their blurred gradients: smooth contributions such as scatter, glare and the fall-off of the
 open field have small gradients, and the blur widens the capture range. Neighbouring pixels of a blurred image are
 redundant, so gradients are kept on a coarser grid, and only near the implants.
+
+Clipped pixels are missing data, in the X-ray images and in the rendered ones: the slope at a place is that of the
+other pixels around it. So an outline next to a saturated area counts with its dark side.
 """
 
 import math
@@ -27,6 +30,7 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _FILTER_REACH = 3.5  # standard deviations
+_LEAST_SEEN = 0.2  # share of the blur's weight on pixels that are not clipped, where a place is used
 _FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
 
@@ -71,7 +75,7 @@ class PlaneGradients:
     ----------
     views : of the frames, in the pixels of the scale.
     observed : (F, 2, S) gradients of the images along columns and rows at S places of the window.
-    used : (F, S) float64, 1 where a place is near an implant and in the field, else 0.
+    used : (F, S) float64, 1 where a place is near an implant, in the field and not amid clipped pixels, else 0.
     tiles : (S,) number of the tile that a place is in.
 
     """
@@ -87,11 +91,16 @@ class PlaneGradients:
         T = T_world_implant.cpu().numpy()
         self._origin, self._extent = self._window(T)
         self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
-        images, in_field = self._crops()
+        images, in_field, clipped = self._crops()
         # The edge of the field is not an implant: filters must not reach across it.
         reach = len(self._kernels[0]) // 2
         in_field = ~_dilated(~in_field[:, None], reach, reach)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
+        self._unclipped = (~clipped[:, None]).float() if clipped.any() else None
+        if self._unclipped is not None:
+            *moments, seen = self._blurred(self._unclipped, 3).unbind(2)
+            self._centers = torch.stack(moments, dim=2) / seen[:, :, None].clamp(min=_LEAST_SEEN)
+            kept &= seen[:, 0] > _LEAST_SEEN
         wanted = kept.flatten(1).any(0)
         wanted[0] |= ~wanted.any()  # where a plane shows no implant: one place without weight
         self._places = wanted.nonzero()[:, 0]
@@ -123,14 +132,11 @@ class PlaneGradients:
 
     def gradients(self, images: Tensor) -> Tensor:
         """Blurred gradients of images (F, M, rows, columns) at the places of the grid, (F, M, 2, S)."""
-        frames, count, *shape = images.shape
-        smooth, slope = self._kernels
-        stride = self._scale.stride
-        down = torch.stack([smooth, slope])[:, None, :, None]
-        across = torch.stack([slope, smooth])[:, None, None, :]
-        found = functional.conv2d(images.reshape(-1, 1, *shape), down, stride=(stride, 1))
-        found = functional.conv2d(found, across, stride=(1, stride), groups=2)
-        return found.flatten(2)[:, :, self._places].view(frames, count, 2, -1)
+        if self._unclipped is None:
+            return self._blurred(images, 2).flatten(3)[..., self._places]
+        sums = self._blurred(images * self._unclipped, 3)
+        # About the centre of the pixels that remain: an even image has no gradient, however they lie.
+        return (sums[:, :, :2] - self._centers * sums[:, :, 2:]).flatten(3)[..., self._places]
 
     def fields(self, transmission: Tensor) -> Tensor:
         """Gradients of the components of the image model, (F, C, 2, S), for a transmission (F, 1, rows, columns).
@@ -145,6 +151,17 @@ class PlaneGradients:
         """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
         used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
         return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
+
+    def _blurred(self, images: Tensor, count: int) -> Tensor:
+        """The first of slope along columns, slope along rows, and blur, of images on the grid, (F, M, count, ...)."""
+        frames, several, *shape = images.shape
+        smooth, slope = self._kernels
+        stride = self._scale.stride
+        down = torch.stack([smooth, slope, smooth][:count])[:, None, :, None]
+        across = torch.stack([slope, smooth, smooth][:count])[:, None, None, :]
+        found = functional.conv2d(images.reshape(-1, 1, *shape), down, stride=(stride, 1))
+        found = functional.conv2d(found, across, stride=(1, stride), groups=count)
+        return found.view(frames, several, *found.shape[1:])
 
     def _window(self, T: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """First column and row of each frame's window, (F, 2), and the number of columns and rows, (F, 2)."""
@@ -163,9 +180,9 @@ class PlaneGradients:
         needed = np.maximum(np.ceil(boxes[:, 1]).astype(np.int64) + 1 - first, len(self._kernels[0]))
         return first, needed
 
-    def _crops(self) -> tuple[Tensor, Tensor]:
-        """Windows of the images, (F, 1, rows, columns), and of their fields, (F, rows, columns)."""
-        images, fields = [], []
+    def _crops(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Windows of the images, (F, 1, rows, columns), of their fields and clipped pixels, (F, rows, columns)."""
+        images, fields, clipped = [], [], []
         for view, first in zip(self.views, self._origin, strict=True):
             rows, columns = (
                 np.arange(start, start + count) for start, count in zip(first[::-1], self._shape, strict=True)
@@ -175,8 +192,9 @@ class PlaneGradients:
             at = np.ix_(rows.clip(0, last_row), columns.clip(0, last_column))
             images.append(view.image[at])
             fields.append(view.in_field[at] & inside)
-        device = self._scene.device
-        return torch.from_numpy(np.stack(images)).to(device)[:, None], torch.from_numpy(np.stack(fields)).to(device)
+            clipped.append(view.clipped[at] & inside)
+        found = [torch.from_numpy(np.stack(each)).to(self._scene.device) for each in (images, fields, clipped)]
+        return found[0][:, None], found[1], found[2]
 
     def _near(self, T_world_implant: Tensor) -> Tensor:
         """Whether pixels are within the margin of an implant's projection, (F, rows, columns)."""

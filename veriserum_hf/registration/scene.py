@@ -165,6 +165,8 @@ class View:
         Surroundings are the pixels of the field within 7 mm of the outline on the detector, inside and outside; 0
         where there are none. The pose must be in front of the source.
         """
+        if not self.clipped.any():
+            return 0.0
         seen = path_length_window(implant.mesh, T_world_implant, self.camera, self.image.shape)
         if not seen.values.any():
             return 0.0
