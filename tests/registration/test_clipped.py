@@ -12,6 +12,9 @@ from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.refine import register
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.registration.search import SCALES
+from veriserum_hf.registration.solver import Solver
+from veriserum_hf.registration.state import initial_state
+from veriserum_hf.registration.uncertainty import agreement
 
 
 def exposed(row, gain):
@@ -124,3 +127,27 @@ def test_much_clipping_is_stated_with_the_reason_of_a_verdict(rows, coarse_meshe
     assert pose.verdict != "converged" and share > 0.1 and pose.detail.endswith(expected)
     (plain,) = register(one_plane(smaller(rows[0], 64)), coarse_meshes, only, planes=("bs",)).values()
     assert plain.verdict != "converged" and "clipped" not in plain.detail
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_opaque_implant_on_saturated_pixels_has_no_score(rows, coarse_meshes, inverted):
+    row = one_plane(smaller(exposed(rows[1], 2.5), 128))
+    if inverted:
+        row |= {"image_bs": 255 - row["image_bs"]}
+    scene, T = scene_of([row], coarse_meshes, None, ("bs",), torch.device("cpu"))
+    clipped = scene.views["bs"][0].clipped & (np.asarray(row["image_bs"]) == (0 if inverted else 255))
+    distance_px = cv2.distanceTransform(clipped.astype(np.uint8), cv2.DIST_L2, 5)
+    row_px, column_px = np.unravel_index(distance_px.argmax(), distance_px.shape)
+    # The tibial component is moved to the middle of the largest saturated area.
+    camera = scene.views["bs"][0].camera
+    moved = T.clone()
+    center_mm = scene.centers_world_mm(T)[:, 1].numpy()
+    in_camera = camera.world_to_camera[:3, :3] @ center_mm[0] + camera.world_to_camera[:3, 3]
+    wanted_px = np.array([column_px, row_px]) - camera.project(center_mm)[0]
+    shift_mm = np.array([*(wanted_px / camera.intrinsics.diagonal()[:2] * in_camera[2]), 0])
+    moved[0, 1, :3, 3] += torch.from_numpy(camera.world_to_camera[:3, :3].T @ shift_mm)
+    scores = []
+    for poses in (T, moved):
+        solver = Solver(scene, SCALES[1], initial_state(scene, poses))
+        scores.append(agreement(solver)[0])
+    assert scores[0].min() > 0.55 and scores[1][1] < 0.3

@@ -101,6 +101,7 @@ class PlaneGradients:
             *moments, seen = self._blurred(self._unclipped, 3).unbind(2)
             self._centers = torch.stack(moments, dim=2) / seen[:, :, None].clamp(min=_LEAST_SEEN)
             kept &= seen[:, 0] > _LEAST_SEEN
+            self._brighter = images > (images.amin((2, 3), keepdim=True) + images.amax((2, 3), keepdim=True)) / 2
         wanted = kept.flatten(1).any(0)
         wanted[0] |= ~wanted.any()  # where a plane shows no implant: one place without weight
         self._places = wanted.nonzero()[:, 0]
@@ -151,6 +152,18 @@ class PlaneGradients:
         """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
         used = coefficients[:, : self._fields.shape[1]].to(self._fields.dtype)
         return torch.einsum("fc,fchw->fhw", used, self._fields)[:, None]
+
+    def contradicted(self, opaque: Tensor, coefficients: Tensor) -> Tensor:
+        """Share of an implant's opaque pixels (F, 1, rows, columns) that are clipped as the open field is, (F,).
+
+        That is at the upper limit, or at the lower one of inverted images, where more light is darker.
+        """
+        area = opaque.sum((1, 2, 3))
+        if self._unclipped is None:
+            return torch.zeros_like(area, dtype=torch.float64)
+        inverted = (self.light(coefficients) * opaque).sum((1, 2, 3)) < 0
+        open_field = (self._unclipped == 0) & (self._brighter != inverted[:, None, None, None])
+        return (opaque & open_field).sum((1, 2, 3)).double() / area.clamp(min=1)
 
     def _blurred(self, images: Tensor, count: int) -> Tensor:
         """The first of slope along columns, slope along rows, and blur, of images on the grid, (F, M, count, ...)."""

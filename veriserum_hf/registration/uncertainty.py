@@ -21,6 +21,9 @@ except ImportError as error:
 # Scores of tiles do not include errors that a whole outline shares, such as the sampling of a blurred outline by the
 # pixels. In each plane an outline is assumed to be shifted, rotated and scaled by this, at the implant's radius.
 _COMMON_ERROR_PX = 0.01
+# An implant is opaque where it lets less light through; where it is seen at the right pose, that cannot be saturated.
+_OPAQUE_THROUGH = 0.25
+_CONTRADICTED = 0.5  # share of the opaque part on saturated pixels that leaves no score; right poses have 3 %
 
 
 def covariances(solver: Solver) -> Tensor:
@@ -93,7 +96,8 @@ def _of_origin(solver: Solver, k: int) -> Tensor:
 def agreement(solver: Solver) -> Tensor:
     """Weighted share of the image gradients that agree with each rendered implant, (F, K), 0 to 1.
 
-    The weight of a place is the sensitivity of the rendered gradient to the pose; an outlier counts as zero.
+    The weight of a place is the sensitivity of the rendered gradient to the pose; an outlier counts as zero. Clipped
+    pixels are not compared, but an implant whose opaque part is where the image is saturated loses its score.
     """
     agreeing, total = 0.0, 0.0
     for plane, each in solver.equations().items():
@@ -110,4 +114,17 @@ def agreement(solver: Solver) -> Tensor:
         used = solver.planes[plane].used[:, None] * weights / fit.scale[:, None, None] ** 2
         agreeing = agreeing + (used * fit.weight[:, None].sqrt()).sum(2)
         total = total + used.sum(2)
-    return torch.as_tensor(agreeing) / torch.as_tensor(total).clamp(min=1e-30)
+    contradicted = torch.stack([_contradicted(solver, plane) for plane in solver.planes]).amax(0)
+    score: Tensor = (1 - contradicted / _CONTRADICTED).clamp(min=0) * torch.as_tensor(agreeing)
+    return score / torch.as_tensor(total).clamp(min=1e-30)
+
+
+def _contradicted(solver: Solver, plane: PlaneName) -> Tensor:
+    """Share of each implant's opaque part that is saturated in a plane, (F, K)."""
+    view, fit = solver.planes[plane], solver.fits[plane]
+    per_mm = solver.state.log_per_mm[plane].exp()
+    found = []
+    for k, lengths in enumerate(fit.lengths):
+        opaque = view.pixels(torch.exp(-per_mm[:, k, None, None, None] * lengths)) < _OPAQUE_THROUGH
+        found.append(view.contradicted(opaque, fit.coefficients))
+    return torch.stack(found, dim=1)
