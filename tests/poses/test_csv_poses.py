@@ -40,7 +40,11 @@ def full(schema, seed):
             | {"measurement_id": 2**52 + number, "trial_id": 3, "frame_index": number or None}
             | {"translation_mm": random.normal(size=3).tolist()}
             | {"quaternion_xyzw": (quaternion / np.linalg.norm(quaternion)).tolist()}
-            | {"covariance": (covariance @ covariance.T).tolist() if number else None}
+            | {
+                name: (covariance @ covariance.T * scale).tolist() if number else None
+                for name, scale in (("covariance", 1.0), ("image_covariance", 0.1))
+                if name in schema.names
+            }
         )
     return pa.Table.from_pylist(rows, schema)
 
@@ -55,6 +59,13 @@ def test_a_csv_holds_every_column_of_a_parquet_file_to_the_last_digit(tmp_path, 
     write_poses(tmp_path / "again.csv", found)
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "poses.csv").read_bytes()
     assert "cov_x_x_mm2,cov_x_y_mm2" in (tmp_path / "poses.csv").read_text()
+
+
+def test_a_file_of_before_the_method_was_written_is_still_read(tmp_path):
+    poses = full(REGISTERED_SCHEMA, 2).drop_columns(["method", "image_covariance"])
+    write_poses(tmp_path / "poses.parquet", poses)
+    write_poses(tmp_path / "poses.csv", read_poses(tmp_path / "poses.parquet"))
+    assert read_poses(tmp_path / "poses.csv").select(poses.column_names).to_pylist() == poses.to_pylist()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,7 @@ def test_columns_of_others_are_kept_as_text(tmp_path):
             "has the column 'covariance'; expected its numbers alone: cov_x_x",
         ),
         (CSV.replace("verdict", "cov_x_x_mm2"), "has 1 columns of a covariance; expected all 21 or none"),
+        (CSV.replace("verdict", "image_cov_x_x_mm2"), "has 1 columns of a covariance; .* none: image_cov_x_x_mm2, "),
         (CSV.replace("2.0,", ""), "line 2: found 10 values; expected 11, as the first line has names"),
         (CSV.replace("\n8,2", "\n\n8,2"), "line 3: found no values"),
         (

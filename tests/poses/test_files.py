@@ -78,6 +78,7 @@ def test_a_file_is_read_with_all_its_columns(tmp_path):
         ({"quaternion_xyzw": [0.0, 0.0, 0.0, None]}, "quaternion_xyzw is .* expected four finite numbers"),
         ({"covariance": np.eye(3).tolist()}, "covariance is .* expected 6 x 6 finite numbers"),
         ({"covariance": np.diag([1.0, 1, 1, 1, 1, -1]).tolist()}, "covariance is .* diagonal not negative"),
+        ({"image_covariance": np.eye(3).tolist()}, "image_covariance is .* expected 6 x 6 finite numbers"),
     ],
     ids=str,
 )

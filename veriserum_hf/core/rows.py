@@ -45,6 +45,8 @@ class PoseRow(TypedDict):
     trial_id: NotRequired[int | None]
     frame_index: NotRequired[int | None]
     covariance: NotRequired[list[list[float]] | None]
+    image_covariance: NotRequired[list[list[float]] | None]
+    method: NotRequired[str | None]
     verdict: NotRequired[str | None]
     confidence: NotRequired[float | None]
     score: NotRequired[float | None]

@@ -1,13 +1,15 @@
 """Poses as long CSV, for spreadsheets and other programs: one row an implant and frame, units in the names.
 
 What a Parquet file of poses holds as lists are single columns here: x_mm, y_mm, z_mm; qx, qy, qz, qw, scalar last;
-and the 21 different numbers of a covariance, cov_x_x_mm2, cov_x_rx_mm_deg, ... cov_rz_rz_deg2.
+and the 21 different numbers of a covariance, cov_x_x_mm2, cov_x_rx_mm_deg, ... cov_rz_rz_deg2; those of an
+image_covariance begin with image_.
 """
 
 import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +27,12 @@ _AXES = ("x", "y", "z", "rx", "ry", "rz")
 _PLACES = [(row, column) for row in range(6) for column in range(row, 6)]
 _UNITS = ("mm2", "mm_deg", "deg2")
 COVARIANCE = tuple(f"cov_{_AXES[row]}_{_AXES[column]}_{_UNITS[(row > 2) + (column > 2)]}" for row, column in _PLACES)
-_LISTS = {"translation_mm": TRANSLATION, "quaternion_xyzw": QUATERNION, "covariance": COVARIANCE}
+COVARIANCES = {"covariance": COVARIANCE, "image_covariance": tuple(f"image_{name}" for name in COVARIANCE)}
+_LISTS = {"translation_mm": TRANSLATION, "quaternion_xyzw": QUATERNION, **COVARIANCES}
 _REQUIRED = ("measurement_id", "anatomy_id", "component", *TRANSLATION, *QUATERNION)
 _TYPES = {
     **{field.name: field.type for schema in (TRUTH_SCHEMA, REGISTERED_SCHEMA) for field in schema},
-    **dict.fromkeys((*TRANSLATION, *QUATERNION, *COVARIANCE, "confidence"), pa.float64()),
+    **dict.fromkeys((*TRANSLATION, *QUATERNION, *chain(*COVARIANCES.values()), "confidence"), pa.float64()),
 }
 _SEPARATORS = ",;\t"
 _Values = list[int | None] | list[float | None] | list[str | None]
@@ -75,11 +78,11 @@ def csv_of_poses(poses: pa.Table) -> str:
     columns: dict[str, Sequence[object]] = {}
     for name in poses.column_names:
         values = poses[name].to_pylist()
-        if name == "covariance":
+        if name in COVARIANCES:
             if poses[name].null_count < len(poses):
                 columns |= {
                     column: [None if value is None else value[place[0]][place[1]] for value in values]
-                    for column, place in zip(COVARIANCE, _PLACES, strict=True)
+                    for column, place in zip(COVARIANCES[name], _PLACES, strict=True)
                 }
         elif name in _LISTS:
             columns |= dict(zip(_LISTS[name], zip(*values, strict=True), strict=True))
@@ -109,11 +112,12 @@ def _check_header(path: Path, header: list[str]) -> None:
         )
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise TrainingError(f"{path} has the column {listed(twice)} more than once; expected each name once")
-    there = [name for name in COVARIANCE if name in header]
-    if there and len(there) < len(COVARIANCE):
-        raise TrainingError(
-            f"{path} has {len(there)} columns of a covariance; expected all 21 or none: {listed(COVARIANCE, 21)}"
-        )
+    for parts in COVARIANCES.values():
+        there = [part for part in parts if part in header]
+        if there and len(there) < len(parts):
+            raise TrainingError(
+                f"{path} has {len(there)} columns of a covariance; expected all 21 or none: {listed(parts, 21)}"
+            )
 
 
 def _rows(path: Path, reader: "Reader", header: list[str], most: int) -> Iterator[tuple[int, list[str]]]:
@@ -158,7 +162,7 @@ def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Tabl
         name = list_of.get(column, column)
         if name in _LISTS and name not in arrays:
             rows = list(zip(*(columns[part] for part in _LISTS[name]), strict=True))
-            arrays[name] = pa.array(rows if name != "covariance" else _covariances(path, rows, lines), _TYPES[name])
+            arrays[name] = pa.array(rows if name not in COVARIANCES else _covariances(path, rows, lines), _TYPES[name])
         elif name not in _LISTS:
             arrays[name] = pa.array(values, _TYPES.get(name, pa.string()))
     return pa.table(arrays)

@@ -173,9 +173,10 @@ def _fault(row: Mapping[str, object]) -> str | None:
     quaternion = row["quaternion_xyzw"]
     if not _are_finite(quaternion, 4) or abs(hypot(*quaternion) - 1) > _UNIT_TOLERANCE:
         return f"quaternion_xyzw is {quaternion}, expected four finite numbers of length 1, scalar last"
-    covariance = row.get("covariance")
-    if covariance is not None and not _is_covariance(covariance):
-        return f"covariance is {covariance}, expected 6 x 6 finite numbers, those on the diagonal not negative"
+    for name in ("covariance", "image_covariance"):
+        covariance = row.get(name)
+        if covariance is not None and not _is_covariance(covariance):
+            return f"{name} is {covariance}, expected 6 x 6 finite numbers, those on the diagonal not negative"
     return None
 
 

@@ -52,6 +52,8 @@ PREDICTED_SCHEMA = pa.schema(
 REGISTERED_SCHEMA = pa.schema(
     [
         *POSE_FIELDS,
+        pa.field("image_covariance", TRUTH_SCHEMA.field("covariance").type),
+        pa.field("method", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("detail", pa.string()),
         pa.field("moved_mm", pa.float64()),
@@ -62,7 +64,10 @@ REGISTERED_SCHEMA = pa.schema(
         "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
-        "x, y, z (degrees), or null where none could be determined",
+        "x, y, z (degrees), errors of cameras and meshes included; null where none could be determined",
+        "image_covariance": "like covariance, as if cameras and mesh were exact: what the images alone determine",
+        "method": "whose pose it is: outline (edges of the silhouettes) or intensity (gradients of rendered images); null "
+        "where nothing could be registered",
         "verdict": "converged, ambiguous or failed; detail states why. A failed pose is its initial pose, "
         "or where this frame had none, the initial pose of the nearest frame that had one",
         "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",

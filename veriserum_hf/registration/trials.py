@@ -249,7 +249,7 @@ class _Trial:
         pose = found.pose
         moved_mm, moved_deg = self._moved(given, found) if given else (None, None)
         T = pose.T_world_implant
-        has_covariance = bool(np.isfinite(pose.covariance).all())
+        registered = bool(np.isfinite(pose.score))
         return {
             "measurement_id": self.ids[index]["measurement_id"],
             "trial_id": self.ids[index]["trial_id"],
@@ -258,9 +258,11 @@ class _Trial:
             "component": component,
             "translation_mm": T[:3, 3].tolist(),
             "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
-            "covariance": pose.covariance.tolist() if has_covariance else None,
+            "covariance": _finite(pose.covariance),
+            "image_covariance": _finite(pose.image_covariance),
+            "method": pose.method if registered else None,
             "verdict": pose.verdict,
-            "score": pose.score if np.isfinite(pose.score) else None,
+            "score": pose.score if registered else None,
             "detail": pose.detail,
             "moved_mm": moved_mm,
             "moved_deg": moved_deg,
@@ -291,6 +293,12 @@ def _failed(component: Component, at: _InitialPose, why: str) -> RefinedPose:
         moved_mm=0.0,
         moved_deg=0.0,
     )
+
+
+def _finite(covariance: FloatArray) -> list[list[float]] | None:
+    """Covariance as rows; None where it is unknown."""
+    rows: list[list[float]] = covariance.tolist()
+    return rows if np.isfinite(covariance).all() else None
 
 
 def _transform(pose: PoseRow) -> FloatArray:
