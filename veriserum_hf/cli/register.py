@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,9 +22,9 @@ def register(
     start: Annotated[
         str,
         typer.Option(
-            metavar="target|refined|manual|initial|model|FILE",
+            metavar="target|refined|manual|initial|model|none|FILE",
             help="Initial poses: of the data set (initial: of own frames, refined: those of calibrated), of --model, "
-            "or of a Parquet or CSV file of poses.",
+            "of a Parquet or CSV file of poses, or none: found in the images.",
             show_default=False,
         ),
     ],
@@ -33,6 +33,13 @@ def register(
         str | None,
         typer.Option(metavar="RUN", help="With --start model: output folder of a training, or a model on the hub."),
     ] = None,
+    method: Annotated[
+        Literal["auto", "outline", "intensity"],
+        typer.Option(
+            help="What is compared with the images: the outlines of the implants, or the intensities of rendered "
+            "images; auto: outlines, and intensities where they explain the image."
+        ),
+    ] = "auto",
     split: Split = "all",
     trial: Annotated[list[int] | None, typer.Option(help="Id of a trial; repeatable. All if not given.")] = None,
     workers: RegistrationWorkers = None,
@@ -41,7 +48,9 @@ def register(
     r"""Refine poses by 2D/3D registration, trial by trial.
 
     One row for each implant and frame, with covariance, score and verdict: converged, ambiguous or failed. A frame
-    that does not converge from its initial pose is registered again from the poses of neighbouring frames. Run an
+    that does not converge from its initial pose is registered again from the poses of neighbouring frames; one whose
+    pose jumps against its neighbours is ambiguous. With the starts model and none, implants that are lost are
+    searched for in the images, in at most 5 frames of a trial, up to a minute each, and tracked from there. Run an
     interrupted registration again with the same command to resume it.
 
     Exit status: 0 done, 2 not done, 3 done but not every pose has converged (see verdict and detail).
@@ -50,6 +59,7 @@ def register(
     --------
     veriserum register OUT --start refined --split test -o registered.parquet
     veriserum register OUT --start initial -o registered.parquet
+    veriserum register OUT --start none --method outline -o registered.parquet
     veriserum register OUT --start model --model RUN -o registered.parquet
     veriserum register ARCHIVE --start predicted.parquet --trial 3 \
         --output registered.parquet
@@ -65,6 +75,7 @@ def register(
             output,
             start=start,
             model=model,
+            method=method,
             split=split,
             trials=trial or (),
             workers=workers,
@@ -99,7 +110,9 @@ def _summary(found: "Registrations") -> _Summary:
         own = [row for row in rows if row["component"] == component]
         counts = Counter(row["verdict"] for row in own)
         summary[component] = {verdict: counts[verdict] for verdict in VERDICTS}
-        summary[component]["from_neighbour"] = sum(row["start"] not in ("given", None) for row in own)
+        origins = Counter(row["start"] for row in own)
+        summary[component]["from_neighbour"] = origins["previous frame"] + origins["next frame"]
+        summary[component]["from_search"] = origins["search"]
         for name in ("moved_mm", "moved_deg"):
             moved = [row[name] for row in own if row["verdict"] != FAILED and row[name] is not None]
             summary[component][f"median_{name}"] = float(median(moved)) if moved else None
@@ -107,7 +120,16 @@ def _summary(found: "Registrations") -> _Summary:
 
 
 def _print_summary(summary: _Summary) -> None:
-    header = ("component", "converged", "ambiguous", "failed", "from neighbours", "median moved mm", "deg")
+    header = (
+        "component",
+        "converged",
+        "ambiguous",
+        "failed",
+        "from neighbours",
+        "from search",
+        "median moved mm",
+        "deg",
+    )
     rows = [
         (component, *(value if isinstance(value, int) else _number(value) for value in found.values()))
         for component, found in summary.items()

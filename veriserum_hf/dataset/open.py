@@ -2,10 +2,10 @@
 
 import errno
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import datasets
 import pyarrow as pa
@@ -37,6 +37,7 @@ _LIBRARY_ERRORS = (
     *(datasets.exceptions.DatasetsError, pa.ArrowException, yaml.YAMLError),
 )
 _IDS = ("measurement_id", "anatomy_id")  # of a row, by configuration
+T = TypeVar("T")
 _Loaded = dict[str, datasets.Dataset] | dict[str, datasets.IterableDataset]  # by split
 
 
@@ -101,10 +102,16 @@ def open_rows(
         except _LIBRARY_ERRORS as error:
             raise DataSetError(f"cannot read the meshes of {dataset}: {_why(error)}. Convert again") from error
 
+    def components() -> Mapping[int, str]:
+        splits = _load(dataset, "anatomies", streaming=streaming)
+        rows = (row for each in splits.values() for row in each.select_columns(["anatomy_id", "component"]))
+        return {row["anatomy_id"]: row["component"] for row in rows}
+
     if streaming:
         streams = {split: StreamedFrames(rows, where) for split, rows in loaded.items()}
-        return Rows(dataset, name, streams, implants, where)
-    return Rows(dataset, name, {split: StoredFrames(rows) for split, rows in loaded.items()}, implants)
+        return Rows(dataset, name, streams, implants, where, components)
+    stored = {split: StoredFrames(rows) for split, rows in loaded.items()}
+    return Rows(dataset, name, stored, implants, open_components=components)
 
 
 def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
@@ -115,7 +122,9 @@ def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
         except ConversionError as error:
             nothing = error
         else:
-            return Rows(path, config, splits, _known(meshes_of_archive(archive)))
+            components = {anatomy.id: str(anatomy.component) for anatomy in archive.anatomies.values()}
+            meshes = meshes_of_archive(archive)
+            return Rows(path, config, splits, _known(meshes), open_components=_known(components))
     raise NothingThereError(f"{path}: {nothing}") from nothing
 
 
@@ -126,8 +135,8 @@ def _one_mesh(decoded: trimesh.Trimesh | trimesh.Scene | None) -> trimesh.Trimes
     return decoded.to_mesh() if isinstance(decoded, trimesh.Scene) else decoded
 
 
-def _known(meshes: Implants) -> Callable[[], Implants]:
-    return lambda: meshes
+def _known(value: T) -> Callable[[], T]:
+    return lambda: value
 
 
 def _first_there(dataset: str, configs: Sequence[str]) -> str:

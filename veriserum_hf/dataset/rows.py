@@ -31,6 +31,7 @@ class Rows(Generic[F]):
     splits : rows by split.
     open_meshes : reads implants by anatomy id, mm, and why others cannot be used.
     where : a column and its value that all rows of a stream have, if one was requested.
+    open_components : reads the component of each implant by anatomy id.
 
     """
 
@@ -39,6 +40,7 @@ class Rows(Generic[F]):
     splits: Mapping[str, F]
     open_meshes: Callable[[], Implants]
     where: tuple[str, int] | None = None
+    open_components: Callable[[], Mapping[int, str]] = dict
 
     @property
     def name(self) -> str:
@@ -58,6 +60,11 @@ class Rows(Generic[F]):
     def without_mesh(self) -> Mapping[int, str]:
         """By anatomy id, why the STL file of an implant of an archive cannot be used."""
         return self._meshes[1]
+
+    @cached_property
+    def components(self) -> Mapping[int, str]:
+        """Component of each implant by anatomy id, read on first use; DataSetError if there are no implants."""
+        return self.open_components()
 
     def checked(self, *, raw: bool = False) -> "Rows[F]":
         """Return the rows, if they hold corrected images, or raw frames if these are accepted; see `check_frames`."""

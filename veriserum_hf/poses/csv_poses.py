@@ -162,7 +162,8 @@ def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Tabl
         name = list_of.get(column, column)
         if name in _LISTS and name not in arrays:
             rows = list(zip(*(columns[part] for part in _LISTS[name]), strict=True))
-            arrays[name] = pa.array(rows if name not in COVARIANCES else _covariances(path, rows, lines), _TYPES[name])
+            values_of = _covariances(path, rows, lines) if name in COVARIANCES else rows
+            arrays[name] = pa.array(values_of, _TYPES[name])
         elif name not in _LISTS:
             arrays[name] = pa.array(values, _TYPES.get(name, pa.string()))
     return pa.table(arrays)

@@ -66,8 +66,8 @@ REGISTERED_SCHEMA = pa.schema(
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
         "x, y, z (degrees), errors of cameras and meshes included; null where none could be determined",
         "image_covariance": "like covariance, as if cameras and mesh were exact: what the images alone determine",
-        "method": "whose pose it is: outline (edges of the silhouettes) or intensity (gradients of rendered images); null "
-        "where nothing could be registered",
+        "method": "whose pose it is: outline (edges of the silhouettes) or intensity (gradients of rendered images); "
+        "null where nothing could be registered",
         "verdict": "converged, ambiguous or failed; detail states why. A failed pose is its initial pose, "
         "or where this frame had none, the initial pose of the nearest frame that had one",
         "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",
@@ -75,6 +75,7 @@ REGISTERED_SCHEMA = pa.schema(
         "(moved_deg) from that pose, also where these were too large to be accepted; null where this frame had no "
         "own initial pose",
         "column start": "the initial pose: the given one, or the pose of the last frame before this one "
-        "(previous frame) or the first after it (next frame) that converged; null where there was none",
+        "(previous frame) or the first after it (next frame) that converged, or one found in the images (search); "
+        "null where there was none",
     },
 )

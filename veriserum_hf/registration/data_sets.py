@@ -33,6 +33,7 @@ from veriserum_hf.jobs import (
 )
 from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.initial_poses import (
+    NONE,
     StartingModel,
     Starts,
     check_start,
@@ -40,7 +41,10 @@ from veriserum_hf.registration.initial_poses import (
     identity_of_start,
     starts_of,
 )
+from veriserum_hf.registration.refine import METHODS, ChosenMethod
+from veriserum_hf.registration.searched_implants import implants_of_poses, implants_to_find
 from veriserum_hf.registration.trial_jobs import TRIALS, trial_jobs
+from veriserum_hf.registration.trials import Implants
 
 try:
     import torch
@@ -99,6 +103,7 @@ def register_dataset(
     *,
     start: str = "refined",
     model: str | None = None,
+    method: ChosenMethod = "auto",
     split: str = ALL,
     trials: Sequence[int] = (),
     workers: int | None = None,
@@ -112,9 +117,10 @@ def register_dataset(
     ----------
     dataset : folder that ``veriserum convert`` made, data set on the hub, or archive.
     output : Parquet file to write.
-    start : initial poses: ``"target"``, ``"refined"``, ``"manual"``, ``"initial"`` (of own frames), ``"model"``, or a
-        file of poses.
+    start : initial poses: ``"target"``, ``"refined"``, ``"manual"``, ``"initial"`` (of own frames), ``"model"``,
+        ``"none"`` (found in the images), or a file of poses.
     model : run folder or hub name, with the start ``"model"``.
+    method : see `veriserum_hf.registration.refine.register`.
     split : train, validation, test or all.
     trials : ids; all if empty.
     workers : processes; None for one a core, or a single one with a GPU. The result does not depend on it.
@@ -125,8 +131,8 @@ def register_dataset(
     Raises
     ------
     RegistrationError
-        If there is nothing to register, an implant cannot be rendered, or the output exists and is another
-        registration, or cannot be written.
+        If there is nothing to register, an implant cannot be rendered, it is unknown which implants frames without
+        poses show, or the output exists and is another registration, or cannot be written.
     DataSetError
         If the data set has no such frames or no implants, or cannot be loaded.
     TrainingError
@@ -138,26 +144,31 @@ def register_dataset(
 
     """
     check_start(start, model)
+    if method not in METHODS:
+        raise RegistrationError(f"method is {method!r}; expected {', '.join(METHODS)}")
     target = Path(output).expanduser().absolute()
     source = open_rows(dataset, configs_for(start), archive_px=ARCHIVE_PX)
     chosen = _chosen(source, split, trials)
     frames = sum(map(len, chosen.values()))
-    record = _record(source, chosen, split, trials, identity_of_start(start, model))
+    record = _record(source, chosen, split, trials, method, identity_of_start(start, model))
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
     if is_archive(dataset) and not any_agreement:  # of a data set, the conversion has done that
         require_agreement(VeriserumArchive(dataset))
     # Before the folder is made: it would block the next attempt, with other initial poses.
     starting_model = StartingModel(model, source, chosen) if model is not None else None
-    starts = starts_of(source, chosen, start) if model is None else {}
-    about = {"veriserum_hf": __version__, "dataset": dataset, "start": start} | ({"model": model} if model else {})
+    starts = starts_of(source, chosen, start) if model is None and start != NONE else {}
+    searched = implants_to_find(source, chosen) if start == NONE else {}
+    about = {"veriserum_hf": __version__, "dataset": dataset, "start": start, "method": method}
+    about |= {"model": model} if model else {}
     with staging_folder(target, record, "registration", RegistrationError) as incomplete:
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
         keep_whole(incomplete)
         if starting_model is not None:
             starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
-        poses = _registered(source, chosen, starts, incomplete, workers, progress)
+            searched = implants_of_poses(starts)
+        poses = _registered(source, chosen, starts, searched, method, incomplete, workers, progress)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         # With the pages' checksums, so that a damaged file is not taken for the result.
         whole = parquet_bytes(poses.replace_schema_metadata(metadata), write_page_checksum=True)
@@ -171,6 +182,7 @@ def _record(
     chosen: Mapping[str, Frames],
     split: str,
     trials: Sequence[int],
+    method: ChosenMethod,
     start: Mapping[str, str | None],
 ) -> dict[str, object]:
     """Identity of a registration, as JSON."""
@@ -178,7 +190,7 @@ def _record(
     return {
         "versions": versions | library_versions(*_LIBRARIES),
         "dataset": {"config": source.config, "identity": source.digest(chosen)},
-        "options": {"split": split, "trials": sorted(trials)},
+        "options": {"split": split, "trials": sorted(trials), "method": method},
         "start": start,
     }
 
@@ -187,6 +199,8 @@ def _registered(
     source: Rows[Frames],
     chosen: Mapping[str, Frames],
     starts: Starts,
+    searched: Implants,
+    method: ChosenMethod,
     incomplete: Path,
     workers: int | None,
     progress: Progress | None,
@@ -194,7 +208,11 @@ def _registered(
     """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
     (incomplete / TRIALS).mkdir(exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs = [job for each in chosen.values() for job in trial_jobs(each, starts, source, incomplete, device)]
+    jobs = [
+        job
+        for each in chosen.values()
+        for job in trial_jobs(each, starts, searched, source, incomplete, method, device)
+    ]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
     return pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
 

@@ -1,12 +1,12 @@
 """Initial poses of a registration: those of the data set, of a file, or of a model."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from veriserum_hf.core import COMPONENTS, INITIAL, LabelRow, PoseFileRow, Poses, listed
+from veriserum_hf.core import COMPONENTS, INITIAL, Component, LabelRow, PoseFileRow, Poses, listed
 from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_listed
@@ -14,7 +14,7 @@ from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
 from veriserum_hf.registration.scene import Implant
 
 Starts = Mapping[int, Poses]  # by measurement id
-MODEL = "model"
+MODEL, NONE = "model", "none"
 CONFIG_OF_START = {"target": "target", "refined": "calibrated", "manual": "manual", INITIAL: "calibrated"}
 _WITH_IMAGES = ("calibrated", "target", "manual")
 _BATCH_SIZE = 16
@@ -29,10 +29,10 @@ def check_start(start: str, model: str | None) -> None:
     """Raise RegistrationError for an unknown start, or one that contradicts the model."""
     if (start == MODEL) != (model is not None):
         raise RegistrationError("--start model and --model RUN go together: give both, or another start")
-    if start != MODEL and start not in CONFIG_OF_START and not Path(start).is_file():
+    if start not in (MODEL, NONE, *CONFIG_OF_START) and not Path(start).is_file():
         raise RegistrationError(
-            f"there is no start {start}; expected {', '.join(CONFIG_OF_START)}, {MODEL}, or a Parquet or CSV file of "
-            "poses such as `veriserum predict` writes"
+            f"there is no start {start}; expected {', '.join(CONFIG_OF_START)}, {MODEL}, {NONE}, or a Parquet or CSV "
+            "file of poses such as `veriserum predict` writes"
         )
 
 
@@ -43,7 +43,7 @@ def identity_of_start(start: str, model: str | None) -> dict[str, str | None]:
 
         weights = weights_sha256(model)
         return {"start": start, "weights_sha256": weights} if weights else {"start": start, "model": model}
-    if start in CONFIG_OF_START:
+    if start in (NONE, *CONFIG_OF_START):
         return {"start": start}
     with Path(start).open("rb") as file:
         return {"start": "file", "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -67,7 +67,7 @@ def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) ->
         If the file cannot be used, or is of another data set.
 
     """
-    rows = _rows(chosen)
+    rows = label_rows(chosen)
     if start == INITIAL:
         _check_initial(source, rows)
     if start in CONFIG_OF_START:
@@ -86,7 +86,7 @@ def starts_of(source: Rows[Frames], chosen: Mapping[str, Frames], start: str) ->
     return starts
 
 
-def _rows(chosen: Mapping[str, Frames]) -> list[LabelRow]:
+def label_rows(chosen: Mapping[str, Frames]) -> list[LabelRow]:
     """Ids and own poses of frames."""
     names = ("measurement_id", "trial_id", "frame_index", *COMPONENTS)
     return [row for frames in chosen.values() for row in frames.table(*names).to_pylist()]
@@ -110,6 +110,11 @@ def _check_initial(source: Rows[Frames], rows: Sequence[LabelRow]) -> None:
 def _check_implants(source: Rows[Frames], starts: Starts) -> None:
     """Raise RegistrationError for an implant that has no mesh, or one that cannot be rendered."""
     shown = {(component, pose["anatomy_id"]) for poses in starts.values() for component, pose in poses.items()}
+    check_meshes(source, shown)
+
+
+def check_meshes(source: Rows[Frames], shown: Collection[tuple[Component, int]]) -> None:
+    """Raise RegistrationError for an implant that has no mesh, or one that cannot be rendered."""
     for component, id in sorted(shown):
         if id not in source.meshes:
             why = f" ({source.without_mesh[id]})" if id in source.without_mesh else ""
@@ -147,7 +152,7 @@ class StartingModel:
         for frames in chosen.values():
             check_fit(self.model, frames, source.meshes)
         # Early, not after the prediction of every frame.
-        _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in _rows(chosen)})
+        _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in label_rows(chosen)})
 
     def starts(self, kept: Path, progress: Callable[[int, int], None] | None = None) -> Starts:
         """Predicted poses of all readable frames, for the implants that the model recognises.

@@ -12,7 +12,8 @@ from veriserum_hf.dataset import Frames, Rows
 from veriserum_hf.jobs import parquet_bytes, single_threaded_opencv, write_listed
 from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.initial_poses import Starts
-from veriserum_hf.registration.trials import Meshes, register_trial
+from veriserum_hf.registration.refine import ChosenMethod
+from veriserum_hf.registration.trials import Implants, Meshes, register_trial
 
 try:
     import torch
@@ -30,19 +31,23 @@ class TrialJob:
     Attributes
     ----------
     frames : of the trial, in their order.
-    starts : initial poses by measurement id and component; at least one.
+    starts : initial poses by measurement id and component.
+    searched : implants by measurement id that are searched for in the images where initial poses fail.
     meshes : by anatomy id, mm.
     file : Parquet file to write.
     unfinished : folder above it that lists finished files.
+    method : see `veriserum_hf.registration.refine.register`.
     device : ``"cpu"`` or ``"cuda"``.
 
     """
 
     frames: Frames
     starts: Starts
+    searched: Implants
     meshes: Meshes
     file: Path
     unfinished: Path
+    method: ChosenMethod
     device: str
 
     @property
@@ -59,7 +64,14 @@ class TrialJob:
         """Register every frame, and write the file in one step."""
         with single_threaded_opencv(), _one_thread_of_torch():
             rows = register_trial(
-                self.frames, self.starts, self.meshes, advance, device=self.device, at_once=_AT_ONCE[self.device]
+                self.frames,
+                self.starts,
+                self.meshes,
+                advance,
+                searched=self.searched,
+                method=self.method,
+                device=self.device,
+                at_once=_AT_ONCE[self.device],
             )
         write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
 
@@ -74,18 +86,28 @@ def _one_thread_of_torch() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def trial_jobs(frames: Frames, starts: Starts, source: Rows[Frames], incomplete: Path, device: str) -> list[TrialJob]:
-    """One job for each trial that has an initial pose."""
+def trial_jobs(
+    frames: Frames,
+    starts: Starts,
+    searched: Implants,
+    source: Rows[Frames],
+    incomplete: Path,
+    method: ChosenMethod,
+    device: str,
+) -> list[TrialJob]:
+    """One job for each trial that has an initial pose, or implants to search for."""
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
         rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
     jobs = []
     for trial_id, of_trial in sorted(rows.items()):
         own = {id: starts[id] for _, _, id in sorted(of_trial) if id in starts}
+        looked_for = {id: searched[id] for _, _, id in sorted(of_trial) if id in searched}
         shown = {pose["anatomy_id"] for poses in own.values() for pose in poses.values()}
+        shown |= {id for implants in looked_for.values() for id in implants.values()}
         if shown:
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
             meshes = {id: source.meshes[id] for id in sorted(shown)}
             file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
-            jobs.append(TrialJob(taken, own, meshes, file, incomplete, device))
+            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device))
     return jobs
