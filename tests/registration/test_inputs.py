@@ -160,5 +160,7 @@ def test_frames_of_a_batch_must_be_consistent(rows, meshes):
     )
     with pytest.raises(RegistrationError, match=r"^no frame to register; expected at least one$"):
         register_batch([], meshes)
+    with pytest.raises(RegistrationError, match="method is 'edges'; expected auto, outline, intensity"):
+        register_batch(rows[:1], meshes, method="edges")
     with pytest.raises(RegistrationError, match=r"^expected initial poses for each frame, got 1 for 2$"):
         register_batch(rows[:2], meshes, [starts(rows[0], meshes, 5, 5)])

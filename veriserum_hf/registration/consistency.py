@@ -208,7 +208,7 @@ def _shortest_explanation(track: Track, kept: IndexArray, worst: IndexArray) -> 
     crossing = _windows(track, kept, near)
     violated = crossing.places[crossing.ratios(whole, around) > 1]
     for length in range(1, min(LONGEST_RUN, len(kept) - 1) + 1):
-        if length > 2 and violated[:, 0].max() + 1 < violated[:, 1].min():
+        if length > 2 and len(violated) and violated[:, 0].max() + 1 < violated[:, 1].min():
             return []  # one jump, from one frame to the next, is the simpler explanation
         firsts = range(max(worst[0] - length + 1, 0), min(worst[1], len(kept) - length + 1))
         runs = [(misfit(run), run) for run in (range(first, first + length) for first in firsts)]

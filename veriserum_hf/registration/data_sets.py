@@ -214,7 +214,14 @@ def _registered(
         for job in trial_jobs(each, starts, searched, source, incomplete, method, device)
     ]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
-    return pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
+    poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
+    if not len(poses):
+        count = sum(map(len, chosen.values()))
+        raise RegistrationError(
+            f"no implant was found in the images of {count} frame{'s' if count > 1 else ''} of {source.name}; give "
+            "initial poses of some of them, with --start FILE"
+        )
+    return poses
 
 
 def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str, Frames]:
