@@ -24,6 +24,7 @@ from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.jobs.folder import incomplete_folder
 from veriserum_hf.poses.files import read_poses, transforms
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
+from veriserum_hf.registration import trials as trials_module
 from veriserum_hf.registration.data_sets import register_dataset
 
 FRAMES = 3  # of each of the archive's two trials
@@ -190,7 +191,11 @@ def test_a_frame_that_cannot_be_read_is_reported_and_nothing_is_lost(register, a
     assert all(row["verdict"] != "failed" for row in others)
 
 
-def test_a_registration_from_a_model(register, short_trials, tmp_path):
+def test_a_registration_from_a_model(register, short_trials, tmp_path, monkeypatch):
+    def find_poses(row, implants, meshes):
+        raise RegistrationError("not found")
+
+    monkeypatch.setattr(trials_module, "find_poses", find_poses)
     run, output = tmp_path / "run", tmp_path / "poses.parquet"
     source = open_rows(str(short_trials), ("calibrated",), archive_px=512)
     save_untrained(source, run)
@@ -258,11 +263,8 @@ def test_errors_are_one_message(register, dataset, archive, tmp_path):
     another = tmp_path / "another.parquet"
     pq.write_table(pa.Table.from_pylist([pose | {"measurement_id": 1, "trial_id": 9, "frame_index": 0}]), another)
     refused = {
-        (
-            dataset,
-            "--start",
-            "refind",
-        ): "there is no start refind; expected target, refined, manual, initial, model, or",
+        (dataset, "--start", "refind"): "no start refind; expected target, refined, manual, initial, model, none, or",
+        (dataset, "--start", "none", "--model", "RUN"): "--start model and --model RUN go together",
         (dataset, "--start", "model"): "--start model and --model RUN go together",
         (dataset, "--start", "refined", "--model", "RUN"): "--start model and --model RUN go together",
         (dataset, "--start", "manual"): "has no configuration manual, only anatomies, calibrated, target. Give the",

@@ -26,9 +26,9 @@ LONGEST_RUN = 5
 _DEVIATIONS = 5.0
 # Motion allows this quantile of the trial's other differences so many times, and more where they are few: the largest
 # of simulated activities at 5 to 30 frames a second.
-_QUANTILE, _TIMES, _TIMES_FEW = 0.9, 2.5, 80.0
+_QUANTILE, _TIMES, _TIMES_FEW = 0.9, 2.5, 100.0
 _NOISE = 6.25  # the same quantile of the square of three normal deviates
-_LEAST = 0.25  # square of the least motion, in deviations
+_LEAST = 0.4  # square of the least motion, in deviations
 _FEWEST = 8  # differences elsewhere that a quantile is taken of
 _SMALLEST_MM_DEG = 0.02  # deviation of a pose that states a smaller one
 _EXPLAINED = 0.5  # of what is unexplained, that naming a run must remove
