@@ -32,9 +32,7 @@ def test_a_pose_that_jumps_is_ambiguous_and_the_detail_states_by_how_much():
     verdicts = {20: "failed"}
     trial = [
         {
-            "femur": found(
-                "femur", 1, make_transform(np.eye(3), at - center_mm), "failed" if n == 20 else "converged"
-            ),
+            "femur": found("femur", 1, make_transform(np.eye(3), at - center_mm), verdicts.get(n, "converged")),
             "tibia": found("tibia", 2, make_transform(np.eye(3), (at[0], 7 * (n == 5), 0)), "ambiguous", "hidden"),
         }
         for n, at in enumerate(path_mm)
