@@ -11,7 +11,7 @@ from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress,
 from veriserum_hf.core import Table
 
 if TYPE_CHECKING:
-    from veriserum_hf.registration import LabelCheck
+    from veriserum_hf.registration import CommonOffset, LabelCheck
 
 _SHOWN = 20  # of a list on the console
 _Rows = Sequence[Mapping[str, object]]  # of a check's table
@@ -36,8 +36,13 @@ def check_labels(
     images flipped, files of the two planes swapped, grey levels inverted. If labels and images agree in another
     reading only, its name is printed.
 
-    Exit status: 0 all labels assessed and none flagged, 1 some labels flagged, 2 not done, 3 none flagged, but some
-    labels could not be assessed, or labels and images agree in another reading only.
+    An offset that all labels of a component, an implant or a calibration have in common is reported once: its size,
+    direction and uncertainty over trials, and whether cameras or labels are its likely cause. For the cause, some
+    frames are registered with each plane alone: with wrong cameras, the planes disagree. Single labels are compared
+    with that offset.
+
+    Exit status: 0 all labels assessed and none flagged, 1 some labels flagged, 2 not done, 3 none flagged, but labels
+    have a common offset, some could not be assessed, or labels and images agree in another reading only.
 
     Examples
     --------
@@ -57,6 +62,7 @@ def check_labels(
             "flagged": flagged,
             "not_assessed": not_assessed,
             "disagreement": found.disagreement,
+            "common_offset": None if found.common is None else found.common.document(),
             "label_minus_registration": found.spread,
             "automatic_minus_manual": found.manual or None,
         }
@@ -67,13 +73,15 @@ def check_labels(
         warn(f"not compared with manually matched poses: {found.no_manual}")
     if found.disagreement:
         warn(found.disagreement)
-    sys.exit(1 if flagged else 3 if not_assessed or found.disagreement else 0)
+    sys.exit(1 if flagged else 3 if not_assessed or found.disagreement or found.common else 0)
 
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
     print_text(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
     if found.spread:
         _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
+    if found.common:
+        _print_common(found.common)
     for what, by_component in found.manual.items():
         poses = ", ".join(f"{each['poses']} {component}" for component, each in by_component.items())
         title = f"{what} minus manually matched pose, median +- MAD ({poses})"
@@ -87,6 +95,31 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
             print_text(f"  {at}, {row['component']} {row['anatomy_id']}: {row['verdict']}: {row['detail']}")
         _print_more(not_assessed)
     print_text(f"\nwritten to {found.output}, registrations to {found.registered}")
+
+
+def _print_common(common: "CommonOffset") -> None:
+    cause = "labels or cameras" if common.looks_like is None else common.looks_like
+    if common.offsets:
+        print_text(f"\ncommon offset, likely of the {cause}: single labels are compared with it")
+    else:
+        print_text("\nno common offset of the labels, but the cameras do not fit each other")
+    for reason in common.reasons:
+        print_text(f"  {reason}")
+    header = ("component", "labels", "trials", "frame", "mm", *"xyz", "deg", "rotation x", "y", "z")
+    rows = []
+    for offset in common.offsets:
+        of = offset.document()
+        mm, deg = (
+            [f"{value:+.2f} +- {sd:.2f}" for value, sd in zip(values, deviations, strict=True)]
+            for values, deviations in (
+                (of["shift_mm"], of["shift_sd_mm"]),
+                (of["rotation_deg"], of["rotation_sd_deg"]),
+            )
+        )
+        sizes = [f"{of['size_mm']:.2f}", f"{of['size_deg']:.2f}"]
+        rows.append((offset.name, offset.labels, offset.trials, offset.frame, sizes[0], *mm, sizes[1], *deg))
+    if rows:
+        print_text(Table(header, rows).text())
 
 
 def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:

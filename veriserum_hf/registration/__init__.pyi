@@ -1,3 +1,4 @@
+from .common_offset import CommonOffset as CommonOffset
 from .data_sets import Registrations as Registrations, register_dataset as register_dataset
 from .deviations import Deviations as Deviations
 from .inputs import implants_of as implants_of

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import trimesh
+from numpy.typing import NDArray
 
 from veriserum_hf.archive import (
     CorrectedFields,
@@ -40,7 +41,7 @@ def _of_rows(splits: Mapping[str, Frames], meshes: Mapping[int, trimesh.Trimesh]
     found = []
     with single_threaded_opencv():
         for frames in splits.values():
-            for row in frames.taken(_spread(frames)).read():
+            for row in frames.taken(spread_over_trials(_trials(frames), _FRAMES)).read():
                 if isinstance(row, FrameError):
                     continue
                 implants = [
@@ -65,11 +66,14 @@ def _fields(row: FrameRow, implants: Sequence[Implant]) -> CorrectedFields:
     return CorrectedFields({plane: images[plane] for plane in cameras}, cameras, implants)
 
 
-def _spread(frames: Frames) -> list[int]:
-    """Rows of as many trials as possible."""
-    trials = np.asarray(frames.table("trial_id")["trial_id"])
+def _trials(frames: Frames) -> NDArray[np.int64]:
+    return np.asarray(frames.table("trial_id")["trial_id"])
+
+
+def spread_over_trials(trials: NDArray[np.int64], count: int) -> list[int]:
+    """Indices of at most that many frames, of as many trials as possible, by the trial ids of all."""
     _, first, trial = np.unique(trials, return_index=True, return_inverse=True)
     # The first of each trial, then the second, and so on.
     order = np.lexsort((trial, np.arange(len(trials)) - first[trial]))
-    chosen = order[:_FRAMES] if len(first) < _FRAMES else first[np.linspace(0, len(first) - 1, _FRAMES).astype(int)]
+    chosen = order[:count] if len(first) < count else first[np.linspace(0, len(first) - 1, count).astype(int)]
     return sorted(chosen.tolist())

@@ -1,18 +1,9 @@
 """``veriserum check-labels``: stored poses that disagree with their images, found by 2D/3D registration.
 
-A difference is label minus registration: of the implant's origin in mm along the world's axes, and the rotation
-vector from the registered to the labelled implant, degrees about the world's axes. The usual differences are
-estimated from the data set itself, for each component and degree of freedom: the median over all frames, and the
-spread (robust scale: 1.4826 times the median absolute deviation, MAD) from the noise of labels and registrations
-together; a few wrong labels hardly affect either. Where a registration states a larger variance than is typical, the
-excess is added. With fewer than 20 labels of a component, most may be wrong: median and spread are still reported,
-but each label is compared with zero, in units of the error of a good registration and of the variance that its own
-registration states. ``disagreement_sd`` is the norm of the three shifts, or of the three rotations if that is larger,
-each less its median and in units of its standard deviation.
+Differences of labels and registrations: `veriserum_hf.registration.label_differences`. Offsets that many have in
+common: `veriserum_hf.registration.label_offsets`. The criterion for single labels:
+`veriserum_hf.registration.label_rows`. Labels or cameras as the cause: `veriserum_hf.registration.common_offset`.
 
-A label is flagged where its shift is beyond 5 such standard deviations and longer than 0.75 mm, or its rotation
-beyond 5 and larger than 1.5 degrees. The robust scale does not describe the tails of the registration errors: with
-these limits a shift of 1 mm is found, and registrations with several times the usual error flag few correct labels.
 Labels whose registration has not converged are listed as not assessed. A label outside the capture range is still
 found where the registration is initialised from neighbouring frames of its trial.
 """
@@ -24,70 +15,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
-from scipy.stats import median_abs_deviation
 
-from veriserum_hf.core import (
-    COMPONENTS,
-    CONVERGED,
-    PLANES,
-    FloatArray,
-    LabelRow,
-    PoseFileRow,
-    __version__,
-    cameras_of,
-)
+from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, __version__
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
-from veriserum_hf.geometry import viewing_axes
 from veriserum_hf.jobs import parquet_bytes, write_file, writing
 from veriserum_hf.poses import pose_differences, transforms
+from veriserum_hf.registration.common_offset import CommonOffset, is_suspicious, planes_of
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
+from veriserum_hf.registration.label_differences import DIFFERENCES, Label, differences_of
+from veriserum_hf.registration.label_offsets import change_over_volume, common_offsets
 from veriserum_hf.registration.label_readings import disagreement_of_labels
+from veriserum_hf.registration.label_rows import SCHEMA, Spread, label_rows, spread_of
 
-DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
-_DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
-LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
-# Error of a good registration: lower bound of a spread.
-_NARROWEST = np.repeat((0.05, 0.1), 3)
-_ENOUGH = 20  # labels of a component
-SCHEMA = pa.schema(
-    {
-        "measurement_id": pa.int64(),
-        "trial_id": pa.int64(),
-        "frame_index": pa.int64(),
-        "split": pa.string(),
-        "row": pa.int64(),
-        "anatomy_id": pa.int64(),
-        "component": pa.string(),
-        **dict.fromkeys((*DIFFERENCES, *_DEPTHS, "disagreement_sd"), pa.float64()),
-        "flagged": pa.bool_(),
-        "verdict": pa.string(),
-        "score": pa.float64(),
-        "detail": pa.string(),
-    },
-    metadata={
-        "difference": "label minus registration: of the implant's origin, mm along the world's axes and along the "
-        "ray from each plane's X-ray source (positive: label too far from it); rotation vector about the world's "
-        "axes, degrees",
-        "disagreement_sd": "in standard deviations of the usual difference in this data set, the larger of shift and "
-        "rotation",
-        "flagged": f"beyond {LIMIT_SD:g} standard deviations and {LIMIT_MM:g} mm or {LIMIT_DEG:g} degrees; null: not "
-        "assessed, since the registration has not converged (verdict, detail)",
-        "row": "of the split, from 0, as `veriserum show` counts",
-    },
-)
 Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
-Spread = dict[str, dict[str, dict[str, float]]]
 # Number of poses, and by degree of freedom median and deviation.
 ByComponent = dict[str, dict[str, int | dict[str, float]]]
-
-
-class Label(LabelRow):
-    """A row of a data set without images, and where it is."""
-
-    split: str
-    row: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +47,7 @@ class LabelCheck:
         of the difference to the manual pose.
     no_manual : why manually matched poses cannot be read; None where they can, or there are none.
     disagreement : how labels and images disagree as a whole, and the reading in which they would agree, if so.
+    common : offset that labels have in common, with its likely cause, if there is one.
 
     """
 
@@ -114,6 +58,7 @@ class LabelCheck:
     manual: dict[str, ByComponent]
     no_manual: str | None
     disagreement: str | None = None
+    common: CommonOffset | None = None
 
     @property
     def flagged(self) -> list[Row]:
@@ -165,7 +110,17 @@ def check_labels(
     registered = output.with_name(f"{output.stem}.registered.parquet")
     found = register_dataset(dataset, registered, split=split, workers=workers, progress=progress, any_agreement=True)
     labels = _labels(found.source, split)
-    rows, spread = compare(labels, found.poses)
+    differences = differences_of(labels, found.poses)
+    offsets, baseline = common_offsets(differences)
+    rows, common = label_rows(differences, baseline), None
+    spread = spread_of(differences)
+    if offsets or is_suspicious(spread, rows):
+        planes = planes_of(found.source, split, differences)
+        disagree = planes is not None and planes.disagree
+        if disagree:
+            rows = label_rows(differences, baseline, planes)
+        if offsets or disagree:
+            common = CommonOffset(offsets, planes, change_over_volume(differences, baseline) if offsets else None)
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))
@@ -174,87 +129,7 @@ def check_labels(
     except DataSetError as error:  # the labels are checked nevertheless
         manual, no_manual = {}, str(error)
     disagreement = disagreement_of_labels(found.source, split)
-    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement)
-
-
-def compare(labels: Sequence[Label], registered: pa.Table) -> tuple[pa.Table, Spread]:
-    """Differences of labels and registrations, with their medians and spreads.
-
-    Parameters
-    ----------
-    labels : rows of the data set without images: measurement_id, trial_id, frame_index, split, row, cameras, and
-        the poses of ``femur`` and ``tibia``.
-    registered : registrations with the labels as initial poses, by `veriserum_hf.poses.REGISTERED_SCHEMA`.
-
-    Returns
-    -------
-    A row by `SCHEMA` for each implant and frame with a label and a registration, and medians and spreads; see the
-    module's docstring.
-
-    """
-    label_of: dict[int | None, Label] = {row["measurement_id"]: row for row in labels}
-    poses: list[PoseFileRow] = registered.to_pylist()
-    pairs = [
-        (row, pose)
-        for pose in poses
-        if (row := label_of.get(pose["measurement_id"])) is not None and row[pose["component"]]
-    ]
-    converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
-    differences = np.full((len(pairs), 6), np.nan)
-    assessed = [pair for pair, has_converged in zip(pairs, converged, strict=True) if has_converged]
-    stored = transforms(label for row, pose in assessed if (label := row[pose["component"]]))
-    differences[converged] = pose_differences(stored, transforms(pose for _, pose in assessed))
-    disagreement, spread = _disagreement(differences, pairs, converged)
-    lengths = np.stack([np.linalg.norm(differences[:, part], axis=1) for part in (slice(3), slice(3, 6))], axis=1)
-    flagged = np.any((disagreement > LIMIT_SD) & (lengths > (LIMIT_MM, LIMIT_DEG)), axis=1)
-    values = np.column_stack([differences, _depths(differences, pairs), disagreement.max(axis=1)])
-    known = [[None if np.isnan(value) else value for value in of_row] for of_row in values.tolist()]
-    names = (*DIFFERENCES, *_DEPTHS, "disagreement_sd")
-    rows = [
-        {name: row[name] for name in ("measurement_id", "trial_id", "frame_index", "split", "row")}
-        | {name: pose[name] for name in ("anatomy_id", "component", "verdict", "score", "detail")}
-        | ({**dict(zip(names, known[n], strict=True)), "flagged": bool(flagged[n])} if converged[n] else {})
-        for n, (row, pose) in enumerate(pairs)
-    ]
-    return pa.Table.from_pylist(rows, SCHEMA), spread
-
-
-def _disagreement(
-    differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]], converged: NDArray[np.bool_]
-) -> tuple[FloatArray, Spread]:
-    """Shift and rotation in standard deviations, (n, 2), NaN where not converged; medians and spreads."""
-    z, spread = np.full_like(differences, np.nan), Spread()
-    components = np.array([pose["component"] for _, pose in pairs])
-    for component in COMPONENTS:
-        of = converged & np.isin(components, component)
-        if not of.any():
-            continue
-        found = differences[of]
-        median = np.median(found, axis=0)
-        sd = median_abs_deviation(found, axis=0, scale="normal")
-        stated = [pose["covariance"] for (_, pose), one in zip(pairs, of, strict=True) if one]
-        variance = np.array([np.zeros(6) if each is None else np.diag(each) for each in stated])
-        if len(found) >= _ENOUGH:
-            more = np.maximum(variance - np.median(variance, axis=0), 0)
-            z[of] = (found - median) / np.sqrt(np.maximum(sd, _NARROWEST) ** 2 + more)
-        else:
-            z[of] = found / np.sqrt(_NARROWEST**2 + variance)
-        spread[component] = {
-            name: {"median": float(median[n]), "spread": float(sd[n])} for n, name in enumerate(DIFFERENCES)
-        }
-    return np.stack([np.linalg.norm(z[:, :3], axis=1), np.linalg.norm(z[:, 3:], axis=1)], axis=1), spread
-
-
-def _depths(differences: FloatArray, pairs: Sequence[tuple[Label, PoseFileRow]]) -> FloatArray:
-    """Shift along the ray from each plane's source, (n, 2) mm; NaN where there is no such plane."""
-    depths = np.full((len(pairs), len(PLANES)), np.nan)
-    at = np.array([pose["translation_mm"] for _, pose in pairs]).reshape(-1, 3)
-    cameras = [cameras_of(row) for row, _ in pairs]
-    for n, plane in enumerate(PLANES):
-        seen = [index for index, each in enumerate(cameras) if plane in each]
-        world_to_camera = np.array([cameras[index][plane]["world_to_camera"] for index in seen]).reshape(-1, 4, 4)
-        depths[seen, n] = (viewing_axes(world_to_camera, at[seen])[:, 2] * differences[seen, :3]).sum(axis=1)
-    return depths
+    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement, common)
 
 
 def _labels(source: Rows[Frames], split: str) -> list[Label]:
