@@ -19,7 +19,7 @@ T = TypeVar("T")
 def shipped_phantoms(kind: str | None = None) -> list[str]:
     """Names of the phantoms that are part of this package; those of one kind, "grid" or "markers", if it is given."""
     names = sorted(Path(entry.name).stem for entry in _DATA.iterdir() if entry.name.endswith(".yaml"))
-    return [name for name in names if kind in (None, Fields.shipped(name).values["kind"])]
+    return [name for name in names if kind is None or Fields.shipped(name).values["kind"] == kind]
 
 
 @dataclass(frozen=True)
