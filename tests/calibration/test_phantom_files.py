@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+from veriserum_hf.calibration import phantom_fields
 from veriserum_hf.calibration.phantom_files import load_grid_phantom, load_marker_phantom, shipped_phantoms
 from veriserum_hf.calibration.symmetry import is_symmetric
 from veriserum_hf.errors import CalibrationError
@@ -79,6 +80,13 @@ def test_every_shipped_file_can_be_loaded():
     assert shipped_phantoms() == ["cylinder", "perforated_plate", "round_grid", "sipla_grid"]
     for name in set(shipped_phantoms()) - {"cylinder"}:
         assert load_grid_phantom(name).name == name
+
+
+def test_a_shipped_phantom_is_read_once(monkeypatch):
+    """Simulated frames of a phantom load it thousands of times."""
+    loaded = load_grid_phantom("sipla_grid"), load_marker_phantom("cylinder")
+    monkeypatch.setattr(phantom_fields, "load_plain_yaml", None)
+    assert (load_grid_phantom("sipla_grid"), load_marker_phantom("cylinder")) == loaded
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
