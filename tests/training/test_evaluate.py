@@ -95,7 +95,7 @@ def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, da
 
 
 def test_two_processes_tell_the_same_in_a_table(run_folder, dataset):
-    together, _ = run_as_users_do("evaluate", *where(run_folder, dataset, "train"), processes=2)
+    together, _ = run("evaluate", *where(run_folder, dataset, "train"), processes=2)
     alone, _ = run("evaluate", *where(run_folder, dataset, "train"))
     assert together == alone
     assert alone.startswith(f"`{run_folder}` on `{dataset}` (calibrated), split train, planes bs and fs: ")

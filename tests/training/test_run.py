@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoConfig, AutoModel
 
 from tests.training.conftest import STEPS
-from tests.training.runs import TINY, run, run_as_users_do, settings_file, weights
+from tests.training.runs import TINY, run, settings_file, weights
 from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.training.batches import collate, model_inputs, sample_of
 from veriserum_hf.training.settings import parse_settings
@@ -64,7 +64,7 @@ def test_metrics_tell_the_best_validation_and_the_speed(trained):
 def test_settings_beside_the_weights_repeat_the_run(trained, tmp_path):
     written = yaml.safe_load((trained / "training.yaml").read_text())
     assert TINY.items() <= written.items() and written["max_train_steps"] == STEPS
-    run_as_users_do("train", "--config", trained / "training.yaml", "--output_dir", tmp_path / "again")
+    run("train", "--config", trained / "training.yaml", "--output_dir", tmp_path / "again")
     for folder in ("", "last"):
         one, other = weights(trained / folder), weights(tmp_path / "again" / folder)
         assert all(torch.equal(one[name], other[name]) for name in one)
