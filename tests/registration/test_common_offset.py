@@ -232,4 +232,4 @@ def test_the_command_reports_a_common_offset_once(archive, apart, monkeypatch, t
     assert "the planes disagree at the registered poses" in printed and "+0.50 +- 0.00" in printed
     monkeypatch.setattr(labels_module, "is_suspicious", lambda *_: True)
     status, printed = check(-0.5, apart)
-    assert status == 3 and "no common offset of the labels, but the cameras do not fit each other" in printed
+    assert status == 3 and "no significant common offset of the labels, but the cameras do not fit" in printed

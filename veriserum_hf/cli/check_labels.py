@@ -102,7 +102,7 @@ def _print_common(common: "CommonOffset") -> None:
     if common.offsets:
         print_text(f"\ncommon offset, likely of the {cause}: single labels are compared with it")
     else:
-        print_text("\nno common offset of the labels, but the cameras do not fit each other")
+        print_text("\nno significant common offset of the labels, but the cameras do not fit each other")
     for reason in common.reasons:
         print_text(f"  {reason}")
     header = ("component", "labels", "trials", "frame", "mm", *"xyz", "deg", "rotation x", "y", "z")

@@ -30,6 +30,7 @@ _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
 LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5
 # Error of a good registration: lower bound of a spread.
 _NARROWEST = np.repeat((0.05, 0.1), 3)
+_HALF_SIZE_MM = 30.0  # of a knee implant: where one end follows each plane, their shift rotates it
 SCHEMA = pa.schema(
     {
         "measurement_id": pa.int64(),
@@ -117,7 +118,8 @@ def _deviations(
             more = np.maximum(stated - np.median(stated, axis=0), 0)
             variance[of] = np.maximum(sd, _NARROWEST) ** 2 + more
     if planes is not None:
-        apart = np.concatenate([planes.shift.value * planes.direction, planes.rotation.value])
+        lever_deg = np.degrees(planes.shift.value / _HALF_SIZE_MM).repeat(3)
+        apart = np.concatenate([planes.shift.value * planes.direction, np.hypot(planes.rotation.value, lever_deg)])
         variance += (apart / LIMIT_SD) ** 2
     deviations: FloatArray = np.sqrt(variance)
     return deviations
