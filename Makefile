@@ -6,7 +6,7 @@ DEMO := demo
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration fuzz clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -66,6 +66,9 @@ bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an
 
 bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives some of its initial poses; 20 minutes
 	$(BIN)/python -m tests.benchmarks.bench_registration $(BENCH_DATA)
+
+bench-real: $(INSTALLED)  ## registration of real frames of other laboratories, where they are at hand; resumes
+	$(BIN)/python -m tests.benchmarks.bench_real $(BENCH_DATA)
 
 fuzz: $(INSTALLED)  ## 3,187 damaged inputs; resumes where it was stopped; 45 minutes on two idle cores
 	$(BIN)/python -m tests.fuzz --folder $(FUZZ_DATA) --results tests/fuzz/RESULTS.md
