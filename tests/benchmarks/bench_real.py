@@ -15,12 +15,17 @@ from pathlib import Path
 
 from tests.benchmarks.real_figures import GROUPS, Figure
 from tests.benchmarks.real_frames import TWO_PLANES, prepared
-from tests.benchmarks.real_runs import Bench
+from tests.benchmarks.real_runs import Bench, in_view
 from tests.benchmarks.table import setting
 from tests.fixtures.real_studies import REAL, biplane_frames
 from veriserum_hf.core import Table
 
 _BEFORE = Path(__file__).with_name("real_before.json")
+_DETAILS = (
+    "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
+).split()
+    "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
+)
 
 
 def _write_details(bench: Bench) -> None:
@@ -28,27 +33,28 @@ def _write_details(bench: Bench) -> None:
     path = bench.folder / "details.csv"
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        names = "study frame component start grey method used verdict score mm deg share edges seconds detail"
+        names = "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
         table.writerow(names.split())
-        for one in dict.fromkeys((each.task, each.component) for each in bench.seen):
-            each = next(each for each in bench.seen if (each.task, each.component) == one)
+        for each in {(one.task, one.component): one for one in bench.seen}.values():
             task, found = each.task, each.found
             frame = biplane_frames()[task.number] if task.study == TWO_PLANES else task.number
             mm, deg = each.apart(each.initial)
-            edges = " ".join(
-                f"{plane} {d:.2f} {s:+.2f} {share:.2f}" for plane, (_, d, s, share) in found.edges.items()
+            depth_mm = in_view(bench, each)[1]
+            edges = (
+                " ".join(
+                    f"{plane} {px:.2f} {signed:+.2f} {share:.2f}" for plane, (_, px, signed, share) in of.items()
+                )
+                for of in (found.edges, found.expected)
             )
-            cells = (
-                task.study,
-                frame,
-                each.component,
-                task.start,
-                task.grey,
-                task.method,
-                found.method,
-                found.verdict,
+            cells = (task.study, frame, each.component, *task[2:], found.method, found.verdict)
+            numbers = (
+                f"{found.score:.2f}",
+                f"{mm:.3f}",
+                f"{deg:.3f}",
+                f"{depth_mm:+.3f}",
+                f"{found.share:.2f}",
+                *edges,
             )
-            numbers = (f"{found.score:.2f}", f"{mm:.3f}", f"{deg:.3f}", f"{found.share:.2f}", edges)
             table.writerow((*cells, *numbers, f"{found.seconds:.1f}", found.detail))
     print(f"every implant: {path}", file=sys.stderr)
 
@@ -80,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(" | ".join(_line(figure, before["figures"])), flush=True)
     _write_details(bench)
     if options.method == "intensity":
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        # The last commit that changed the package.
+        command = ["git", "log", "-1", "--format=%h", "--", "veriserum_hf"]
+        commit = subprocess.run(command, cwd=_BEFORE.parents[2], capture_output=True, text=True, check=True)
         kept = before["figures"] | {figure.what: figure.measured for figure in figures}
         _BEFORE.write_text(json.dumps({"commit": commit.stdout.strip(), "figures": kept}, indent=1) + "\n")
     elif options.every == 1 and options.method == "auto" and len(options.only) == len(GROUPS):

@@ -227,9 +227,11 @@ def _counted(of: Sequence[bool]) -> str:
 
 def _on_edges(name: str, ones: Sequence[One], plane: str, component: str) -> Iterator[Figure]:
     """Median distances of outlines and edges; frames count the same, those of failed poses not."""
-    of = [one.found.edges[plane] for one in ones if not one.wrong]
+    right = [one.found for one in ones if not one.wrong]
     where = f"{name}, {component}" + (f", {_PLANE_OF[plane]}" if name == "Two planes" else "")
-    values = np.array([[distance, signed] for points, distance, signed, _ in of if points])
+    values = np.array(
+        [[distance, signed] for points, distance, signed, _ in (f.edges[plane] for f in right) if points]
+    )
     for column, what, limit in ((0, "median distance of outline and edge", 0.3), (1, "median signed distance", 0.15)):
         title, required = f"{where}: {what}", f"at most {limit:g} px"
         if not len(values):
@@ -240,3 +242,9 @@ def _on_edges(name: str, ones: Sequence[One], plane: str, component: str) -> Ite
         fine = np.abs(values[:, column]) <= limit
         measured = f"{median:{sign}.2f} px; {sum(fine)} of {len(fine)} images within"
         yield Figure(title, required, measured, abs(median) <= limit)
+    measures = np.array([found.expected[plane] for found in right if found.expected[plane][0]])
+    measured = "no pose"
+    if len(measures):
+        _, distance, signed, share = np.median(measures, axis=0)
+        measured = f"{distance:.2f} px, signed {signed:+.2f} px; {100 * share:.0f} % of the outline within 1 px"
+    yield Figure(f"{where}: to the edges expected behind attenuation", _COMPARISON, measured, None)

@@ -29,6 +29,7 @@ _POINTS = 50  # fewer of an outline are no evidence
 
 Array = NDArray[np.float64]
 Poses = dict[str, Array]
+Measured = tuple[int, float, float, float]
 
 
 class Task(NamedTuple):
@@ -62,6 +63,7 @@ class Found:
     covariance : (6, 6) as stated.
     edges : by plane, number of points, median distance and median signed distance in px of the original image, and
         share within a pixel.
+    expected : the same with distances to the edges that a rendering with attenuation has.
     seconds : of processor time, for the whole frame.
 
     """
@@ -73,7 +75,8 @@ class Found:
     score: float
     method: str
     covariance: list[list[float]]
-    edges: dict[str, tuple[int, float, float, float]]
+    edges: dict[str, Measured]
+    expected: dict[str, Measured]
     seconds: float
 
     @property
@@ -198,11 +201,7 @@ def register_frame(folder: Path, task: Task, initial: Poses, **limits: float) ->
         poses, refused = {}, str(error)
     seconds = time.process_time() - began
     at = {name: poses[name].T_world_implant if name in poses else initial[name] for name in initial}
-    edges: dict[str, dict[str, tuple[int, float, float, float]]] = {name: {} for name in at}
-    for plane in planes:
-        original = of.rows[task.number][f"image_{plane}"]
-        for name, seen in edges_at(original, of.camera(task.number, plane), of.meshes, at).items():
-            edges[name][plane] = (len(seen.offsets_px), seen.median_px, seen.signed_px, seen.share)
+    edges, expected = (_edges(of, task.number, at, each) for each in (False, True))
     found = {}
     for name, T in at.items():
         pose = poses.get(name)
@@ -215,6 +214,19 @@ def register_frame(folder: Path, task: Task, initial: Poses, **limits: float) ->
             pose.method if pose else "",
             pose.covariance.tolist() if pose else np.full((6, 6), np.nan).tolist(),
             edges[name],
+            expected[name],
             seconds,
         )
+    return found
+
+
+def _edges(of: Study, number: int, poses: Poses, expected: bool) -> dict[str, dict[str, Measured]]:
+    """Where the edges of a frame's images are, by component and plane."""
+    found: dict[str, dict[str, Measured]] = {name: {} for name in poses}
+    for plane in PLANES:
+        seen = of.rows[number][f"image_{plane}"]
+        if seen is not None:
+            edges = edges_at(seen, of.camera(number, plane), of.meshes, poses, expected=expected)
+            for name, each in edges.items():
+                found[name][plane] = (len(each.offsets_px), each.median_px, each.signed_px, each.share)
     return found

@@ -70,7 +70,7 @@ class Bench:
         if not mm:
             return Task(name, number, OWN, method=method, **of_task), poses
         begin = starts(self.folder, name, number, poses, mm, seed)
-        return Task(name, number, f"{mm:g} mm, seed {seed}", method=method, **of_task), begin
+        return Task(name, number, f"{mm:g} mm seed {seed}", method=method, **of_task), begin
 
     def run(self, tasks: Iterable[tuple[Task, Poses]]) -> list[One]:
         """Results of tasks, one for each implant."""

@@ -34,9 +34,9 @@ def drawn():
     return np.rint(200 - 150 * cv2.GaussianBlur(covered, (0, 0), 0.8)).astype(np.uint8)
 
 
-def measured(image, T, mesh=None, **others):
+def measured(image, T, mesh=None, expected=False, **others):
     meshes = {"femur": sphere() if mesh is None else mesh, **{name: sphere(10) for name in others}}
-    return edges_at(image, CAMERA, meshes, {"femur": T, **others})["femur"]
+    return edges_at(image, CAMERA, meshes, {"femur": T, **others}, expected=expected)["femur"]
 
 
 def test_at_the_true_pose_the_edges_are_on_the_outline(drawn):
@@ -50,6 +50,13 @@ def test_a_shifted_outline_is_off_without_a_sign_and_a_small_one_with_it(drawn):
     assert shifted.median_px == pytest.approx(np.sqrt(0.5), abs=0.05) and abs(shifted.signed_px) < 0.05
     small = measured(drawn, at(0.3, 0.2), sphere(30 - PX))
     assert small.signed_px == pytest.approx(1, abs=0.1)
+
+
+def test_edges_of_metal_that_is_crossed_are_inside_the_outline_as_a_rendering_expects():
+    crossed = np.exp(-0.3 * path_length(sphere(), at(0.3, 0.2), CAMERA, _SIZE))
+    image = np.rint(50 + 150 * cv2.GaussianBlur(crossed, (0, 0), 1)).astype(np.uint8)
+    assert measured(image, at(0.3, 0.2)).signed_px < -0.1
+    assert abs(measured(image, at(0.3, 0.2), expected=True).signed_px) < 0.05
 
 
 def test_bright_implants_and_edges_beyond_reach_have_no_edge(drawn):
