@@ -14,18 +14,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.benchmarks.real_figures import GROUPS, Figure
-from tests.benchmarks.real_frames import TWO_PLANES, prepared
+from tests.benchmarks.real_frames import TWO_PLANES, Measured, prepared
 from tests.benchmarks.real_runs import Bench, in_view
 from tests.benchmarks.table import setting
 from tests.fixtures.real_studies import REAL, biplane_frames
 from veriserum_hf.core import Table
 
 _BEFORE = Path(__file__).with_name("real_before.json")
-_DETAILS = (
-    "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
-).split()
-    "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
-)
+_DETAILS = [
+    "study",
+    "frame",
+    "component",
+    "start",
+    "grey",
+    "method",
+    "used",
+    "verdict",
+    "score",
+    "mm",
+    "deg",
+    "depth_mm",
+    "share",
+    "edges",
+    "expected",
+    "seconds",
+    "detail",
+]
 
 
 def _write_details(bench: Bench) -> None:
@@ -33,30 +47,20 @@ def _write_details(bench: Bench) -> None:
     path = bench.folder / "details.csv"
     with path.open("w", newline="") as file:
         table = csv.writer(file)
-        names = "study frame component start grey method used verdict score mm deg depth share edges expected seconds detail"
-        table.writerow(names.split())
+        table.writerow(_DETAILS)
         for each in {(one.task, one.component): one for one in bench.seen}.values():
             task, found = each.task, each.found
             frame = biplane_frames()[task.number] if task.study == TWO_PLANES else task.number
+            names = (task.study, frame, each.component, *task[2:], found.method, found.verdict, f"{found.score:.2f}")
             mm, deg = each.apart(each.initial)
-            depth_mm = in_view(bench, each)[1]
-            edges = (
-                " ".join(
-                    f"{plane} {px:.2f} {signed:+.2f} {share:.2f}" for plane, (_, px, signed, share) in of.items()
-                )
-                for of in (found.edges, found.expected)
-            )
-            cells = (task.study, frame, each.component, *task[2:], found.method, found.verdict)
-            numbers = (
-                f"{found.score:.2f}",
-                f"{mm:.3f}",
-                f"{deg:.3f}",
-                f"{depth_mm:+.3f}",
-                f"{found.share:.2f}",
-                *edges,
-            )
-            table.writerow((*cells, *numbers, f"{found.seconds:.1f}", found.detail))
+            moved = (f"{mm:.3f}", f"{deg:.3f}", f"{in_view(bench, each)[1]:+.3f}")
+            edges = (f"{found.share:.2f}", _by_plane(found.edges), _by_plane(found.expected))
+            table.writerow((*names, *moved, *edges, f"{found.seconds:.1f}", found.detail))
     print(f"every implant: {path}", file=sys.stderr)
+
+
+def _by_plane(edges: Mapping[str, Measured]) -> str:
+    return " ".join(f"{plane} {px:.2f} {signed:+.2f} {share:.2f}" for plane, (_, px, signed, share) in edges.items())
 
 
 def _line(figure: Figure, before: Mapping[str, str]) -> list[str]:
