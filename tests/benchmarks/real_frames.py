@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,10 +191,11 @@ def register_frame(folder: Path, task: Task, initial: Poses, **limits: float) ->
         }
         for component, T in initial.items()
     }
-    how: dict[str, Any] = {"method": task.method} if "method" in signature(register).parameters else {}
     began = time.process_time()
     try:
-        poses = register(row, {id: of.meshes[name] for name, id in IMPLANTS.items()}, given, **how, **limits)
+        poses = register(
+            row, {id: of.meshes[name] for name, id in IMPLANTS.items()}, given, method=task.method, **limits
+        )
         refused = ""
     except RegistrationError as error:
         poses, refused = {}, str(error)
