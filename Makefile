@@ -6,7 +6,7 @@ DEMO := demo
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real fuzz clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -69,6 +69,9 @@ bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives s
 
 bench-real: $(INSTALLED)  ## registration of real frames of other laboratories, where they are at hand; resumes
 	$(BIN)/python -m tests.benchmarks.bench_real $(BENCH_DATA)
+
+bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
+	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)
 
 fuzz: $(INSTALLED)  ## 3,187 damaged inputs; resumes where it was stopped; 45 minutes on two idle cores
 	$(BIN)/python -m tests.fuzz --folder $(FUZZ_DATA) --results tests/fuzz/RESULTS.md

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.benchmarks.pose_errors import held
 from tests.benchmarks.registered_frames import HELD_OUT, Found, cluttered, prepared, several
 from tests.benchmarks.shifted_labels import check_shifted_labels
 from tests.benchmarks.table import Row, write_table
@@ -66,9 +67,7 @@ def accuracy_table(found: Mapping[str, list[Found]]) -> str:
 
 def coverage(implants: list[Found]) -> float:
     """Share of the stated 95 % intervals, of all degrees of freedom, that hold the truth; of those that state one."""
-    ratios = np.array([each.error / each.sigma for each in implants])
-    stated = np.isfinite(ratios).all(axis=1)
-    return float((np.abs(ratios[stated]) <= 1.96).mean()) if stated.any() else np.nan
+    return held(np.array([each.error for each in implants]), np.array([each.sigma for each in implants]))
 
 
 def _share(value: float) -> str:

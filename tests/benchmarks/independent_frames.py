@@ -40,15 +40,22 @@ def independent_frame(parts: Sequence[Part], plane: Plane, rng: np.random.Genera
 
 
 def _add(exponent: NDArray[np.float64], part: Part, plane: Plane, per_mm: float) -> None:
-    """Trace every ray of the window that a solid is seen in."""
+    """Add a solid's attenuation in the window that it is seen in."""
+    seen = traced_mm(part, plane, len(exponent))
+    if seen:
+        window, length_mm = seen
+        exponent[window] += per_mm * length_mm
+
+
+def traced_mm(part: Part, plane: Plane, size: int) -> tuple[tuple[slice, slice], NDArray[np.float64]] | None:
+    """Window (rows, columns) of a ``size`` px image that a solid is seen in, and its path lengths there, mm."""
     posed = part.mesh.copy()
     posed.apply_transform(part.T_world_part)
-    size = len(exponent)
     px = plane.project(posed.vertices, size)
     low = np.clip(np.floor(px.min(axis=0)).astype(int), 0, size)
     high = np.clip(np.ceil(px.max(axis=0)).astype(int) + 1, 0, size)
     if (high <= low).any():
-        return
+        return None
     columns, rows = (np.arange(low[axis], high[axis]) for axis in (0, 1))
     source, directions = plane.rays(np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2), size)
     tracer = trimesh.ray.ray_pyembree.RayMeshIntersector(posed)
@@ -64,4 +71,5 @@ def _add(exponent: NDArray[np.float64], part: Part, plane: Plane, per_mm: float)
     if lost.any() and not lost.all():
         nearest = ndimage.distance_transform_edt(lost, return_distances=False, return_indices=True)
         length_mm = length_mm[tuple(nearest)]
-    exponent[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] += per_mm * np.nan_to_num(length_mm)
+    window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return window, np.nan_to_num(length_mm)

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import torch
 from datasets import concatenate_datasets, load_dataset
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from tests.benchmarks.bench_accuracy import METHODS, data, trained
 from tests.benchmarks.cramer_rao import bound
 from tests.benchmarks.independent_frames import independent_frame
+from tests.benchmarks.pose_errors import moved, pose_error
 from tests.benchmarks.table import CORES
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
@@ -120,15 +120,6 @@ def _row(number: int, frame: int) -> dict[str, Any]:
     return {"measurement_id": HELD_OUT.measurement_id(number, frame), **cameras, **poses}
 
 
-def moved(T: NDArray[np.float64], anatomy_id: int, rng: np.random.Generator, mm: float, deg: float) -> Any:
-    """Pose with these errors in random directions; the rotation is about the centre of the implant."""
-    shift, axis = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 3)))
-    rotation = Rotation.from_rotvec(deg * axis, degrees=True).as_matrix()
-    centre_mm = implant_mesh(anatomy_id).bounds.mean(axis=0)
-    at = T[:3, :3] @ centre_mm + T[:3, 3] + mm * shift
-    return make_transform(rotation @ T[:3, :3], at - rotation @ T[:3, :3] @ centre_mm)
-
-
 def flipped(T: NDArray[np.float64], anatomy_id: int, rng: np.random.Generator) -> Any:
     """Tibial component rotated by 180 deg about its stem, where it looks similar, and off by 3 mm and 3 deg."""
     half = np.diag([-1.0, 1.0, -1.0, 1.0]) if IMPLANTS[anatomy_id].component == "tibia" else np.eye(4)
@@ -162,8 +153,7 @@ def registered(folder: Path, frames: str, start: str, index: int) -> list[Found]
         bounds = np.sqrt([[np.trace(each[part, part]) for part in (np.s_[:3], np.s_[3:])] for each in least])
     found = []
     for pose, T, least_sd in zip(poses.values(), truth.values(), bounds, strict=True):
-        rotvec_deg = Rotation.from_matrix(pose.T_world_implant[:3, :3] @ T[:3, :3].T).as_rotvec(degrees=True)
-        error = np.concatenate([pose.translation_mm - T[:3, 3], rotvec_deg])
+        error = pose_error(pose.T_world_implant, T)
         found.append(Found(error, np.sqrt(np.diag(pose.covariance)), least_sd, pose.verdict, seconds))
     return found
 

@@ -11,7 +11,6 @@ from statistics import median
 from typing import NamedTuple
 
 import cv2
-import psutil
 
 from veriserum_hf.core import Table
 
@@ -41,7 +40,7 @@ def setting(with_what: str) -> str:
     """A sentence on what this ran on, and with what."""
     facts = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in facts if "model name" in line), platform.machine())
-    memory_gb = psutil.virtual_memory().total / 1e9
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return (
         f"Measured in one run on {CORES} cores ({model}) with {memory_gb:.0f} GB of memory, Python "
         f"{platform.python_version()}, OpenCV {cv2.__version__} on one thread a process; {with_what}."
