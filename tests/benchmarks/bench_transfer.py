@@ -32,7 +32,7 @@ from veriserum_hf.registration.refine import register
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "tests/benchmarks/RESULTS_TRANSFER.md"
-METHODS = ("intensity",)
+METHODS = ("auto", "outline", "intensity")
 ALL = WORLDS | REFUSED
 _FRAMES_REFUSED = 50  # of each kind of REFUSED
 _DANGEROUS_MM, _DANGEROUS_DEG = 1.0, 1.0
@@ -131,7 +131,7 @@ def registered(folder: Path, job: Job) -> list[dict[str, Any]]:
     meshes = frame.meshes(world.given, world.seen)
     began = time.process_time()
     try:
-        poses = register(row, meshes, starts)
+        poses = register(row, meshes, starts, method=job.method)
     except RegistrationError as error:
         poses, refusal = {}, str(error)
     seconds = time.process_time() - began
