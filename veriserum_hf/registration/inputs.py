@@ -63,7 +63,7 @@ def scene_of(
         raise RegistrationError(f"planes is {planes!r}; expected bs, fs or both in a sequence, such as ('bs',)")
     own = [{component: row.get(component) for component in COMPONENTS} for row in rows]
     given = [_given(row, start) for row, start in zip(rows, own if starts is None else starts, strict=True)]
-    views = [_views(row, planes) for row in rows]
+    views = [views_of(row, planes) for row in rows]
     _check_consistent(rows, given, views)
     known = implants_of(rows, given, meshes)
     scene = Scene(
@@ -98,7 +98,15 @@ def _given(row: FrameRow, start: Mapping[Component, PoseRow | None]) -> Poses:
     return found
 
 
-def _views(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
+def views_of(row: FrameRow, planes: Sequence[PlaneName]) -> dict[PlaneName, View]:
+    """Views of a row's corrected images in the planes that it has.
+
+    Raises
+    ------
+    RegistrationError
+        If there is no image, the frame is raw, or a camera is missing, invalid or contradicts its image.
+
+    """
     found: dict[PlaneName, View] = {}
     cameras: Mapping[PlaneName, CameraRow | None] = {plane: row.get(CAMERA_OF[plane]) for plane in planes}
     for plane, camera in cameras.items():
