@@ -21,6 +21,7 @@ DIRECTIONS = 16
 FULL = 100  # response to a perfect edge
 _BLUR_PX = 0.8
 _NEIGHBOURHOOD_PX = 10.0
+_BLACK = 0.02  # of the brightest pixel
 _RIM_PX = 3  # next to the edge of the field, where gradients are those of the field
 _FLAT = 0.003  # of the range of grey values: weaker gradients (a pixel) are noise or nothing
 
@@ -48,7 +49,9 @@ class EdgeMap:
         image = cv2.GaussianBlur(reduced.image, (0, 0), _BLUR_PX)
         gradient = np.stack([cv2.Scharr(image, cv2.CV_32F, *axis, scale=1 / 32) for axis in ((1, 0), (0, 1))])
         rim = np.ones((2 * _RIM_PX + 1, 2 * _RIM_PX + 1), np.uint8)
-        in_field = cv2.erode(reduced.in_field.astype(np.uint8), rim, borderValue=0) > 0
+        # Dark corners that are not black may be a leg, in images of another scale of grey values.
+        seen = reduced.in_field | (reduced.image > _BLACK)
+        in_field = cv2.erode(seen.astype(np.uint8), rim, borderValue=0) > 0
         gradient *= in_field
         strength = np.hypot(*gradient)
         inside = np.maximum(cv2.GaussianBlur(in_field.astype(np.float32), (0, 0), _NEIGHBOURHOOD_PX), 1e-3)
