@@ -7,9 +7,9 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.rig import DualPlaneRig
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
-from veriserum_hf.registration.label_differences import differences_of
-from veriserum_hf.registration.label_offsets import common_offsets
-from veriserum_hf.registration.label_rows import label_rows, spread_of
+from veriserum_hf.registration.labels.differences import differences_of
+from veriserum_hf.registration.labels.offsets import common_offsets
+from veriserum_hf.registration.labels.rows import label_rows, spread_of
 
 RIG = DualPlaneRig.from_calibration(
     principal_point_bs_mm=(5, -6), sid_bs_mm=1860.5, principal_point_fs_mm=(-10.5, 1.5), sid_fs_mm=1851.4

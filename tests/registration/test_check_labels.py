@@ -21,11 +21,11 @@ from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
-from veriserum_hf.registration import labels as labels_module
 from veriserum_hf.registration.data_sets import Registrations
-from veriserum_hf.registration.label_differences import DIFFERENCES
-from veriserum_hf.registration.label_readings import disagreement_of_labels
-from veriserum_hf.registration.labels import LabelCheck
+from veriserum_hf.registration.labels import check as labels_module
+from veriserum_hf.registration.labels.check import LabelCheck
+from veriserum_hf.registration.labels.differences import DIFFERENCES
+from veriserum_hf.registration.labels.readings import disagreement_of_labels
 
 
 @pytest.mark.parametrize("seed", range(3))

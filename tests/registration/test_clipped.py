@@ -7,14 +7,14 @@ import torch
 
 from tests.fixtures.other_cameras import cropped, one_plane
 from tests.registration.scenes import error, smaller, starts, transform
-from veriserum_hf.registration.gradients import PlaneGradients
 from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.intensity.gradients import PlaneGradients
+from veriserum_hf.registration.intensity.search import SCALES
+from veriserum_hf.registration.intensity.solver import Solver
+from veriserum_hf.registration.intensity.state import initial_state
+from veriserum_hf.registration.intensity.uncertainty import agreement
 from veriserum_hf.registration.refine import register
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.search import SCALES
-from veriserum_hf.registration.solver import Solver
-from veriserum_hf.registration.state import initial_state
-from veriserum_hf.registration.uncertainty import agreement
 
 
 def exposed(row, gain):
@@ -117,7 +117,7 @@ def test_a_saturated_frame_is_registered_by_the_dark_side_of_its_outlines(rows, 
 
 
 def test_much_clipping_is_stated_with_the_reason_of_a_verdict(rows, coarse_meshes, monkeypatch):
-    monkeypatch.setattr("veriserum_hf.registration.search.SCALES", SCALES[:1])
+    monkeypatch.setattr("veriserum_hf.registration.intensity.search.SCALES", SCALES[:1])
     row = one_plane(smaller(exposed(rows[0], 2), 64))
     only = {"tibia": row["tibia"]}
     (pose,) = register(row, coarse_meshes, only, planes=("bs",)).values()

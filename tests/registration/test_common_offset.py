@@ -13,13 +13,13 @@ from tests.registration.scenes import pose
 from tests.registration.simulated_labels import CAMERAS, compared, flagged, shift, simulated
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
-from veriserum_hf.registration import label_offsets as label_offsets_module, labels as labels_module
-from veriserum_hf.registration.common_offset import CommonOffset, is_suspicious
 from veriserum_hf.registration.data_sets import Registrations
-from veriserum_hf.registration.label_differences import differences_of
-from veriserum_hf.registration.label_offsets import change_over_volume, common_offsets
-from veriserum_hf.registration.label_rows import label_rows, spread_of
-from veriserum_hf.registration.planes_apart import planes_apart
+from veriserum_hf.registration.labels import labels as labels_module, offsets as label_offsets_module
+from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious
+from veriserum_hf.registration.labels.differences import differences_of
+from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets
+from veriserum_hf.registration.labels.planes_apart import planes_apart
+from veriserum_hf.registration.labels.rows import label_rows, spread_of
 
 FEMUR_AND_TIBIA = ("femur", "tibia")
 

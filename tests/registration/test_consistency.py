@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.registration.consistency import Track, jumps
+from veriserum_hf.registration.trials.consistency import Track, jumps
 
 SD = np.repeat((0.05, 0.1), 3)  # mm, deg
 

@@ -10,13 +10,13 @@ from scipy.spatial.transform import Rotation
 from tests.registration.scenes import displaced, drawn, rig_of, transform
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
-from veriserum_hf.registration import hypotheses, pose_search
-from veriserum_hf.registration.coarse_fit import CoarseFit
-from veriserum_hf.registration.edge_maps import EdgeMap
+from veriserum_hf.registration.from_images import hypotheses, pose_search
+from veriserum_hf.registration.from_images.coarse_fit import CoarseFit
+from veriserum_hf.registration.from_images.edge_maps import EdgeMap
+from veriserum_hf.registration.from_images.pose_search import CANDIDATES, candidate_poses, find_poses
+from veriserum_hf.registration.from_images.templates import ReducedMesh, Templates
 from veriserum_hf.registration.inputs import views_of
-from veriserum_hf.registration.pose_search import CANDIDATES, candidate_poses, find_poses
 from veriserum_hf.registration.scene import Implant
-from veriserum_hf.registration.templates import ReducedMesh, Templates
 
 _SIZE = 128
 

@@ -24,8 +24,8 @@ from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.jobs.folder import incomplete_folder
 from veriserum_hf.poses.files import read_poses, transforms
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
-from veriserum_hf.registration import trials as trials_module
 from veriserum_hf.registration.data_sets import register_dataset
+from veriserum_hf.registration.trials import trial as trials_module
 
 FRAMES = 3  # of each of the archive's two trials
 

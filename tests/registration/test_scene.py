@@ -9,13 +9,13 @@ from tests.fixtures.other_cameras import cropped, one_plane, resized
 from tests.registration.scenes import raised, rig_of, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
-from veriserum_hf.registration.gradients import PlaneGradients
 from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.intensity.gradients import PlaneGradients
+from veriserum_hf.registration.intensity.search import SCALES
+from veriserum_hf.registration.intensity.solver import Solver
+from veriserum_hf.registration.intensity.state import initial_state
+from veriserum_hf.registration.intensity.uncertainty import _of_origin
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.search import SCALES
-from veriserum_hf.registration.solver import Solver
-from veriserum_hf.registration.state import initial_state
-from veriserum_hf.registration.uncertainty import _of_origin
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import trimesh
 
 from veriserum_hf.geometry.pose import make_transform
 from veriserum_hf.registration.refine import RefinedPose
-from veriserum_hf.registration.trial_consistency import check_consistency
-from veriserum_hf.registration.trial_poses import Found
+from veriserum_hf.registration.trials.poses import Found
+from veriserum_hf.registration.trials.verdicts import check_consistency
 
 FRAMES = 30
 

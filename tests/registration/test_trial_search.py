@@ -15,9 +15,9 @@ from tests.registration.test_trials import first_frames
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.poses.files import read_poses
-from veriserum_hf.registration import trials as trials_module
-from veriserum_hf.registration.searched_implants import implants_to_find
-from veriserum_hf.registration.trials import MOST_SEARCHES, register_trial
+from veriserum_hf.registration.trials import trial as trials_module
+from veriserum_hf.registration.trials.searched_implants import implants_to_find
+from veriserum_hf.registration.trials.trial import MOST_SEARCHES, register_trial
 
 FAR = [0.0, 0.0, 5000.0]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from tests.registration.sources import PARTS, truth_of
 from veriserum_hf.dataset.open import open_rows
-from veriserum_hf.registration.trials import register_trial
+from veriserum_hf.registration.trials.trial import register_trial
 
 
 def first_frames(dataset, archive, count):

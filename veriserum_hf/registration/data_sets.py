@@ -42,9 +42,9 @@ from veriserum_hf.registration.initial_poses import (
     starts_of,
 )
 from veriserum_hf.registration.refine import METHODS, ChosenMethod
-from veriserum_hf.registration.searched_implants import implants_of_poses, implants_to_find
-from veriserum_hf.registration.trial_jobs import TRIALS, trial_jobs
-from veriserum_hf.registration.trials import Implants
+from veriserum_hf.registration.trials.jobs import TRIALS, trial_jobs
+from veriserum_hf.registration.trials.searched_implants import implants_of_poses, implants_to_find
+from veriserum_hf.registration.trials.trial import Implants
 
 try:
     import torch

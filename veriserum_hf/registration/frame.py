@@ -20,6 +20,7 @@ from veriserum_hf.rendering import ContourGenerator
 # Of the variance inside an implant that its path lengths must explain, mean of the planes, before intensities are
 # fitted: 0.67 to 0.98 in simulated frames, at most 0.69 in real ones of opaque implants.
 _EXPLAINED = 0.7
+_MUCH_CLIPPED = 0.1  # of the surroundings of an outline
 _TIGHT_PX = 0.5
 _LOST = 0.15  # share of the outline within that distance of its edge, that intensities may lose against outlines
 
@@ -113,6 +114,12 @@ class Frame:
             moved=moved,
         )
         return found, of_image + of_world, of_image
+
+    def clipped_statement(self, k: int, T_world_implant: FloatArray) -> str:
+        """Share of the surroundings of an implant's outline that is clipped, where it is large; else empty."""
+        shares = {plane: view.share_clipped(self.implants[k], T_world_implant) for plane, view in self.views.items()}
+        parts = [f"{share:.0%} in {plane}" for plane, share in shares.items() if share > _MUCH_CLIPPED]
+        return f"; of the surroundings of its outline, clipped: {', '.join(parts)}" if parts else ""
 
     def _score(self, state: OutlineState, residuals: Mapping[PlaneName, Residuals]) -> float:
         """Share of the outline with an edge where it must be, above chance, in the worse plane; 0 without any."""

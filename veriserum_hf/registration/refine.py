@@ -7,7 +7,7 @@ outline
     model of grey values, so it holds for opaque metal, 8-bit images with a window, and images in front of bones.
 intensity
     Digitally reconstructed radiographs (DRRs) of path lengths, whose image gradients are fitted to those of the
-    images (`solver`, `gradients`, `search`). More accurate, where its image model holds.
+    images (`veriserum_hf.registration.intensity`). More accurate, where its image model holds.
 
 `veriserum_hf.registration.frame` joins both; `veriserum_hf.registration.deviations` states the covariance, with
 errors of cameras, meshes and edges; `veriserum_hf.registration.verdicts` has the rules of the verdicts.
@@ -20,15 +20,15 @@ from typing import Literal
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, Poses, Verdict
+from veriserum_hf.core import CONVERGED, FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, Poses, Verdict
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import matrix_to_quaternion
 from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.frame import Frame, IntensityPose
 from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.intensity.search import optimise, polish
 from veriserum_hf.registration.outline.search import OutlineFit
 from veriserum_hf.registration.scene import Scene
-from veriserum_hf.registration.search import optimise, polish
 from veriserum_hf.registration.verdicts import verdict
 
 try:
@@ -61,7 +61,8 @@ class RefinedPose:
         what chance gives on this image, in the worse plane, 0 to 1.
     verdict : ``converged``; ``ambiguous``, where the images do not determine the pose, or contradict each other;
         ``failed``.
-    detail : reason of the verdict; where converged, empty, or how well one plane alone knows the depth.
+    detail : reason of the verdict, and how much of the surroundings of its outline is clipped if that is more than
+        10 %; where converged, empty, or how well one plane alone knows the depth.
     moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
 
     """
@@ -246,6 +247,8 @@ def _assessed(
         )
         chosen, detail = verdict(about, limits)
         failed = chosen == FAILED
+        if chosen != CONVERGED:
+            detail += frame.clipped_statement(k, T[k])
         nothing = np.full((6, 6), np.nan)
         found[component] = RefinedPose(
             component=component,

@@ -45,7 +45,7 @@ class Level:
         self.view = view.reduced(pixel_mm)
         self.camera, self.blur_px = self.view.camera, blur_px
         self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
-        self.usable: BoolArray = self.view.in_field
+        self.usable: BoolArray = self.view.in_field & ~self.view.clipped
 
     def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
         """Path lengths through an implant at a pose."""
@@ -65,7 +65,7 @@ class Level:
         outside = _nearest(shadow, at + _ACROSS_PX * pieces.normals)
         inside = _nearest(shadow, at - _ACROSS_PX * pieces.normals)
         pieces = pieces.taken((outside == 0) & (inside > 0))
-        found, _ = self._along(pieces, _blurred(1 - shadow, self.blur_px), canvas, others)
+        found, _ = self._along(pieces, 1 - _blurred(shadow, self.blur_px), canvas, others)
         return found
 
     def expected(
@@ -98,7 +98,7 @@ class Level:
         )
         pieces = body.generator.pieces(T_world_implant, self.camera)
         others = [shadow for k, shadow in enumerate(shadows) if k != own]
-        pieces, slope = self._along(pieces, (low + high) / 2, canvas, others)
+        pieces, slope = self._along(pieces, np.float32(0.5) * (low + high), canvas, others)
         if len(slope):
             pieces = pieces.taken(slope > _CLEAR * np.percentile(slope, 90))
         at = pieces.px - (canvas.column, canvas.row)

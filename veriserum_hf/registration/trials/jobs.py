@@ -13,7 +13,7 @@ from veriserum_hf.jobs import parquet_bytes, single_threaded_opencv, write_liste
 from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod
-from veriserum_hf.registration.trials import Implants, Meshes, register_trial
+from veriserum_hf.registration.trials.trial import Implants, Meshes, register_trial
 
 try:
     import torch

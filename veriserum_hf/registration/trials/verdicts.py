@@ -8,8 +8,8 @@ import trimesh
 
 from veriserum_hf.core import Component, FloatArray, listed
 from veriserum_hf.geometry import transform_points
-from veriserum_hf.registration.consistency import Jump, Track, jumps
-from veriserum_hf.registration.trial_poses import Found
+from veriserum_hf.registration.trials.consistency import Jump, Track, jumps
+from veriserum_hf.registration.trials.poses import Found
 
 
 def check_consistency(

@@ -7,7 +7,7 @@ import trimesh
 
 from veriserum_hf.core import COMPONENTS, Component, FloatArray, PoseFileRow
 from veriserum_hf.geometry import angle_between_deg, matrix_to_quaternion, transform_points
-from veriserum_hf.registration.trial_poses import Found, InitialPose
+from veriserum_hf.registration.trials.poses import Found, InitialPose
 
 Ids = Mapping[str, int]  # measurement_id, trial_id and frame_index of a frame
 _WITHOUT = "no initial pose in this frame, and no other frame of its trial has converged"

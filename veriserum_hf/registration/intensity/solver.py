@@ -11,9 +11,9 @@ implant and plane, and an open field and scatter that vary slowly (phi_c: polyno
 a short time.
 
 Cost function: the sum over both planes of the residuals between observed and modelled blurred gradients
-(`veriserum_hf.registration.gradients`), divided by their robust scale (from the median) and passed through the
-Geman-McClure function (1987), so that what the model does not contain, such as holders, counts as an outlier. It is
-minimised by iteratively reweighted least squares with Levenberg-Marquardt damping.
+(`veriserum_hf.registration.intensity.gradients`), divided by their robust scale (from the median) and passed through
+the Geman-McClure function (1987), so that what the model does not contain, such as holders, counts as an outlier. It
+is minimised by iteratively reweighted least squares with Levenberg-Marquardt damping.
 
 Unknowns: everything except poses and attenuations is linear and solved in closed form. These coefficients and the
 attenuations are eliminated from the normal equations of the poses (variable projection; Golub and Pereyra, SIAM J.
@@ -26,9 +26,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from veriserum_hf.core import PlaneName
-from veriserum_hf.registration.gradients import PlaneGradients, Scale
+from veriserum_hf.registration.intensity.gradients import PlaneGradients, Scale
+from veriserum_hf.registration.intensity.state import State, where
 from veriserum_hf.registration.scene import DOF, Scene
-from veriserum_hf.registration.state import State, where
 
 try:
     import torch

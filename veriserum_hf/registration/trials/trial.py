@@ -20,14 +20,15 @@ from itertools import islice
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import IMAGE_OF, PLANES, Component, FrameRow, PoseFileRow, Poses
+from veriserum_hf.core import IMAGE_OF, PLANES, Component, FrameRow, PoseFileRow
 from veriserum_hf.dataset import Frames
 from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.registration.from_images.pose_search import find_poses
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod, register_batch
-from veriserum_hf.registration.trial_consistency import check_consistency
-from veriserum_hf.registration.trial_poses import Found, InitialPose, Neighbour, Origin
-from veriserum_hf.registration.trial_rows import rows_of_trial
+from veriserum_hf.registration.trials.poses import Found, InitialPose, Neighbour, Origin
+from veriserum_hf.registration.trials.rows import rows_of_trial
+from veriserum_hf.registration.trials.verdicts import check_consistency
 
 Meshes = Mapping[int, trimesh.Trimesh]
 Implants = Mapping[int, Mapping[Component, int]]  # anatomy ids by measurement id
@@ -238,11 +239,3 @@ class _Trial:
             {name: Found(pose, start[name].origin) for name, pose in found.items()}
             for found, start in zip(poses, starts, strict=True)
         ]
-
-
-def find_poses(row: FrameRow, implants: Mapping[Component, int], meshes: Meshes) -> Poses:
-    """Search of `veriserum_hf.registration.find_poses`, which only few trials need."""
-    from veriserum_hf import registration
-
-    poses: Poses = registration.find_poses(row, implants, meshes)  # type: ignore[attr-defined]
-    return poses

@@ -14,7 +14,7 @@ from veriserum_hf.core import CAMERA_OF, Component, FloatArray, FrameRow, PlaneN
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import transform_points, viewing_axes
 from veriserum_hf.poses import pose_differences
-from veriserum_hf.registration.label_offsets import Estimate, resampled
+from veriserum_hf.registration.labels.offsets import Estimate, resampled
 from veriserum_hf.registration.refine import RefinedPose, register
 
 _MIN_MM, _MIN_DEG = 0.15, 0.5

@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.registration.scene import Implant
-from veriserum_hf.rendering.compiled import compiled
+from veriserum_hf.rendering import compiled
 
 POINTS = 64  # of a template
 _CELLS = 28  # a reduced mesh has this many grid cells along the radius of the implant

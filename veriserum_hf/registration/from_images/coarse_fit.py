@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.registration.edge_maps import EdgeMap
-from veriserum_hf.registration.templates import ReducedMesh
-from veriserum_hf.rendering.compiled import compiled
+from veriserum_hf.registration.from_images.edge_maps import EdgeMap
+from veriserum_hf.registration.from_images.templates import ReducedMesh
+from veriserum_hf.rendering import compiled
 
 _POINTS = 128  # of an outline
 _STEP_PX = 0.5  # between samples along a normal

@@ -1,8 +1,9 @@
 """``veriserum check-labels``: stored poses that disagree with their images, found by 2D/3D registration.
 
-Differences of labels and registrations: `veriserum_hf.registration.label_differences`. Offsets that many have in
-common: `veriserum_hf.registration.label_offsets`. The criterion for single labels:
-`veriserum_hf.registration.label_rows`. Labels or cameras as the cause: `veriserum_hf.registration.common_offset`.
+Differences of labels and registrations: `veriserum_hf.registration.labels.differences`. Offsets that many have in
+common: `veriserum_hf.registration.labels.offsets`. The criterion for single labels:
+`veriserum_hf.registration.labels.rows`. Labels or cameras as the cause:
+`veriserum_hf.registration.labels.common_offset`.
 
 Labels whose registration has not converged are listed as not assessed. A label outside the capture range is still
 found where the registration is initialised from neighbouring frames of its trial.
@@ -21,12 +22,12 @@ from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_file, writing
 from veriserum_hf.poses import pose_differences, transforms
-from veriserum_hf.registration.common_offset import CommonOffset, is_suspicious, planes_of
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
-from veriserum_hf.registration.label_differences import DIFFERENCES, Label, differences_of
-from veriserum_hf.registration.label_offsets import change_over_volume, common_offsets
-from veriserum_hf.registration.label_readings import disagreement_of_labels
-from veriserum_hf.registration.label_rows import SCHEMA, Spread, label_rows, spread_of
+from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious, planes_of
+from veriserum_hf.registration.labels.differences import DIFFERENCES, Label, differences_of
+from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets
+from veriserum_hf.registration.labels.readings import disagreement_of_labels
+from veriserum_hf.registration.labels.rows import SCHEMA, Spread, label_rows, spread_of
 
 Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 # Number of poses, and by degree of freedom median and deviation.

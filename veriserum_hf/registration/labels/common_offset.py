@@ -10,11 +10,11 @@ import pyarrow as pa
 from veriserum_hf.core import CAMERA_OF, Component, PoseFileRow, PoseRow, listed
 from veriserum_hf.dataset import Frames, Rows
 from veriserum_hf.errors import FrameError
-from veriserum_hf.registration.label_differences import DIFFERENCES, Differences, Label
-from veriserum_hf.registration.label_offsets import ENOUGH, MIN_DEG, MIN_MM, Offset, OffsetDocument
-from veriserum_hf.registration.label_readings import spread_over_trials
-from veriserum_hf.registration.label_rows import Spread
-from veriserum_hf.registration.planes_apart import PlanesApart, planes_apart
+from veriserum_hf.registration.labels.differences import DIFFERENCES, Differences, Label
+from veriserum_hf.registration.labels.offsets import ENOUGH, MIN_DEG, MIN_MM, Offset, OffsetDocument
+from veriserum_hf.registration.labels.planes_apart import PlanesApart, planes_apart
+from veriserum_hf.registration.labels.readings import spread_over_trials
+from veriserum_hf.registration.labels.rows import Spread
 
 Cause = Literal["cameras", "labels"]
 _FRAMES = 12  # registered with each plane alone

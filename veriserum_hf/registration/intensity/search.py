@@ -1,7 +1,7 @@
 """Coarse-to-fine optimisation over an image pyramid, with restarts from rotated initial poses where it fails.
 
 Frames of a batch never depend on each other: a restart is of one frame alone. Each scale of the pyramid is solved by
-`veriserum_hf.registration.solver.Solver`.
+`veriserum_hf.registration.intensity.solver.Solver`.
 """
 
 import math
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from veriserum_hf.geometry import FIELD_MM
-from veriserum_hf.registration.gradients import Scale
+from veriserum_hf.registration.intensity.gradients import Scale
+from veriserum_hf.registration.intensity.solver import Solver
+from veriserum_hf.registration.intensity.state import State, initial_state, with_frame
+from veriserum_hf.registration.intensity.uncertainty import agreement, covariances
 from veriserum_hf.registration.scene import DOF, Scene
-from veriserum_hf.registration.solver import Solver
-from veriserum_hf.registration.state import State, initial_state, with_frame
-from veriserum_hf.registration.uncertainty import agreement, covariances
 
 try:
     import torch

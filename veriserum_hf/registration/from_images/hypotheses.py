@@ -9,9 +9,9 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import Camera
-from veriserum_hf.registration.edge_maps import EdgeMap
-from veriserum_hf.registration.template_scan import STRIDE, ScoreGrid, best_of_pairs
-from veriserum_hf.registration.templates import ReducedMesh, Templates
+from veriserum_hf.registration.from_images.edge_maps import EdgeMap
+from veriserum_hf.registration.from_images.template_scan import STRIDE, ScoreGrid, best_of_pairs
+from veriserum_hf.registration.from_images.templates import ReducedMesh, Templates
 
 _SPREAD_PX = 2  # of edges: what 12 degrees between templates move an outline by
 _ANGLES = np.linspace(0, 2 * np.pi, 30, endpoint=False)  # in the image

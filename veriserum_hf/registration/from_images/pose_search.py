@@ -20,12 +20,18 @@ import trimesh
 from veriserum_hf.core import PLANES, Component, FloatArray, FrameRow, PlaneName, Poses
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import make_transform, matrix_to_quaternion
-from veriserum_hf.registration.coarse_fit import CHANCE, CoarseFit
-from veriserum_hf.registration.edge_maps import EdgeMap
-from veriserum_hf.registration.hypotheses import Hypotheses, Region, from_one_plane, from_two_planes, meeting_point
+from veriserum_hf.registration.from_images.coarse_fit import CHANCE, CoarseFit
+from veriserum_hf.registration.from_images.edge_maps import EdgeMap
+from veriserum_hf.registration.from_images.hypotheses import (
+    Hypotheses,
+    Region,
+    from_one_plane,
+    from_two_planes,
+    meeting_point,
+)
+from veriserum_hf.registration.from_images.templates import ReducedMesh
 from veriserum_hf.registration.inputs import name_of, views_of
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.registration.templates import ReducedMesh
 
 CANDIDATES = 8
 _DIRECTIONS, _FEW_DIRECTIONS = 320, 80

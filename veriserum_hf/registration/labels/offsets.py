@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation, t as student_t
 
 from veriserum_hf.core import COMPONENTS, Component, FloatArray, listed
-from veriserum_hf.registration.label_differences import Differences
+from veriserum_hf.registration.labels.differences import Differences
 
 ENOUGH = 20  # labels of a component, an implant or a calibration
 MIN_MM, MIN_DEG = 0.2, 0.3

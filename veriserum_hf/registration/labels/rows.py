@@ -2,7 +2,7 @@
 
 The usual differences are estimated from the data set itself, for each component and degree of freedom. They are the
 median over all frames, or that of the label's implant or calibration where it is another (see
-`veriserum_hf.registration.label_offsets`), and the spread (robust scale: 1.4826 times the median absolute deviation,
+`veriserum_hf.registration.labels.offsets`), and the spread (robust scale: 1.4826 times the median absolute deviation,
 MAD) from the noise of labels and registrations together; a few wrong labels hardly affect either. Where a
 registration states a larger variance than is typical, the excess is added. With fewer than 20 labels of a component,
 most may be wrong: median and spread are still reported, but each label is compared with zero, in units of the error
@@ -12,8 +12,8 @@ three shifts, or of the three rotations if that is larger, each less its median,
 A label is flagged where its shift is beyond 5 such standard deviations and longer than 0.75 mm, or its rotation
 beyond 5 and larger than 1.5 degrees, each less its median. The robust scale does not describe the tails of the
 registration errors: with these limits a shift of 1 mm is found, and registrations with several times the usual error
-flag few correct labels. Where the planes disagree (`veriserum_hf.registration.planes_apart`), a registration may be
-at the pose of either: the limit is wider by their disagreement.
+flag few correct labels. Where the planes disagree (`veriserum_hf.registration.labels.planes_apart`), a registration
+may be at the pose of either: the limit is wider by their disagreement.
 """
 
 import numpy as np
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
 from veriserum_hf.core import COMPONENTS, PLANES, FloatArray
-from veriserum_hf.registration.label_differences import DIFFERENCES, Differences
-from veriserum_hf.registration.label_offsets import ENOUGH
-from veriserum_hf.registration.planes_apart import PlanesApart
+from veriserum_hf.registration.labels.differences import DIFFERENCES, Differences
+from veriserum_hf.registration.labels.offsets import ENOUGH
+from veriserum_hf.registration.labels.planes_apart import PlanesApart
 
 _DEPTHS = tuple(f"{plane}_depth_mm" for plane in PLANES)
 LIMIT_SD, LIMIT_MM, LIMIT_DEG = 5.0, 0.75, 1.5

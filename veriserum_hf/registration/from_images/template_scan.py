@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, FloatArray
-from veriserum_hf.registration.edge_maps import DIRECTIONS, FULL
-from veriserum_hf.rendering.compiled import compiled
+from veriserum_hf.registration.from_images.edge_maps import DIRECTIONS, FULL
+from veriserum_hf.rendering import compiled
 
 STRIDE = 2  # of positions, px
 _BLOCK = 5  # positions; the best of each block of a plane is looked up along its epipolar line

@@ -1,0 +1,1 @@
+"""Initial poses from the images alone."""

@@ -1,0 +1,1 @@
+"""Labels of a data set compared with registrations from them."""
