@@ -54,6 +54,7 @@ class Outcome(NamedTuple):
     sigma: NDArray[np.float64]
     image_sigma: NDArray[np.float64]
     verdict: str
+    score: float
     used: str
     detail: str
     seconds: float
@@ -144,13 +145,14 @@ def registered(folder: Path, job: Job) -> list[dict[str, Any]]:
                 "sigma": np.sqrt(np.diag(pose.covariance)).tolist(),
                 "image_sigma": np.sqrt(np.diag(pose.image_covariance)).tolist(),
                 "verdict": pose.verdict,
+                "score": pose.score,
                 "used": pose.method,
                 "detail": pose.detail,
             }
         else:
             nothing = [np.nan] * 6
             stated = {"error": nothing, "sigma": nothing, "image_sigma": nothing, "verdict": "failed"}
-            stated |= {"used": "-", "detail": refusal}
+            stated |= {"score": 0.0, "used": "-", "detail": refusal}
         found.append(stated | {"seconds": seconds})
     _write(path, json.dumps(found, indent=1).encode())
     return found

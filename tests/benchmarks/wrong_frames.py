@@ -46,24 +46,21 @@ class TrueFrame:
         return np.random.default_rng([WORLD.seed, self.index, *purpose])
 
     def poses(self, along_mm: float = 0) -> dict[Component, FloatArray]:
-        """Poses where the faster implant has moved so far, at the velocity between the adjacent frames."""
-        ends = {name: [self.shown.pose(name, _FRAME + step) for step in (-1, 1)] for name in self.shown.anatomy_ids}
-        centers_mm = {
-            name: [
-                transform_points(T, implant_mesh(self.shown.anatomy_ids[name]).bounds.mean(axis=0)[None])[0]
-                for T in (*ends[name], self.shown.pose(name, _FRAME))
-            ]
-            for name in ends
-        }
-        part = along_mm / max(np.linalg.norm(after - before) for before, after, _ in centers_mm.values())
-        moved: dict[Component, FloatArray] = {}
-        for name, (T_before, T_after) in ends.items():
-            T = self.shown.pose(name, _FRAME)
-            before_mm, after_mm, at_mm = centers_mm[name]
-            rotvec = Rotation.from_matrix(T_after[:3, :3] @ T_before[:3, :3].T).as_rotvec()
+        """Poses where the faster implant's surface has moved so far (RMS), at the velocity of the adjacent frames."""
+        ids, T = self.shown.anatomy_ids, {name: self.shown.pose(name, _FRAME) for name in self.shown.anatomy_ids}
+        corners_mm = {name: trimesh.bounds.corners(implant_mesh(id).bounds) for name, id in ids.items()}
+        velocities, speeds = {}, []
+        for name in ids:
+            ends_mm = [transform_points(self.shown.pose(name, _FRAME + step), corners_mm[name]) for step in (-1, 1)]
+            rotation = self.shown.pose(name, _FRAME + 1)[:3, :3] @ self.shown.pose(name, _FRAME - 1)[:3, :3].T
+            velocities[name] = (ends_mm[1] - ends_mm[0]).mean(axis=0), Rotation.from_matrix(rotation).as_rotvec()
+            speeds.append(np.sqrt(((ends_mm[1] - ends_mm[0]) ** 2).sum(axis=1).mean()))
+        part, moved = along_mm / max(speeds), {}
+        for name, (shift_mm, rotvec) in velocities.items():
+            center_mm = transform_points(T[name], corners_mm[name]).mean(axis=0)
             R = Rotation.from_rotvec(part * rotvec).as_matrix()
-            to_mm = at_mm + part * (after_mm - before_mm)
-            moved[name] = make_transform(R @ T[:3, :3], to_mm - R @ (at_mm - T[:3, 3]))
+            to_mm = center_mm + part * shift_mm - R @ (center_mm - T[name][:3, 3])
+            moved[name] = make_transform(R @ T[name][:3, :3], to_mm)
         return moved
 
     @cached_property
