@@ -6,7 +6,7 @@ whole outlines. Its effect on the pose is the one that the least-squares solutio
 covariance; Schmidt 1966), added to the covariance of the image alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,13 @@ from veriserum_hf.registration.scene import DOF, Implant
 
 _TILE_PX = 24.0  # residuals within a square of this edge may be correlated
 _LOADING = 1e-4  # of the largest diagonal element, in directions that one plane alone hardly determines
-_CHANCE = 1e-4  # of an apparent contradiction of consistent planes
+_CHANCE = 0.003  # of a contradiction of planes whose errors are as large as stated
+# An error of a camera is shown in part only: where it is larger than this in the direction that both planes see, it
+# may be some times larger in those that they do not.
+_MAX_APART_MM = 0.2
+_SEEN = 3.0  # directions of an error of a camera that one frame shows: common vertical, and two rotations well
+_VARYING = 0.5  # part of the common error of edges that varies with their direction, each of four ways
+_CLIPPED_PX = 1.0  # deviation of edges where all of an outline is next to clipped pixels
 
 
 @dataclass(frozen=True)
@@ -39,12 +45,12 @@ class Deviations:
 
     """
 
-    plane_mm: float = 0.25
-    plane_deg: float = 0.05
+    plane_mm: float = 0.15
+    plane_deg: float = 0.04
     principal_point_mm: float = 0.2
     focal_length: float = 0.001
     mesh_mm: float = 0.1
-    edge_px: float = 0.15
+    edge_px: float = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +61,16 @@ class Stated:
     ----------
     image : (6, 6) covariance of a step of the pose, mm^2, from the residuals alone.
     world : (6, 6) covariance of the same from errors of cameras, mesh and edges.
-    contradiction_px : by plane, root mean square displacement of the outline if its plane counted alone; None unless
-        two planes contradict each other by more than the deviations explain.
+    planes_apart_mm : distance between the poses of two planes alone along the direction that both see without depth;
+        0 with one plane.
+    contradictory : whether the planes contradict each other by more than the deviations explain.
 
     """
 
     image: FloatArray
     world: FloatArray
-    contradiction_px: Mapping[PlaneName, float] | None
+    planes_apart_mm: float
+    contradictory: bool
 
 
 def stated(
@@ -87,12 +95,21 @@ def stated(
     effects = [column for each in of_planes.values() for column in each.effects.T]
     effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
     relative = _relative_camera(implant, deviations)
+    rays = {plane: _ray(levels[plane], implant, T_world_implant) for plane in of_planes}
+    statistic, apart_mm = _disagreement(of_planes, relative, rays)
+    # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
+    relative = relative * max(1.0, statistic / _SEEN, (apart_mm / deviations.plane_mm) ** 2)
     # The first plane defines the world: only the error of the second is one.
     others = list(of_planes.values())[1:]
     world = np.stack(effects).T @ np.stack(effects)
     for each in others:
         world += each.matrix @ relative @ each.matrix
-    return Stated(inverse @ scores @ inverse, inverse @ world @ inverse, _contradiction(of_planes, relative))
+    return Stated(
+        inverse @ scores @ inverse,
+        inverse @ world @ inverse,
+        apart_mm,
+        apart_mm > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
+    )
 
 
 class _OfPlane:
@@ -103,8 +120,8 @@ class _OfPlane:
     matrix : (6, 6).
     right : (6,) of the residuals.
     scores : (6, 6) covariance of the right side, from sums of the residuals over tiles.
-    effects : (6, 4) right sides of one standard deviation of each: principal point along both axes, focal length,
-        edges.
+    effects : (6, 8) right sides of one standard deviation of each: principal point along both axes, focal length,
+        edges and the ways in which their error varies.
     by_mesh : (6,) the same of the mesh, which both planes share.
 
     """
@@ -130,12 +147,13 @@ class _OfPlane:
         sums -= sums.mean(axis=0)
         self.scores: FloatArray = sums.T @ sums * len(sums) / max(len(sums) - DOF, 1)
         K, pixel_mm = level.camera.intrinsics, level.view.pixel_mm
+        edge_px = np.hypot(deviations.edge_px, _CLIPPED_PX * float(weight @ own.clipped[used]))
         shifts = np.stack(
             [
                 pieces.normals[:, 0] * deviations.principal_point_mm / pixel_mm[0],
                 pieces.normals[:, 1] * deviations.principal_point_mm / pixel_mm[1],
                 (pieces.normals * (pieces.px - K[:2, 2])).sum(axis=1) * deviations.focal_length,
-                np.full(len(pieces.px), deviations.edge_px),
+                *(edge_px * each for each in _harmonics(pieces.normals)),
             ],
             axis=1,
         )
@@ -145,26 +163,48 @@ class _OfPlane:
         self.by_mesh: FloatArray = J.T @ (weight * px_per_mm) * deviations.mesh_mm
 
 
+def _harmonics(normals: FloatArray) -> list[FloatArray]:
+    """Functions of the direction of an edge, (n,) each, that its common error may follow.
+
+    Bone on one side of an implant and soft tissue on the other shift edges there differently, gradually in between.
+    """
+    angle = np.arctan2(normals[:, 1], normals[:, 0])
+    varying = [wave(order * angle) for order in (1, 2) for wave in (np.cos, np.sin)]
+    return [np.ones(len(angle)), *(_VARYING * each for each in varying)]
+
+
+def _ray(level: Level, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Unit vector from the source to the centre of an implant, (3,)."""
+    ray: FloatArray = transform_points(T_world_implant, implant.center_mm[None])[0] - level.camera.source_mm
+    return ray / np.linalg.norm(ray)
+
+
 def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
     """Covariance of the step that an error of a camera's pose looks like in its plane, (6, 6) mm^2."""
     angle_mm = np.radians(deviations.plane_deg) * implant.radius_mm
     return np.diag([deviations.plane_mm**2] * 3 + [angle_mm**2] * 3)
 
 
-def _contradiction(of_planes: Mapping[PlaneName, _OfPlane], relative: FloatArray) -> Mapping[PlaneName, float] | None:
-    """Displacements of the outlines where the poses of two planes alone differ by more than deviations explain."""
+def _disagreement(
+    of_planes: Mapping[PlaneName, _OfPlane], relative: FloatArray, rays: Mapping[PlaneName, FloatArray]
+) -> tuple[float, float]:
+    """How far apart the poses of two planes alone are.
+
+    Chi-square of their difference, of six degrees of freedom, and the distance in mm along the direction that both
+    planes see without depth: perpendicular to both rays. One plane agrees with itself.
+    """
     if len(of_planes) != 2:
-        return None
-    difference, covariance, found = np.zeros(DOF), relative.copy(), {}
-    for (plane, each), sign in zip(of_planes.items(), (1, -1), strict=True):
+        return 0.0, 0.0
+    difference, covariance = np.zeros(DOF), relative.copy()
+    for each, sign in zip(of_planes.values(), (1, -1), strict=True):
         loaded = each.matrix + _LOADING * np.diag(each.matrix).max() * np.eye(DOF)
         inverse = np.linalg.inv(loaded)
-        step = inverse @ each.right
-        difference += sign * step
+        difference += sign * inverse @ each.right
         covariance += inverse @ (each.scores + each.effects @ each.effects.T) @ inverse
-        found[plane] = float(np.sqrt(step @ each.matrix @ step))
-    statistic = float(difference @ np.linalg.solve(covariance, difference))
-    return found if statistic > chi2.isf(_CHANCE, DOF) else None
+    first, second = rays.values()
+    common = np.cross(first, second)
+    common /= max(float(np.linalg.norm(common)), 1e-12)
+    return float(difference @ np.linalg.solve(covariance, difference)), float(abs(common @ difference[:3]))
 
 
 def of_origin(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
@@ -193,12 +233,3 @@ def _to_origin(implant: Implant, T_world_implant: FloatArray) -> FloatArray:
 def widest(covariance: FloatArray) -> float:
     """Largest standard deviation in any direction, of a (n, n) covariance."""
     return float(np.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0.0)))
-
-
-def contradiction_statement(found: Mapping[PlaneName, float]) -> str:
-    """Sentence about planes that contradict each other."""
-    moves: Sequence[str] = [f"{px:.1f} px in {plane}" for plane, px in found.items()]
-    return (
-        f"the planes contradict each other: in one plane alone its outline would be {' and '.join(moves)} elsewhere; "
-        "are their cameras of this rig, and the images of one moment?"
-    )

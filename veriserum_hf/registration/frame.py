@@ -109,7 +109,8 @@ class Frame:
             shares_in_field={plane: view.share_in_field(implant, T) for plane, view in self.views.items()},
             score=self._score(state, residuals),
             converged=converged,
-            contradiction_px=None if about is None else about.contradiction_px,
+            planes_apart_mm=0.0 if about is None else about.planes_apart_mm,
+            contradictory=about is not None and about.contradictory,
             runner_up_deg=runner_up_deg,
             moved=moved,
         )

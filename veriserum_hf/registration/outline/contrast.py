@@ -19,8 +19,8 @@ def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: Float
     """Whether implants are brighter than their surroundings, as in an inverted image, at rough poses (K, 4, 4)."""
     shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     shadow = _lengths(level, shadows) > 0
-    ring = _dilated(shadow, _RING_PX) & ~shadow & level.usable
-    inside = shadow & level.usable
+    ring = _dilated(shadow, _RING_PX) & ~shadow & level.view.in_field & ~level.view.clipped
+    inside = shadow & level.view.in_field & ~level.view.clipped
     if not inside.any() or not ring.any():
         return False
     image = level.view.image
@@ -38,7 +38,12 @@ def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray)
     for k, own in enumerate(shadows):
         lengths_mm = _lengths(level, [own])
         others = _lengths(level, shadows[:k] + shadows[k + 1 :]) > 0
-        inside = ~_dilated(lengths_mm == 0, _EROSION_PX) & ~_dilated(others, _EROSION_PX) & level.usable
+        inside = (
+            ~_dilated(lengths_mm == 0, _EROSION_PX)
+            & ~_dilated(others, _EROSION_PX)
+            & level.view.in_field
+            & ~level.view.clipped
+        )
         found.append(_explained(level.image[inside], lengths_mm[inside], np.argwhere(inside)))
     return found
 

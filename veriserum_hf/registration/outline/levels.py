@@ -45,7 +45,6 @@ class Level:
         self.view = view.reduced(pixel_mm)
         self.camera, self.blur_px = self.view.camera, blur_px
         self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
-        self.usable: BoolArray = self.view.in_field & ~self.view.clipped
 
     def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
         """Path lengths through an implant at a pose."""
@@ -67,6 +66,10 @@ class Level:
         pieces = pieces.taken((outside == 0) & (inside > 0))
         found, _ = self._along(pieces, 1 - _blurred(shadow, self.blur_px), canvas, others)
         return found
+
+    def clipped(self, pieces: ContourPieces, offset_px: FloatArray) -> BoolArray:
+        """Whether pixels next to the edges at these distances along an outline's normals are clipped, (n,) bool."""
+        return ~seen_around(~self.view.clipped, pieces.px, pieces.normals, np.nan_to_num(offset_px))
 
     def expected(
         self,
@@ -144,7 +147,7 @@ class Level:
         """
         find = mean_rise if soft else steepest
         offset_px, slope = find(self.image, pieces.px, pieces.normals, window_px)
-        visible = seen_around(self.usable, pieces.px, pieces.normals, np.nan_to_num(offset_px))
+        visible = seen_around(self.view.in_field, pieces.px, pieces.normals, np.nan_to_num(offset_px))
         offset_px[~visible] = slope[~visible] = np.nan
         return offset_px, slope, visible
 

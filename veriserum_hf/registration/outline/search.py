@@ -5,7 +5,7 @@ poses may fit nearly as well. So an implant is registered again from poses moved
 where its outline finds too few edges also from rotated initial poses. The pose that finds most edges is kept.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,13 @@ ASSESSED = Pass(3, expected=True)
 _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
 _WEAK_MM, _WEAK_DEG = 8.0, 10.0  # but no farther than this
+_LOST = 0.5  # support below which a pose is wrong, and farther initial poses are tried
+_FAR_MM = 8.0
 _ATTENUATION_STEPS = 4
 _ROTATED_DEG = 8.0
 _DISTINCT_DEG = 4.0  # poses nearer to each other are one
 _SIMILAR = 0.1  # difference in support below which one plane cannot decide between two poses
+_ENOUGH = 0.95  # support above which no other pose can have much more
 _FEW = 0.8  # share of an outline with edges, below which rotated initial poses are tried
 
 
@@ -98,7 +101,11 @@ class OutlineFrame:
         state = self.solver(MIDDLE).run(self.solver(COARSE).run(given, COARSE.passes), MIDDLE.passes)
         runners_up = np.full(len(self._bodies), np.nan)
         for k in range(len(self._bodies)):
-            state = self._improved(state, given, k)
+            state, found = self._improved(state, self._weak(state, k), k)
+            if found < _FEW:
+                state, found = self._improved(state, self._rotated(state, given.T_world_implant[k], k), k)
+            if found < _LOST:
+                state, found = self._improved(state, self._far(state, given.T_world_implant[k], k), k)
             if len(self._views) == 1:
                 state, runners_up[k] = self._mirrored(state, given, k)
         state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
@@ -111,29 +118,26 @@ class OutlineFrame:
             reached = self.solver(FINE).run(self.initial_state(T_world_implant), (ASSESSED,) * _ATTENUATION_STEPS)
         return OutlineState(T_world_implant, reached.log_per_mm)
 
-    def _improved(self, state: OutlineState, given: OutlineState, k: int) -> OutlineState:
-        """State with the best pose of one implant that second initial poses lead to."""
-        middle = self.solver(MIDDLE)
-        residuals = self.of_implant(MIDDLE, state, k)
-        best = support(residuals)
-        tried = list(self._weak(state, residuals, k))
-        if best < _FEW:
-            tried += self._rotated(state, given.T_world_implant[k], k)
+    def _improved(self, state: OutlineState, tried: Iterable[OutlineState], k: int) -> tuple[OutlineState, float]:
+        """State with the best pose of one implant that other poses lead to, and its support."""
+        best = support(self.of_implant(MIDDLE, state, k))
+        if best > _ENOUGH:
+            return state, best
         for other in tried:
-            reached = middle.run(other, MIDDLE.passes, only=k)
+            reached = self.solver(MIDDLE).run(other, MIDDLE.passes, only=k)
             found = support(self.of_implant(MIDDLE, reached, k))
             if found > best:
                 state, best = reached, found
-        return state
+        return state, best
 
     def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
         """Residuals of one implant."""
         solver = self.solver(scale)
         return {plane: of_plane[0] for plane, of_plane in solver.residuals(state, ASSESSED, only=k).items()}
 
-    def _weak(self, state: OutlineState, residuals: Mapping[PlaneName, Residuals], k: int) -> Iterator[OutlineState]:
+    def _weak(self, state: OutlineState, k: int) -> Iterator[OutlineState]:
         """Poses moved along the two weakest directions, both ways."""
-        values, vectors = np.linalg.eigh(normal_matrix(residuals))
+        values, vectors = np.linalg.eigh(normal_matrix(self.of_implant(MIDDLE, state, k)))
         body = self._bodies[k]
         for n in range(2):
             step_mm = vectors[:, n] * _WEAK_PX / np.sqrt(max(values[n], 1e-12))
@@ -145,15 +149,24 @@ class OutlineFrame:
             for sign in (1, -1):
                 yield _with_pose(state, k, moved(body.implant, state.T_world_implant[k], sign * step_mm))
 
-    def _rotated(self, state: OutlineState, T_given: FloatArray, k: int) -> list[OutlineState]:
-        """Poses from rotated initial poses, through the coarse scale; and the given one as it is."""
-        implant, coarse = self._bodies[k].implant, self.solver(COARSE)
-        found = [_with_pose(state, k, T_given)]
+    def _rotated(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
+        """The initial pose unchanged, and rotated ones through the coarse scale."""
+        yield _with_pose(state, k, T_given)
+        yield from self._through_coarse(state, T_given, k, np.radians(_ROTATED_DEG), 0.0)
+
+    def _far(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
+        """Initial poses that are rotated and shifted farther, through the coarse scale."""
+        yield from self._through_coarse(state, T_given, k, np.radians(2 * _ROTATED_DEG), 0.0)
+        yield from self._through_coarse(state, T_given, k, 0.0, _FAR_MM)
+
+    def _through_coarse(
+        self, state: OutlineState, T_given: FloatArray, k: int, angle: float, shift_mm: float
+    ) -> Iterator[OutlineState]:
+        implant = self._bodies[k].implant
         for axis in np.concatenate([np.eye(3), -np.eye(3)]):
-            step_mm = np.concatenate([np.zeros(3), axis * np.radians(_ROTATED_DEG) * implant.radius_mm])
+            step_mm = np.concatenate([axis * shift_mm, axis * angle * implant.radius_mm])
             start = _with_pose(state, k, moved(implant, T_given, step_mm))
-            found.append(coarse.run(start, COARSE.passes, only=k))
-        return found
+            yield self.solver(COARSE).run(start, COARSE.passes, only=k)
 
     def _mirrored(self, state: OutlineState, given: OutlineState, k: int) -> tuple[OutlineState, float]:
         """Of a pose and those mirrored along the ray, that nearest to the initial one of those that agree as well.

@@ -75,6 +75,7 @@ class Residuals:
     by_log_attenuation : (n,) derivative of the rendering's edge.
     slope : (n,) of the edges.
     visible : (n,) False where the image is missing.
+    clipped : (n,) whether pixels next to the edge are clipped, so that it may be elsewhere.
 
     """
 
@@ -84,6 +85,7 @@ class Residuals:
     by_log_attenuation: FloatArray
     slope: FloatArray
     visible: BoolArray
+    clipped: BoolArray
 
     def weights(self) -> FloatArray:
         """Weight of every piece, (n,), that sum to one; 0 without an edge."""
@@ -189,7 +191,8 @@ class OutlineSolver:
             expected_px = by_log = np.zeros(len(pieces.px))
         offset_px, slope, visible = level.edges(pieces, each.window_px, soft=each.soft)
         by_step = level.by_step(pieces, body.implant, T[k])
-        return Residuals(pieces, offset_px - expected_px, by_step, np.nan_to_num(by_log), slope, visible)
+        clipped = level.clipped(pieces, offset_px)
+        return Residuals(pieces, offset_px - expected_px, by_step, np.nan_to_num(by_log), slope, visible, clipped)
 
 
 @dataclass(frozen=True, eq=False)
