@@ -10,5 +10,5 @@ from .errors import (
 )
 from .geometry import Camera as Camera, DualPlaneRig as DualPlaneRig, Plane as Plane
 from .modeling import VeriserumPoseModel as VeriserumPoseModel
-from .registration import register as register
+from .registration import Deviations as Deviations, register as register
 from .rendering import path_length as path_length
