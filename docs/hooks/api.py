@@ -92,10 +92,11 @@ def index_page(root: Path) -> str:
 
 def _is_documented(folder: Path, where: str) -> bool:
     """Whether a name is a module, class or function, and no constant or alias."""
-    if (folder / f"{where}.py").exists():
+    path = folder.joinpath(*where.split("."))
+    if path.with_suffix(".py").exists():
         return True
-    module, _, name = where.rpartition(".")
-    statements = ast.parse((folder / f"{module}.py").read_text()).body
+    name = path.name
+    statements = ast.parse(path.parent.with_suffix(".py").read_text()).body
     return any(isinstance(s, ast.ClassDef | ast.FunctionDef) and s.name == name for s in statements)
 
 
