@@ -64,13 +64,14 @@ REGISTERED_SCHEMA = pa.schema(
         "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
-        "x, y, z (degrees), errors of cameras and meshes included; null where none could be determined",
-        "image_covariance": "like covariance, as if cameras and mesh were exact: what the images alone determine",
+        "x, y, z (degrees), with errors of cameras, meshes and edges; null where none could be determined",
+        "image_covariance": "like covariance, as if these were exact: what the images alone determine",
         "column method": "whose pose it is: outline (edges of the silhouettes) or intensity (gradients of rendered "
         "images); null where nothing could be registered",
         "verdict": "converged, ambiguous or failed; detail states why. A failed pose is its initial pose, "
         "or where this frame had none, the initial pose of the nearest frame that had one",
-        "score": "0 to 1: how well the images agree with the implant at this pose; null where they could not be read",
+        "score": "0 to 1: share of the implant's outline that has an edge of the image where it must be, above "
+        "chance, in the worse plane; null where the images could not be read",
         "moved_mm": "distance of the mesh's centre from its position at the given initial pose, and angle "
         "(moved_deg) from that pose, also where these were too large to be accepted; null where this frame had no "
         "own initial pose",

@@ -54,15 +54,15 @@ class RefinedPose:
     anatomy_id : of the implant.
     T_world_implant : (4, 4) mm; where the verdict is ``failed``, the initial pose.
     covariance : (6, 6) of x, y, z of the implant's origin in the world, mm, and of the rotation vector about the
-        world's axes, deg; NaN where the verdict is ``failed``.
-    image_covariance : like ``covariance``, as if cameras and mesh were exact: what the images alone determine.
+        world's axes, deg, with errors of cameras, mesh and edges (`Deviations`); NaN where the verdict is ``failed``.
+    image_covariance : like ``covariance``, as if these were exact: what the images alone determine.
     method : whose pose it is, that of the outlines or of the intensities.
     score : share of the implant's outline that has an edge of the image within a pixel of where it must be, above
         what chance gives on this image, in the worse plane, 0 to 1.
     verdict : ``converged``; ``ambiguous``, where the images do not determine the pose, or contradict each other;
         ``failed``.
     detail : reason of the verdict, and how much of the surroundings of its outline is clipped if that is more than
-        10 %; where converged, empty, or how well one plane alone knows the depth.
+        10 %; where converged, empty, or the interval of the depth that one plane alone determines.
     moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
 
     """
@@ -109,10 +109,11 @@ def register(
     ----------
     row : a row of ``calibrated``, ``manual`` or ``target``, images decoded; a plane without image is skipped. Images
         may have any shape, and each plane its own; of a camera, ``intrinsics`` and ``world_to_camera`` count, and its
-        other fields must not contradict them. Pixels below 0.7 mm (360 mm / 512) on the detector are reduced to it.
+        other fields must not contradict them. On the detector, pixels below 0.35 mm (360 mm / 1024) for outlines and
+        0.7 mm for intensities are reduced to these.
     meshes : closed meshes in mm, by anatomy id.
     start : initial poses by component, each as in a row: ``anatomy_id``, ``translation_mm``, ``quaternion_xyzw``; if
-        not given, the row's own. The capture range is about 15 mm and 15 degrees.
+        not given, the row's own. The capture range is 10 mm and 10 degrees in two planes, 5 mm and 5 degrees in one.
     planes : whose images are used.
     method : ``"outline"``: edges of the images along the implants' outlines; nothing is assumed about grey values but
         their order. ``"intensity"``: grey values, by an image model with path lengths. ``"auto"``: by outline, then

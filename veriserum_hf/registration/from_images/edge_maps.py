@@ -1,4 +1,4 @@
-"""Edges of an image with their directions, for a search that assumes nothing of its grey values.
+"""Edges of an image with their directions, for a search that assumes nothing about grey values but their order.
 
 A gradient counts by its direction, and by its strength relative to that of its neighbourhood: a monotone change of
 grey values hardly changes it. Responses hold, for each direction and pixel, how well an edge nearby agrees with the

@@ -211,8 +211,8 @@ def _tilts(source_mm: FloatArray, from_mm: FloatArray, to_mm: FloatArray) -> Flo
 
 def _in_image(templates: Templates, every: int = 1) -> FloatArray:
     """Rotations of templates at all angles in the image, (D * A, 3, 3)."""
-    turns = Rotation.from_rotvec(_ANGLES[:, None] * (0.0, 0.0, 1.0)).as_matrix()
-    rotations: FloatArray = turns @ templates.rotations[::every, None]
+    in_plane = Rotation.from_rotvec(_ANGLES[:, None] * (0.0, 0.0, 1.0)).as_matrix()
+    rotations: FloatArray = in_plane @ templates.rotations[::every, None]
     return rotations.reshape(-1, 3, 3)
 
 

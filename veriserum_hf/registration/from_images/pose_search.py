@@ -80,7 +80,7 @@ def find_poses(
 
     Returns
     -------
-    The best candidate of each component, as a row has poses; those without any are left out.
+    The best candidate of each component, as a row has poses; components without a candidate are missing.
 
     Raises
     ------

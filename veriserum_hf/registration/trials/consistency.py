@@ -163,8 +163,8 @@ def _windows(track: Track, kept: IndexArray, near: slice = slice(None)) -> _Wind
         time = track.time[frames]
         gaps = time[:, :, None] - time[:, None] + np.eye(order + 1)
         weights = 1 / gaps.prod(axis=2)
-        middle = track.rotation[frames[:, (order + 1) // 2]]
-        vectors = _vectors_deg(track.rotation[frames], middle[:, None])
+        central = track.rotation[frames[:, (order + 1) // 2]]
+        vectors = _vectors_deg(track.rotation[frames], central[:, None])
         both = np.stack([track.center_mm[frames], vectors], axis=2)
         covariances = track.covariance[frames]
         blocks = np.stack([covariances[..., :3, :3], covariances[..., 3:, 3:]], axis=2)

@@ -174,7 +174,7 @@ class _Trial:
             if again and (row := self._read(index)) is not None:
                 self._register_again(index, row, neighbours, origin)
             for name, found in self.found[index].items():
-                # Where none has converged, as with one plane, an ambiguous pose is better than another search.
+                # Where none has converged, as of mirrored trays, an ambiguous pose is better than another search.
                 last_resort = name in self.searched[index] and not found.failed
                 if found.converged or (last_resort and not (name in neighbours and neighbours[name].converged)):
                     neighbours[name] = Neighbour(self.given[index].get(name), found.pose)
