@@ -70,7 +70,8 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
     if found.contradictory:
         return "ambiguous", (
             f"the planes contradict each other: their poses are {found.planes_apart_mm:.2f} mm apart in the "
-            "direction that both see, or rotated; check that their cameras are of this rig, and their images of one moment"
+            "direction that both see, or rotated; check that their cameras are of this rig, and their images of one "
+            "moment"
         )
     depth = ""
     position = found.covariance[:3, :3]
