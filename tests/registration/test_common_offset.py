@@ -14,7 +14,7 @@ from tests.registration.simulated_labels import CAMERAS, compared, flagged, shif
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
 from veriserum_hf.registration.data_sets import Registrations
-from veriserum_hf.registration.labels import labels as labels_module, offsets as label_offsets_module
+from veriserum_hf.registration.labels import check as check_module, offsets as label_offsets_module
 from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious
 from veriserum_hf.registration.labels.differences import differences_of
 from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets
@@ -217,8 +217,8 @@ def test_the_command_reports_a_common_offset_once(archive, apart, monkeypatch, t
             shift(each, (-offset_mm, 0, 0))
         table = pa.Table.from_pylist(poses, SCHEMA)
         found = Registrations(tmp_path, table, source, 6, 0)
-        monkeypatch.setattr(labels_module, "register_dataset", lambda *_, **__: found)
-        monkeypatch.setattr(labels_module, "planes_of", lambda *_: planes)
+        monkeypatch.setattr(check_module, "register_dataset", lambda *_, **__: found)
+        monkeypatch.setattr(check_module, "planes_of", lambda *_: planes)
         return outcome("check-labels", *arguments, *options)[:2]
 
     status, printed = check(0.5, None, "--json")
@@ -230,6 +230,6 @@ def test_the_command_reports_a_common_offset_once(archive, apart, monkeypatch, t
     status, printed = check(0, apart)
     assert status == 3 and "common offset, likely of the cameras: single labels are compared with it" in printed
     assert "the planes disagree at the registered poses" in printed and "+0.50 +- 0.00" in printed
-    monkeypatch.setattr(labels_module, "is_suspicious", lambda *_: True)
+    monkeypatch.setattr(check_module, "is_suspicious", lambda *_: True)
     status, printed = check(-0.5, apart)
     assert status == 3 and "no significant common offset of the labels, but the cameras do not fit" in printed

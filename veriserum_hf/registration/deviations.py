@@ -98,7 +98,8 @@ def stated(
     rays = {plane: _ray(levels[plane], implant, T_world_implant) for plane in of_planes}
     statistic, apart_mm = _disagreement(of_planes, relative, rays)
     # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
-    relative = relative * max(1.0, statistic / _SEEN, (apart_mm / deviations.plane_mm) ** 2)
+    shown = (apart_mm / deviations.plane_mm) ** 2 if deviations.plane_mm else 0.0
+    relative = relative * max(1.0, statistic / _SEEN, shown)
     # The first plane defines the world: only the error of the second is one.
     others = list(of_planes.values())[1:]
     world = np.stack(effects).T @ np.stack(effects)

@@ -249,7 +249,7 @@ def _assessed(
         chosen, detail = verdict(about, limits)
         failed = chosen == FAILED
         if chosen != CONVERGED:
-            detail += frame.clipped_statement(k, T[k])
+            detail += frame.clipped_statement(k, frame.initial[k] if failed else T[k])
         nothing = np.full((6, 6), np.nan)
         found[component] = RefinedPose(
             component=component,

@@ -124,6 +124,8 @@ class OutlineFrame:
         if best > _ENOUGH:
             return state, best
         for other in tried:
+            if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+                continue
             reached = self.solver(MIDDLE).run(other, MIDDLE.passes, only=k)
             found = support(self.of_implant(MIDDLE, reached, k))
             if found > best:
@@ -166,7 +168,8 @@ class OutlineFrame:
         for axis in np.concatenate([np.eye(3), -np.eye(3)]):
             step_mm = np.concatenate([axis * shift_mm, axis * angle * implant.radius_mm])
             start = _with_pose(state, k, moved(implant, T_given, step_mm))
-            yield self.solver(COARSE).run(start, COARSE.passes, only=k)
+            if self.solver(COARSE).in_front(start.T_world_implant[k], k):
+                yield self.solver(COARSE).run(start, COARSE.passes, only=k)
 
     def _mirrored(self, state: OutlineState, given: OutlineState, k: int) -> tuple[OutlineState, float]:
         """Of a pose and those mirrored along the ray, that nearest to the initial one of those that agree as well.

@@ -16,7 +16,7 @@ import numpy as np
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.geometry import make_transform, transform_points
 from veriserum_hf.registration.outline.levels import Body, Level, Shadow
-from veriserum_hf.registration.scene import DOF, Implant
+from veriserum_hf.registration.scene import CLEAR_MM, DOF, Implant
 from veriserum_hf.rendering import ContourPieces
 
 try:
@@ -145,10 +145,19 @@ class OutlineSolver:
                 break
         return state, converged
 
+    def in_front(self, T_world_implant: FloatArray, k: int) -> bool:
+        """Whether an implant is well in front of every source at a pose (4, 4)."""
+        implant = self.bodies[k].implant
+        center_mm = transform_points(T_world_implant, implant.center_mm[None])
+        least_mm = implant.reach_mm + CLEAR_MM
+        return all(level.camera.depths_mm(center_mm)[0] > least_mm for level in self.levels.values())
+
     def _stepped(self, state: OutlineState, k: int, step: "_Step") -> OutlineState:
         T = state.T_world_implant.copy()
         log_per_mm = {plane: of_plane.copy() for plane, of_plane in state.log_per_mm.items()}
-        T[k] = moved(self.bodies[k].implant, T[k], step.step_mm)
+        reached = moved(self.bodies[k].implant, T[k], step.step_mm)
+        if self.in_front(reached, k):
+            T[k] = reached
         for plane, log_step in step.log_steps.items():
             log_per_mm[plane][k] = np.clip(log_per_mm[plane][k] + log_step, *_LOG_RANGE)
         return OutlineState(T, log_per_mm)

@@ -1,0 +1,64 @@
+"""Shares of outlines with edges, against what chance gives."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from veriserum_hf.registration.outline.evidence import NEAR_PX, above_chance, chance, shares_near
+from veriserum_hf.registration.outline.search import ASSESSED, FINE
+from veriserum_hf.registration.outline.solver import OutlineState
+
+shares = st.floats(0, 1)
+
+
+@given(shares, shares)
+def test_shares_above_chance_are_shares(share, by_chance):
+    found = above_chance(share, by_chance)
+    assert 0 <= found <= 1 and found <= share + 1e-9
+    assert above_chance(by_chance, by_chance) == 0
+    assert above_chance(share, 0) == share
+
+
+@given(shares, shares, shares)
+def test_more_edges_and_less_chance_never_count_less(share, more, by_chance):
+    low, high = sorted((share, more))
+    assert above_chance(low, by_chance) <= above_chance(high, by_chance)
+
+
+def by_plane(frame, state, k):
+    levels = frame.outlines.solver(FINE).levels
+    found = {}
+    for plane, own in frame.outlines.of_implant(FINE, state, k).items():
+        shadows = [
+            levels[plane].render(body.implant, T) for body, T in zip(frame.bodies, state.T_world_implant, strict=True)
+        ]
+        found[plane] = (
+            shares_near({plane: own}, NEAR_PX)[plane],
+            chance(levels[plane], own, shadows, ASSESSED.window_px),
+        )
+    return found
+
+
+def test_a_true_pose_has_edges_everywhere_and_a_smooth_background_few_by_chance(frame, true_poses):
+    state = frame.outlines.with_attenuations(true_poses, None)
+    for k in (0, 1):
+        for share, by_chance in by_plane(frame, state, k).values():
+            assert share > 0.85 and by_chance < 0.3
+
+
+def test_noise_supports_an_outline_only_as_chance_does(frame_of, row, true_poses):
+    rng = np.random.default_rng(0)
+    noise = {f"image_{plane}": rng.integers(40, 200, (256, 256), dtype=np.uint8) for plane in ("bs", "fs")}
+    frame = frame_of(row | noise)
+    state = OutlineState(true_poses, frame.outlines.initial_state(true_poses).log_per_mm)
+    for k in (0, 1):
+        for share, by_chance in by_plane(frame, state, k).values():
+            assert by_chance > 0.2
+            assert above_chance(share, by_chance) < 0.35
+
+
+def test_planes_that_show_none_of_an_outline_are_skipped(frame, true_poses):
+    own = frame.outlines.of_implant(FINE, frame.outlines.initial_state(true_poses), 0)
+    own["bs"].visible[:] = False
+    assert list(shares_near(own, NEAR_PX)) == ["fs"]
+    assert shares_near(own, 3)["fs"] >= shares_near(own, 0.5)["fs"] == pytest.approx(shares_near(own, 0.5)["fs"])

@@ -1,0 +1,65 @@
+"""Gauss-Newton steps of outlines."""
+
+import numpy as np
+import pytest
+
+from tests.registration.scenes import displaced
+from veriserum_hf.geometry.pose import angle_between_deg, transform_points
+from veriserum_hf.registration.outline.search import ASSESSED, FINE, MIDDLE, support
+from veriserum_hf.registration.outline.solver import moved, normal_matrix, solve_step
+
+
+@pytest.fixture(scope="module")
+def fitted(frame_of, row, true_poses, coarse_meshes):
+    """The frame from 3 mm and 3 deg off."""
+    rng = np.random.default_rng(1)
+    meshes = [coarse_meshes[row[name]["anatomy_id"]] for name in ("femur", "tibia")]
+    T = [displaced(each, mesh, rng, 3, 3) for each, mesh in zip(true_poses, meshes, strict=True)]
+    frame = frame_of(row, T)
+    return frame, frame.by_outline()
+
+
+def test_from_three_mm_and_degrees_off_it_converges_to_the_truth(fitted, true_poses):
+    frame, fit = fitted
+    assert fit.converged.all() and np.isnan(fit.runners_up).all()
+    for body, T, T_true in zip(frame.bodies, fit.state.T_world_implant, true_poses, strict=True):
+        center = body.implant.center_mm[None]
+        assert np.linalg.norm(transform_points(T, center) - transform_points(T_true, center)) < 0.05
+        assert angle_between_deg(T[:3, :3], T_true[:3, :3]) < 0.2
+
+
+def test_at_the_solution_steps_are_negligible_and_edges_support_the_outline(fitted):
+    frame, fit = fitted
+    for k in (0, 1):
+        own = frame.outlines.of_implant(FINE, fit.state, k)
+        assert solve_step(own, ASSESSED).length_px < 0.03
+        assert support(own) > 0.8
+        matrix = normal_matrix(own)
+        np.testing.assert_allclose(matrix, matrix.T)
+        assert (np.linalg.eigvalsh(matrix) > 0).all()
+        for each in own.values():
+            assert each.weights().sum() == pytest.approx(1) and (each.weights() >= 0).all()
+
+
+def test_only_the_chosen_implant_moves(frame, true_poses):
+    state = frame.outlines.initial_state(true_poses)
+    after = frame.outlines.solver(MIDDLE).run(state, MIDDLE.passes[:1], only=1)
+    np.testing.assert_array_equal(after.T_world_implant[0], true_poses[0])
+    assert np.abs(after.T_world_implant[1] - true_poses[1]).max() > 0
+
+
+def test_without_edges_there_is_no_step(fitted):
+    frame, fit = fitted
+    own = frame.outlines.of_implant(FINE, fit.state, 0)
+    for each in own.values():
+        each.residual_px[:] = np.nan
+        assert not each.weights().any()
+    step = solve_step(own, ASSESSED)
+    assert not step.step_mm.any() and step.length_px == 0 and step.log_steps == {}
+
+
+def test_a_step_and_its_opposite_cancel_to_second_order(frame, true_poses):
+    implant = frame.bodies[0].implant
+    step = np.array([1, -2, 3, 0.4, 0.5, -0.6])
+    T = moved(implant, moved(implant, true_poses[0], step), -step)
+    np.testing.assert_allclose(T, true_poses[0], atol=1e-9)

@@ -1,0 +1,102 @@
+"""Covariances with errors of cameras, meshes and edges, and contradictions of planes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from tests.registration.scenes import drawn, rig_of, starts
+from veriserum_hf.geometry import Plane
+from veriserum_hf.registration.deviations import Deviations, of_center, of_origin, widest
+from veriserum_hf.registration.refine import register
+
+NONE = Deviations(0, 0, 0, 0, 0, 0)
+PARTS = ("femur", "tibia")
+
+
+@pytest.fixture(scope="module")
+def scene(rows, coarse_meshes):
+    """A row of 256 px with its true rig, and initial poses."""
+    rig = rig_of(rows[1])
+    return drawn(rows[1], coarse_meshes, rig, 256), rig, starts(rows[1], coarse_meshes, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def found(scene, coarse_meshes):
+    row, _, start = scene
+    return register(row, coarse_meshes, start, method="outline")
+
+
+def shifted(plane, by_mm):
+    """A plane that is believed to be that much higher."""
+    T = plane.T_world_intensifier.copy()
+    T[:3, 3] += by_mm * T[:3, 1]
+    return Plane(T, plane.principal_point_mm, plane.sid_mm)
+
+
+def with_fs_higher(scene, by_mm):
+    row, rig, _ = scene
+    return row | {"camera_fs": shifted(rig["fs"], by_mm).camera(256)}
+
+
+def test_covariances_are_symmetric_and_positive_and_contain_those_of_the_images(found):
+    for each in found.values():
+        for covariance in (each.covariance, each.image_covariance, each.covariance - each.image_covariance):
+            np.testing.assert_allclose(covariance, covariance.T, atol=1e-12)
+            values = np.linalg.eigvalsh(covariance)
+            assert (values > -1e-9 * values.max()).all()
+
+
+def test_without_errors_of_the_world_only_the_images_count(scene, coarse_meshes, found):
+    row, _, start = scene
+    exact = register(row, coarse_meshes, start, method="outline", deviations=NONE)
+    for name in PARTS:
+        np.testing.assert_allclose(exact[name].T_world_implant, found[name].T_world_implant, atol=1e-9)
+        np.testing.assert_allclose(exact[name].covariance, exact[name].image_covariance, rtol=0.05, atol=1e-6)
+        assert widest(exact[name].covariance[:3, :3]) < widest(found[name].covariance[:3, :3])
+
+
+def test_larger_errors_of_any_kind_widen_the_covariance(scene, coarse_meshes, found):
+    row, _, start = scene
+    more = register(row, coarse_meshes, start, method="outline", deviations=Deviations(mesh_mm=1.0))
+    for name in PARTS:
+        assert np.trace(more[name].covariance) > np.trace(found[name].covariance)
+
+
+def test_planes_contradict_each_other_where_a_camera_is_not_where_it_is_stated_to_be(scene, coarse_meshes, found):
+    start = scene[2]
+    assert "contradict" not in found["femur"].detail
+    wrong = register(with_fs_higher(scene, 1.0), coarse_meshes, start, method="outline")
+    for each in wrong.values():
+        assert each.verdict == "ambiguous" and each.detail.startswith("the planes contradict each other: ")
+        assert widest(each.covariance[:3, :3]) > 2 * widest(found[each.component].covariance[:3, :3])
+
+
+@given(
+    center=st.tuples(*[st.floats(-80, 80)] * 3),
+    seed=st.integers(0, 1000),
+    by_mm=st.tuples(*[st.floats(-80, 80)] * 3),
+)
+def test_the_covariance_of_the_centre_is_that_of_the_steps_whatever_the_origin(center, seed, by_mm):
+    rng = np.random.default_rng(seed)
+    root = rng.normal(size=(6, 6))
+    step, T = root @ root.T, np.eye(4)
+    implants = [_Body(np.add(center, offset)) for offset in ((0, 0, 0), by_mm)]
+    at_center = []
+    for implant in implants:
+        at_center.append(of_center(of_origin(step, implant, T), implant, T))
+    np.testing.assert_allclose(at_center[0], at_center[1], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(at_center[0][:3, :3], step[:3, :3], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(at_center[0][3:, 3:], step[3:, 3:] * np.degrees(1 / 30) ** 2, rtol=1e-6, atol=1e-6)
+
+
+class _Body:
+    """Centre and radius of an implant, which are all that these use."""
+
+    radius_mm = 30.0
+
+    def __init__(self, center_mm):
+        self.center_mm = center_mm
+
+
+def test_the_widest_direction_is_that_of_the_largest_eigenvalue():
+    assert widest(np.diag([1.0, 9.0, 4.0])) == pytest.approx(3)
