@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.registration.scenes import displaced
+from tests.registration.scenes import displaced, transform
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.registration.outline.search import ASSESSED, FINE, MIDDLE, support
 from veriserum_hf.registration.outline.solver import moved, normal_matrix, solve_step
@@ -63,3 +63,11 @@ def test_a_step_and_its_opposite_cancel_to_second_order(frame, true_poses):
     step = np.array([1, -2, 3, 0.4, 0.5, -0.6])
     T = moved(implant, moved(implant, true_poses[0], step), -step)
     np.testing.assert_allclose(T, true_poses[0], atol=1e-9)
+
+
+def test_one_plane_does_not_drive_an_implant_away_along_its_ray(frame_of, small_rows, coarse_meshes):
+    row = small_rows[1]
+    true = np.stack([transform(row[name]) for name in ("femur", "tibia")])
+    fit = frame_of(row, true, planes=("fs",)).by_outline()
+    off_mm = np.linalg.norm(fit.state.T_world_implant[:, :3, 3] - true[:, :3, 3], axis=1)
+    assert (off_mm < 15).all()

@@ -32,6 +32,7 @@ _LOG_STIFFNESS = 1.0  # prior on the logarithm of an attenuation, at the first o
 _LOG_RANGE = (np.log(0.03), np.log(5.0))
 _MAX_LOG_STEP = 0.5
 _LOADING = 1e-7  # of the largest diagonal element
+_SOFT_LOADING = 3e-3  # the same where edges are means of rises: their errors must not drive weak directions
 _MAX_ITERATIONS = 24
 _NEGLIGIBLE_PX = 0.01  # root mean square displacement of an outline in all steps that would follow
 _MAX_RATE = 0.95  # of successive steps, that is extrapolated
@@ -251,7 +252,7 @@ def solve_step(residuals: Mapping[PlaneName, Residuals], each: Pass) -> _Step:
         matrix += columns.T @ (weight[used, None] * columns)
         right += columns.T @ (weight[used] * own.residual_px[used])
     of_pose = matrix[:DOF, :DOF] / len(planes)
-    matrix[np.diag_indices(DOF)] += _LOADING * np.diag(matrix)[:DOF].max()
+    matrix[np.diag_indices(DOF)] += (_SOFT_LOADING if each.soft else _LOADING) * np.diag(matrix)[:DOF].max()
     step: FloatArray = np.linalg.solve(matrix, right).astype(np.float64)
     reach_px = float(np.max([np.abs(residuals[plane].by_step @ step[:DOF]).max() for plane in planes]))
     step *= min(1.0, _MAX_STEP * each.window_px / max(reach_px, 1e-12))
