@@ -104,6 +104,8 @@ class OutlineFrame:
             state, found = self._improved(state, self._weak(state, k), k)
             if found < _FEW:
                 state, found = self._improved(state, self._rotated(state, given.T_world_implant[k], k), k)
+            if found < _FEW and len(self._views) > 1:
+                state, found = self._improved(state, self._half_rotated(state, k), k)
             if found < _LOST:
                 state, found = self._improved(state, self._far(state, given.T_world_implant[k], k), k)
             if len(self._views) == 1:
@@ -155,6 +157,17 @@ class OutlineFrame:
         """The initial pose unchanged, and rotated ones through the coarse scale."""
         yield _with_pose(state, k, T_given)
         yield from self._through_coarse(state, T_given, k, np.radians(_ROTATED_DEG), 0.0)
+
+    def _half_rotated(self, state: OutlineState, k: int) -> Iterator[OutlineState]:
+        """Poses rotated by 180 degrees about the principal axes, through the coarse scale.
+
+        A tray that is the wrong way round has most of its edges where they must be, in both planes.
+        """
+        implant, T = self._bodies[k].implant, state.T_world_implant[k]
+        for axis in implant.mesh.principal_inertia_vectors:
+            step_mm = np.concatenate([np.zeros(3), T[:3, :3] @ axis * np.pi * implant.radius_mm])
+            start = _with_pose(state, k, moved(implant, T, step_mm))
+            yield self.solver(COARSE).run(start, COARSE.passes, only=k)
 
     def _far(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
         """Initial poses that are rotated and shifted farther, through the coarse scale."""
