@@ -1,7 +1,7 @@
 """Initial poses from the images alone, without any knowledge of where the implants are.
 
 Outlines of an implant from all directions are compared with the edges of the images: the direction of each edge
-counts, dark metal inside; grey values do not. In two planes, positions must agree in space; in one plane, the size of
+counts, grey values do not. In two planes, positions must agree in space; in one plane, the size of
 the outline gives the depth. The best hypotheses are moved onto the edges near them at three scales, and ranked by the
 share of their outlines that lies on edges. The implant with the better score is found first, the other one once more
 near it.

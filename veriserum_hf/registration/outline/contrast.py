@@ -10,7 +10,7 @@ from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.registration.outline.levels import Body, Level, Shadow
 
 _RING_PX = 8  # around a shadow, of the coarsest scale
-_EROSION_PX = 3  # blurred edges say nothing of what is inside
+_EROSION_PX = 3  # blurred edges are excluded
 _PER_MM = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LEAST_PIXELS = 50
 
@@ -31,7 +31,7 @@ def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray)
     """Share of the variance inside each implant that its path lengths explain, 0 to 1, at poses (K, 4, 4).
 
     Beyond a linear trend of the background. Near 0 for opaque, hollow or saturated metal: there a model of
-    intensities has nothing to go by but the outline.
+    intensities is determined by the outline alone.
     """
     shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     found = []

@@ -19,7 +19,7 @@ _DIRECTIONS = 8
 def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dict[PlaneName, float]:
     """Share of the visible outline with an edge of the image so near where it must be, 0 to 1, by plane.
 
-    Planes that show less than 20 px of it are left out.
+    Planes that show less than 20 px of it are excluded.
     """
     found = {}
     for plane, own in residuals.items():

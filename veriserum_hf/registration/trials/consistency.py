@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.core import FloatArray, IndexArray
 
 ORDERS = (2, 3, 4)  # of the differences; the neighbours that predict a frame
-MIN_MM, MIN_DEG = 1.0, 1.0  # smaller jumps are no error worth naming
+MIN_MM, MIN_DEG = 1.0, 1.0  # smaller jumps are not reported
 MAX_ROTATION_DEG = 120.0  # between frames of one trial
 LONGEST_RUN = 5
 _DEVIATIONS = 5.0
