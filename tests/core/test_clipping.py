@@ -12,6 +12,8 @@ _AXIS = np.arange(SIZE) / SIZE - 0.5
 _LOBE = 1.3 - 1.6 * (_AXIS[:, None] ** 2 + _AXIS**2)
 _LOBE[90:120, 40:110] *= 0.1
 NOISY = np.asarray(cv2.GaussianBlur(_LOBE, (0, 0), 1)) + np.random.default_rng(0).normal(0, 0.015, (SIZE, SIZE))
+HOT = np.zeros((SIZE, SIZE), bool)
+HOT[20, 40] = HOT[100, 30] = True
 EVERYWHERE = np.ones((SIZE, SIZE), bool)
 
 
@@ -38,7 +40,7 @@ ENCODED = {
     "gamma 2": lambda image: eight_bits(image.clip(0, 1) ** 2),
     "stretched": lambda image: eight_bits(2 * (image.clip(0, 1) - 0.5)),
     "resized": lambda image: cv2.resize(eight_bits(image), (180, 180), interpolation=cv2.INTER_LINEAR),
-    "hot pixels": lambda image: np.where(np.random.default_rng(1).random(image.shape) < 5e-5, 1.6, image.clip(0, 1)),
+    "hot pixels": lambda image: np.where(HOT, 1.6, image.clip(0, 1)),
 }
 
 

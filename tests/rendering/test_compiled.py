@@ -5,7 +5,7 @@ import logging
 import numba
 import pytest
 
-from veriserum_hf.rendering import compiled as module
+from veriserum_hf.rendering import compilation as module
 from veriserum_hf.rendering.compilation import compiled
 
 

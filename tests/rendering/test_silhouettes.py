@@ -62,7 +62,7 @@ def test_pieces_lie_on_the_end_of_the_shadow_and_are_as_long_as_it(rotation, mes
 def test_an_outline_moves_along_its_normals_as_its_points_do(rotation, axis, mesh, generator, rig):
     T, camera = pose_at(rotation), camera_of(rig["bs"], SIZE)
     step = np.zeros(6)
-    step[axis] = 0.5 if axis < 3 else 0.03
+    step[axis] = 0.5 if axis < 3 else 0.01  # so small that the first order counts
     moved = pose_at(step[3:], step[:3]) @ T
     pieces = generator.pieces(T, camera)
     in_camera = transform_points(camera.world_to_camera @ moved, pieces.points_mm)

@@ -24,7 +24,7 @@ class ClippedShares(TypedDict):
 def share_clipped(frame: Grey, white: int) -> float:
     """Share of the pixels of a frame's field that are clipped, 0 to 1; levels above white are clipped to it."""
     step = max(1, min(frame.shape) // _SAMPLED_PX)
-    levels = np.minimum(frame[::step, ::step], white).astype(np.float32)
+    levels = np.minimum(frame[::step, ::step].astype(np.float32), np.float32(white))
     in_field = round_field(levels / max(float(levels.max()), 1.0))
     return float(clipped_pixels(levels, in_field)[in_field].mean())
 
