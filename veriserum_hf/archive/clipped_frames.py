@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veriserum_hf.core import PLANES, Grey, PlaneName, clipped_pixels, round_field
 
@@ -24,8 +25,9 @@ class ClippedShares(TypedDict):
 def share_clipped(frame: Grey, white: int) -> float:
     """Share of the pixels of a frame's field that are clipped, 0 to 1; levels above white are clipped to it."""
     step = max(1, min(frame.shape) // _SAMPLED_PX)
-    levels = np.minimum(frame[::step, ::step].astype(np.float32), np.float32(white))
-    in_field = round_field(levels / max(float(levels.max()), 1.0))
+    levels: NDArray[np.float32] = frame[::step, ::step].astype(np.float32)
+    levels[levels > white] = white
+    in_field = round_field(np.asarray(levels / max(float(levels.max()), 1.0), np.float32))
     return float(clipped_pixels(levels, in_field)[in_field].mean())
 
 
