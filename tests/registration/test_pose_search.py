@@ -13,7 +13,8 @@ from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.registration.from_images import hypotheses, pose_search
 from veriserum_hf.registration.from_images.coarse_fit import CoarseFit
 from veriserum_hf.registration.from_images.edge_maps import EdgeMap
-from veriserum_hf.registration.from_images.pose_search import CANDIDATES, candidate_poses, find_poses
+from veriserum_hf.registration.from_images.found_poses import find_poses
+from veriserum_hf.registration.from_images.pose_search import CANDIDATES, candidate_poses
 from veriserum_hf.registration.from_images.templates import ReducedMesh, Templates
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.scene import Implant

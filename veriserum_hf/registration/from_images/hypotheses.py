@@ -81,6 +81,10 @@ class Hypotheses:
 
         In one plane, a distance is that at right angles to the ray, and a tenth of that along it.
         """
+        return self.taken(self.distinct_places(count, mm, deg, cameras))
+
+    def distinct_places(self, count: int, mm: float, deg: float, cameras: Sequence[Camera]) -> list[int]:
+        """Places of `distinct` among these."""
         centers = self.centers_mm
         if len(cameras) == 1 and len(centers):
             in_camera = centers @ cameras[0].world_to_camera[:3, :3].T + cameras[0].world_to_camera[:3, 3]
@@ -95,7 +99,7 @@ class Hypotheses:
                 kept.append(k)
                 if len(kept) == count:
                     break
-        return self.taken(kept)
+        return kept
 
 
 def from_one_plane(

@@ -1,4 +1,4 @@
-"""Initial poses from the images alone, without any knowledge of where the implants are.
+"""Candidates of initial poses from the images alone, without any knowledge of where the implants are.
 
 Outlines of an implant from all directions are compared with the edges of the images: the direction of each edge
 counts, grey values do not. In two planes, positions must agree in space; in one plane, the size of
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import PLANES, Component, FloatArray, FrameRow, PlaneName, Poses
+from veriserum_hf.core import PLANES, Component, FloatArray, FrameRow, PlaneName
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import make_transform, matrix_to_quaternion
+from veriserum_hf.geometry import make_transform
 from veriserum_hf.registration.from_images.coarse_fit import CHANCE, CoarseFit
 from veriserum_hf.registration.from_images.edge_maps import EdgeMap
 from veriserum_hf.registration.from_images.hypotheses import (
@@ -64,48 +64,6 @@ class CandidatePose:
     score: float
 
 
-def find_poses(
-    row: FrameRow,
-    implants: Mapping[Component, int],
-    meshes: Mapping[int, trimesh.Trimesh],
-    *,
-    planes: Sequence[PlaneName] = PLANES,
-) -> Poses:
-    """Find initial poses of implants in a frame from the images alone.
-
-    Parameters
-    ----------
-    row, meshes, planes : as for `veriserum_hf.registration.register`; poses of the row are not used.
-    implants : anatomy id of each component that the frame shows.
-
-    Returns
-    -------
-    The best candidate of each component, as a row has poses; components without a candidate are missing.
-
-    Raises
-    ------
-    RegistrationError
-        As `candidate_poses`, or if there is no candidate for any component.
-
-    """
-    found = candidate_poses(row, implants, meshes, planes=planes)
-    poses: Poses = {
-        component: {
-            "anatomy_id": ranked[0].anatomy_id,
-            "translation_mm": ranked[0].T_world_implant[:3, 3].tolist(),
-            "quaternion_xyzw": matrix_to_quaternion(ranked[0].T_world_implant[:3, :3]).tolist(),
-        }
-        for component, ranked in found.items()
-        if ranked
-    }
-    if not poses:
-        raise RegistrationError(
-            f"{name_of(row)}: no edge of the images agrees with an outline of {' or '.join(implants)}; give an "
-            "initial pose"
-        )
-    return poses
-
-
 def candidate_poses(
     row: FrameRow,
     implants: Mapping[Component, int],
@@ -115,7 +73,10 @@ def candidate_poses(
 ) -> dict[Component, list[CandidatePose]]:
     """Find poses of each implant that agree with the images, at most `CANDIDATES`, the best first.
 
-    Parameters are those of `find_poses`.
+    Parameters
+    ----------
+    row, meshes, planes : as for `veriserum_hf.registration.register`; poses of the row are not used.
+    implants : anatomy id of each component that the frame shows.
 
     Raises
     ------

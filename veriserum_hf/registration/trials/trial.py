@@ -23,7 +23,7 @@ import trimesh
 from veriserum_hf.core import IMAGE_OF, PLANES, Component, FrameRow, PoseFileRow
 from veriserum_hf.dataset import Frames
 from veriserum_hf.errors import FrameError, RegistrationError
-from veriserum_hf.registration.from_images.pose_search import find_poses
+from veriserum_hf.registration.from_images.found_poses import find_poses
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod, register_batch
 from veriserum_hf.registration.trials.poses import Found, InitialPose, Neighbour, Origin

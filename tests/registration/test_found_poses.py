@@ -1,0 +1,80 @@
+"""Candidates of the search are registered, ranked again, and what the images do not decide is visible."""
+
+import numpy as np
+import pytest
+
+from tests.registration.scenes import displaced, drawn, rig_of, transform
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry import angle_between_deg, make_transform
+from veriserum_hf.registration.from_images import found_poses
+from veriserum_hf.registration.from_images.found_poses import find_poses, ranked_poses
+from veriserum_hf.registration.from_images.pose_search import CandidatePose
+from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.refine import RefinedPose
+
+_SIZE = 128
+
+
+@pytest.fixture(scope="module")
+def frame(rows, coarse_meshes):
+    """Both implants in images of 128 px, without holders."""
+    return drawn(rows[0], coarse_meshes, rig_of(rows[0]), _SIZE)
+
+
+@pytest.fixture
+def candidates(monkeypatch):
+    """Candidates of the search, by component, in place of a search."""
+    known = {}
+    monkeypatch.setattr(found_poses, "candidate_poses", lambda row, implants, meshes, *, planes: known)
+    return known
+
+
+def _femur(frame, meshes):
+    id = frame["femur"]["anatomy_id"]
+    return id, meshes[id], transform(frame["femur"])
+
+
+def _refined(T, score, verdict="converged", detail=""):
+    nothing = np.full((6, 6), np.nan)
+    return RefinedPose("femur", 1, T, nothing, nothing, "outline", score, verdict, detail, 0.0, 0.0)
+
+
+def _rotated(deg, mm=0.0):
+    a = np.radians(deg)
+    R = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    return make_transform(R, np.array([mm, 0.0, 0.0]))
+
+
+def test_the_outlines_decide_between_candidates(frame, coarse_meshes, candidates):
+    id, mesh, T = _femur(frame, coarse_meshes)
+    rng = np.random.default_rng(2)
+    near, wrong = displaced(T, mesh, rng, 4.0, 4.0), displaced(T, mesh, rng, 20.0, 70.0)
+    candidates["femur"] = [CandidatePose(id, wrong, 0.9), CandidatePose(id, near, 0.85), CandidatePose(id, T, 0.7)]
+    found = ranked_poses(frame, {"femur": id}, coarse_meshes)["femur"]
+    best, *others = found
+    assert best.verdict == "converged"
+    assert angle_between_deg(best.T_world_implant[:3, :3], T[:3, :3]) < 1
+    assert all(each.score < best.score - 0.1 for each in others)
+    pose = find_poses(frame, {"femur": id}, coarse_meshes)["femur"]
+    assert pose["translation_mm"] == best.T_world_implant[:3, 3].tolist()
+
+
+def test_candidates_that_no_frame_shows_are_dropped(frame, coarse_meshes, candidates):
+    id, _, T = _femur(frame, coarse_meshes)
+    elsewhere = T.copy()
+    elsewhere[:3, 3] += 5000.0
+    candidates["femur"] = [CandidatePose(id, elsewhere, 0.9)]
+    with pytest.raises(RegistrationError, match="no edge of the images agrees with an outline of femur"):
+        find_poses(frame, {"femur": id}, coarse_meshes)
+
+
+def test_a_different_pose_that_agrees_nearly_as_well_is_named(frame, coarse_meshes):
+    meshes = {1: coarse_meshes[frame["femur"]["anatomy_id"]]}
+    cameras = [view.camera for view in views_of(frame, ("bs", "fs")).values()]
+    best, same, other = _refined(_rotated(0), 0.9), _refined(_rotated(1), 0.89), _refined(_rotated(30), 0.84)
+    first, second = found_poses._ranked([best, same, other], meshes, cameras)
+    assert first.verdict == "ambiguous"
+    assert first.detail == "another pose, 30 deg away, agrees with 84 % of its outline, this one with 90 %"
+    assert second is other
+    for harmless in (_refined(_rotated(30), 0.7), _refined(_rotated(30), 0.89, "failed", "lost")):
+        assert found_poses._ranked([best, harmless], meshes, cameras)[0] is best
