@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 
 from tests.registration.scenes import drawn, rig_of, starts
 from veriserum_hf.geometry import Plane
-from veriserum_hf.registration.deviations import Deviations, of_center, of_origin, widest
+from veriserum_hf.registration.deviations import Deviations, at_point, of_origin, widest
 from veriserum_hf.registration.refine import register
 
 NONE = Deviations(0, 0, 0, 0, 0, 0)
@@ -83,7 +83,7 @@ def test_the_covariance_of_the_centre_is_that_of_the_steps_whatever_the_origin(c
     implants = [_Body(np.add(center, offset)) for offset in ((0, 0, 0), by_mm)]
     at_center = []
     for implant in implants:
-        at_center.append(of_center(of_origin(step, implant, T), implant, T))
+        at_center.append(at_point(of_origin(step, implant, T), implant.center_mm))
     np.testing.assert_allclose(at_center[0], at_center[1], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(at_center[0][:3, :3], step[:3, :3], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(at_center[0][3:, 3:], step[3:, 3:] * np.degrees(1 / 30) ** 2, rtol=1e-6, atol=1e-6)

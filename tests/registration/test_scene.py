@@ -9,12 +9,10 @@ from tests.fixtures.other_cameras import cropped, one_plane, resized
 from tests.registration.scenes import raised, rig_of, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
+from veriserum_hf.registration.deviations import of_origin
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
 from veriserum_hf.registration.intensity.search import SCALES
-from veriserum_hf.registration.intensity.solver import Solver
-from veriserum_hf.registration.intensity.state import initial_state
-from veriserum_hf.registration.intensity.uncertainty import _of_origin
 from veriserum_hf.registration.scene import Implant, View
 
 
@@ -61,14 +59,15 @@ def test_many_steps_at_once_are_those_one_by_one(started):
 def test_small_steps_are_mapped_to_the_origin_as_covariances_are(started):
     scene, T = started
     steps_mm = 1e-4 * random_steps(2, 2, 6)
-    solver = Solver(scene, SCALES[0], initial_state(scene, T))
     moved = scene.moved(T, steps_mm)
-    for k in range(2):
-        expected = (_of_origin(solver, k) @ steps_mm[:, k, :, None])[..., 0].numpy()
-        shift = (moved[:, k, :3, 3] - T[:, k, :3, 3]).numpy()
-        rotation = Rotation.from_matrix((moved[:, k, :3, :3] @ T[:, k, :3, :3].mT).numpy()).as_rotvec(degrees=True)
-        np.testing.assert_allclose(shift, expected[:, :3], atol=1e-8)
-        np.testing.assert_allclose(rotation, expected[:, 3:], atol=1e-8)
+    for k, implants in enumerate(scene.implants.values()):
+        for frame, implant in enumerate(implants):
+            step = steps_mm[frame, k].numpy()
+            after, before = moved[frame, k].numpy(), T[frame, k].numpy()
+            rotation = Rotation.from_matrix(after[:3, :3] @ before[:3, :3].T).as_rotvec(degrees=True)
+            change = np.concatenate([after[:3, 3] - before[:3, 3], rotation])
+            expected = of_origin(np.outer(step, step), implant, before)
+            np.testing.assert_allclose(np.outer(change, change), expected, atol=1e-11)
 
 
 @pytest.mark.parametrize("scale", [SCALES[0], SCALES[2]])

@@ -16,7 +16,7 @@ from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
 from veriserum_hf.registration.outline.levels import Level
 from veriserum_hf.registration.outline.solver import Residuals
-from veriserum_hf.registration.scene import DOF, Implant
+from veriserum_hf.registration.scene import DOF, Implant, central_ray
 
 _TILE_PX = 24.0  # residuals within a square of this edge may be correlated
 _LOADING = 1e-4  # of the largest diagonal element, in directions that one plane alone hardly determines
@@ -95,7 +95,7 @@ def stated(
     effects = [column for each in of_planes.values() for column in each.effects.T]
     effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
     relative = _relative_camera(implant, deviations)
-    rays = {plane: _ray(levels[plane], implant, T_world_implant) for plane in of_planes}
+    rays = {plane: central_ray(levels[plane].camera, implant, T_world_implant) for plane in of_planes}
     statistic, apart_mm = _disagreement(of_planes, relative, rays)
     # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
     shown = (apart_mm / deviations.plane_mm) ** 2 if deviations.plane_mm else 0.0
@@ -174,12 +174,6 @@ def _harmonics(normals: FloatArray) -> list[FloatArray]:
     return [np.ones(len(angle)), *(_VARYING * each for each in varying)]
 
 
-def _ray(level: Level, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
-    """Unit vector from the source to the centre of an implant, (3,)."""
-    ray: FloatArray = transform_points(T_world_implant, implant.center_mm[None])[0] - level.camera.source_mm
-    return ray / np.linalg.norm(ray)
-
-
 def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
     """Covariance of the step that an error of a camera's pose looks like in its plane, (6, 6) mm^2."""
     angle_mm = np.radians(deviations.plane_deg) * implant.radius_mm
@@ -208,27 +202,27 @@ def _disagreement(
     return float(difference @ np.linalg.solve(covariance, difference)), float(abs(common @ difference[:3]))
 
 
+def of_center(covariance: FloatArray, implant: Implant) -> FloatArray:
+    """Covariance of the mesh's centre, mm, and of the rotation vector, deg, from that of steps about the centre."""
+    in_deg = np.degrees(1) / implant.radius_mm
+    scale = np.array([1.0] * 3 + [in_deg] * 3)
+    return covariance * np.outer(scale, scale)
+
+
 def of_origin(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
     """Covariance of the origin, mm, and of the rotation vector, deg, from that of steps about the centre."""
-    A = _to_origin(implant, T_world_implant)
-    return A @ covariance @ A.T
+    return at_point(of_center(covariance, implant), -(T_world_implant[:3, :3] @ implant.center_mm))
 
 
-def of_center(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
-    """Covariance of the mesh's centre, mm, and of the rotation vector, deg, from that of the origin and the same."""
-    to_steps = np.linalg.inv(_to_origin(implant, T_world_implant))
-    to_steps[3:] *= np.degrees(1) / implant.radius_mm
-    return to_steps @ covariance @ to_steps.T
+def at_point(covariance: FloatArray, lever_mm: FloatArray) -> FloatArray:
+    """Covariance of a pose, mm and deg, at a point of the body that is so far from the one it is given at.
 
-
-def _to_origin(implant: Implant, T_world_implant: FloatArray) -> FloatArray:
-    """Matrix (6, 6) from steps about the centre, mm, to those of the origin, mm, and of the rotation vector, deg."""
-    x, y, z = -(T_world_implant[:3, :3] @ implant.center_mm)
+    A rotation vector w moves the point by w x lever.
+    """
+    x, y, z = np.radians(lever_mm)
     A = np.eye(DOF)
-    # A rotation vector w moves the origin by w x d, d from the centre to it.
-    A[:3, 3:] = np.array([[0, z, -y], [-z, 0, x], [y, -x, 0]]) / implant.radius_mm
-    A[3:, 3:] = np.eye(3) * np.degrees(1) / implant.radius_mm
-    return A
+    A[:3, 3:] = [[0, z, -y], [-z, 0, x], [y, -x, 0]]
+    return A @ covariance @ A.T
 
 
 def widest(covariance: FloatArray) -> float:

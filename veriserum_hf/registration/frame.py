@@ -13,7 +13,7 @@ from veriserum_hf.registration.outline.evidence import NEAR_PX, above_chance, ch
 from veriserum_hf.registration.outline.levels import Body
 from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
 from veriserum_hf.registration.outline.solver import OutlineState, Residuals
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import Implant, View, central_ray
 from veriserum_hf.registration.verdicts import Findings
 from veriserum_hf.rendering import ContourGenerator
 
@@ -27,7 +27,7 @@ _LOST = 0.15  # share of the outline within that distance of its edge, that inte
 
 @dataclass(frozen=True, eq=False)
 class IntensityPose:
-    """Result of the intensities for one implant: pose (4, 4) mm, covariance as in `uncertainty`, convergence."""
+    """Result of the intensities for one implant: pose (4, 4) mm, covariance of a step, (6, 6) mm^2, convergence."""
 
     T_world_implant: FloatArray
     covariance: FloatArray
@@ -84,37 +84,29 @@ class Frame:
     ) -> tuple[Findings, FloatArray, FloatArray]:
         """What is known about the pose of one implant, and its covariances: with errors of the world, and without.
 
-        These are of the origin, mm and deg, (6, 6); ``image_covariance`` of it replaces that of the outlines.
+        These are of the origin, mm and deg, (6, 6); ``image_covariance`` of a step, mm^2, replaces that of outlines.
         """
         implant, T = self.implants[k], state.T_world_implant[k]
         levels, residuals = self.outlines.solver(FINE).levels, self._residuals(state, k)
         about = stated(residuals, levels, implant, T, deviations)
-        nothing = np.full((6, 6), np.nan)
-        of_image, of_world, at_center = nothing, nothing, None
+        image = total = np.full((6, 6), np.nan)
         if about is not None:
-            of_world = of_origin(about.world, implant, T)
-            of_image = of_origin(about.image, implant, T) if image_covariance is None else image_covariance
-            at_center = of_center(of_image + of_world, implant, T)
-        first = next(iter(self.views.values())).camera
-        center_mm = transform_points(T, implant.center_mm[None])[0]
-        ray = center_mm - first.source_mm
-        start_mm = transform_points(self.initial[k], implant.center_mm[None])[0]
-        moved = (
-            float(np.linalg.norm(center_mm - start_mm)),
-            float(angle_between_deg(self.initial[k, :3, :3], T[:3, :3])),
-        )
+            image = about.image if image_covariance is None else image_covariance
+            total = image + about.world
+        start_mm, center_mm = (transform_points(pose, implant.center_mm[None])[0] for pose in (self.initial[k], T))
+        moved_deg = float(angle_between_deg(self.initial[k, :3, :3], T[:3, :3]))
         found = Findings(
-            covariance=at_center,
-            ray=ray / np.linalg.norm(ray),
+            covariance=of_center(total, implant),
+            rays={plane: central_ray(view.camera, implant, T) for plane, view in self.views.items()},
             shares_in_field={plane: view.share_in_field(implant, T) for plane, view in self.views.items()},
             score=self._score(state, residuals),
             converged=converged,
             planes_apart_mm=0.0 if about is None else about.planes_apart_mm,
             contradictory=about is not None and about.contradictory,
             runner_up_deg=runner_up_deg,
-            moved=moved,
+            moved=(float(np.linalg.norm(center_mm - start_mm)), moved_deg),
         )
-        return found, of_image + of_world, of_image
+        return found, of_origin(total, implant, T), of_origin(image, implant, T)
 
     def clipped_statement(self, k: int, T_world_implant: FloatArray) -> str:
         """Share of the surroundings of an implant's outline that is clipped, where it is large; else empty."""

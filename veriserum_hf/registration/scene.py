@@ -87,6 +87,12 @@ class Implant:
         return float(np.sqrt(np.average((corners**2).sum(axis=1), weights=self.mesh.area_faces)))
 
 
+def central_ray(camera: Camera, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Unit vector from a source to the centre of an implant at a pose (4, 4) mm, (3,) in the world."""
+    ray: FloatArray = transform_points(T_world_implant, implant.center_mm[None])[0] - camera.source_mm
+    return ray / np.linalg.norm(ray)
+
+
 @dataclass(frozen=True, eq=False)
 class View:
     """One plane of one frame.

@@ -24,9 +24,9 @@ class Findings:
 
     Attributes
     ----------
-    covariance : (6, 6) of the mesh's centre in the world, mm, and of the rotation vector, deg; None where the images
+    covariance : (6, 6) of the mesh's centre in the world, mm, and of the rotation vector, deg; NaN where the images
         do not determine it.
-    ray : (3,) from the first source that sees the implant to its centre, of unit length.
+    rays : (3,) unit vectors from the sources to the implant's centre, by plane.
     shares_in_field : of the implant's surface, by plane.
     score : 0 to 1.
     converged : whether the optimisation has.
@@ -36,8 +36,8 @@ class Findings:
 
     """
 
-    covariance: FloatArray | None
-    ray: FloatArray
+    covariance: FloatArray
+    rays: Mapping[PlaneName, FloatArray]
     shares_in_field: Mapping[PlaneName, float]
     score: float
     converged: bool
@@ -50,7 +50,7 @@ class Findings:
 def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]:
     """Verdict and its reason; ``limits``, mm and deg, are those of the distance from the initial pose."""
     seen = [plane for plane, share in found.shares_in_field.items() if share >= MIN_SHARE_IN_FIELD]
-    if not seen or found.covariance is None or not np.isfinite(found.covariance).all():
+    if not seen or not np.isfinite(found.covariance).all():
         return "failed", "not observable: in no plane's field, or the images do not determine its pose"
     if found.moved[0] > limits[0] or found.moved[1] > limits[1]:
         return "failed", (
@@ -62,10 +62,10 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
             f"the images agree with {100 * found.score:.0f} % of its outline, above what chance gives; expected at "
             f"least {100 * MIN_SCORE:.0f} %"
         )
-    if np.isfinite(found.runner_up_deg):
+    if found.runner_up_deg <= limits[1]:
         return "ambiguous", (
-            f"visible in one plane only, where a mirrored pose {found.runner_up_deg:.0f} deg away agrees as well; "
-            "this one is nearer to the initial pose"
+            f"visible in one plane only, where a mirrored pose agrees as well, {found.runner_up_deg:.0f} deg from "
+            "the initial one; this one is nearer"
         )
     if found.contradictory:
         return "ambiguous", (
@@ -76,9 +76,10 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
     depth = ""
     position = found.covariance[:3, :3]
     if len(seen) == 1:
-        depth_mm = DEVIATIONS_95 * float(np.sqrt(found.ray @ position @ found.ray))
+        ray = found.rays[seen[0]]
+        depth_mm = DEVIATIONS_95 * float(np.sqrt(ray @ position @ ray))
         depth = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to +- {depth_mm:.1f} mm (95 %)"
-        across = np.eye(3) - np.outer(found.ray, found.ray)
+        across = np.eye(3) - np.outer(ray, ray)
         position = across @ position @ across
     widest_mm, widest_deg = (DEVIATIONS_95 * widest(part) for part in (position, found.covariance[3:, 3:]))
     if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:

@@ -27,7 +27,7 @@ _CONTRADICTED = 0.5  # share of the opaque part on saturated pixels that leaves 
 
 
 def covariances(solver: Solver) -> Tensor:
-    """Sandwich covariance of each pose, (F, K, 6, 6): x, y, z of the implant's origin, mm; rotation vector, deg."""
+    """Sandwich covariance of a step of each pose, (F, K, 6, 6) mm^2; see `scene`."""
     scene, equations = solver.scene, solver.equations()
     apart = {plane: normal_equations([each])[0] for plane, each in equations.items()}
     inverse = torch.linalg.pinv(torch.stack(list(apart.values())).sum(0), hermitian=True)
@@ -46,12 +46,8 @@ def covariances(solver: Solver) -> Tensor:
         scores += by_tile @ by_tile.mT
         scores += apart[plane] @ _common_covariance(solver, plane) @ apart[plane]
     steps = inverse @ scores @ inverse
-    found = []
-    for k in range(len(scene.implants)):
-        own = slice(DOF * k, DOF * (k + 1))
-        A = _of_origin(solver, k)
-        found.append(A @ steps[:, own, own] @ A.mT)
-    return torch.stack(found, dim=1)
+    implants = (slice(DOF * k, DOF * (k + 1)) for k in range(len(scene.implants)))
+    return torch.stack([steps[:, own, own] for own in implants], dim=1)
 
 
 def _common_covariance(solver: Solver, plane: PlaneName) -> Tensor:
@@ -75,22 +71,6 @@ def _common_covariance(solver: Solver, plane: PlaneName) -> Tensor:
         own = slice(DOF * k, DOF * (k + 1))
         covariance[:, own, own] = block
     return covariance
-
-
-def _of_origin(solver: Solver, k: int) -> Tensor:
-    """Matrices (F, 6, 6) from steps about an implant's centre to those of its origin, in mm and deg."""
-    T, scene = solver.state.T_world_implant[:, k], solver.scene
-    radius_mm = scene.radii_mm[:, k, None, None]
-    to_origin = -(T[:, :3, :3] @ scene.centers_mm[:, k, :, None])[..., 0]
-    x, y, z = to_origin.unbind(1)
-    zero = torch.zeros_like(x)
-    # A rotation vector w moves the origin by w x d, d from the centre to it.
-    cross_product = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=1).view(-1, 3, 3)
-    A = torch.zeros(len(T), DOF, DOF).to(T)
-    A[:, :3, :3] = torch.eye(3).to(T)
-    A[:, :3, 3:] = cross_product / radius_mm
-    A[:, 3:, 3:] = torch.eye(3).to(T) * np.degrees(1) / radius_mm
-    return A
 
 
 def agreement(solver: Solver) -> Tensor:

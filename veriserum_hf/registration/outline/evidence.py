@@ -16,18 +16,23 @@ _AWAY_PX = (12.0, 20.0, 28.0)  # by which an outline is shifted to find what cha
 _DIRECTIONS = 8
 
 
+def seen_in(residuals: Mapping[PlaneName, Residuals]) -> list[PlaneName]:
+    """Planes that show at least 20 px of an implant's outline."""
+    return [plane for plane, own in residuals.items() if own.pieces.length_px[own.visible].sum() >= _LEAST_PX]
+
+
 def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dict[PlaneName, float]:
     """Share of the visible outline with an edge of the image so near where it must be, 0 to 1, by plane.
 
     Planes that show less than 20 px of it are excluded.
     """
     found = {}
-    for plane, own in residuals.items():
+    for plane in seen_in(residuals):
+        own = residuals[plane]
         length_px = own.pieces.length_px * own.visible
-        if length_px.sum() >= _LEAST_PX:
-            near = np.abs(np.nan_to_num(own.residual_px, nan=np.inf)) < near_px
-            near &= own.slope > _STEEP * median_slope(own)
-            found[plane] = float(length_px[near].sum() / length_px.sum())
+        near = np.abs(np.nan_to_num(own.residual_px, nan=np.inf)) < near_px
+        near &= own.slope > _STEEP * median_slope(own)
+        found[plane] = float(length_px[near].sum() / length_px.sum())
     return found
 
 

@@ -5,13 +5,14 @@ poses may fit nearly as well. So an implant is registered again from poses moved
 where its outline finds too few edges also from rotated initial poses. The pose that finds most edges is kept.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.geometry import FIELD_MM, angle_between_deg, make_transform, transform_points
+from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
 from veriserum_hf.registration.outline.solver import (
     OutlineSolver,
@@ -21,7 +22,7 @@ from veriserum_hf.registration.outline.solver import (
     moved,
     normal_matrix,
 )
-from veriserum_hf.registration.scene import View
+from veriserum_hf.registration.scene import View, central_ray
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean sq
 _WEAK_MM, _WEAK_DEG = 8.0, 10.0  # but no farther than this
 _LOST = 0.5  # support below which a pose is wrong, and farther initial poses are tried
 _FAR_MM = 8.0
+_BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
+_NONE = np.zeros((0, 3))
 _ATTENUATION_STEPS = 4
 _ROTATED_DEG = 8.0
 _DISTINCT_DEG = 4.0  # poses nearer to each other are one
@@ -61,8 +64,8 @@ class OutlineFit:
     ----------
     state : of all implants.
     converged : (K,) whether the last steps were negligible.
-    runners_up : (K,) angle in degrees between the pose of an implant and a mirrored one whose outline agrees with the
-        image nearly as well; NaN where there is none.
+    runners_up : (K,) angle in degrees between the initial pose of an implant and a mirrored one, farther from it than
+        the pose found, whose outline agrees with the image nearly as well; NaN where there is none.
 
     """
 
@@ -101,15 +104,10 @@ class OutlineFrame:
         state = self.solver(MIDDLE).run(self.solver(COARSE).run(given, COARSE.passes), MIDDLE.passes)
         runners_up = np.full(len(self._bodies), np.nan)
         for k in range(len(self._bodies)):
-            state, found = self._improved(state, self._weak(state, k), k)
-            if found < _FEW:
-                state, found = self._improved(state, self._rotated(state, given.T_world_implant[k], k), k)
-            if found < _FEW and len(self._views) > 1:
-                state, found = self._improved(state, self._half_rotated(state, k), k)
-            if found < _LOST:
-                state, found = self._improved(state, self._far(state, given.T_world_implant[k], k), k)
-            if len(self._views) == 1:
-                state, runners_up[k] = self._mirrored(state, given, k)
+            state = self._best(state, given.T_world_implant[k], k)
+            planes = seen_in(self.of_implant(MIDDLE, state, k))
+            if len(planes) == 1:
+                state, runners_up[k] = self._mirrored(state, given, k, planes[0])
         state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
         state = self.solver(FINE).run(state, FINE.passes)
         return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), runners_up)
@@ -120,81 +118,94 @@ class OutlineFrame:
             reached = self.solver(FINE).run(self.initial_state(T_world_implant), (ASSESSED,) * _ATTENUATION_STEPS)
         return OutlineState(T_world_implant, reached.log_per_mm)
 
-    def _improved(self, state: OutlineState, tried: Iterable[OutlineState], k: int) -> tuple[OutlineState, float]:
-        """State with the best pose of one implant that other poses lead to, and its support."""
-        best = support(self.of_implant(MIDDLE, state, k))
-        if best > _ENOUGH:
-            return state, best
-        for other in tried:
-            if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
-                continue
-            reached = self.solver(MIDDLE).run(other, MIDDLE.passes, only=k)
-            found = support(self.of_implant(MIDDLE, reached, k))
-            if found > best:
-                state, best = reached, found
-        return state, best
+    def _best(self, state: OutlineState, T_given: FloatArray, k: int) -> OutlineState:
+        """State with the best pose of one implant that second initial poses lead to, more where its edges are few."""
+        found = support(self.of_implant(MIDDLE, state, k))
+        for enough, others in (
+            (_ENOUGH, self._weak),
+            (_FEW, self._rotated),
+            (_FEW, self._half_rotated),
+            (_LOST, self._far),
+        ):
+            for other in others(state, T_given, k) if found < enough else ():
+                if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+                    continue
+                reached = self.solver(MIDDLE).run(other, MIDDLE.passes, only=k)
+                support_there = support(self.of_implant(MIDDLE, reached, k))
+                if support_there > found:
+                    state, found = reached, support_there
+        return state
 
     def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
         """Residuals of one implant."""
         solver = self.solver(scale)
         return {plane: of_plane[0] for plane, of_plane in solver.residuals(state, ASSESSED, only=k).items()}
 
-    def _weak(self, state: OutlineState, k: int) -> Iterator[OutlineState]:
+    def _weak(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
         """Poses moved along the two weakest directions, both ways."""
         values, vectors = np.linalg.eigh(normal_matrix(self.of_implant(MIDDLE, state, k)))
-        body = self._bodies[k]
+        radius_mm = self._bodies[k].implant.radius_mm
         for n in range(2):
             step_mm = vectors[:, n] * _WEAK_PX / np.sqrt(max(values[n], 1e-12))
             longest = max(
                 np.linalg.norm(step_mm[:3]) / _WEAK_MM,
-                np.linalg.norm(step_mm[3:]) / body.implant.radius_mm / np.radians(_WEAK_DEG),
+                np.linalg.norm(step_mm[3:]) / radius_mm / np.radians(_WEAK_DEG),
             )
             step_mm /= max(longest, 1.0)
             for sign in (1, -1):
-                yield _with_pose(state, k, moved(body.implant, state.T_world_implant[k], sign * step_mm))
+                yield self._moved(state, state.T_world_implant[k], k, sign * step_mm)
 
     def _rotated(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
         """The initial pose unchanged, and rotated ones through the coarse scale."""
         yield _with_pose(state, k, T_given)
-        yield from self._through_coarse(state, T_given, k, np.radians(_ROTATED_DEG), 0.0)
+        yield from self._through_coarse(state, T_given, k, rotations_deg=_ROTATED_DEG * _BOTH_WAYS)
 
-    def _half_rotated(self, state: OutlineState, k: int) -> Iterator[OutlineState]:
+    def _half_rotated(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
         """Poses rotated by 180 degrees about the principal axes, through the coarse scale.
 
         A tray that is the wrong way round has most of its edges where they must be, in both planes.
         """
-        implant, T = self._bodies[k].implant, state.T_world_implant[k]
-        for axis in implant.mesh.principal_inertia_vectors:
-            step_mm = np.concatenate([np.zeros(3), T[:3, :3] @ axis * np.pi * implant.radius_mm])
-            start = _with_pose(state, k, moved(implant, T, step_mm))
-            yield self.solver(COARSE).run(start, COARSE.passes, only=k)
+        T = state.T_world_implant[k]
+        axes = self._bodies[k].implant.mesh.principal_inertia_vectors @ T[:3, :3].T
+        yield from self._through_coarse(state, T, k, rotations_deg=180 * axes)
 
     def _far(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
         """Initial poses that are rotated and shifted farther, through the coarse scale."""
-        yield from self._through_coarse(state, T_given, k, np.radians(2 * _ROTATED_DEG), 0.0)
-        yield from self._through_coarse(state, T_given, k, 0.0, _FAR_MM)
+        yield from self._through_coarse(state, T_given, k, rotations_deg=2 * _ROTATED_DEG * _BOTH_WAYS)
+        yield from self._through_coarse(state, T_given, k, shifts_mm=_FAR_MM * _BOTH_WAYS)
 
     def _through_coarse(
-        self, state: OutlineState, T_given: FloatArray, k: int, angle: float, shift_mm: float
+        self,
+        state: OutlineState,
+        T: FloatArray,
+        k: int,
+        *,
+        rotations_deg: FloatArray = _NONE,
+        shifts_mm: FloatArray = _NONE,
     ) -> Iterator[OutlineState]:
-        implant = self._bodies[k].implant
-        for axis in np.concatenate([np.eye(3), -np.eye(3)]):
-            step_mm = np.concatenate([axis * shift_mm, axis * angle * implant.radius_mm])
-            start = _with_pose(state, k, moved(implant, T_given, step_mm))
+        """Poses rotated, (n, 3) deg, or shifted, (n, 3) mm, from one, and moved by the coarse scale."""
+        angles_mm = np.radians(rotations_deg) * self._bodies[k].implant.radius_mm
+        steps_mm = np.concatenate([np.pad(shifts_mm, ((0, 0), (0, 3))), np.pad(angles_mm, ((0, 0), (3, 0)))])
+        for step_mm in steps_mm:
+            start = self._moved(state, T, k, step_mm)
             if self.solver(COARSE).in_front(start.T_world_implant[k], k):
                 yield self.solver(COARSE).run(start, COARSE.passes, only=k)
 
-    def _mirrored(self, state: OutlineState, given: OutlineState, k: int) -> tuple[OutlineState, float]:
+    def _moved(self, state: OutlineState, T: FloatArray, k: int, step_mm: FloatArray) -> OutlineState:
+        return _with_pose(state, k, moved(self._bodies[k].implant, T, step_mm))
+
+    def _mirrored(
+        self, state: OutlineState, given: OutlineState, k: int, plane: PlaneName
+    ) -> tuple[OutlineState, float]:
         """Of a pose and those mirrored along the ray, that nearest to the initial one of those that agree as well.
 
         The shadow of a symmetric body is nearly that of its mirror image behind a plane across the ray. One plane
-        cannot distinguish them. The second value is the angle to the pose not taken, in degrees, or NaN.
+        cannot distinguish them. The second value is the angle of the pose not taken from the initial one, in degrees,
+        or NaN.
         """
         implant, T = self._bodies[k].implant, state.T_world_implant[k]
-        (level,) = self.solver(MIDDLE).levels.values()
         center_mm = transform_points(T, implant.center_mm[None])[0]
-        ray = center_mm - level.camera.source_mm
-        ray /= np.linalg.norm(ray)
+        ray = central_ray(self._views[plane].camera, implant, T)
         best, own, other = support(self.of_implant(MIDDLE, state, k)), state, None
         initial = given.T_world_implant[k, :3, :3]
         for axis in implant.mesh.principal_inertia_vectors:
@@ -215,7 +226,7 @@ class OutlineFrame:
             best = max(best, found)
         if other is None:
             return own, float("nan")
-        return own, float(angle_between_deg(own.T_world_implant[k, :3, :3], other.T_world_implant[k, :3, :3]))
+        return own, float(angle_between_deg(other.T_world_implant[k, :3, :3], initial))
 
 
 def support(residuals: Mapping[PlaneName, Residuals]) -> float:

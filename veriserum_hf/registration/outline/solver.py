@@ -12,17 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.geometry import make_transform, transform_points
 from veriserum_hf.registration.outline.levels import Body, Level, Shadow
 from veriserum_hf.registration.scene import CLEAR_MM, DOF, Implant
 from veriserum_hf.rendering import ContourPieces
-
-try:
-    from scipy.spatial.transform import Rotation
-except ImportError as error:
-    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _LEAST_MAD_PX = 0.15
 _MAX_SLOPE = 1.5  # times the median: a cable is no better evidence than an implant
@@ -120,16 +116,16 @@ class OutlineSolver:
                 state = self._stepped(state, k, step)
         return state
 
-    def converge(self, state: OutlineState, each: Pass, only: int | None = None) -> tuple[OutlineState, BoolArray]:
+    def converge(self, state: OutlineState, each: Pass) -> tuple[OutlineState, BoolArray]:
         """Take steps until they are negligible; the state, and of which implants they are, (K,) bool.
 
         The edges of a rendering change with the pose, which the derivatives do not contain: steps along weak
         directions are too short by a nearly constant factor. Two successive ones give it, and are extrapolated
         (Aitken).
         """
-        moving = list(range(len(self.bodies))) if only is None else [only]
+        moving = list(range(len(self.bodies)))
         before: dict[int, _Step] = {}
-        converged = np.array([k not in moving for k in range(len(self.bodies))])
+        converged = np.zeros(len(self.bodies), dtype=np.bool_)
         for _ in range(_MAX_ITERATIONS):
             residuals = self._residuals(state, each, moving, self._shadows(state, np.flatnonzero(converged).tolist()))
             for n, k in enumerate(moving):

@@ -80,8 +80,9 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """The last frame in which an implant converged: its given initial pose, if any, and the result."""
+    """The last frame in which an implant converged: its place, its given initial pose, if any, and the result."""
 
+    index: int
     given: InitialPose | None
     pose: RefinedPose
 

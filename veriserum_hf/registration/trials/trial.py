@@ -2,11 +2,11 @@
 
 A frame whose own initial pose does not lead to the verdict ``"converged"`` is registered again, initialised from the
 last frame that converged, in two ways. With the motion between the initial poses of the two frames: right where all
-initial poses have nearly the same error, such as a robot's targets. Without motion: right where this initial pose is
-an outlier, such as a wrong prediction of a network; at 30 frames a second a knee moves by a few mm and degrees
-between frames. Implants are independent: one that has converged is registered again from the pose it converged to. A
-second pass runs backwards, so that the first frames of a trial have a neighbour too. The better verdict is kept, and
-of equal verdicts the better score.
+initial poses have nearly the same error, such as a robot's targets. Without motion, over a few frames: right where
+this initial pose is an outlier, such as a wrong prediction of a network; at 30 frames a second a knee moves by a few
+mm and degrees between frames. Implants are independent: one that has converged is registered again from the pose it
+converged to. A second pass runs backwards, so that the first frames of a trial have a neighbour too. The better
+verdict is kept, and of equal verdicts the better score.
 
 Where this fails too, or there are no initial poses at all, implants may be searched for in the images of a few
 frames, at most `MOST_SEARCHES` of a trial. From a frame found so the trial is tracked in both directions, each frame
@@ -25,7 +25,7 @@ from veriserum_hf.dataset import Frames
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.registration.from_images.found_poses import find_poses
 from veriserum_hf.registration.initial_poses import Starts
-from veriserum_hf.registration.refine import ChosenMethod, register_batch
+from veriserum_hf.registration.refine import ChosenMethod, RefinedPose, register_batch
 from veriserum_hf.registration.trials.poses import Found, InitialPose, Neighbour, Origin
 from veriserum_hf.registration.trials.rows import rows_of_trial
 from veriserum_hf.registration.trials.verdicts import check_consistency
@@ -33,6 +33,7 @@ from veriserum_hf.registration.trials.verdicts import check_consistency
 Meshes = Mapping[int, trimesh.Trimesh]
 Implants = Mapping[int, Mapping[Component, int]]  # anatomy ids by measurement id
 MOST_SEARCHES = 5  # in a trial: each may take a minute
+_HELD_FRAMES = 3  # after which an implant has moved out of reach of a pose without motion
 
 
 def register_trial(
@@ -92,6 +93,7 @@ class _Trial:
         ]
         self.found: dict[int, dict[Component, Found]] = {index: {} for index in range(len(self.ids))}
         self.searched = [searched.get(ids["measurement_id"], {}) for ids in self.ids]
+        self.tried: set[tuple[int, RefinedPose]] = set()  # frames, and poses of neighbours that they began from
         self.unreadable: set[int] = set()
         self.why_without: dict[int, str] = {}  # by frame, why it has no result
 
@@ -173,19 +175,21 @@ class _Trial:
             again = index not in self.unreadable and self._unconverged(index, neighbours)
             if again and (row := self._read(index)) is not None:
                 self._register_again(index, row, neighbours, origin)
+                self.tried.update((index, neighbours[name].pose) for name in again)
             for name, found in self.found[index].items():
                 # Where none has converged, as of mirrored trays, an ambiguous pose is better than another search.
                 last_resort = name in self.searched[index] and not found.failed
                 if found.converged or (last_resort and not (name in neighbours and neighbours[name].converged)):
-                    neighbours[name] = Neighbour(self.given[index].get(name), found.pose)
+                    neighbours[name] = Neighbour(index, self.given[index].get(name), found.pose)
 
     def _unconverged(self, index: int, neighbours: Mapping[Component, Neighbour]) -> list[Component]:
-        """Implants of a frame whose neighbouring frame has a better result."""
+        """Implants of a frame whose neighbouring frame has a better result, from which none was tried yet."""
         found = self.found[index]
         return [
             name
             for name, neighbour in neighbours.items()
-            if name not in found or found[name].failed or (neighbour.converged and not found[name].converged)
+            if (index, neighbour.pose) not in self.tried
+            and (name not in found or found[name].failed or (neighbour.converged and not found[name].converged))
         ]
 
     def _register_again(
@@ -202,7 +206,8 @@ class _Trial:
                 if with_motion:
                     initial = neighbour.moved(own, origin) if own is not None else None
                 else:
-                    initial = neighbour.held(origin)
+                    near = abs(index - neighbour.index) <= _HELD_FRAMES
+                    initial = neighbour.held(origin) if near else None
                 if initial is not None:
                     again[name] = initial
             if not again:

@@ -8,6 +8,7 @@ import trimesh
 
 from veriserum_hf.core import Component, FloatArray, listed
 from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.deviations import at_point
 from veriserum_hf.registration.trials.consistency import Jump, Track, jumps
 from veriserum_hf.registration.trials.poses import Found
 
@@ -44,17 +45,16 @@ def check_consistency(
 def _track(times: Sequence[int], results: Sequence[Found], center_mm: FloatArray) -> Track:
     T = np.array([result.pose.T_world_implant for result in results])
     # The images' own deviations: errors of cameras and meshes are the same in neighbouring frames.
-    of_origin = np.array([result.pose.image_covariance for result in results])
-    x, y, z = np.moveaxis(T[:, :3, :3] @ center_mm, 1, 0)
-    zero = np.zeros_like(x)
-    to_center = np.tile(np.eye(6), (len(T), 1, 1))
-    to_center[:, :3, 3:] = np.radians([[zero, z, -y], [-z, zero, x], [y, -x, zero]]).transpose(2, 0, 1)
+    at_center = [
+        at_point(result.pose.image_covariance, pose[:3, :3] @ center_mm)
+        for result, pose in zip(results, T, strict=True)
+    ]
     increasing = np.array(times) if (np.diff(times) > 0).all() else np.arange(len(times))
     return Track(
         time=increasing.astype(np.float64),
         center_mm=transform_points(T, center_mm[None])[:, 0],
         rotation=T[:, :3, :3],
-        covariance=to_center @ of_origin @ to_center.swapaxes(1, 2),
+        covariance=np.array(at_center),
     )
 
 
