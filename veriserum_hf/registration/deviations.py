@@ -81,10 +81,10 @@ def stated(
     deviations: Deviations,
 ) -> Stated | None:
     """Covariances at a pose; None where the outlines do not determine it."""
+    seen = {plane: own for plane, own in residuals.items() if np.isfinite(own.residual_px).sum() > DOF}
     of_planes = {
-        plane: _OfPlane(own, levels[plane], implant, T_world_implant, deviations)
-        for plane, own in residuals.items()
-        if np.isfinite(own.residual_px).sum() > DOF
+        plane: _OfPlane(own, levels[plane], implant, T_world_implant, deviations, with_edge=len(seen) > 1)
+        for plane, own in seen.items()
     }
     if not of_planes:
         return None
@@ -128,18 +128,26 @@ class _OfPlane:
     """
 
     def __init__(
-        self, own: Residuals, level: Level, implant: Implant, T_world_implant: FloatArray, deviations: Deviations
+        self,
+        own: Residuals,
+        level: Level,
+        implant: Implant,
+        T_world_implant: FloatArray,
+        deviations: Deviations,
+        *,
+        with_edge: bool,
     ) -> None:
         weight = own.weights()
         used = weight > 0
         weight, J = weight[used], own.by_step[used]
-        pieces, by_log = own.pieces.taken(used), own.by_log_attenuation[used]
-        # The unknown attenuation takes up what looks like it.
-        if by_log @ (weight * by_log) > 1e-6:
-            J = J - np.outer(by_log, (weight * by_log) @ J) / (by_log @ (weight * by_log))
-        residual = own.residual_px[used]
-        self.matrix: FloatArray = J.T @ (weight[:, None] * J)
-        terms = J * (weight * residual)[:, None]
+        pieces, residual = own.pieces.taken(used), own.residual_px[used]
+        # Attenuation and error of the edges take up what looks like them: the first freely, the second near zero.
+        shared, stiffness = (each.copy() for each in own.shared(with_edge=with_edge))
+        shared, stiffness[0] = shared[used], 1e-6
+        of_shared = shared.T @ (weight[:, None] * shared) + np.diag(stiffness)
+        influence = weight[:, None] * (J - shared @ np.linalg.solve(of_shared, shared.T @ (weight[:, None] * J)))
+        self.matrix: FloatArray = J.T @ influence
+        terms = influence * residual[:, None]
         self.right: FloatArray = terms.sum(axis=0)
         tiles = np.unique(np.floor(pieces.px / _TILE_PX), axis=0, return_inverse=True)[1].ravel()
         sums = np.zeros((tiles.max() + 1, DOF))
@@ -158,10 +166,10 @@ class _OfPlane:
             ],
             axis=1,
         )
-        self.effects: FloatArray = J.T @ (weight[:, None] * shifts)
+        self.effects: FloatArray = influence.T @ shifts
         depths_mm = level.camera.depths_mm(transform_points(T_world_implant, pieces.points_mm))
         px_per_mm = np.sqrt(K[0, 0] * K[1, 1]) / depths_mm
-        self.by_mesh: FloatArray = J.T @ (weight * px_per_mm) * deviations.mesh_mm
+        self.by_mesh: FloatArray = influence.T @ px_per_mm * deviations.mesh_mm
 
 
 def _harmonics(normals: FloatArray) -> list[FloatArray]:

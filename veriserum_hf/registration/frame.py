@@ -9,7 +9,13 @@ from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
 from veriserum_hf.registration.deviations import Deviations, of_center, of_origin, stated
 from veriserum_hf.registration.outline.contrast import brighter_inside, explained
-from veriserum_hf.registration.outline.evidence import NEAR_PX, above_chance, chance, shares_near
+from veriserum_hf.registration.outline.evidence import (
+    NEAR_PX,
+    above_chance,
+    chance,
+    shares_near,
+    without_shared_error,
+)
 from veriserum_hf.registration.outline.levels import Body
 from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
 from veriserum_hf.registration.outline.solver import OutlineState, Residuals
@@ -65,12 +71,14 @@ class Frame:
         """Whether the intensities' pose of an implant keeps its outline on the edges."""
         if not intensity.converged:
             return False
-        before = self._residuals(fit.state, k)
         T = fit.state.T_world_implant.copy()
         T[k] = intensity.T_world_implant
-        after = self._residuals(OutlineState(T, fit.state.log_per_mm), k)
-        worst = [min(shares_near(each, _TIGHT_PX).values(), default=0.0) for each in (before, after)]
-        return worst[1] >= worst[0] - _LOST
+        states = (fit.state, OutlineState(T, fit.state.log_per_mm))
+        before, after = (
+            min(shares_near(without_shared_error(self._residuals(state, k)), _TIGHT_PX).values(), default=0.0)
+            for state in states
+        )
+        return after >= before - _LOST
 
     def findings(
         self,

@@ -5,26 +5,30 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.registration.outline.levels import Body, Level, Shadow
 
-_RING_PX = 8  # around a shadow, of the coarsest scale
+_RING_PX = 24  # around a shadow, of the coarsest scale: farther than a rough pose is off
 _EROSION_PX = 3  # blurred edges are excluded
 _PER_MM = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LEAST_PIXELS = 50
 
 
 def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> bool:
-    """Whether implants are brighter than their surroundings, as in an inverted image, at rough poses (K, 4, 4)."""
+    """Whether implants are brighter than their surroundings, as in an inverted image, at rough poses (K, 4, 4).
+
+    By ranks of grey values, so that clipped pixels count for what they show.
+    """
     shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     shadow = _lengths(level, shadows) > 0
-    ring = _dilated(shadow, _RING_PX) & ~shadow & level.view.in_field & ~level.view.clipped
-    inside = shadow & level.view.in_field & ~level.view.clipped
-    if not inside.any() or not ring.any():
+    near = _dilated(shadow, _RING_PX) & level.view.in_field
+    inside = shadow[near]
+    if inside.all() or not inside.any():
         return False
-    image = level.view.image
-    return bool(np.median(image[inside]) > np.median(image[ring]))
+    ranks = rankdata(level.view.image[near])
+    return bool(ranks[inside].mean() > ranks[~inside].mean())
 
 
 def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> list[float]:

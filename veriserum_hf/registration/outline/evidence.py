@@ -1,6 +1,7 @@
 """How well an outline agrees with the edges of an image, against what chance gives on that image."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,6 +20,18 @@ _DIRECTIONS = 8
 def seen_in(residuals: Mapping[PlaneName, Residuals]) -> list[PlaneName]:
     """Planes that show at least 20 px of an implant's outline."""
     return [plane for plane, own in residuals.items() if own.pieces.length_px[own.visible].sum() >= _LEAST_PX]
+
+
+def without_shared_error(residuals: Mapping[PlaneName, Residuals]) -> dict[PlaneName, Residuals]:
+    """Residuals less their median, an error of edges, by plane; of one plane unchanged: there it may be depth."""
+    if len(seen_in(residuals)) < 2:
+        return dict(residuals)
+    return {
+        plane: replace(own, residual_px=own.residual_px - np.nanmedian(own.residual_px))
+        if np.isfinite(own.residual_px).any()
+        else own
+        for plane, own in residuals.items()
+    }
 
 
 def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dict[PlaneName, float]:

@@ -2,7 +2,9 @@
 
 Unknowns of an implant: six of its pose, and its attenuation in each plane. The edge of a blurred image of a
 semi-transparent body lies inside its outline: a rendering with the attenuation shows where it must be. An attenuation
-also takes up, to first order, what an unknown grey-value curve does to that place.
+also takes up, to first order, what an unknown grey-value curve does to that place. What is left, edges of a whole
+outline that are a fraction of a pixel too far outside, is one more unknown in each of two planes, near zero a priori;
+one plane alone cannot distinguish it from depth.
 
 The residual of a piece of outline is the distance to the edge of the image less that of the rendering. It is weighted
 by the length of the piece, by the slope of the edge, and robustly (Geman-McClure), and the planes count the same.
@@ -24,6 +26,7 @@ _LEAST_MAD_PX = 0.15
 _MAX_SLOPE = 1.5  # times the median: a cable is no better evidence than an implant
 _LEAST_PIECES = 12  # of an outline, for a step
 _INDEPENDENT_PX = 8.0  # along an outline: nearer residuals are correlated
+_EDGE_PX = 0.2  # standard deviation, a priori, of the error that all edges of an outline share
 _LOG_STIFFNESS = 1.0  # prior on the logarithm of an attenuation, at the first one
 _LOG_RANGE = (np.log(0.03), np.log(5.0))
 _MAX_LOG_STEP = 0.5
@@ -97,6 +100,20 @@ class Residuals:
         weight[found] = self.pieces.length_px[found] * robust * clear
         weight /= max(weight.sum(), 1e-12)
         return weight
+
+    def shared(self, *, with_edge: bool) -> tuple[FloatArray, FloatArray]:
+        """Derivatives of residuals with respect to what a whole outline shares, and their stiffness a priori.
+
+        That is the logarithm of the attenuation, and the error of edges if wanted: (n, 1 or 2) and (1 or 2,), for
+        weights that sum to one.
+        """
+        used = self.weights() > 0
+        spread_px = max(1.5 * float(np.median(np.abs(self.residual_px[used]))), _LEAST_MAD_PX)
+        independent = max(float(self.pieces.length_px[used].sum()) / _INDEPENDENT_PX, 1.0)
+        columns = np.column_stack([self.by_log_attenuation, np.ones(len(used))])
+        stiffness = spread_px**2 / independent * np.array([_LOG_STIFFNESS, 1 / _EDGE_PX**2])
+        wanted = 2 if with_edge else 1
+        return columns[:, :wanted], stiffness[:wanted]
 
 
 class OutlineSolver:
@@ -232,19 +249,19 @@ def solve_step(residuals: Mapping[PlaneName, Residuals], each: Pass) -> _Step:
     planes = [plane for plane, own in residuals.items() if np.isfinite(own.residual_px).sum() >= _LEAST_PIECES]
     if not planes:
         return _Step(np.zeros(DOF), {}, 0.0, np.zeros((DOF, DOF)))
-    extra = len(planes) if each.expected else 0
-    matrix, right = np.zeros((DOF + extra,) * 2), np.zeros(DOF + extra)
+    extra = (1 + (len(planes) > 1)) if each.expected else 0
+    matrix, right = np.zeros((DOF + extra * len(planes),) * 2), np.zeros(DOF + extra * len(planes))
     for n, plane in enumerate(planes):
         own = residuals[plane]
         weight = own.weights()
         used = weight > 0
-        columns = np.zeros((used.sum(), DOF + extra))
+        columns = np.zeros((used.sum(), len(right)))
         columns[:, :DOF] = own.by_step[used]
-        if each.expected:
-            columns[:, DOF + n] = own.by_log_attenuation[used]
-            spread = max(1.5 * float(np.median(np.abs(own.residual_px[used]))), _LEAST_MAD_PX) ** 2
-            independent = max(float(own.pieces.length_px[used].sum()) / _INDEPENDENT_PX, 1.0)
-            matrix[DOF + n, DOF + n] += _LOG_STIFFNESS * spread / independent
+        if extra:
+            of_plane = DOF + n * extra + np.arange(extra)
+            shared, stiffness = own.shared(with_edge=extra > 1)
+            columns[:, of_plane] = shared[used]
+            matrix[of_plane, of_plane] += stiffness
         matrix += columns.T @ (weight[used, None] * columns)
         right += columns.T @ (weight[used] * own.residual_px[used])
     of_pose = matrix[:DOF, :DOF] / len(planes)
@@ -253,7 +270,9 @@ def solve_step(residuals: Mapping[PlaneName, Residuals], each: Pass) -> _Step:
     reach_px = float(np.max([np.abs(residuals[plane].by_step @ step[:DOF]).max() for plane in planes]))
     step *= min(1.0, _MAX_STEP * each.window_px / max(reach_px, 1e-12))
     log_steps = {
-        plane: float(np.clip(step[DOF + n], -_MAX_LOG_STEP, _MAX_LOG_STEP)) for n, plane in enumerate(planes) if extra
+        plane: float(np.clip(step[DOF + n * extra], -_MAX_LOG_STEP, _MAX_LOG_STEP))
+        for n, plane in enumerate(planes)
+        if extra
     }
     length_px = float(np.sqrt(np.maximum(step[:DOF] @ of_pose @ step[:DOF], 0.0)))
     return _Step(step[:DOF], log_steps, length_px, of_pose)
