@@ -125,7 +125,7 @@ class Frame:
     def _score(self, state: OutlineState, residuals: Mapping[PlaneName, Residuals]) -> float:
         """Share of the outline with an edge where it must be, above chance, in the worse plane; 0 without any."""
         scores = []
-        for plane, share in shares_near(residuals, NEAR_PX).items():
+        for plane, share in shares_near(without_shared_error(residuals), NEAR_PX).items():
             level = self.outlines.solver(FINE).levels[plane]
             shadows = [
                 level.render(body.implant, T) for body, T in zip(self.bodies, state.T_world_implant, strict=True)

@@ -7,11 +7,12 @@ import numpy as np
 
 from veriserum_hf.core import PlaneName
 from veriserum_hf.registration.outline.levels import Level, Shadow
-from veriserum_hf.registration.outline.solver import Residuals
+from veriserum_hf.registration.outline.solver import EDGE_PX, Residuals
 from veriserum_hf.rendering import ContourPieces
 
 NEAR_PX = 1.0  # an edge so near an outline supports it
 _STEEP = 0.25  # of the median slope along the outline: what is less steep is no edge
+_SHARED_PX = 2 * EDGE_PX  # the largest error that all edges of an outline are taken to share
 _LEAST_PX = 20.0  # length of an outline that is assessed
 _AWAY_PX = (12.0, 20.0, 28.0)  # by which an outline is shifted to find what chance gives
 _DIRECTIONS = 8
@@ -23,15 +24,18 @@ def seen_in(residuals: Mapping[PlaneName, Residuals]) -> list[PlaneName]:
 
 
 def without_shared_error(residuals: Mapping[PlaneName, Residuals]) -> dict[PlaneName, Residuals]:
-    """Residuals less their median, an error of edges, by plane; of one plane unchanged: there it may be depth."""
+    """Residuals less their median, as far as it may be an error of edges, by plane.
+
+    Those of one plane are unchanged: there it may be depth.
+    """
     if len(seen_in(residuals)) < 2:
         return dict(residuals)
-    return {
-        plane: replace(own, residual_px=own.residual_px - np.nanmedian(own.residual_px))
-        if np.isfinite(own.residual_px).any()
-        else own
-        for plane, own in residuals.items()
-    }
+    found = {}
+    for plane, own in residuals.items():
+        with_edge = own.residual_px[np.isfinite(own.residual_px)]
+        shared_px = float(np.clip(np.median(with_edge), -_SHARED_PX, _SHARED_PX)) if len(with_edge) else 0.0
+        found[plane] = replace(own, residual_px=own.residual_px - shared_px)
+    return found
 
 
 def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dict[PlaneName, float]:

@@ -1,5 +1,6 @@
 """One plane of one frame at one scale: its blurred image, and what outlines of implants have next to them there."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, FloatArray
-from veriserum_hf.geometry import transform_points
+from veriserum_hf.geometry import Camera, transform_points
 from veriserum_hf.registration.outline.edges import mean_rise, seen_around, steepest
 from veriserum_hf.registration.scene import Implant, View
 from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window
@@ -45,6 +46,12 @@ class Level:
         self.view = view.reduced(pixel_mm)
         self.camera, self.blur_px = self.view.camera, blur_px
         self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
+
+    def with_camera(self, camera: Camera) -> "Level":
+        """The same image by another camera, of its pixels."""
+        found = copy.copy(self)
+        found.camera = camera
+        return found
 
     def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
         """Path lengths through an implant at a pose."""

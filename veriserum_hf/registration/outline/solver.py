@@ -26,7 +26,7 @@ _LEAST_MAD_PX = 0.15
 _MAX_SLOPE = 1.5  # times the median: a cable is no better evidence than an implant
 _LEAST_PIECES = 12  # of an outline, for a step
 _INDEPENDENT_PX = 8.0  # along an outline: nearer residuals are correlated
-_EDGE_PX = 0.2  # standard deviation, a priori, of the error that all edges of an outline share
+EDGE_PX = 0.2  # standard deviation, a priori, of the error that all edges of an outline share
 _LOG_STIFFNESS = 1.0  # prior on the logarithm of an attenuation, at the first one
 _LOG_RANGE = (np.log(0.03), np.log(5.0))
 _MAX_LOG_STEP = 0.5
@@ -107,13 +107,17 @@ class Residuals:
         That is the logarithm of the attenuation, and the error of edges if wanted: (n, 1 or 2) and (1 or 2,), for
         weights that sum to one.
         """
+        columns = np.column_stack([self.by_log_attenuation, np.ones(len(self.residual_px))])
+        stiffness = np.array([_LOG_STIFFNESS, 1 / EDGE_PX**2]) / self.information()
+        wanted = 2 if with_edge else 1
+        return columns[:, :wanted], stiffness[:wanted]
+
+    def information(self) -> float:
+        """Of all residuals of an outline about their mean: independent ones, by their variance, per px^2."""
         used = self.weights() > 0
         spread_px = max(1.5 * float(np.median(np.abs(self.residual_px[used]))), _LEAST_MAD_PX)
         independent = max(float(self.pieces.length_px[used].sum()) / _INDEPENDENT_PX, 1.0)
-        columns = np.column_stack([self.by_log_attenuation, np.ones(len(used))])
-        stiffness = spread_px**2 / independent * np.array([_LOG_STIFFNESS, 1 / _EDGE_PX**2])
-        wanted = 2 if with_edge else 1
-        return columns[:, :wanted], stiffness[:wanted]
+        return independent / spread_px**2
 
 
 class OutlineSolver:
