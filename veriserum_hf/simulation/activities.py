@@ -112,6 +112,7 @@ class Trajectory:
     flexion_deg, adduction_deg, internal_rotation_deg : (frames,) of the tibia against the femur (Grood and Suntay).
     anterior_mm : (frames,) position of the femur's flexion axis along the tray, anterior positive; where
         the condyles are circular about that axis, they touch the insert right below it.
+    late : the same trial, with every frame some time later; None if no plane is exposed later.
 
     """
 
@@ -122,6 +123,7 @@ class Trajectory:
     adduction_deg: FloatArray
     internal_rotation_deg: FloatArray
     anterior_mm: FloatArray
+    late: "Trajectory | None" = None
 
 
 def simulate_trial(
@@ -131,6 +133,8 @@ def simulate_trial(
     rig: DualPlaneRig,
     frames: int,
     rng: np.random.Generator,
+    *,
+    late_s: float = 0.0,
 ) -> Trajectory:
     """Draw a trial: consecutive frames at ``FRAME_RATE_HZ`` from any phase of the cycle, repeated as needed.
 
@@ -142,6 +146,7 @@ def simulate_trial(
     rig : the planes that see the whole of both implants, within ``FIELD_RADIUS_MM``, in every frame.
     frames : how many, at least 1.
     rng : decides everything about the trial.
+    late_s : if not 0, the trajectory also has the poses so many seconds after every frame.
 
     Raises
     ------
@@ -153,12 +158,17 @@ def simulate_trial(
         raise ValueError(f"unknown task {task!r}; it must be one of {', '.join(TASKS)}")
     if frames < 1:
         raise ValueError(f"a trial needs at least 1 frame, got {frames}")
-    phase = _phase(_CYCLE_S[task], frames, rng)
+    moments = np.arange(float(frames))
+    if late_s:
+        moments = np.concatenate([moments, moments + FRAME_RATE_HZ * late_s])
+    phase = _phase(_CYCLE_S[task], moments, rng)
     flexion, adduction, internal, anterior, lean = _curves(np.array(_POINTS[task]), phase, rng)
     R_tibia_femur = joint_rotation(np.stack([flexion, adduction, internal], axis=-1)).swapaxes(-1, -2)
     T_tibia_femur = _seat(femur, R_tibia_femur, anterior, medial_mm=rng.uniform(-_MEDIAL_RANGE_MM, _MEDIAL_RANGE_MM))
     T_world_tibia = _place(femur, tibia, T_tibia_femur, rig, _orient(lean, rng), _wander(phase, rng))
-    return Trajectory(task, T_world_tibia @ T_tibia_femur, T_world_tibia, flexion, adduction, internal, anterior)
+    series = (T_world_tibia @ T_tibia_femur, T_world_tibia, flexion, adduction, internal, anterior)
+    late = Trajectory(task, *(each[frames:] for each in series)) if late_s else None
+    return Trajectory(task, *(each[:frames] for each in series), late=late)
 
 
 def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:
@@ -170,9 +180,9 @@ def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:
     return matrices
 
 
-def _phase(cycle_s: tuple[float, float], frames: int, rng: np.random.Generator) -> FloatArray:
-    """Part of the cycle, (frames,), increasing at a varying pace from a random phase."""
-    steady = rng.uniform() + np.arange(frames) / (FRAME_RATE_HZ * rng.uniform(*cycle_s))
+def _phase(cycle_s: tuple[float, float], moments: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Part of the cycle at moments counted in frames, increasing at a varying pace from a random phase."""
+    steady = rng.uniform() + moments / (FRAME_RATE_HZ * rng.uniform(*cycle_s))
     unevenness = rng.uniform(0, _TIMING_RANGE) / (2 * np.pi)
     return steady + unevenness * np.sin(2 * np.pi * (steady - rng.uniform()))
 

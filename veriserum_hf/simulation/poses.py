@@ -14,7 +14,8 @@ from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.tables import Row, pose_row
 
 Kind = Literal["REFINED", "ROBOT", "MANMATCH", "OBSOLETE"]
-# Error of a stored pose, standard deviation per axis: mm, degrees.
+# Error of a stored pose, standard deviation per axis: mm, degrees. Those of ROBOT are errors of the true pose, the
+# others are errors of the pose that the images show with the stored cameras.
 _ERRORS: dict[Kind, tuple[float, float]] = {
     "REFINED": (0.05, 0.06),
     "ROBOT": (0.8, 0.7),
@@ -62,7 +63,7 @@ def pose_rows(settings: Settings, shown: Trial, ids: Iterable[tuple[int, int, Ki
         rng = settings.rng(Stream.POSES, id)
         sigma_mm, sigma_deg = _ERRORS[kind]
         for pose_id, (component, anatomy_id) in enumerate(shown.anatomy_ids.items(), start=id):
-            T = shown.pose(component, frame)
+            T = shown.pose(component, frame) if kind == "ROBOT" else shown.seen_pose(component, frame)
             rotation = Rotation.from_rotvec(rng.normal(0, sigma_deg, 3), degrees=True).as_matrix()
             yield pose_row(
                 pose_id,

@@ -15,7 +15,6 @@ from veriserum_hf.geometry import DualPlaneRig
 from veriserum_hf.simulation.activities import TASKS, Trajectory, simulate_trial
 from veriserum_hf.simulation.calibrations import (
     grid_transmission,
-    moved_fs,
     random_distortion,
     random_source,
     rig_of,
@@ -28,6 +27,7 @@ from veriserum_hf.simulation.phantom import Solid, holder
 from veriserum_hf.simulation.real_distortions import real_distortion, stored_form
 from veriserum_hf.simulation.settings import Settings, Stream
 from veriserum_hf.simulation.solids import solid_of
+from veriserum_hf.simulation.wrong_cameras import CameraErrors, registered_pose
 
 SESSIONS = 3  # each with its own distortion and source-intensifier calibration
 _DOWN_WORLD = np.array([0.0, -1.0, 0.0])
@@ -44,7 +44,7 @@ class Session:
     Attributes
     ----------
     distortions : the true ones; ``stored`` is what the tables hold of them.
-    rig : the true one; ``source`` is what the tables hold of it.
+    rig : the true one; ``source`` is what the tables hold of it, and ``errors`` the difference.
 
     """
 
@@ -54,7 +54,13 @@ class Session:
     distortions: dict[PlaneName, DistortionMap]
     stored: dict[PlaneName, Distortion]
     source: dict[str, float]
+    errors: CameraErrors
     rig: DualPlaneRig
+
+    @property
+    def stored_rig(self) -> DualPlaneRig:
+        """The rig that readers take from the tables."""
+        return rig_of(self.source)
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,20 @@ class Trial:
     imaging: dict[PlaneName, Imaging]
     trajectory: Trajectory
 
-    def pose(self, component: Component, frame: int) -> FloatArray:
-        """Pose in the world, (4, 4), of a component in a frame of the trial."""
-        poses = {"femur": self.trajectory.T_world_femur, "tibia": self.trajectory.T_world_tibia}[component]
-        T_world_implant: FloatArray = poses[frame]
+    def pose(self, component: Component, frame: int, plane: PlaneName = "bs") -> FloatArray:
+        """Pose in the world, (4, 4), of a component in a frame of the trial, when the plane is exposed."""
+        late = self.trajectory.late if plane == "fs" else None
+        seen = late or self.trajectory
+        T_world_implant: FloatArray = {"femur": seen.T_world_femur, "tibia": seen.T_world_tibia}[component][frame]
         return T_world_implant
+
+    def seen_pose(self, component: Component, frame: int) -> FloatArray:
+        """Pose in the world, (4, 4), that an exact registration of a frame with the stored cameras gives."""
+        if self.session.errors.none:
+            return self.pose(component, frame)
+        vertices_mm = np.asarray(implant_mesh(self.anatomy_ids[component]).vertices)
+        T_true = {plane: self.pose(component, frame, plane) for plane in PLANES}
+        return registered_pose(vertices_mm, T_true, self.session.rig, self.session.stored_rig)
 
 
 @lru_cache(maxsize=SESSIONS)
@@ -97,16 +112,8 @@ def session(settings: Settings, index: int) -> Session:
             field = real_distortion(stored[plane], settings.rng(Stream.DISTORTION, index, number))
             distortions[plane], stored[plane] = field, stored_form(field, stored[plane])
     # The two kinds are numbered differently, so that nothing can mix them up unnoticed.
-    rig = rig_of(source, true_fs(settings))
-    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, stored, source, rig)
-
-
-@lru_cache(maxsize=1)
-def true_fs(settings: Settings) -> FloatArray:
-    """True pose in the world, (4, 4), of the ``fs`` intensifier on all days."""
-    directions = settings.rng(Stream.FS_POSE).normal(size=(2, 3))
-    translation, rotation = directions / np.linalg.norm(directions, axis=1, keepdims=True)
-    return moved_fs(settings.fs_translation_mm * translation, settings.fs_rotation_deg * rotation)
+    errors = CameraErrors.random(settings, index)
+    return Session(1 + index, 2 + 3 * index, 1 + 2 * index, distortions, stored, source, errors, errors.rig(source))
 
 
 @lru_cache(maxsize=2)
@@ -121,7 +128,13 @@ def trial(settings: Settings, index: int) -> Trial:
     # Shifted by one with every round of the pairs, so that each pair performs every activity.
     task = TASKS[(index + index // settings.pairs) % len(TASKS)]
     trajectory = simulate_trial(
-        task, implant_mesh(femur_id), implant_mesh(tibia_id), day.rig, settings.frames_per_trial, rng
+        task,
+        implant_mesh(femur_id),
+        implant_mesh(tibia_id),
+        day.rig,
+        settings.frames_per_trial,
+        rng,
+        late_s=day.errors.fs_late_ms / 1000,
     )
     return Trial(
         id=first_id + 7 * index,
@@ -164,11 +177,13 @@ def holders(settings: Settings, index: int) -> dict[Component, tuple[Solid, ...]
     return {"femur": min(tried)[2], "tibia": tibial}
 
 
-def scene(settings: Settings, index: int, frame: int, *, with_holders: bool = True) -> list[Part]:
-    """All solids in the beam in a frame of a trial."""
+def scene(
+    settings: Settings, index: int, frame: int, plane: PlaneName = "bs", *, with_holders: bool = True
+) -> list[Part]:
+    """All solids in the beam in a frame of a trial, when the plane is exposed."""
     shown, parts = trial(settings, index), []
     for component, anatomy_id in shown.anatomy_ids.items():
-        T = shown.pose(component, frame)
+        T = shown.pose(component, frame, plane)
         parts.append(Part(implant_mesh(anatomy_id), IMPLANTS[anatomy_id].material, T))
         if with_holders:
             parts += [Part(mesh, material, T) for mesh, material in holders(settings, index)[component]]
@@ -179,7 +194,7 @@ def draw_frame(settings: Settings, trial_index: int, frame: int, plane: PlaneNam
     """Raw frame of one plane."""
     shown = trial(settings, trial_index)
     return expose(
-        scene(settings, trial_index, frame),
+        scene(settings, trial_index, frame, plane),
         shown.session.rig[plane],
         shown.session.distortions[plane],
         shown.imaging[plane],

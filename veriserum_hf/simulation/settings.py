@@ -50,10 +50,19 @@ SOURCES_OF_FRAMES = (
     "simulation.tables",
     "simulation.tibial",
     "simulation.transmission",
+    "simulation.wrong_cameras",
     "simulation.write",
 )
 LIBRARIES_OF_FRAMES = ("manifold3d", "numba", "trimesh")
 PAIRS = 10  # two femoral by five tibial components
+# Options and largest values of errors of the stored cameras.
+_ERRORS = {
+    "fs_translation_mm": ("--fs-shift-mm", 50.0),
+    "fs_rotation_deg": ("--fs-turn-deg", 10.0),
+    "principal_point_sd_mm": ("--principal-point-sd-mm", 10.0),
+    "sid_sd_mm": ("--sid-sd-mm", 50.0),
+    "async_ms": ("--async-ms", 33.0),  # less than the time between frames
+}
 
 
 class Stream(IntEnum):
@@ -70,6 +79,8 @@ class Stream(IntEnum):
     MARKER_NOISE = 8
     FS_POSE = 9
     DISTORTION = 10
+    SOURCE_ERRORS = 11
+    LATE = 12
 
 
 @dataclass(frozen=True)
@@ -88,9 +99,13 @@ class Settings:
     bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
     nifti : also the implants as volumes.
     marker_frames : dual-plane frames of the marker phantom for each of the sessions' calibrations.
-    fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` intensifier is from the nominal one;
-        the directions depend on the seed. Frames are drawn with the true pose; the tables do not hold it, and readers
-        use the nominal one.
+    fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` camera is from the nominal one: a shift
+        of this length, and a rotation by this angle about the point where the central rays of both planes cross. In
+        each session the directions are random. Frames are drawn with the true cameras; the tables hold the others,
+        and the refined poses that a registration with those gives.
+    principal_point_sd_mm, sid_sd_mm : standard deviations of the errors of the stored principal points, along each
+        axis, and of the stored source-to-intensifier distances, drawn for each plane and session.
+    async_ms : time between the exposures of the planes; at random, ``fs`` is exposed later or earlier in a session.
     distortion : ``"lab"`` for fields that the lab's stored form holds exactly; ``"real"`` for fields like those of
         real intensifiers, which it misses by 0.1 to 0.5 mm RMS. The tables hold the stored form nearest to the
         field, as the lab's would, and ``simulation.json`` the field itself.
@@ -110,6 +125,9 @@ class Settings:
     marker_frames: int = 4
     fs_translation_mm: float = 0.0
     fs_rotation_deg: float = 0.0
+    principal_point_sd_mm: float = 0.0
+    sid_sd_mm: float = 0.0
+    async_ms: float = 0.0
     distortion: DistortionFields = "lab"
 
     def __post_init__(self) -> None:
@@ -126,10 +144,12 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
                 option = f"{name} (--size)" if name == "height_px" else name
                 raise SimulationError(f"{option} must be a whole number from {low} to {high}, got {value!r}")
-        for name, highest in {"fs_translation_mm": 50.0, "fs_rotation_deg": 10.0}.items():
+        for name, (option, highest) in _ERRORS.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value <= highest:
-                raise SimulationError(f"{name} must be a number from 0 to {highest:g}, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= highest:
+                raise SimulationError(
+                    f"{name} must be a number from 0 to {highest:g}, got {value!r}; omit {option} for no such error"
+                )
         choices = {
             "ids": ("measurement", "pose"),
             "rotation": ("quaternion", "euler"),

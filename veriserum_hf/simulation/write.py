@@ -188,6 +188,9 @@ def write_all_but_images(archive: Path, settings: Settings) -> None:
         truth_table = pa.Table.from_pylist(list(markers), CALIBRATION_TRUTH_SCHEMA)
         (archive / CALIBRATION_TRUTH_NAME).write_bytes(parquet_bytes(truth_table))
     drawn: dict[str, object] = {"imaging_by_trial": imaging, "rig_by_source_calibration": _rigs(settings)}
+    errors = _camera_errors(settings)
+    if errors:
+        drawn["camera_errors_by_source_calibration"] = errors
     if settings.distortion == "real":
         drawn["distortion_by_calibration"] = _distortions(settings)
     write_file(archive / SIMULATION_RECORD, json.dumps(_record(settings) | drawn, indent=1))
@@ -227,6 +230,12 @@ def _rigs(settings: Settings) -> dict[int, dict[PlaneName, dict[str, object]]]:
         }
         for day in days
     }
+
+
+def _camera_errors(settings: Settings) -> dict[int, dict[str, object]]:
+    """The true cameras less the stored ones, by source-intensifier calibration; empty where they are the same."""
+    days = [session(settings, index) for index in range(SESSIONS)]
+    return {day.source_id: day.errors.as_json() for day in days if not day.errors.none}
 
 
 def _distortions(settings: Settings) -> dict[int, dict[PlaneName, str]]:
