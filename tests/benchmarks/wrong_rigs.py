@@ -8,6 +8,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,8 @@ def _with_cameras(row: FrameRow, rig: DualPlaneRig) -> FrameRow:
 
 def _images(folder: Path, drawn: Settings, index: int, frame: int) -> dict[PlaneName, NDArray[np.uint8]]:
     """Images of a frame by plane, drawn if they are not there yet."""
-    name = f"rig-{drawn.seed}-{drawn.frames_per_trial}-{drawn.async_ms:g}ms"
+    late_ms = trial(drawn, index).session.errors.fs_late_ms
+    name = f"seed-{drawn.seed}-{drawn.trials // SESSIONS}-{drawn.frames_per_trial}-late-{late_ms:g}-ms"
     path = folder / f"frames-{_fingerprint()}" / name / f"{index:03d}_{frame:04d}.npz"
     if not path.exists():
         images = {plane: _image(drawn, trial(drawn, index), frame, plane) for plane in PLANES}
@@ -188,6 +190,7 @@ def _image(drawn: Settings, shown: Trial, frame: int, plane: PlaneName) -> NDArr
     return chains.grey(chains.noisy(signal, chain, 1, noise), "gamma", chain.gamma)
 
 
+@lru_cache
 def _fingerprint() -> str:
     """Hash of the code that draws frames."""
     own = ("independent_chain.py", "independent_frames.py", "surroundings.py", "wrong_rigs.py")

@@ -15,13 +15,20 @@ from veriserum_hf.calibration.markers import find_markers
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.errors import SimulationError
-from veriserum_hf.geometry.pose import angle_between_deg, make_transform, quaternion_to_matrix, transform_points
+from veriserum_hf.geometry.pose import (
+    angle_between_deg,
+    invert_transform,
+    make_transform,
+    quaternion_to_matrix,
+    transform_points,
+)
 from veriserum_hf.geometry.rig import NOMINAL_T_WORLD_FS
 from veriserum_hf.simulation.image_files import MarkerJob
 from veriserum_hf.simulation.scenario import session
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.tables import DATABASE_NAME
 from veriserum_hf.simulation.write import simulate
+from veriserum_hf.simulation.wrong_cameras import CENTER_MM
 
 TINY = {"trials": 1, "frames_per_trial": 1, "pairs": 1, "height_px": 200}
 ROUGH = DualPlaneRig.from_calibration(
@@ -111,14 +118,16 @@ def test_frames_show_the_true_poses_by_the_true_rig(moved):
             assert by_table > 1  # the tables know the nominal pose only
 
 
-def test_the_pose_of_fs_is_nominal_unless_it_is_asked_to_be_wrong(tiny_markers, moved):
+def test_the_pose_of_fs_is_nominal_unless_an_error_is_requested(tiny_markers, moved):
     for rig in true_rigs(tiny_markers).values():
         np.testing.assert_array_equal(rig["fs"].T_world_intensifier, NOMINAL_T_WORLD_FS)
-    poses = [rig["fs"].T_world_intensifier for rig in true_rigs(moved).values()]
-    for T_world_fs in poses:
-        np.testing.assert_array_equal(T_world_fs, poses[0])
-    assert np.linalg.norm((poses[0] - NOMINAL_T_WORLD_FS)[:3, 3]) == pytest.approx(2.0)
-    assert angle_between_deg(poses[0][:3, :3], NOMINAL_T_WORLD_FS[:3, :3]) == pytest.approx(0.5)
+    moves = [
+        rig["fs"].T_world_intensifier @ invert_transform(NOMINAL_T_WORLD_FS) for rig in true_rigs(moved).values()
+    ]
+    shifts_mm = [transform_points(move, [CENTER_MM])[0] - CENTER_MM for move in moves]
+    assert np.linalg.norm(shifts_mm, axis=1) == pytest.approx([2.0] * 3)
+    assert [angle_between_deg(move[:3, :3], np.eye(3)) for move in moves] == pytest.approx([0.5] * 3)
+    assert all(np.abs(shifts_mm[0] - other).max() > 0.1 for other in shifts_mm[1:])
 
 
 def test_sources_of_the_record_are_those_of_the_tables(moved):

@@ -42,8 +42,47 @@ def simulate(
             "like those of real intensifiers, which it misses by 0.1 to 0.5 mm RMS."
         ),
     ] = "lab",
+    fs_shift_mm: Annotated[
+        float,
+        typer.Option(
+            help="Shift of the true fs camera from the stored one, mm, where the central rays cross; the direction "
+            "is drawn at random for each of the three sessions."
+        ),
+    ] = 0.0,
+    fs_turn_deg: Annotated[
+        float,
+        typer.Option(
+            help="Rotation of the true fs camera from the stored one, deg, about that point; the axis is drawn at "
+            "random for each session."
+        ),
+    ] = 0.0,
+    principal_point_sd_mm: Annotated[
+        float,
+        typer.Option(
+            help="Standard deviation of the errors of the stored principal points, mm along each axis, drawn for "
+            "each plane and session."
+        ),
+    ] = 0.0,
+    sid_sd_mm: Annotated[
+        float,
+        typer.Option(
+            help="Standard deviation of the errors of the stored source-to-intensifier distances, mm, drawn for each "
+            "plane and session."
+        ),
+    ] = 0.0,
+    async_ms: Annotated[
+        float,
+        typer.Option(
+            help="Time between the exposures of the planes, ms; whether fs is exposed later or earlier than bs is "
+            "drawn at random for each session."
+        ),
+    ] = 0.0,
 ) -> None:
     """Write a simulated archive in the layout of the download, with the exact poses in truth.parquet.
+
+    With --fs-shift-mm to --async-ms, the frames are drawn with the true cameras, and the tables hold others. Refined,
+    manual and obsolete poses are then those that a registration with the stored cameras gives, each with its error.
+    simulation.json holds what was drawn.
 
     The same seed gives the same bytes for any number of workers. Run an interrupted simulation again with the same
     command to resume it.
@@ -54,6 +93,7 @@ def simulate(
     --------
     veriserum simulate ARCHIVE --trials 4 --frames-per-trial 6 --size 800
     veriserum simulate ARCHIVE --csv --bit-depth 16 --seed 1
+    veriserum simulate ARCHIVE --fs-shift-mm 2 --fs-turn-deg 0.5
     """
     from veriserum_hf.simulation import Settings, parse_height, simulate as write_simulated
 
@@ -70,6 +110,11 @@ def simulate(
         nifti=nifti,
         marker_frames=marker_frames,
         distortion=distortion,
+        fs_translation_mm=fs_shift_mm,
+        fs_rotation_deg=fs_turn_deg,
+        principal_point_sd_mm=principal_point_sd_mm,
+        sid_sd_mm=sid_sd_mm,
+        async_ms=async_ms,
     )
     with show_progress("simulating", "frames", when_interrupted=KEPT) as progress:
         written = write_simulated(output, settings, workers=workers, progress=progress)

@@ -19,7 +19,7 @@ The joint's angles are those of Grood and Suntay (J Biomech Eng 105 (1983) 136) 
 the tibia's y, adduction about the axis normal to both. All three are positive right-handed rotations of the tibia.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import trimesh
@@ -125,6 +125,18 @@ class Trajectory:
     anterior_mm: FloatArray
     late: "Trajectory | None" = None
 
+    def __getitem__(self, frames: slice) -> "Trajectory":
+        """Some of the frames, at their own time."""
+        return Trajectory(
+            self.task,
+            self.T_world_femur[frames],
+            self.T_world_tibia[frames],
+            self.flexion_deg[frames],
+            self.adduction_deg[frames],
+            self.internal_rotation_deg[frames],
+            self.anterior_mm[frames],
+        )
+
 
 def simulate_trial(
     task: str,
@@ -166,9 +178,9 @@ def simulate_trial(
     R_tibia_femur = joint_rotation(np.stack([flexion, adduction, internal], axis=-1)).swapaxes(-1, -2)
     T_tibia_femur = _seat(femur, R_tibia_femur, anterior, medial_mm=rng.uniform(-_MEDIAL_RANGE_MM, _MEDIAL_RANGE_MM))
     T_world_tibia = _place(femur, tibia, T_tibia_femur, rig, _orient(lean, rng), _wander(phase, rng))
-    series = (T_world_tibia @ T_tibia_femur, T_world_tibia, flexion, adduction, internal, anterior)
-    late = Trajectory(task, *(each[frames:] for each in series)) if late_s else None
-    return Trajectory(task, *(each[:frames] for each in series), late=late)
+    T_world_femur = T_world_tibia @ T_tibia_femur
+    whole = Trajectory(task, T_world_femur, T_world_tibia, flexion, adduction, internal, anterior)
+    return replace(whole[:frames], late=whole[frames:]) if late_s else whole
 
 
 def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:

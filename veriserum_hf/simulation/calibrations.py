@@ -55,7 +55,7 @@ def moved_fs(translation_mm: ArrayLike, rotation_deg: ArrayLike, about_mm: Array
     rotation = Rotation.from_rotvec(np.asarray(rotation_deg, dtype=np.float64), degrees=True).as_matrix()
     center_mm = NOMINAL_T_WORLD_FS[:3, 3]
     if about_mm is not None:
-        center_mm = about_mm + rotation @ (center_mm - about_mm)
+        center_mm = np.asarray(about_mm) + rotation @ (center_mm - np.asarray(about_mm))
     return make_transform(rotation @ NOMINAL_T_WORLD_FS[:3, :3], center_mm + np.asarray(translation_mm))
 
 

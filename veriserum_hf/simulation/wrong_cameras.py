@@ -54,8 +54,8 @@ class CameraErrors:
     @property
     def none(self) -> bool:
         """Whether the tables hold the true cameras, and both planes are exposed at the same time."""
-        errors = (self.fs_shift_mm, self.fs_rotation_deg, *self.principal_point_mm.values(), *self.sid_mm.values())
-        return not any(np.any(error) for error in (*errors, self.fs_late_ms))
+        axes = (self.fs_shift_mm, self.fs_rotation_deg, *self.principal_point_mm.values())
+        return not (np.concatenate(axes).any() or any(self.sid_mm.values()) or self.fs_late_ms)
 
     def rig(self, source: Mapping[str, float]) -> DualPlaneRig:
         """Rig of a row of ``source_int_calibration`` and the nominal ``fs`` pose, with the errors added."""
