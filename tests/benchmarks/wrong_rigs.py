@@ -42,7 +42,7 @@ class Errors:
 
     Attributes
     ----------
-    fs_mm, fs_deg : length of a shift, and angle of a rotation about ``CENTER_MM``, of the stored fs camera.
+    fs_mm, fs_deg : length of a shift, and angle of a rotation about its centre, of the stored fs intensifier.
     principal_sd_mm, sid_sd_mm : standard deviations of both planes' stored principal points and distances.
     apart_ms : time between the planes, either of them first.
     offset_mm : of the given meshes' surfaces, outwards.

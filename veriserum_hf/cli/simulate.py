@@ -45,15 +45,15 @@ def simulate(
     fs_shift_mm: Annotated[
         float,
         typer.Option(
-            help="Shift of the true fs camera from the stored one, mm, where the central rays cross; the direction "
-            "is drawn at random for each of the three sessions."
+            help="Length of the shift of the true fs intensifier from the stored one, mm; the direction is drawn at "
+            "random for each of the three sessions."
         ),
     ] = 0.0,
     fs_turn_deg: Annotated[
         float,
         typer.Option(
-            help="Rotation of the true fs camera from the stored one, deg, about that point; the axis is drawn at "
-            "random for each session."
+            help="Rotation of the true fs intensifier from the stored one about its centre, deg; the axis is drawn "
+            "at random for each session."
         ),
     ] = 0.0,
     principal_point_sd_mm: Annotated[

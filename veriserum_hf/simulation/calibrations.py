@@ -47,16 +47,12 @@ def random_source(rng: np.random.Generator) -> dict[str, float]:
     return row | {"sid_fs": float(rng.choice([1851.35, 1860.54])), "sid_bs": 1860.54}
 
 
-def moved_fs(translation_mm: ArrayLike, rotation_deg: ArrayLike, about_mm: ArrayLike | None = None) -> FloatArray:
-    """Nominal pose of the ``fs`` intensifier, (4, 4), rotated about a point and shifted, both by the world's axes.
-
-    The point is its own centre if not given.
-    """
+def moved_fs(translation_mm: ArrayLike, rotation_deg: ArrayLike) -> FloatArray:
+    """Nominal pose of the ``fs`` intensifier, (4, 4), shifted along and rotated about the world's axes."""
     rotation = Rotation.from_rotvec(np.asarray(rotation_deg, dtype=np.float64), degrees=True).as_matrix()
-    center_mm = NOMINAL_T_WORLD_FS[:3, 3]
-    if about_mm is not None:
-        center_mm = np.asarray(about_mm) + rotation @ (center_mm - np.asarray(about_mm))
-    return make_transform(rotation @ NOMINAL_T_WORLD_FS[:3, :3], center_mm + np.asarray(translation_mm))
+    return make_transform(
+        rotation @ NOMINAL_T_WORLD_FS[:3, :3], NOMINAL_T_WORLD_FS[:3, 3] + np.asarray(translation_mm)
+    )
 
 
 def rig_of(source: Mapping[str, float], T_world_fs: ArrayLike = NOMINAL_T_WORLD_FS) -> DualPlaneRig:

@@ -99,10 +99,10 @@ class Settings:
     bit_depth : 8 for JPEG frames, 16 for TIFF frames with 12-bit grey levels.
     nifti : also the implants as volumes.
     marker_frames : dual-plane frames of the marker phantom for each of the sessions' calibrations.
-    fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` camera is from the nominal one: a shift
-        of this length, and a rotation by this angle about the point where the central rays of both planes cross. In
-        each session the directions are random. Frames are drawn with the true cameras; the tables hold the others,
-        and the refined poses that a registration with those gives.
+    fs_translation_mm, fs_rotation_deg : how far the true pose of the ``fs`` intensifier is from the nominal one: a
+        shift of this length, and a rotation by this angle about its centre. In each session the directions are
+        random. Frames are drawn with the true cameras; the tables hold the others, and the refined poses that a
+        registration with those gives.
     principal_point_sd_mm, sid_sd_mm : standard deviations of the errors of the stored principal points, along each
         axis, and of the stored source-to-intensifier distances, drawn for each plane and session.
     async_ms : time between the exposures of the planes; at random, ``fs`` is exposed later or earlier in a session.

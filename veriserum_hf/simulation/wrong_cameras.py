@@ -7,7 +7,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
-from veriserum_hf.geometry import DualPlaneRig, Plane, make_transform, transform_points
+from veriserum_hf.geometry import (
+    NOMINAL_T_WORLD_FS,
+    DualPlaneRig,
+    Plane,
+    invert_transform,
+    make_transform,
+    transform_points,
+)
 from veriserum_hf.simulation.calibrations import moved_fs, rig_of
 from veriserum_hf.simulation.settings import Settings, Stream
 
@@ -22,15 +29,15 @@ class CameraErrors:
 
     Attributes
     ----------
-    fs_shift_mm : (3,) of the ``fs`` camera along the world's axes, at ``CENTER_MM``.
-    fs_rotation_deg : (3,) rotation vector of the ``fs`` camera about ``CENTER_MM``, in the world.
+    fs_translation_mm : (3,) of the centre of the ``fs`` intensifier along the world's axes.
+    fs_rotation_deg : (3,) rotation vector of the ``fs`` camera about that centre, in the world.
     principal_point_mm : (2,) along (h, v), by plane.
     sid_mm : by plane.
     fs_late_ms : how much later than ``bs`` the plane ``fs`` is exposed; negative if earlier.
 
     """
 
-    fs_shift_mm: FloatArray
+    fs_translation_mm: FloatArray
     fs_rotation_deg: FloatArray
     principal_point_mm: Mapping[PlaneName, FloatArray]
     sid_mm: Mapping[PlaneName, float]
@@ -54,7 +61,7 @@ class CameraErrors:
     @property
     def none(self) -> bool:
         """Whether the tables hold the true cameras, and both planes are exposed at the same time."""
-        axes = (self.fs_shift_mm, self.fs_rotation_deg, *self.principal_point_mm.values())
+        axes = (self.fs_translation_mm, self.fs_rotation_deg, *self.principal_point_mm.values())
         return not (np.concatenate(axes).any() or any(self.sid_mm.values()) or self.fs_late_ms)
 
     def rig(self, source: Mapping[str, float]) -> DualPlaneRig:
@@ -64,13 +71,21 @@ class CameraErrors:
             for axis, error_mm in zip("hv", self.principal_point_mm[name], strict=True):
                 true[f"principalp_{axis}_{name}"] += float(error_mm)
             true[f"sid_{name}"] += self.sid_mm[name]
-        return rig_of(true, moved_fs(self.fs_shift_mm, self.fs_rotation_deg, CENTER_MM))
+        return rig_of(true, moved_fs(self.fs_translation_mm, self.fs_rotation_deg))
+
+    @property
+    def fs_shift_mm(self) -> FloatArray:
+        """Shift of the ``fs`` camera at ``CENTER_MM``, (3,) along the world's axes; its rotation contributes."""
+        move = moved_fs(self.fs_translation_mm, self.fs_rotation_deg) @ invert_transform(NOMINAL_T_WORLD_FS)
+        shift_mm: FloatArray = transform_points(move, [CENTER_MM])[0] - CENTER_MM
+        return shift_mm
 
     def as_json(self) -> dict[str, object]:
         """Every value, named with its unit."""
         return {
+            "fs_translation_mm": self.fs_translation_mm.tolist(),
             "center_mm": list(CENTER_MM),
-            "fs_shift_mm": self.fs_shift_mm.tolist(),
+            "fs_shift_at_center_mm": self.fs_shift_mm.tolist(),
             "fs_rotation_deg": self.fs_rotation_deg.tolist(),
             "principal_point_mm": {name: error.tolist() for name, error in self.principal_point_mm.items()},
             "sid_mm": dict(self.sid_mm),
