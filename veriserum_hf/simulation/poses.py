@@ -63,7 +63,7 @@ def pose_rows(settings: Settings, shown: Trial, ids: Iterable[tuple[int, int, Ki
         rng = settings.rng(Stream.POSES, id)
         sigma_mm, sigma_deg = _ERRORS[kind]
         for pose_id, (component, anatomy_id) in enumerate(shown.anatomy_ids.items(), start=id):
-            T = shown.pose(component, frame) if kind == "ROBOT" else shown.seen_pose(component, frame)
+            T = shown.pose(component, frame) if kind == "ROBOT" else shown.registered_pose(component, frame)
             rotation = Rotation.from_rotvec(rng.normal(0, sigma_deg, 3), degrees=True).as_matrix()
             yield pose_row(
                 pose_id,

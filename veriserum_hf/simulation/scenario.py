@@ -91,7 +91,7 @@ class Trial:
         T_world_implant: FloatArray = {"femur": seen.T_world_femur, "tibia": seen.T_world_tibia}[component][frame]
         return T_world_implant
 
-    def seen_pose(self, component: Component, frame: int) -> FloatArray:
+    def registered_pose(self, component: Component, frame: int) -> FloatArray:
         """Pose in the world, (4, 4), that an exact registration of a frame with the stored cameras gives."""
         if self.session.errors.none:
             return self.pose(component, frame)
