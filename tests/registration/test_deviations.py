@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 
 from tests.registration.scenes import drawn, rig_of, starts
 from veriserum_hf.geometry import Plane
+from veriserum_hf.poses.session_planes import common_direction
 from veriserum_hf.registration.deviations import Deviations, at_point, of_origin, widest
 from veriserum_hf.registration.refine import register
 
@@ -69,6 +70,27 @@ def test_planes_contradict_each_other_where_a_camera_is_not_where_it_is_stated_t
     for each in wrong.values():
         assert each.verdict == "ambiguous" and each.detail.startswith("the planes contradict each other: ")
         assert widest(each.covariance[:3, :3]) > 2 * widest(found[each.component].covariance[:3, :3])
+
+
+@pytest.mark.parametrize("by_mm", [0.3, -0.3])
+def test_the_disagreement_of_the_planes_is_signed_along_the_direction_that_both_see(
+    scene, coarse_meshes, found, by_mm
+):
+    """Where fs is stated to be higher, it alone sees the implant higher; cross(ray of bs, ray of fs) points down."""
+    row = with_fs_higher(scene, by_mm)
+    wrong = register(row, coarse_meshes, scene[2], method="outline")
+    down = common_direction(row, np.array([0, 0, 380.0]))
+    np.testing.assert_allclose(down, (0, -1, 0), atol=0.05)
+    for name in PARTS:
+        assert wrong[name].planes_apart_mm == pytest.approx(-by_mm, abs=0.1)
+        assert abs(found[name].planes_apart_mm) < 0.05
+        assert 0 < found[name].planes_apart_sd_mm < 0.5
+
+
+def test_one_plane_states_no_disagreement(scene, coarse_meshes):
+    row, _, start = scene
+    for each in register(row, coarse_meshes, start, planes=("bs",), method="outline").values():
+        assert np.isnan(each.planes_apart_mm) and np.isnan(each.planes_apart_sd_mm)
 
 
 @given(

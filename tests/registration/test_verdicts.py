@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from veriserum_hf.registration.deviations import PlanesApart
 from veriserum_hf.registration.verdicts import MIN_SCORE, Findings, verdict
 
 LIMITS = (30.0, 30.0)
@@ -14,7 +15,7 @@ GOOD = Findings(
     shares_in_field={"bs": 1.0, "fs": 1.0},
     score=0.9,
     converged=True,
-    planes_apart_mm=0.02,
+    planes_apart=PlanesApart(0.02, 0.05),
     contradictory=False,
     runner_up_deg=float("nan"),
     moved=(3.0, 2.0),
@@ -46,9 +47,9 @@ def test_a_good_pose_has_converged_without_a_reason():
         ),
         ({"runner_up_deg": 31.0}, "converged", ""),  # it would have failed
         (
-            {"contradictory": True, "planes_apart_mm": 0.4},
+            {"contradictory": True, "planes_apart": PlanesApart(-0.4, 0.05)},
             "ambiguous",
-            "the planes contradict each other: their poses are 0.40 mm",
+            "the planes contradict each other: their poses are 0.40 +- 0.05 mm",
         ),
         (
             {"covariance": covariance(0.1, 0.6, 0.1, 0.2, 0.2, 0.2)},

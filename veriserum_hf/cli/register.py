@@ -50,8 +50,9 @@ def register(
     One row for each implant and frame, with covariance, score and verdict: converged, ambiguous or failed. A frame
     that does not converge from its initial pose is registered again from the poses of neighbouring frames; one whose
     pose jumps against its neighbours is ambiguous. With the starts model and none, implants that are lost are
-    searched for in the images, in at most 5 frames of a trial, up to a minute each, and tracked from there. Run an
-    interrupted registration again with the same command to resume it.
+    searched for in the images, in at most 5 frames of a trial, up to a minute each, and tracked from there. By how
+    much the planes disagree is summed up by session: all trials with the same stored cameras. Run an interrupted
+    registration again with the same command to resume it.
 
     Exit status: 0 done, 2 not done, 3 done but not every pose has converged (see verdict and detail).
 
@@ -87,12 +88,17 @@ def register(
 
 
 def _print_found(found: "Registrations", as_json: bool) -> None:
-    summary = _summary(found)
+    from veriserum_hf.poses import planes_table
+
+    summary, sessions = _summary(found), found.planes_by_session()
     if as_json:
         counts = {"frames": found.frames, "frames_without_start": found.without_start}
-        print_json({"output": str(found.output), **counts, "by_component": summary})
+        planes = [session.document() for session in sessions]
+        print_json({"output": str(found.output), **counts, "by_component": summary, "planes_by_session": planes})
     else:
         _print_summary(summary)
+        if sessions:
+            print_text(f"\nby how much the planes disagree\n{planes_table(sessions).text()}\n")
         print_text(f"written to {found.output}")
     if found.without_start:
         warn(f"{found.without_start} of {found.frames} frames are in trials without any initial pose: skipped")

@@ -51,6 +51,8 @@ class PoseRow(TypedDict):
     confidence: NotRequired[float | None]
     score: NotRequired[float | None]
     detail: NotRequired[str | None]
+    planes_apart_mm: NotRequired[float | None]
+    planes_apart_sd_mm: NotRequired[float | None]
 
 
 class PoseFileRow(PoseRow):

@@ -44,3 +44,4 @@ from .pose import (
     transform_points as transform_points,
 )
 from .rig import NOMINAL_T_WORLD_FS as NOMINAL_T_WORLD_FS, DualPlaneRig as DualPlaneRig
+from .sessions import session_numbers as session_numbers

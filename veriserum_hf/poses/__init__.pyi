@@ -28,4 +28,10 @@ from .schema import (
     TRAJECTORY_SUFFIXES as TRAJECTORY_SUFFIXES,
     TRUTH_SCHEMA as TRUTH_SCHEMA,
 )
+from .session_planes import (
+    SessionPlanes as SessionPlanes,
+    common_direction as common_direction,
+    planes_by_session as planes_by_session,
+    planes_table as planes_table,
+)
 from .trajectories import read_trajectory as read_trajectory, write_trajectory as write_trajectory

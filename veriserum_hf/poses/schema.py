@@ -58,6 +58,8 @@ REGISTERED_SCHEMA = pa.schema(
         pa.field("detail", pa.string()),
         pa.field("moved_mm", pa.float64()),
         pa.field("moved_deg", pa.float64()),
+        pa.field("planes_apart_mm", pa.float64()),
+        pa.field("planes_apart_sd_mm", pa.float64()),
         pa.field("start", pa.string()),
     ],
     metadata={
@@ -75,6 +77,11 @@ REGISTERED_SCHEMA = pa.schema(
         "moved_mm": "distance of the mesh's centre from its position at the given initial pose, and angle "
         "(moved_deg) from that pose, also where these were too large to be accepted; null where this frame had no "
         "own initial pose",
+        "planes_apart_mm": "disagreement of the planes: the implant's centre where fs alone sees it, less that where "
+        "bs alone does, along cross(ray of bs, ray of fs), of rays from the X-ray sources to the implant, which both "
+        "see without depth; null with one plane, and of a failed pose",
+        "planes_apart_sd_mm": "its standard deviation by errors of images, edges and mesh, as if the cameras were "
+        "exact",
         "column start": "the initial pose: the given one, or the pose of the last frame before this one "
         "(previous frame) or the first after it (next frame) that converged, or one found in the images (search); "
         "null where there was none",

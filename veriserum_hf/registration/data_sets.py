@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from veriserum_hf.archive import VeriserumArchive, require_agreement
-from veriserum_hf.core import CONVERGED, __version__, listed
+from veriserum_hf.core import CAMERA_OF, CONVERGED, __version__, listed
 from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, Rows, is_archive, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
@@ -31,7 +32,7 @@ from veriserum_hf.jobs import (
     staging_folder,
     write_file,
 )
-from veriserum_hf.poses import REGISTERED_SCHEMA
+from veriserum_hf.poses import REGISTERED_SCHEMA, SessionPlanes, planes_by_session, poses_by_frame
 from veriserum_hf.registration.initial_poses import (
     NONE,
     StartingModel,
@@ -95,6 +96,14 @@ class Registrations:
     def not_converged(self) -> int:
         """Number of poses with the verdict ambiguous or failed."""
         return sum(verdict != CONVERGED for verdict in self.poses["verdict"].to_pylist())
+
+    def planes_by_session(self) -> list[SessionPlanes]:
+        """Disagreement of the planes in each session."""
+        ids = pc.unique(self.poses["measurement_id"])
+        names = ("measurement_id", "trial_id", *CAMERA_OF.values())
+        tables = (frames.table(*names) for frames in self.source.splits.values())
+        rows = [row for each in tables for row in each.filter(pc.is_in(each["measurement_id"], ids)).to_pylist()]
+        return planes_by_session(rows, poses_by_frame(self.poses))
 
 
 def register_dataset(

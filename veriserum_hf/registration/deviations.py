@@ -26,6 +26,7 @@ _CHANCE = 0.003  # of a contradiction of planes whose errors are as large as sta
 _MAX_APART_MM = 0.2
 _SEEN = 3.0  # directions of an error of a camera that one frame shows: common vertical, and two rotations well
 _VARYING = 0.5  # part of the common error of edges that varies with their direction, each of four ways
+_OF_CAMERA = 3  # first effects of a plane: principal point and focal length
 _CLIPPED_PX = 1.0  # deviation of edges where all of an outline is next to clipped pixels
 
 
@@ -61,16 +62,32 @@ class Stated:
     ----------
     image : (6, 6) covariance of a step of the pose, mm^2, from the residuals alone.
     world : (6, 6) covariance of the same from errors of cameras, mesh and edges.
-    planes_apart_mm : distance between the poses of two planes alone along the direction that both see without depth;
-        0 with one plane.
+    planes_apart : disagreement of the planes; NaN with one plane.
     contradictory : whether the planes contradict each other by more than the deviations explain.
 
     """
 
     image: FloatArray
     world: FloatArray
-    planes_apart_mm: float
+    planes_apart: "PlanesApart"
     contradictory: bool
+
+
+@dataclass(frozen=True)
+class PlanesApart:
+    """Disagreement of two planes along the direction that both see without depth.
+
+    Attributes
+    ----------
+    mm : centre of the implant where fs alone sees it, less that where bs alone does, along
+        cross(ray of bs, ray of fs), where a ray goes from the X-ray source to the implant.
+    sd_mm : its standard deviation by errors of images, edges and mesh. With exact cameras and images of one moment,
+        the disagreement is no larger than these explain.
+
+    """
+
+    mm: float = float("nan")
+    sd_mm: float = float("nan")
 
 
 def stated(
@@ -96,9 +113,10 @@ def stated(
     effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
     relative = _relative_camera(implant, deviations)
     rays = {plane: central_ray(levels[plane].camera, implant, T_world_implant) for plane in of_planes}
-    statistic, apart_mm = _disagreement(of_planes, relative, rays)
+    statistic, apart = _disagreement(of_planes, relative, rays)
     # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
-    shown = (apart_mm / deviations.plane_mm) ** 2 if deviations.plane_mm else 0.0
+    known = deviations.plane_mm and np.isfinite(apart.mm)
+    shown = (apart.mm / deviations.plane_mm) ** 2 if known else 0.0
     relative = relative * max(1.0, statistic / _SEEN, shown)
     # The first plane defines the world: only the error of the second is one.
     others = list(of_planes.values())[1:]
@@ -108,8 +126,8 @@ def stated(
     return Stated(
         inverse @ scores @ inverse,
         inverse @ world @ inverse,
-        apart_mm,
-        apart_mm > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
+        apart,
+        abs(apart.mm) > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
     )
 
 
@@ -190,24 +208,32 @@ def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
 
 def _disagreement(
     of_planes: Mapping[PlaneName, _OfPlane], relative: FloatArray, rays: Mapping[PlaneName, FloatArray]
-) -> tuple[float, float]:
+) -> tuple[float, PlanesApart]:
     """How far apart the poses of two planes alone are.
 
-    Chi-square of their difference, of six degrees of freedom, and the distance in mm along the direction that both
-    planes see without depth: perpendicular to both rays. One plane agrees with itself.
+    Chi-square of their difference, of six degrees of freedom, and its part along the direction that both planes see.
+    One plane agrees with itself.
     """
     if len(of_planes) != 2:
-        return 0.0, 0.0
-    difference, covariance = np.zeros(DOF), relative.copy()
-    for each, sign in zip(of_planes.values(), (1, -1), strict=True):
+        return 0.0, PlanesApart()
+    difference, covariance, without_cameras = np.zeros(DOF), relative.copy(), np.zeros((DOF, DOF))
+    by_mesh = np.zeros(DOF)
+    for each, sign in ((of_planes["fs"], 1), (of_planes["bs"], -1)):
         loaded = each.matrix + _LOADING * np.diag(each.matrix).max() * np.eye(DOF)
         inverse = np.linalg.inv(loaded)
         difference += sign * inverse @ each.right
+        by_mesh += sign * inverse @ each.by_mesh
         covariance += inverse @ (each.scores + each.effects @ each.effects.T) @ inverse
-    first, second = rays.values()
-    common = np.cross(first, second)
+        of_edges = each.effects[:, _OF_CAMERA:]
+        without_cameras += inverse @ (each.scores + of_edges @ of_edges.T) @ inverse
+    without_cameras += np.outer(by_mesh, by_mesh)
+    common = np.cross(rays["bs"], rays["fs"])
     common /= max(float(np.linalg.norm(common)), 1e-12)
-    return float(difference @ np.linalg.solve(covariance, difference)), float(abs(common @ difference[:3]))
+    variance = float(common @ without_cameras[:3, :3] @ common)
+    return (
+        float(difference @ np.linalg.solve(covariance, difference)),
+        PlanesApart(float(common @ difference[:3]), float(np.sqrt(max(variance, 0.0)))),
+    )
 
 
 def of_center(covariance: FloatArray, implant: Implant) -> FloatArray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
-from veriserum_hf.registration.deviations import Deviations, of_center, of_origin, stated
+from veriserum_hf.registration.deviations import Deviations, PlanesApart, of_center, of_origin, stated
 from veriserum_hf.registration.outline.contrast import brighter_inside, explained
 from veriserum_hf.registration.outline.evidence import (
     NEAR_PX,
@@ -109,7 +109,7 @@ class Frame:
             shares_in_field={plane: view.share_in_field(implant, T) for plane, view in self.views.items()},
             score=self._score(state, residuals),
             converged=converged,
-            planes_apart_mm=0.0 if about is None else about.planes_apart_mm,
+            planes_apart=PlanesApart() if about is None else about.planes_apart,
             contradictory=about is not None and about.contradictory,
             runner_up_deg=runner_up_deg,
             moved=(float(np.linalg.norm(center_mm - start_mm)), moved_deg),

@@ -64,6 +64,10 @@ class RefinedPose:
     detail : reason of the verdict, and how much of the surroundings of its outline is clipped if that is more than
         10 %; where converged, empty, or the interval of the depth that one plane alone determines.
     moved_mm, moved_deg : of the mesh's centre, from the initial pose, also where the verdict is ``failed``.
+    planes_apart_mm : disagreement of the planes: the implant's centre where fs alone sees it, less that where bs
+        alone does, along the direction that both see without depth, which is cross(ray of bs, ray of fs), of rays
+        from the sources to the implant. NaN with one plane, or where the verdict is ``failed``.
+    planes_apart_sd_mm : its standard deviation by errors of images, edges and mesh, as if the cameras were exact.
 
     """
 
@@ -78,6 +82,8 @@ class RefinedPose:
     detail: str
     moved_mm: float
     moved_deg: float
+    planes_apart_mm: float = float("nan")
+    planes_apart_sd_mm: float = float("nan")
 
     @property
     def translation_mm(self) -> FloatArray:
@@ -263,5 +269,7 @@ def _assessed(
             detail=detail,
             moved_mm=about.moved[0],
             moved_deg=about.moved[1],
+            planes_apart_mm=float("nan") if failed else about.planes_apart.mm,
+            planes_apart_sd_mm=float("nan") if failed else about.planes_apart.sd_mm,
         )
     return found

@@ -7,13 +7,14 @@ import numpy as np
 
 from veriserum_hf.core import FloatArray, PlaneName, Verdict
 from veriserum_hf.poses import DEVIATIONS_95
-from veriserum_hf.registration.deviations import widest
+from veriserum_hf.registration.deviations import PlanesApart, widest
 
 # Of correct poses of three renderers and of real frames, one in a hundred has less; of meshes of other implants, one
 # in twelve has more.
 MIN_SCORE = 0.6
 # In the field: with less of a simulated implant, errors were larger than their covariance states.
 MIN_SHARE_IN_FIELD = 0.2
+CONTRADICTION = "the planes contradict each other"  # first words of that detail
 # Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
 _MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
 
@@ -30,7 +31,7 @@ class Findings:
     shares_in_field : of the implant's surface, by plane.
     score : 0 to 1.
     converged : whether the optimisation has.
-    planes_apart_mm, contradictory : see `deviations.Stated`.
+    planes_apart, contradictory : see `deviations.Stated`.
     runner_up_deg : see `outline.search.OutlineFit`.
     moved : from the initial pose, mm and deg.
 
@@ -41,7 +42,7 @@ class Findings:
     shares_in_field: Mapping[PlaneName, float]
     score: float
     converged: bool
-    planes_apart_mm: float
+    planes_apart: PlanesApart
     contradictory: bool
     runner_up_deg: float
     moved: tuple[float, float]
@@ -69,9 +70,9 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
         )
     if found.contradictory:
         return "ambiguous", (
-            f"the planes contradict each other: their poses are {found.planes_apart_mm:.2f} mm apart in the "
-            "direction that both see, or rotated; check that their cameras are of this rig, and their images of one "
-            "moment"
+            f"{CONTRADICTION}: their poses are {abs(found.planes_apart.mm):.2f} +- {found.planes_apart.sd_mm:.2f} mm "
+            "apart in the direction that both see, or rotated; check that their cameras are of this rig, and their "
+            "images of one moment"
         )
     depth = ""
     position = found.covariance[:3, :3]

@@ -1,11 +1,11 @@
-"""Section of a report: errors by verdict, and coverage of stated uncertainties."""
+"""Section of a report: errors by verdict, coverage of stated uncertainties, and disagreement of the planes."""
 
 from collections.abc import Sequence
 
-from veriserum_hf.core import NOT_ASSESSED, Table
+from veriserum_hf.core import CAMERA_OF, NOT_ASSESSED, Table
 from veriserum_hf.evaluation import accuracy_table, by_verdict, coverage
-from veriserum_hf.poses import DEVIATIONS_95, pose_differences
-from veriserum_hf.reports.blocks import Block, heading, number, table
+from veriserum_hf.poses import DEVIATIONS_95, SessionPlanes, planes_by_session, planes_table, pose_differences
+from veriserum_hf.reports.blocks import Block, heading, note, number, table
 from veriserum_hf.reports.sources import PoseSource, Reference
 
 _COVERAGE_NOTE = (
@@ -15,25 +15,36 @@ _COVERAGE_NOTE = (
     "the world's axes. Errors of the labels are included and lower the share."
 )
 
+_PLANES = "By how much the planes disagree:"
+
 
 def verdict_blocks(reference: Reference, sources: Sequence[PoseSource]) -> list[Block]:
-    """Errors by verdict, and coverage of stated intervals, for every source that has them.
+    """Errors by verdict, coverage of stated intervals and disagreement of planes, for every source that has them.
 
     Initial poses are farther off than any stated interval, and say nothing of these: then there is no coverage.
     """
-    return [block for source in sources for block in _of_source(source, with_coverage=not reference.initial)]
+    return [block for source in sources for block in _of_source(reference, source)]
 
 
-def _of_source(source: PoseSource, *, with_coverage: bool) -> list[Block]:
+def _of_source(reference: Reference, source: PoseSource) -> list[Block]:
     verdicts = source.column("verdict")
     blocks: list[Block] = []
     if set(verdicts) - {None, NOT_ASSESSED}:
         groups = by_verdict(source.errors, verdicts)
         counts = [[name, group["count"], _percent(group["count"] / len(verdicts))] for name, group in groups.items()]
         blocks += [table(Table(["verdict", "poses", "share"], counts)), table(accuracy_table(groups))]
-    if with_coverage and (found := _coverage_table(source, verdicts)):
+    if not reference.initial and (found := _coverage_table(source, verdicts)):
         blocks.append(table(found))
+    if sessions := _sessions(reference, source):
+        blocks += [note(_PLANES), table(planes_table(sessions))]
     return [heading(source.name), *blocks] if blocks else []
+
+
+def _sessions(reference: Reference, source: PoseSource) -> list[SessionPlanes]:
+    if all(value is None for value in source.column("planes_apart_mm")):
+        return []
+    rows = reference.rows.select_columns(["measurement_id", "trial_id", *CAMERA_OF.values()])
+    return planes_by_session(rows, source.poses)
 
 
 def _coverage_table(source: PoseSource, verdicts: Sequence[str | None]) -> Table | None:

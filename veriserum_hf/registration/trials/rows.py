@@ -81,6 +81,8 @@ def _row(
         "detail": pose.detail,
         "moved_mm": moved_mm,
         "moved_deg": moved_deg,
+        "planes_apart_mm": _known(pose.planes_apart_mm),
+        "planes_apart_sd_mm": _known(pose.planes_apart_sd_mm),
         "start": found.origin if given or found.origin != "given" else None,
     }
 
@@ -93,6 +95,10 @@ def _moved(given: InitialPose, found: Found, meshes: Mapping[int, trimesh.Trimes
     T_start, T = given.T_world_implant, found.pose.T_world_implant
     shift_mm = transform_points(T, center_mm) - transform_points(T_start, center_mm)
     return float(np.linalg.norm(shift_mm)), float(angle_between_deg(T_start[:3, :3], T[:3, :3]))
+
+
+def _known(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _finite(covariance: FloatArray) -> list[list[float]] | None:
