@@ -231,5 +231,8 @@ def test_the_command_reports_a_common_offset_once(archive, apart, monkeypatch, t
     assert status == 3 and "common offset, likely of the cameras: single labels are compared with it" in printed
     assert "the planes disagree at the registered poses" in printed and "+0.50 +- 0.00" in printed
     monkeypatch.setattr(check_module, "is_suspicious", lambda *_: True)
+    agree = replace(apart, shift=replace(apart.shift, value=np.array([0.02])))
+    status, printed = check(0, agree)
+    assert status == 1 and "common offset, likely of the labels" in printed
     status, printed = check(-0.5, apart)
     assert status == 3 and "no significant common offset of the labels, but the cameras do not fit" in printed

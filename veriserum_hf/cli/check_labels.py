@@ -41,8 +41,11 @@ def check_labels(
     frames are registered with each plane alone: with wrong cameras, the planes disagree. Single labels are compared
     with that offset.
 
-    Exit status: 0 all labels assessed and none flagged, 1 some labels flagged, 2 not done, 3 none flagged, but labels
-    have a common offset, some could not be assessed, or labels and images agree in another reading only.
+    By how much the planes disagree is summed up by session: all trials with the same stored cameras.
+
+    Exit status: 0 all labels assessed and none flagged; 1 some labels flagged, labels have a common offset that is
+    likely of the labels, or more than a quarter could not be assessed; 2 not done; 3 none of these, but labels have a
+    common offset of another cause, some could not be assessed, or labels and images agree in another reading only.
 
     Examples
     --------
@@ -63,6 +66,7 @@ def check_labels(
             "not_assessed": not_assessed,
             "disagreement": found.disagreement,
             "common_offset": None if found.common is None else found.common.document(),
+            "planes_by_session": [session.document() for session in found.sessions],
             "label_minus_registration": found.spread,
             "automatic_minus_manual": found.manual or None,
         }
@@ -73,15 +77,19 @@ def check_labels(
         warn(f"not compared with manually matched poses: {found.no_manual}")
     if found.disagreement:
         warn(found.disagreement)
-    sys.exit(1 if flagged else 3 if not_assessed or found.disagreement or found.common else 0)
+    sys.exit(1 if found.labels_are_off else 3 if not_assessed or found.disagreement or found.common else 0)
 
 
 def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed: _Rows) -> None:
+    from veriserum_hf.poses import planes_table
+
     print_text(f"{len(found.rows)} labels: {len(flagged)} flagged, {len(not_assessed)} not assessed")
     if found.spread:
         _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     if found.common:
         _print_common(found.common)
+    if found.sessions:
+        print_text(f"\nby how much the planes disagree\n{planes_table(found.sessions).text()}")
     for what, by_component in found.manual.items():
         poses = ", ".join(f"{each['poses']} {component}" for component, each in by_component.items())
         title = f"{what} minus manually matched pose, median +- MAD ({poses})"

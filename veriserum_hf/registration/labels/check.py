@@ -21,7 +21,7 @@ from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, __version__
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_file, writing
-from veriserum_hf.poses import pose_differences, transforms
+from veriserum_hf.poses import SessionPlanes, planes_by_session, pose_differences, poses_by_frame, transforms
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious, planes_of
 from veriserum_hf.registration.labels.differences import DIFFERENCES, Label, differences_of
@@ -32,6 +32,8 @@ from veriserum_hf.registration.labels.rows import SCHEMA, Spread, label_rows, sp
 Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 # Number of poses, and by degree of freedom median and deviation.
 ByComponent = dict[str, dict[str, int | dict[str, float]]]
+
+_MANY = 0.25  # share of labels not assessed, beyond which the check itself has failed
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,7 @@ class LabelCheck:
     no_manual : why manually matched poses cannot be read; None where they can, or there are none.
     disagreement : how labels and images disagree as a whole, and the reading in which they would agree, if so.
     common : offset that labels have in common, with its likely cause, if there is one.
+    sessions : disagreement of the planes by session, of registrations in two planes.
 
     """
 
@@ -60,6 +63,13 @@ class LabelCheck:
     no_manual: str | None
     disagreement: str | None = None
     common: CommonOffset | None = None
+    sessions: Sequence[SessionPlanes] = ()
+
+    @property
+    def labels_are_off(self) -> bool:
+        """Whether labels are flagged or off together, or more than a quarter of them could not be assessed."""
+        off_together = self.common is not None and self.common.looks_like == "labels"
+        return bool(self.flagged) or off_together or len(self.not_assessed) > _MANY * len(self.rows)
 
     @property
     def flagged(self) -> list[Row]:
@@ -130,7 +140,8 @@ def check_labels(
     except DataSetError as error:  # the labels are checked nevertheless
         manual, no_manual = {}, str(error)
     disagreement = disagreement_of_labels(found.source, split)
-    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement, common)
+    sessions = planes_by_session(labels, poses_by_frame(found.poses))
+    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement, common, sessions)
 
 
 def _labels(source: Rows[Frames], split: str) -> list[Label]:
