@@ -69,6 +69,12 @@ def smaller(row, size):
     return made
 
 
+def changed(row, change):
+    """Images of a row with other grey values, 0 to 1 in and out."""
+    images = {f"image_{plane}": np.asarray(row[f"image_{plane}"]) / 255 for plane in PLANES}
+    return row | {name: np.rint(255 * change(image)).clip(0, 255).astype(np.uint8) for name, image in images.items()}
+
+
 def rig_of(row):
     """Planes of a row of the whole intensifiers."""
     planes = {}

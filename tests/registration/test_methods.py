@@ -4,18 +4,12 @@ import numpy as np
 import pytest
 
 from tests.registration.opaque import opaque
-from tests.registration.scenes import drawn, error, rig_of, starts, transform
+from tests.registration.scenes import changed, drawn, error, rig_of, starts, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.registration.refine import register
 
 PARTS = ("femur", "tibia")
-
-
-def changed(row, change):
-    """Images of a row with other grey values, 0 to 1 in and out."""
-    images = {f"image_{plane}": np.asarray(row[f"image_{plane}"]) / 255 for plane in PLANES}
-    return row | {name: np.rint(255 * change(image)).clip(0, 255).astype(np.uint8) for name, image in images.items()}
 
 
 @pytest.fixture(scope="module")

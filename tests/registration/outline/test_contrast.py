@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.registration.opaque import opaque
-from veriserum_hf.core.domain import PLANES
+from tests.registration.scenes import changed, displaced
 from veriserum_hf.registration.outline.contrast import brighter_inside, explained
 from veriserum_hf.registration.outline.search import COARSE, MIDDLE
 
@@ -13,17 +13,32 @@ def levels(frame, scale):
     return frame.outlines.solver(scale).levels.values()
 
 
-def inverted(row):
-    return row | {f"image_{plane}": 255 - np.asarray(row[f"image_{plane}"]) for plane in PLANES}
-
-
-@pytest.mark.parametrize("change", [lambda row: row, inverted])
-def test_an_inverted_image_is_recognised(change, frame_of, row, true_poses):
-    frame = frame_of(change(row))
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_inverted_image_is_recognised(inverted, frame_of, row, true_poses):
+    frame = frame_of(changed(row, lambda image: 1 - image if inverted else image))
     for plane, level in frame.outlines.solver(COARSE).levels.items():
-        assert brighter_inside(level, frame.bodies, true_poses) == (change is inverted)
+        assert brighter_inside(level, frame.bodies, true_poses) == inverted
         before = np.corrcoef(level.image.ravel(), level.view.image.ravel())[0, 1]
-        assert (before < 0) == (change is inverted), plane  # what is searched has dark implants
+        assert (before < 0) == inverted, plane  # what is searched has dark implants
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("gamma", [0.5, 1, 2])
+def test_an_inverted_image_is_recognised_from_afar_where_metal_and_background_are_clipped(
+    inverted, gamma, frame_of, rows, coarse_meshes, true_poses
+):
+    def windowed(image):
+        curve = ((image - 0.25) / 0.35).clip(0, 1) ** gamma
+        return 1 - curve if inverted else curve
+
+    frame = frame_of(changed(opaque(rows[1], coarse_meshes), windowed))
+    meshes = [body.implant.mesh for body in frame.bodies]
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        off = np.stack([displaced(T, mesh, rng, 12, 10) for T, mesh in zip(true_poses, meshes, strict=True)])
+        for level in levels(frame, COARSE):
+            assert level.view.clipped[level.view.in_field].mean() > 0.8
+            assert brighter_inside(level, frame.bodies, off) == inverted
 
 
 def test_path_lengths_explain_semi_transparent_metal_and_not_opaque_metal(

@@ -1,10 +1,18 @@
 """Shares of outlines with edges, against what chance gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from veriserum_hf.registration.outline.evidence import NEAR_PX, above_chance, chance, shares_near
+from veriserum_hf.registration.outline.evidence import (
+    NEAR_PX,
+    above_chance,
+    chance,
+    shares_near,
+    without_shared_error,
+)
 from veriserum_hf.registration.outline.search import ASSESSED, FINE
 from veriserum_hf.registration.outline.solver import OutlineState
 
@@ -62,3 +70,15 @@ def test_planes_that_show_none_of_an_outline_are_skipped(frame, true_poses):
     own["bs"].visible[:] = False
     assert list(shares_near(own, NEAR_PX)) == ["fs"]
     assert shares_near(own, 3)["fs"] >= shares_near(own, 0.5)["fs"] == pytest.approx(shares_near(own, 0.5)["fs"])
+
+
+def test_an_error_of_all_edges_is_no_error_of_a_pose_in_two_planes_and_may_be_one_in_one(frame, true_poses):
+    own = frame.outlines.of_implant(FINE, frame.outlines.with_attenuations(true_poses, None), 0)
+    displaced = {plane: replace(each, residual_px=each.residual_px + 0.8) for plane, each in own.items()}
+    exact, left = shares_near(own, 0.5), shares_near(without_shared_error(displaced), 0.5)
+    for plane, share in shares_near(displaced, 0.5).items():
+        assert share < 0.5 < exact[plane] and left[plane] == pytest.approx(exact[plane], abs=0.05)
+    alone = {"bs": displaced["bs"]}
+    assert without_shared_error(alone)["bs"] is displaced["bs"]
+    own["bs"].residual_px[:] = np.nan
+    assert without_shared_error(own)["bs"] is own["bs"]
