@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tests.benchmarks.mesh_swaps import SWAPPED, Swap, swap, swaps_table
 from tests.benchmarks.pose_errors import held, moved, pose_error
 from tests.benchmarks.table import CORES, Row, write_table
 from tests.benchmarks.wrong_frames import WORLD, TrueFrame
 from tests.benchmarks.wrong_worlds import REFUSED, WORLDS, Seen, World
-from veriserum_hf.core import IMAGE_OF, PLANES, Table
+from veriserum_hf.core import IMAGE_OF, PLANES, Component, Table
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import matrix_to_quaternion
 from veriserum_hf.registration.refine import register
@@ -48,8 +49,10 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of one implant: errors and deviations, (6,) mm and deg; NaN where none is stated."""
+    """What came of one implant of a frame: errors and deviations, (6,) mm and deg; NaN where none is stated."""
 
+    component: Component
+    index: int
     error: NDArray[np.float64]
     sigma: NDArray[np.float64]
     image_sigma: NDArray[np.float64]
@@ -180,9 +183,9 @@ def several(
         list(pool.map(partial(_in_a_process, partial(draw, folder, seen)), indices(frames)))
         for job, found in zip(jobs, pool.map(partial(_in_a_process, partial(registered, folder)), jobs), strict=True):
             key = job.condition, job.method
-            for each in found:
+            for component, each in zip(ALL[job.condition].judged, found, strict=True):
                 arrays = [np.array(each.pop(name)) for name in ("error", "sigma", "image_sigma")]
-                outcomes.setdefault(key, []).append(Outcome(*arrays, **each))
+                outcomes.setdefault(key, []).append(Outcome(component, job.index, *arrays, **each))
             if job.index == jobs[-1].index and key[0] in WORLDS:
                 print(conditions_table({key: outcomes[key]}).splitlines()[-1], flush=True)
     return outcomes
@@ -275,6 +278,17 @@ def _refused(method: str, name: str, implants: Sequence[Outcome]) -> Row:
     return Row(what, measured, "all" if name == "empty" else "at least 95 %", share >= least)
 
 
+def _swaps_tables(outcomes: dict[tuple[str, str], list[Outcome]]) -> Iterator[str]:
+    """Meshes of other implants, a table for each method."""
+    swaps: dict[str, list[Swap]] = {}
+    for (name, method), implants in outcomes.items():
+        if name in SWAPPED:
+            found = (swap(name, each.component, each.index, each.score, each.verdict) for each in implants)
+            swaps.setdefault(method, []).extend(found)
+    for method, of_method in swaps.items():
+        yield f"Meshes of other implants, {method}:\n\n{swaps_table(of_method)}"
+
+
 def main() -> None:
     """Register what was requested; all of it writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -297,7 +311,7 @@ def main() -> None:
             "scatter of the object, glare with a long tail, correlated noise, gamma 0.9 to 1.1, other fixtures. "
             "Errors and intervals are those of poses that have not failed",
             options.results or (RESULTS if whole else Path(scratch) / "part.md"),
-            before=conditions_table(outcomes),
+            before="\n\n".join((conditions_table(outcomes), *_swaps_tables(outcomes))),
         )
 
 

@@ -146,6 +146,10 @@ WORLDS = {
 REFUSED = {
     "another-femur": World("femoral mesh of another implant", given=Given(another="femur"), judged=("femur",)),
     "another-tibia": World("tibial mesh of another implant", given=Given(another="tibia"), judged=("tibia",)),
+    **{
+        f"size-{scale}": World(f"meshes of another size: {scale} times as large", given=Given(scale=scale))
+        for scale in (0.97, 1.03, 1.06, 1.1)
+    },
     "mirrored": World("left meshes on a right knee", Seen(sided=True), Given(mirrored=True)),
     "empty": World("image without an edge", Seen(empty=True)),
 }
