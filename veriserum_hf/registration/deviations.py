@@ -180,7 +180,8 @@ class _OfPlane:
                 pieces.normals[:, 0] * deviations.principal_point_mm / pixel_mm[0],
                 pieces.normals[:, 1] * deviations.principal_point_mm / pixel_mm[1],
                 (pieces.normals * (pieces.px - K[:2, 2])).sum(axis=1) * deviations.focal_length,
-                *(edge_px * each for each in _harmonics(pieces.normals)),
+                np.full(len(pieces.px), edge_px),
+                *(_VARYING * edge_px * wave for wave in harmonics(pieces.normals)),
             ],
             axis=1,
         )
@@ -190,14 +191,13 @@ class _OfPlane:
         self.by_mesh: FloatArray = influence.T @ px_per_mm * deviations.mesh_mm
 
 
-def _harmonics(normals: FloatArray) -> list[FloatArray]:
-    """Functions of the direction of an edge, (n,) each, that its common error may follow.
+def harmonics(normals: FloatArray) -> list[FloatArray]:
+    """Four functions of the direction of an edge, (n,) each, that an error of edges may follow.
 
     Bone on one side of an implant and soft tissue on the other shift edges there differently, gradually in between.
     """
     angle = np.arctan2(normals[:, 1], normals[:, 0])
-    varying = [wave(order * angle) for order in (1, 2) for wave in (np.cos, np.sin)]
-    return [np.ones(len(angle)), *(_VARYING * each for each in varying)]
+    return [wave(order * angle) for order in (1, 2) for wave in (np.cos, np.sin)]
 
 
 def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:

@@ -1,0 +1,65 @@
+"""How unknowns of a rig move outlines, against cameras that really change."""
+
+import numpy as np
+import pytest
+
+from tests.registration.scenes import transform
+from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.cameras.adjustment import Observed
+from veriserum_hf.registration.cameras.unknowns import Rig, Tolerances, Unknowns
+from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.scene import Implant
+
+
+@pytest.fixture(scope="module")
+def frame(rows, coarse_meshes):
+    row = rows[0]
+    implants = {
+        name: Implant(row[name]["anatomy_id"], coarse_meshes[row[name]["anatomy_id"]]) for name in ("femur", "tibia")
+    }
+    T = np.array([transform(row[name]) for name in implants])
+    return Frame(views_of(row, ("bs", "fs")), implants, T)
+
+
+@pytest.fixture(scope="module")
+def unknowns(frame):
+    center_mm = np.mean(
+        [transform_points(T, each.center_mm[None])[0] for T, each in zip(frame.initial, frame.implants, strict=True)],
+        axis=0,
+    )
+    views = frame.views
+    rig = Rig({p: v.camera for p, v in views.items()}, {p: v.pixel_mm for p, v in views.items()}, center_mm)
+    return Unknowns(rig, [each.anatomy_id for each in frame.implants], ("fs-pose", "sid"), Tolerances())
+
+
+def test_names_tolerances_and_what_is_free_belong_together(unknowns):
+    free = [name for name, is_free in zip(unknowns.names, unknowns.is_free, strict=True) if is_free]
+    assert free == [
+        f"fs {what} {axis}"
+        for what, unit in (("shift", "mm"), ("rotation", "deg"))
+        for axis in (f"x {unit}", f"y {unit}", f"z {unit}")
+    ] + ["bs sid mm", "fs sid mm"]
+    assert len(unknowns.tolerance) == len(unknowns.names) == len(set(unknowns.names))
+
+
+def test_derivatives_are_those_of_cameras_that_change(frame, unknowns):
+    """Points of the outlines, projected by changed cameras; what is no camera's is left out."""
+    observed = Observed.of(1, 1, frame, frame.outlines.initial_state(frame.initial))
+    residuals = observed.residuals()
+    step = 1e-3
+    for plane, level in observed.solver.levels.items():
+        own, implant, T = residuals[plane][0], frame.implants[0], frame.initial[0]
+        found = unknowns.derivatives(plane, own, level, implant, T)
+        assert found.shape == (len(own.pieces.px), len(unknowns.names))
+        world_mm = transform_points(T, own.pieces.points_mm)
+        shape = frame.views[plane].image.shape
+        for n, name in enumerate(unknowns.names):
+            if name == "scale":
+                break
+            values = np.zeros(len(unknowns.names))
+            values[n] = step
+            camera = unknowns.cameras(values)[plane].resized(shape, level.view.image.shape)
+            moved_px = (camera.project(world_mm) - level.camera.project(world_mm)) / step
+            along = (moved_px * own.pieces.normals).sum(axis=1)
+            np.testing.assert_allclose(found[:, n], along, atol=2e-3 + 1e-3 * np.abs(along).max(), err_msg=name)

@@ -1,0 +1,255 @@
+"""One adjustment of many frames: poses of all implants, attenuations, and the unknowns of the rig together.
+
+Gauss-Newton steps with the residuals of outlines (`veriserum_hf.registration.outline.solver`). Attenuations and
+errors of edges are eliminated plane by plane, poses implant by implant (Schur complement), so that only the unknowns
+of the rig are left, however many frames there are. What is not free is held, and its tolerance enters the covariance:
+consider covariance (Schmidt 1966). Residuals of one trial are correlated: their sums over trials give the covariance.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from veriserum_hf.core import FloatArray, IndexArray, PlaneName
+from veriserum_hf.geometry import Camera
+from veriserum_hf.registration.cameras.unknowns import Unknowns
+from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.outline.levels import Body
+from veriserum_hf.registration.outline.search import ASSESSED, FINE
+from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState, Residuals, moved
+from veriserum_hf.registration.scene import DOF, View
+
+_LOADING = 1e-7  # of the largest diagonal element of a pose's matrix
+_MAX_ITERATIONS = 16
+_NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations of the images alone
+_MAX_LOG_STEP = 0.5
+_LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """One frame at the state reached.
+
+    Attributes
+    ----------
+    trial_id, measurement_id : of the frame.
+    views : by plane, with the stored cameras.
+    solver : of the finest scale, with the cameras reached.
+    bodies : K implants.
+    state : their poses and attenuations.
+
+    """
+
+    trial_id: int
+    measurement_id: int
+    views: Mapping[PlaneName, View]
+    solver: OutlineSolver
+    bodies: Sequence[Body]
+    state: OutlineState
+
+    @classmethod
+    def of(cls, trial_id: int, measurement_id: int, frame: Frame, state: OutlineState) -> "Observed":
+        """A frame whose outlines are registered."""
+        return cls(trial_id, measurement_id, frame.views, frame.outlines.solver(FINE), frame.bodies, state)
+
+    def with_cameras(self, cameras: Mapping[PlaneName, Camera]) -> "Observed":
+        """The same seen by other cameras, of the images as stored."""
+        levels = {}
+        for plane, level in self.solver.levels.items():
+            shape = self.views[plane].image.shape
+            levels[plane] = level.with_camera(cameras[plane].resized(shape, level.view.image.shape))
+        return replace(self, solver=OutlineSolver(levels, self.bodies))
+
+    def residuals(self) -> dict[PlaneName, list[Residuals]]:
+        """Residuals of all implants by plane."""
+        return self.solver.residuals(self.state, ASSESSED)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Normal equations of the rig from one implant in one frame, its pose eliminated.
+
+    Attributes
+    ----------
+    matrix, right : (N, N) and (N,), in units of the variance of independent residuals.
+    pose_step : (6,) step of the pose if the rig stays.
+    pose_by_unknown : (6, N) what a change of the rig adds to it.
+    planes : what was eliminated there.
+
+    """
+
+    matrix: FloatArray
+    right: FloatArray
+    pose_step: FloatArray
+    pose_by_unknown: FloatArray
+    planes: Mapping[PlaneName, "_Plane"]
+
+
+class _Plane:
+    """Normal equations of the pose (6) and the rig (N) from one outline, what it shares eliminated."""
+
+    def __init__(self, own: Residuals, by_unknown: FloatArray, *, with_edge: bool) -> None:
+        weight = own.weights()
+        used = weight > 0
+        weight, residual_px = weight[used], own.residual_px[used]
+        columns = np.concatenate([own.by_step[used], by_unknown[used]], axis=1)
+        shared, stiffness = own.shared(with_edge=with_edge)
+        shared = shared[used]
+        self._inverse = np.linalg.inv(shared.T @ (weight[:, None] * shared) + np.diag(stiffness))
+        self._shared_columns = shared.T @ (weight[:, None] * columns)
+        self._shared_right = shared.T @ (weight * residual_px)
+        influence = weight[:, None] * (columns - shared @ (self._inverse @ self._shared_columns))
+        self.matrix: FloatArray = columns.T @ influence
+        self.right: FloatArray = influence.T @ residual_px
+        self.information = own.information()
+
+    def log_step(self, step: FloatArray) -> float:
+        """Step of the logarithm of the attenuation with a step of pose and rig, (6 + N,)."""
+        return float(self._inverse[0] @ (self._shared_right - self._shared_columns @ step))
+
+
+def reduced(observed: Observed, unknowns: Unknowns) -> list[Reduced | None]:
+    """Normal equations of each implant of a frame; None where an outline has too few edges."""
+    by_plane = observed.residuals()
+    found: list[Reduced | None] = []
+    for k, body in enumerate(observed.bodies):
+        own = {plane: of_plane[k] for plane, of_plane in by_plane.items()}
+        if any(np.isfinite(each.residual_px).sum() <= 2 * DOF for each in own.values()):
+            found.append(None)
+            continue
+        T = observed.state.T_world_implant[k]
+        planes = {
+            plane: _Plane(
+                each,
+                unknowns.derivatives(plane, each, observed.solver.levels[plane], body.implant, T),
+                with_edge=len(own) > 1,
+            )
+            for plane, each in own.items()
+        }
+        scale = float(np.mean([each.information for each in planes.values()]))
+        matrix = scale * np.sum([each.matrix for each in planes.values()], axis=0)
+        right = scale * np.sum([each.right for each in planes.values()], axis=0)
+        of_pose = matrix[:DOF, :DOF] + _LOADING * np.diag(matrix)[:DOF].max() * np.eye(DOF)
+        solved = np.linalg.solve(of_pose, np.column_stack([right[:DOF], matrix[:DOF, DOF:]]))
+        cross = matrix[DOF:, :DOF]
+        found.append(
+            Reduced(
+                matrix[DOF:, DOF:] - cross @ solved[:, 1:],
+                right[DOF:] - cross @ solved[:, 0],
+                solved[:, 0],
+                -solved[:, 1:],
+                planes,
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Adjusted:
+    """Result of an adjustment.
+
+    Attributes
+    ----------
+    values : (N,) of the unknowns, 0 of those that are held.
+    covariance : (N, N) of these, with what is held; 0 of those that are held.
+    information : (N, N) of the images alone, poses eliminated, as if residuals were independent.
+    observed : the frames at the poses reached.
+    converged : whether the last step was negligible.
+
+    """
+
+    values: FloatArray
+    covariance: FloatArray
+    information: FloatArray
+    observed: Sequence[Observed]
+    converged: bool
+
+
+def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray) -> Adjusted:
+    """Adjust frames and the rig from values (N,) of the unknowns."""
+    free = unknowns.is_free
+    prior = np.diag(1 / unknowns.tolerance[free] ** 2)
+    values, converged = values.copy(), False
+    last: FloatArray | None = None
+    for _ in range(_MAX_ITERATIONS):
+        observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
+        equations = [reduced(each, unknowns) for each in observed]
+        matrix, right = _sums(equations, len(values))
+        normal = matrix[np.ix_(free, free)] + prior
+        step = np.zeros(len(values))
+        step[free] = np.linalg.solve(normal, right[free] - prior @ values[free])
+        length = np.sqrt(step[free] @ normal @ step[free])
+        factor = 1.0
+        if last is not None:
+            rate = float(step[free] @ normal @ last[free]) / max(float(last[free] @ normal @ last[free]), 1e-18)
+            factor, last = 1 / (1 - min(max(rate, 0.0), 0.9)), None
+        else:
+            last = step
+        step = factor * step
+        observed = [_stepped(each, of, step, factor) for each, of in zip(observed, equations, strict=True)]
+        values = values + step
+        if factor * length < _NEGLIGIBLE * np.sqrt(free.sum()):
+            converged = True
+            break
+    observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
+    equations = [reduced(each, unknowns) for each in observed]
+    covariance = _covariance(observed, equations, unknowns)
+    return Adjusted(values, covariance, _sums(equations, len(values))[0], observed, converged)
+
+
+def _sums(equations: Sequence[Sequence[Reduced | None]], count: int) -> tuple[FloatArray, FloatArray]:
+    matrix, right = np.zeros((count, count)), np.zeros(count)
+    for of_frame in equations:
+        for each in of_frame:
+            if each is not None:
+                matrix += each.matrix
+                right += each.right
+    return matrix, right
+
+
+def _stepped(observed: Observed, equations: Sequence[Reduced | None], step: FloatArray, factor: float) -> Observed:
+    """A frame after a step of the rig, (N,), which the step of its poses belongs to."""
+    T = observed.state.T_world_implant.copy()
+    log_per_mm = {plane: of_plane.copy() for plane, of_plane in observed.state.log_per_mm.items()}
+    for k, of_implant in enumerate(equations):
+        if of_implant is None:
+            continue
+        pose_step = factor * of_implant.pose_step + of_implant.pose_by_unknown @ step
+        T[k] = moved(observed.bodies[k].implant, T[k], pose_step)
+        for plane, each in of_implant.planes.items():
+            log_step = factor * each.log_step(np.concatenate([pose_step, step]) / factor)
+            log_per_mm[plane][k] += np.clip(log_step, -_MAX_LOG_STEP, _MAX_LOG_STEP)
+    return replace(observed, state=OutlineState(T, log_per_mm))
+
+
+def _covariance(
+    observed: Sequence[Observed], equations: Sequence[Sequence[Reduced | None]], unknowns: Unknowns
+) -> FloatArray:
+    """Covariance (N, N) of the free unknowns: from residuals, tolerances, and what is held."""
+    free, tolerance = unknowns.is_free, unknowns.tolerance
+    count = len(free)
+    matrix, _ = _sums(equations, count)
+    prior = np.diag(1 / tolerance[free] ** 2)
+    inverse = np.linalg.inv(matrix[np.ix_(free, free)] + prior)
+    clusters = _clusters([each.trial_id for each in observed])
+    scores = np.zeros((clusters.max() + 1, count))
+    for cluster, of_frame in zip(clusters, equations, strict=True):
+        scores[cluster] += sum((each.right for each in of_frame if each is not None), np.zeros(count))
+    scores = scores[:, free] - scores[:, free].mean(axis=0)
+    meat = scores.T @ scores * len(scores) / max(len(scores) - 1, 1)
+    held = matrix[np.ix_(free, ~free)] * tolerance[~free]
+    found = np.zeros((count, count))
+    found[np.ix_(free, free)] = inverse @ (meat + prior + held @ held.T) @ inverse
+    return found
+
+
+def _clusters(trial_ids: Sequence[int]) -> IndexArray:
+    """Number of the cluster of each frame: its trial, or one of ten parts where there are fewer trials."""
+    numbers = np.unique(trial_ids, return_inverse=True)[1]
+    if numbers.max() + 1 >= _LEAST_CLUSTERS:
+        return numbers
+    order = np.lexsort((np.arange(len(numbers)), numbers))
+    parts = np.empty(len(numbers), int)
+    parts[order] = np.arange(len(numbers)) * min(_LEAST_CLUSTERS, len(numbers)) // len(numbers)
+    return parts
