@@ -24,13 +24,13 @@ from .refined_cameras import (
     RefinedCameras as RefinedCameras,
     RefinedRig as RefinedRig,
     RigVerdict as RigVerdict,
-    SizedCamera as SizedCamera,
 )
 from .refined_cameras_file import (
     read_refined_cameras as read_refined_cameras,
     refined_cameras_json as refined_cameras_json,
     refined_cameras_sha256 as refined_cameras_sha256,
 )
+from .sized_camera import SizedCamera as SizedCamera
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (
     grid_lines as grid_lines,

@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from veriserum_hf.calibration.sized_camera import (
+    SizedCamera,
+    difference,
+    is_whole,
+    numbers,
+    row_of,
+    same,
+    scale,
+    scaled,
+)
 from veriserum_hf.core import (
     CAMERA_OF,
     IMAGE_OF,
@@ -25,50 +34,10 @@ from veriserum_hf.core import (
     listed,
 )
 from veriserum_hf.errors import CalibrationError
-from veriserum_hf.geometry import Camera, Size, angle_between_deg, rows_columns
+from veriserum_hf.geometry import Camera, Size
 
 RigVerdict = Literal["improved", "no evidence", "not determined"]
 Per = Literal["session", "trial", "all"]
-# A row's camera is the same as a stored one up to rounding.
-_SAME_PX, _SAME_MM, _SAME_DEG = 0.02, 0.01, 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class SizedCamera:
-    """A camera and the shape of its images.
-
-    Attributes
-    ----------
-    intrinsics : (3, 3) px.
-    world_to_camera : (4, 4) rigid, mm.
-    image_shape : (rows, columns) px.
-
-    Raises
-    ------
-    CalibrationError
-        If a matrix is invalid, see `veriserum_hf.geometry.Camera`, or the shape.
-
-    """
-
-    intrinsics: FloatArray
-    world_to_camera: FloatArray
-    image_shape: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        camera = Camera(
-            _numbers(self.intrinsics, "intrinsics", (3, 3)), _numbers(self.world_to_camera, "world_to_camera", (4, 4))
-        )
-        object.__setattr__(self, "intrinsics", camera.intrinsics)
-        object.__setattr__(self, "world_to_camera", camera.world_to_camera)
-        shape = self.image_shape
-        if len(shape) != 2 or not all(_is_whole(edge) and edge > 0 for edge in shape):
-            raise CalibrationError(f"image_shape is {shape}; expected positive numbers of rows and columns")
-        object.__setattr__(self, "image_shape", (int(shape[0]), int(shape[1])))
-
-    @property
-    def camera(self) -> Camera:
-        """Camera without the shape."""
-        return Camera(self.intrinsics, self.world_to_camera)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +80,10 @@ class RefinedRig:
         n = len(self.unknowns)
         shapes = {"center_mm": (3,), "estimate": (n,), "covariance": (n, n), "plane_covariance": (6, 6)}
         for name, shape in shapes.items():
-            object.__setattr__(self, name, _numbers(getattr(self, name), name, shape))
+            object.__setattr__(self, name, numbers(getattr(self, name), name, shape))
         for name in ("covariance", "plane_covariance"):
             _check_covariance(getattr(self, name), name)
-        if not self.trials or not all(_is_whole(id) for id in self.trials):
+        if not self.trials or not all(is_whole(id) for id in self.trials):
             raise CalibrationError(f"trials is {list(self.trials)}; expected whole numbers, at least one")
         if not all(isinstance(name, str) for name in self.unknowns) or len(set(self.unknowns)) != n:
             raise CalibrationError(f"unknowns is {list(self.unknowns)}; expected different names")
@@ -133,9 +102,9 @@ class RefinedRig:
                     f"{plane}: before is of images of {before.image_shape}, after of {after.image_shape} (rows, "
                     "columns); expected the same"
                 )
-            if self.verdict != "improved" and not _same(before.camera, after.camera):
+            if self.verdict != "improved" and not same(before.camera, after.camera):
                 raise CalibrationError(
-                    f"{plane}: after differs from before ({_difference(before.camera, after.camera)}), but the "
+                    f"{plane}: after differs from before ({difference(before.camera, after.camera)}), but the "
                     f"verdict is {self.verdict!r}; expected the same cameras"
                 )
 
@@ -158,12 +127,12 @@ class RefinedRig:
         if plane not in self.before:
             raise CalibrationError(f"it has no refined camera of plane {plane}, only of {listed(self.before)}")
         found, stored, refined = Camera.from_row(camera), self.before[plane], self.after[plane]
-        scale = _scale(found, stored, shape)
-        if _same(found, before := _scaled(stored, scale)):
-            return _row_of(_scaled(refined, scale), camera, found) if self.verdict == "improved" else camera
-        if _same(found, _scaled(refined, _scale(found, refined, shape))):
+        ratio = scale(found, stored, shape)
+        if same(found, before := scaled(stored, ratio)):
+            return row_of(scaled(refined, ratio), camera, found) if self.verdict == "improved" else camera
+        if same(found, scaled(refined, scale(found, refined, shape))):
             raise CalibrationError("it is the refined camera already; cameras are replaced only once")
-        raise CalibrationError(f"it is not the camera that is replaced: {_difference(found, before)}")
+        raise CalibrationError(f"it is not the camera that is replaced: {difference(found, before)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,8 +199,8 @@ class RefinedCameras:
             return rig.replaced(plane, camera, shape)
         except CalibrationError as error:
             raise CalibrationError(
-                f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}. Expected rows of the data set that "
-                f"the cameras were refined with, and its stored cameras of trial {trial_id} ({self.source})"
+                f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}. Expected rows of the data "
+                f"set that the cameras were refined with, and its stored cameras of trial {trial_id} ({self.source})"
             ) from error
 
     def applied(self, row: FrameRow) -> FrameRow:
@@ -256,28 +225,6 @@ class RefinedCameras:
         return found
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _numbers(value: ArrayLike, name: str, shape: tuple[int, ...]) -> FloatArray:
-    expected = f"expected {' x '.join(map(str, shape))} finite numbers"
-    try:
-        given = np.array(value)
-    except ValueError as error:
-        raise CalibrationError(f"{name} is not an array of numbers ({error}); {expected}") from error
-    if given.dtype.kind not in "iuf":  # as text, true, or null would be taken for numbers
-        raise CalibrationError(f"{name} is {value!r:.60}, not an array of numbers; {expected}")
-    array: FloatArray = given.astype(np.float64)
-    if array.size == 0 and 0 in shape:  # an empty matrix, as JSON has it
-        array = array.reshape(shape)
-    if array.shape != shape or not np.isfinite(array).all():
-        found = "numbers that are not finite" if array.shape == shape else " x ".join(map(str, array.shape))
-        raise CalibrationError(f"{name} has {found or 'one number'}; {expected}")
-    array.setflags(write=False)
-    return array
-
-
 def _check_covariance(matrix: FloatArray, name: str) -> None:
     deviations = np.sqrt(np.maximum(matrix.diagonal(), 0.0))
     scale = np.where(deviations > 0, deviations, 1.0)
@@ -286,58 +233,3 @@ def _check_covariance(matrix: FloatArray, name: str) -> None:
         raise CalibrationError(f"{name} is not symmetric; expected a covariance")
     if len(matrix) and np.linalg.eigvalsh((correlation + correlation.T) / 2)[0] < -1e-6:
         raise CalibrationError(f"{name} has negative eigenvalues; expected a covariance")
-
-
-def _scale(found: Camera, camera: SizedCamera, shape: Size | None) -> FloatArray:
-    """Size of a row's image over that of a camera's, along columns and rows."""
-    if shape is None:
-        ratio: FloatArray = found.intrinsics.diagonal()[:2] / camera.intrinsics.diagonal()[:2]
-    else:
-        ratio = np.array(rows_columns(shape)[::-1]) / camera.image_shape[::-1]
-    return ratio
-
-
-def _scaled(camera: SizedCamera, scale: FloatArray) -> Camera:
-    K = camera.intrinsics.copy()
-    K[:2, 2] = (K[:2, 2] + 0.5) * scale - 0.5
-    K[[0, 1], [0, 1]] *= scale
-    return Camera(K, camera.world_to_camera)
-
-
-def _same(one: Camera, other: Camera) -> bool:
-    px, mm, deg = _apart(one, other)
-    return px <= _SAME_PX and mm <= _SAME_MM and deg <= _SAME_DEG
-
-
-def _apart(one: Camera, other: Camera) -> tuple[float, float, float]:
-    """Largest difference of the intrinsics, px, distance of the sources, mm, and angle of the axes, deg."""
-    px = float(np.abs(one.intrinsics - other.intrinsics).max())
-    mm = float(np.linalg.norm(one.source_mm - other.source_mm))
-    return px, mm, float(angle_between_deg(one.world_to_camera[:3, :3], other.world_to_camera[:3, :3]))
-
-
-def _difference(one: Camera, other: Camera) -> str:
-    px, mm, deg = _apart(one, other)
-    return f"intrinsics differ by up to {px:.3g} px, sources by {mm:.3g} mm, axes by {deg:.3g} deg"
-
-
-def _row_of(after: Camera, row: CameraRow, before: Camera) -> CameraRow:
-    """Fields of a row for a camera in place of another: what they describe changes with the intrinsics."""
-    sid_mm, foot_mm, pixel_mm = (
-        row.get("source_to_intensifier_mm"),
-        row.get("principal_point_mm"),
-        row.get("pixel_size_mm"),
-    )
-    focal_px = [float(np.sqrt(K[0, 0] * K[1, 1])) for K in (before.intrinsics, after.intrinsics)]
-    if pixel_mm is None and sid_mm is not None:
-        pixel_mm = sid_mm / focal_px[0]
-    moved_px = after.intrinsics[:2, 2] - before.intrinsics[:2, 2]
-    if foot_mm is not None:  # unknown where pixels are
-        foot_mm = None if pixel_mm is None else (foot_mm + moved_px * (1.0, -1.0) * pixel_mm).tolist()
-    return {
-        "intrinsics": after.intrinsics.tolist(),
-        "world_to_camera": (after.world_to_camera + 0.0).tolist(),
-        "pixel_size_mm": row["pixel_size_mm"],
-        "source_to_intensifier_mm": None if sid_mm is None else sid_mm * focal_px[1] / focal_px[0],
-        "principal_point_mm": foot_mm,
-    }

@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from veriserum_hf.calibration.refined_cameras import RefinedCameras, RefinedRig, SizedCamera
+from veriserum_hf.calibration.refined_cameras import RefinedCameras, RefinedRig
+from veriserum_hf.calibration.sized_camera import SizedCamera
 from veriserum_hf.core import listed, one_line, read_regular
 from veriserum_hf.errors import CalibrationError
 
