@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
+from veriserum_hf.cli.options import AsJson, Cameras, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Table
 
@@ -21,6 +21,7 @@ def check_labels(
     dataset: DatasetOrArchive,
     output: PosesOutput,
     split: Split = "all",
+    cameras: Cameras = None,
     workers: RegistrationWorkers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +56,7 @@ def check_labels(
     from veriserum_hf.registration import check_labels as check
 
     with show_progress("registering", "frames", when_interrupted=KEPT) as progress:
-        found = check(dataset, output, split=split, workers=workers, progress=progress)
+        found = check(dataset, output, split=split, cameras=cameras, workers=workers, progress=progress)
     flagged, not_assessed = found.flagged, found.not_assessed
     if as_json:
         document = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AllowRejects, Archive, AsJson, Shards, ShardSize, White, Workers
+from veriserum_hf.cli.options import AllowRejects, Archive, AsJson, Cameras, Shards, ShardSize, White, Workers
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Encoding, SplitBy, Table
 
@@ -33,6 +33,7 @@ def convert(
     ] = None,
     split_by: Annotated[SplitBy, typer.Option(help="By implant: holds out tibial components.")] = "trial",
     white: White = None,
+    cameras: Cameras = None,
     format: Shards = "parquet",
     shard_size: ShardSize = "500MB",
     workers: Workers = None,
@@ -68,6 +69,7 @@ def convert(
             output,
             configs=tuple(config),
             options=options,
+            cameras=cameras,
             format=format,
             shard_size_bytes=parse_size(shard_size),
             workers=workers,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.convert import print_result
-from veriserum_hf.cli.options import AllowRejects, AsJson, Shards, ShardSize, White, Workers
+from veriserum_hf.cli.options import AllowRejects, AsJson, Cameras, Shards, ShardSize, White, Workers
 from veriserum_hf.cli.output import KEPT, show_progress
 from veriserum_hf.core import Encoding
 
@@ -26,6 +26,7 @@ def import_(
     encoding: Annotated[Encoding, typer.Option(help="Lossless PNG, JPEG of quality 95, or raw: plain TIFF.")] = "png",
     bits: Annotated[int, typer.Option(help="Depth of the images, 8 or 16.")] = 8,
     white: White = None,
+    cameras: Cameras = None,
     format: Shards = "parquet",
     shard_size: ShardSize = "500MB",
     workers: Workers = None,
@@ -53,6 +54,7 @@ def import_(
             study,
             output,
             options=options,
+            cameras=cameras,
             format=format,
             shard_size_bytes=parse_size(shard_size),
             workers=workers,

@@ -31,6 +31,14 @@ RegistrationWorkers = Annotated[
 PosesOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="PARQUET", help="File to write.", show_default=False)
 ]
+Cameras = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CAMERAS.json",
+        help="Refined cameras, which replace the stored ones of all trials.",
+        show_default=False,
+    ),
+]
 White = Annotated[
     int | None,
     typer.Option(

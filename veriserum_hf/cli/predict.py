@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AsJson
+from veriserum_hf.cli.options import AsJson, Cameras
 from veriserum_hf.cli.output import print_json, print_text, show_progress
 from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
@@ -54,6 +54,7 @@ def predict(
     dataset: _Dataset = None,
     config: _Config = "calibrated",
     split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
+    cameras: Cameras = None,
     batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames per batch.")] = 16,
     output: _Output = None,
     as_json: AsJson = False,
@@ -84,8 +85,10 @@ def predict(
     }
     _check_one_of([name for name, value in of_one_frame.items() if value is not None], dataset)
     if dataset is not None:
-        _predict_dataset(model, dataset, config, split, batch_size, output, as_json)
+        _predict_dataset(model, dataset, config, split, cameras, batch_size, output, as_json)
         return
+    if cameras is not None:
+        raise TrainingError("--cameras needs --dataset; a single frame is predicted with its --calibration")
     if output is not None:
         raise TrainingError("--output needs --dataset; the poses of one frame are printed, see --json")
     paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
@@ -140,9 +143,16 @@ def _predict_frame(
 
 
 def _predict_dataset(
-    name: str, dataset: str, config: str, split: str, batch_size: int, output: Path | None, as_json: bool
+    name: str,
+    dataset: str,
+    config: str,
+    split: str,
+    cameras: Path | None,
+    batch_size: int,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
-    from veriserum_hf.dataset import TRAINING_DATA, open_rows, trial_overlap
+    from veriserum_hf.dataset import TRAINING_DATA, CamerasFile, check_trials, open_rows, trial_overlap
     from veriserum_hf.inference import check_fit, load_model, write_predictions
 
     if output is None:
@@ -151,11 +161,17 @@ def _predict_dataset(
         raise TrainingError(f"cannot write {output}: there is no folder {output.parent}")
     if output.is_file():
         raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
+    refined = None if cameras is None else CamerasFile.read(cameras)
     model = load_model(name)
     rows = open_rows(dataset, config).checked(raw=True)
+    if refined is not None:
+        rows = rows.with_cameras(refined.cameras)
     frames = rows.joined(split)
+    if refined is not None:
+        check_trials(refined.cameras, frames.table("trial_id")["trial_id"].to_pylist())
     check_fit(model, frames, rows.meshes)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
+    about |= {} if refined is None else refined.about
     overlap = trial_overlap(model.config.training_data, dataset, frames, split)
     kept = about | {TRAINING_DATA: json.dumps(model.config.training_data)}
     with show_progress("predicting", "frames") as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from veriserum_hf.cli.options import AsJson, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
+from veriserum_hf.cli.options import AsJson, Cameras, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import FAILED, VERDICTS, Table
 
@@ -42,6 +42,7 @@ def register(
     ] = "auto",
     split: Split = "all",
     trial: Annotated[list[int] | None, typer.Option(help="Id of a trial; repeatable. All if not given.")] = None,
+    cameras: Cameras = None,
     workers: RegistrationWorkers = None,
     as_json: AsJson = False,
 ) -> None:
@@ -79,6 +80,7 @@ def register(
             method=method,
             split=split,
             trials=trial or (),
+            cameras=cameras,
             workers=workers,
             progress=progress,
             model_progress=model_progress,

@@ -20,6 +20,7 @@ from .provenance import (
     is_hub_name as is_hub_name,
     public_name as public_name,
 )
+from .replaced_cameras import CamerasFile as CamerasFile, check_trials as check_trials
 from .rows import ALL as ALL, Rows as Rows
 from .selection import row_at as row_at, rows_found as rows_found, with_images as with_images
 from .stored import StoredFrames as StoredFrames, StreamedFrames as StreamedFrames

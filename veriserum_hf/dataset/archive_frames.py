@@ -4,16 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import cast
+from typing import Self, cast
 
 import pyarrow as pa
 import trimesh
 
 from veriserum_hf.archive import RawFormat, VeriserumArchive
+from veriserum_hf.calibration import RefinedCameras, refined_cameras_sha256
 from veriserum_hf.core import CAMERA_OF, CameraRow, FrameRow
 from veriserum_hf.dataset.convert import convert, images_of
 from veriserum_hf.dataset.frames import Frames
 from veriserum_hf.dataset.plan import Options, PlanRow, make_plan
+from veriserum_hf.dataset.replaced_cameras import with_cameras
 from veriserum_hf.dataset.whole_camera import whole_camera
 from veriserum_hf.errors import FrameError
 from veriserum_hf.jobs import single_threaded_opencv
@@ -28,6 +30,7 @@ class ArchiveFrames(Frames):
     plan : rows of `veriserum_hf.dataset.plan.make_plan`.
     options, raw : see `veriserum_hf.dataset.convert.images_of`.
     fingerprint : of the archive.
+    cameras : hash of the refined cameras that the rows have; None where these are the archive's.
 
     """
 
@@ -35,6 +38,7 @@ class ArchiveFrames(Frames):
     options: Options
     raw: RawFormat
     fingerprint: str
+    cameras: str | None = None
 
     @property
     def column_names(self) -> list[str]:
@@ -65,6 +69,10 @@ class ArchiveFrames(Frames):
                 plan = plan.set_column(column, field, pa.array([resized[repr(each)] for each in cameras], field.type))
         return replace(self, plan=plan, options=replace(self.options, size=size))
 
+    def with_cameras(self, cameras: RefinedCameras) -> Self:
+        """Return the frames with refined cameras, where their trial has some; CalibrationError if they are others."""
+        return replace(self, plan=with_cameras(self.plan, cameras), cameras=refined_cameras_sha256(cameras))
+
     def read(self) -> Iterator[FrameRow | FrameError]:
         """Every row with its images as arrays, or why they cannot be read."""
         for index in range(len(self.plan)):
@@ -83,6 +91,7 @@ class ArchiveFrames(Frames):
     def digest(self) -> str:
         """Hash of the ids of the rows, the archive's tables, and name, size and time of each of its files."""
         content = [self.fingerprint, asdict(self.options), self.table("measurement_id").to_pylist()]
+        content += [self.cameras] if self.cameras else []
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

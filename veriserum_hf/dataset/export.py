@@ -23,6 +23,8 @@ from veriserum_hf.dataset.folder import ConversionResult, Record, Work, finished
 from veriserum_hf.dataset.mesh_records import mesh_records
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
+from veriserum_hf.dataset.replaced_cameras import CamerasFile, plan_with_cameras
+from veriserum_hf.dataset.schema import KIND_OF_CONFIG
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import check_place, library_versions, source_hash
 
@@ -33,6 +35,7 @@ def convert_archive(
     *,
     configs: tuple[str, ...] = ("calibrated", "anatomies"),
     options: Options | None = None,
+    cameras: str | os.PathLike[str] | None = None,
     format: ShardFormat = "parquet",
     shard_size_bytes: int = 500_000_000,
     workers: int | None = None,
@@ -46,6 +49,7 @@ def convert_archive(
     output : folder to create; it must not exist, or be empty.
     configs : which configurations to write.
     options : see `Options`; its ``config`` is ignored.
+    cameras : file of refined cameras, which replace those of the archive.
     format : of the shards.
     shard_size_bytes : approximate maximum size of a shard.
     workers : processes; None: one for each core. The result does not depend on it.
@@ -55,22 +59,33 @@ def convert_archive(
     ------
     ArchiveError
         If the archive's structure is invalid, or labels and images do not agree; nothing is written then.
+    CalibrationError
+        If the refined cameras cannot be read, or are not those of all trials; nothing is written then.
     ConversionError
         If the output cannot be made: it exists, is damaged, belongs to another conversion, is within the archive
         or the archive within it, is the current folder, or the disk is full.
 
     """
     options = options or Options()
+    refined = None if cameras is None else CamerasFile.read(Path(cameras))
     target = Path(output).expanduser().resolve()
     check_place(target, ConversionError, Path(archive_path).expanduser())
     archive = VeriserumArchive(archive_path, white_level=options.white)
     check_place(target, ConversionError, archive.layout.root)
     per_config = {config: replace(options, config=config) for config in configs}
     record = _record(archive, options, configs, format, shard_size_bytes)
+    if refined is not None:
+        record["options"] |= refined.about
     if (result := finished(target, record)) is not None:
         return result
     agreement = require_agreement(archive)
     plans = {config: make_plan(archive, each) for config, each in per_config.items()}
+    if refined is not None:
+        plans |= {
+            config: plan_with_cameras(plan, refined.cameras)
+            for config, plan in plans.items()
+            if config in KIND_OF_CONFIG
+        }
     raw = archive.raw_format
     del archive  # frees hundreds of MB that the plans do not need
 

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from veriserum_hf.calibration import RefinedCameras
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, Component, FrameRow
 from veriserum_hf.errors import DataSetError, FrameError
 
@@ -36,6 +38,10 @@ class Frames(ABC):
     @abstractmethod
     def at_size(self, size: int) -> "Frames":
         """Return the frames with images of ``size`` px if they are corrected when read; others stay."""
+
+    @abstractmethod
+    def with_cameras(self, cameras: RefinedCameras) -> Self:
+        """Return the frames with refined cameras, where their trial has some; CalibrationError if they are others."""
 
     @abstractmethod
     def read(self) -> Iterator[FrameRow | FrameError]:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Generic, TypeVar
 
 import trimesh
 
+from veriserum_hf.calibration import RefinedCameras
 from veriserum_hf.core import COMPONENTS
 from veriserum_hf.dataset.frames import Frames, check_frames
 from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames, concatenated
@@ -18,6 +19,7 @@ ALL = "all"  # of its splits
 Meshes = Mapping[int, trimesh.Trimesh]
 Implants = tuple[Meshes, Mapping[int, str]]  # by anatomy id, and why others cannot be used
 F = TypeVar("F", bound=Frames | StreamedFrames)
+G = TypeVar("G", bound=Frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +81,11 @@ class Rows(Generic[F]):
                 f"{self.name} has no split {split}; there are {', '.join(self.splits) or 'no rows'} and {ALL}"
             )
         return {name: frames for name, frames in self.splits.items() if split in (ALL, name)}
+
+    def with_cameras(self: "Rows[G]", cameras: RefinedCameras) -> "Rows[G]":
+        """Return the rows with refined cameras, where their trial has some; CalibrationError if they are others."""
+        splits = {name: frames.with_cameras(cameras) for name, frames in self.splits.items()}
+        return replace(self, splits=splits)
 
     def joined(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
         """Rows of one split, or of all concatenated; DataSetError if there is no such split."""

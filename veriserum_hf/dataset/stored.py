@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import datasets
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from veriserum_hf.archive import decode_frame, highest_level, white_level
+from veriserum_hf.calibration import RefinedCameras
 from veriserum_hf.core import (
     CAMERA_OF,
     COMPONENTS,
@@ -25,6 +26,7 @@ from veriserum_hf.core import (
     masked,
 )
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
+from veriserum_hf.dataset.replaced_cameras import with_cameras
 from veriserum_hf.errors import DataSetError, FrameError
 
 _AT_ONCE = 64  # rows whose images are held to be hashed
@@ -67,6 +69,14 @@ class StoredFrames(Frames):
     def at_size(self, size: int) -> "StoredFrames":
         """Return the frames unchanged: their images have the size of the conversion."""
         return self
+
+    def with_cameras(self, cameras: RefinedCameras) -> Self:
+        """Return the frames with refined cameras, where their trial has some; CalibrationError if they are others."""
+        table = with_cameras(self.table("measurement_id", "trial_id", *CAMERA_OF.values()), cameras)
+        rows, features = self.rows, self.rows.features
+        for name in CAMERA_OF.values():
+            rows = rows.remove_columns(name).add_column(name, table[name].to_pylist(), feature=features[name])
+        return replace(self, rows=rows.select_columns(list(features)))
 
     def read(self) -> Iterator[FrameRow | FrameError]:
         """Every row with its images as arrays, or why they cannot be read."""

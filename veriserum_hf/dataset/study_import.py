@@ -15,6 +15,7 @@ from veriserum_hf.dataset.folder import ConversionResult, Record, Work, finished
 from veriserum_hf.dataset.mesh_records import MeshRecord
 from veriserum_hf.dataset.plan import Plan
 from veriserum_hf.dataset.plugin import SOURCES_OF_STUDY_ROWS
+from veriserum_hf.dataset.replaced_cameras import CamerasFile, plan_with_cameras
 from veriserum_hf.dataset.shards import RowMaker
 from veriserum_hf.dataset.study import CameraFile, Study
 from veriserum_hf.dataset.study_cameras import correction_files, proposals_of
@@ -34,6 +35,7 @@ def import_study(
     output: str | os.PathLike[str],
     *,
     options: ImportOptions | None = None,
+    cameras: str | os.PathLike[str] | None = None,
     format: ShardFormat = "parquet",
     shard_size_bytes: int = 500_000_000,
     workers: int | None = None,
@@ -49,6 +51,7 @@ def import_study(
     study_path : the YAML file; see `veriserum_hf.dataset.study.Study`.
     output : folder to create; it must not exist, or be empty.
     options : see `ImportOptions`.
+    cameras : file of refined cameras, which replace those of the study.
     format : of the shards.
     shard_size_bytes : approximate maximum size of a shard.
     workers : processes; None: one for each core. The result does not depend on it.
@@ -56,11 +59,14 @@ def import_study(
 
     Raises
     ------
+    CalibrationError
+        If the refined cameras cannot be read, or are not those of all trials.
     ConversionError
         If the study, one of its files, or the output cannot be used, or the disk is full.
 
     """
     options = options or ImportOptions()
+    refined = None if cameras is None else CamerasFile.read(Path(cameras))
     target = Path(output).expanduser().resolve()
     study = read_study(Path(study_path))
     check_place(target, ConversionError, study.file)
@@ -69,6 +75,8 @@ def import_study(
     check_place(target, ConversionError, *{path.parent.resolve() / path.name for path in inputs})
     before = _states(inputs)  # before their content is read, which takes minutes where there are many
     record = _record(study, inputs, options, format, shard_size_bytes)
+    if refined is not None:
+        record["options"] |= refined.about
     if (result := finished(target, record)) is not None:
         return result
     content = content_of(study, images, inputs, options)
@@ -80,14 +88,18 @@ def import_study(
                 "rows of both states: remove it, then run again."
             )
 
-    work = _work(content, record, unchanged)
+    work = _work(content, record, unchanged, refined)
     return write_folder(work, target, format, shard_size_bytes, workers, progress)
 
 
-def _work(content: StudyContent, record: Record, unchanged: Callable[[Path], None]) -> Work:
+def _work(
+    content: StudyContent, record: Record, unchanged: Callable[[Path], None], refined: CamerasFile | None
+) -> Work:
     """The planned rows of a study, and what else its folder states."""
     study, options, images, cameras = content.study, content.options, content.images, content.cameras
     frames = plan_frames(study, images, cameras, content.poses.T_world_implant, options.split)
+    if refined is not None:
+        frames = plan_with_cameras(frames, refined.cameras)
     plans: dict[str, Plan] = {"calibrated": frames}
     makers: dict[str, RowMaker] = {"calibrated": FrameRows(content.recipes, options.encoding, options.bits)}
     if study.implants:

@@ -5,4 +5,5 @@ from .from_images.pose_search import candidate_poses as candidate_poses
 from .inputs import implants_of as implants_of
 from .labels.check import LabelCheck as LabelCheck, check_labels as check_labels
 from .labels.common_offset import CommonOffset as CommonOffset
+from .moved_poses import move_poses as move_poses
 from .refine import register as register

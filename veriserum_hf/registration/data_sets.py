@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from veriserum_hf.archive import VeriserumArchive, require_agreement
 from veriserum_hf.core import CAMERA_OF, CONVERGED, __version__, listed
-from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, Frames, Rows, is_archive, open_rows
+from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, CamerasFile, Frames, Rows, check_trials, is_archive, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
     cores,
@@ -115,6 +115,7 @@ def register_dataset(
     method: ChosenMethod = "auto",
     split: str = ALL,
     trials: Sequence[int] = (),
+    cameras: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     model_progress: Progress | None = None,
@@ -132,6 +133,7 @@ def register_dataset(
     method : see `veriserum_hf.registration.refine.register`.
     split : train, validation, test or all.
     trials : ids; all if empty.
+    cameras : file of refined cameras, which replace those of the frames.
     workers : processes; None for one a core, or a single one with a GPU. The result does not depend on it.
     progress : called with the number of frames done and of all.
     model_progress : the same for the model's predictions.
@@ -142,6 +144,8 @@ def register_dataset(
     RegistrationError
         If there is nothing to register, an implant cannot be rendered, it is unknown which implants frames without
         poses show, or the output exists and is another registration, or cannot be written.
+    CalibrationError
+        If the refined cameras cannot be read, or are not those of all frames.
     DataSetError
         If the data set has no such frames or no implants, or cannot be loaded.
     TrainingError
@@ -155,11 +159,17 @@ def register_dataset(
     check_start(start, model)
     if method not in METHODS:
         raise RegistrationError(f"method is {method!r}; expected {', '.join(METHODS)}")
+    refined = None if cameras is None else CamerasFile.read(Path(cameras))
     target = Path(output).expanduser().absolute()
     source = open_rows(dataset, configs_for(start), archive_px=ARCHIVE_PX)
+    if refined is not None:
+        source = source.with_cameras(refined.cameras)
     chosen = _chosen(source, split, trials)
+    if refined is not None:
+        for each in chosen.values():
+            check_trials(refined.cameras, each.table("trial_id")["trial_id"].to_pylist())
     frames = sum(map(len, chosen.values()))
-    record = _record(source, chosen, split, trials, method, identity_of_start(start, model))
+    record = _record(source, chosen, split, trials, method, identity_of_start(start, model), refined)
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
     if is_archive(dataset) and not any_agreement:  # of a data set, the conversion has done that
@@ -170,6 +180,7 @@ def register_dataset(
     searched = implants_to_find(source, chosen) if start == NONE else {}
     about = {"veriserum_hf": __version__, "dataset": dataset, "start": start, "method": method}
     about |= {"model": model} if model else {}
+    about |= refined.about if refined is not None else {}
     with staging_folder(target, record, "registration", RegistrationError) as incomplete:
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
@@ -177,7 +188,7 @@ def register_dataset(
         if starting_model is not None:
             starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
             searched = implants_of_poses(starts)
-        poses = _registered(source, chosen, starts, searched, method, incomplete, workers, progress)
+        poses = _registered(source, chosen, starts, searched, method, refined, incomplete, workers, progress)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         # With the pages' checksums, so that a damaged file is not taken for the result.
         whole = parquet_bytes(poses.replace_schema_metadata(metadata), write_page_checksum=True)
@@ -193,13 +204,15 @@ def _record(
     trials: Sequence[int],
     method: ChosenMethod,
     start: Mapping[str, str | None],
+    refined: CamerasFile | None,
 ) -> dict[str, object]:
     """Identity of a registration, as JSON."""
     versions = {"veriserum_hf": __version__, "source": source_hash(*SOURCES_OF_POSES)}
     return {
         "versions": versions | library_versions(*_LIBRARIES),
         "dataset": {"config": source.config, "identity": source.digest(chosen)},
-        "options": {"split": split, "trials": sorted(trials), "method": method},
+        "options": {"split": split, "trials": sorted(trials), "method": method}
+        | ({} if refined is None else {"cameras_sha256": refined.sha256}),
         "start": start,
     }
 
@@ -210,6 +223,7 @@ def _registered(
     starts: Starts,
     searched: Implants,
     method: ChosenMethod,
+    refined: CamerasFile | None,
     incomplete: Path,
     workers: int | None,
     progress: Progress | None,
@@ -220,7 +234,7 @@ def _registered(
     jobs = [
         job
         for each in chosen.values()
-        for job in trial_jobs(each, starts, searched, source, incomplete, method, device)
+        for job in trial_jobs(each, starts, searched, source, incomplete, method, device, refined and refined.cameras)
     ]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
     poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))

@@ -38,6 +38,8 @@ class Deviations:
     ----------
     plane_mm, plane_deg : pose of the second camera with respect to the first, along and about each axis, at the
         implants.
+    plane_covariance : (6, 6) of the same in place of these, mm and deg along and about the world's axes; None
+        where it is unknown.
     principal_point_mm : along each axis of the detector. In published calibrations of the Veriserum rig it is rounded
         to 0.68 mm, which is 0.2 mm.
     focal_length : as a share of it.
@@ -52,6 +54,7 @@ class Deviations:
     focal_length: float = 0.001
     mesh_mm: float = 0.1
     edge_px: float = 0.2
+    plane_covariance: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,6 +205,9 @@ def harmonics(normals: FloatArray) -> list[FloatArray]:
 
 def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
     """Covariance of the step that an error of a camera's pose looks like in its plane, (6, 6) mm^2."""
+    if deviations.plane_covariance is not None:
+        scale = np.array([1.0] * 3 + [np.radians(implant.radius_mm)] * 3)
+        return deviations.plane_covariance * np.outer(scale, scale)
     angle_mm = np.radians(deviations.plane_deg) * implant.radius_mm
     return np.diag([deviations.plane_mm**2] * 3 + [angle_mm**2] * 3)
 

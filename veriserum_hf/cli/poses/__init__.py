@@ -4,9 +4,11 @@ import typer
 
 from veriserum_hf.cli.help import add_command, verbatim
 from veriserum_hf.cli.poses.convert import convert
+from veriserum_hf.cli.poses.move import move
 
 _EXAMPLES = """\
 veriserum poses convert registered.parquet registered.csv
+veriserum poses move registered.parquet OUT --cameras cameras.json -o moved.parquet
 veriserum poses convert --help"""
 
 app = typer.Typer(
@@ -17,3 +19,4 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 add_command(app, convert)
+add_command(app, move)

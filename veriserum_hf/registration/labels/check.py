@@ -89,6 +89,7 @@ def check_labels(
     output: Path,
     *,
     split: str = ALL,
+    cameras: Path | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelCheck:
@@ -99,7 +100,7 @@ def check_labels(
 
     Parameters
     ----------
-    dataset, split, workers, progress : see `register_dataset`.
+    dataset, split, cameras, workers, progress : see `register_dataset`.
     output : Parquet file to write, or to replace.
 
     Raises
@@ -119,7 +120,9 @@ def check_labels(
     if output.is_dir():
         raise RegistrationError(f"{output} is a folder; expected a Parquet file to write")
     registered = output.with_name(f"{output.stem}.registered.parquet")
-    found = register_dataset(dataset, registered, split=split, workers=workers, progress=progress, any_agreement=True)
+    found = register_dataset(
+        dataset, registered, split=split, cameras=cameras, workers=workers, progress=progress, any_agreement=True
+    )
     labels = _labels(found.source, split)
     differences = differences_of(labels, found.poses)
     offsets, baseline = common_offsets(differences)

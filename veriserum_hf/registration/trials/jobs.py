@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from veriserum_hf.calibration import RefinedCameras
 from veriserum_hf.dataset import Frames, Rows
 from veriserum_hf.jobs import parquet_bytes, single_threaded_opencv, write_listed
 from veriserum_hf.poses import REGISTERED_SCHEMA
+from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod
 from veriserum_hf.registration.trials.trial import Implants, Meshes, register_trial
@@ -36,7 +38,7 @@ class TrialJob:
     meshes : by anatomy id, mm.
     file : Parquet file to write.
     unfinished : folder above it that lists finished files.
-    method : see `veriserum_hf.registration.refine.register`.
+    method, deviations : see `veriserum_hf.registration.refine.register`.
     device : ``"cpu"`` or ``"cuda"``.
 
     """
@@ -49,6 +51,7 @@ class TrialJob:
     unfinished: Path
     method: ChosenMethod
     device: str
+    deviations: Deviations
 
     @property
     def units(self) -> int:
@@ -71,6 +74,7 @@ class TrialJob:
                 searched=self.searched,
                 method=self.method,
                 device=self.device,
+                deviations=self.deviations,
                 at_once=_AT_ONCE[self.device],
             )
         write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
@@ -94,8 +98,12 @@ def trial_jobs(
     incomplete: Path,
     method: ChosenMethod,
     device: str,
+    cameras: RefinedCameras | None = None,
 ) -> list[TrialJob]:
-    """One job for each trial that has an initial pose, or implants to search for."""
+    """One job for each trial that has an initial pose, or implants to search for.
+
+    With refined cameras, which the frames have already, their covariance is part of that of the poses.
+    """
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
         rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
@@ -109,5 +117,13 @@ def trial_jobs(
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
             meshes = {id: source.meshes[id] for id in sorted(shown)}
             file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
-            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device))
+            deviations = deviations_of(cameras, trial_id)
+            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device, deviations))
     return jobs
+
+
+def deviations_of(cameras: RefinedCameras | None, trial_id: int) -> Deviations:
+    """Deviations that the refined cameras of a trial leave; the usual ones without."""
+    if cameras is None:
+        return Deviations()
+    return Deviations(plane_covariance=cameras.of_trial(trial_id).plane_covariance)

@@ -23,6 +23,7 @@ import trimesh
 from veriserum_hf.core import IMAGE_OF, PLANES, Component, FrameRow, PoseFileRow
 from veriserum_hf.dataset import Frames
 from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.from_images.found_poses import find_poses
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod, RefinedPose, register_batch
@@ -45,6 +46,7 @@ def register_trial(
     searched: Implants | None = None,
     method: ChosenMethod = "auto",
     device: str = "cpu",
+    deviations: Deviations | None = None,
     at_once: int = 1,
 ) -> list[PoseFileRow]:
     """Register all frames of a trial; a row for each implant that has an initial pose in any frame, or was found.
@@ -56,7 +58,7 @@ def register_trial(
     meshes : by anatomy id, mm.
     advance : called with the number of frames done since the last call.
     searched : implants that are searched for in the images where all initial poses fail; none if not given.
-    method, device : see `veriserum_hf.registration.refine.register`.
+    method, device, deviations : see `veriserum_hf.registration.refine.register`.
     at_once : frames that are registered together; except for rounding, the result does not depend on it.
 
     Returns
@@ -64,7 +66,7 @@ def register_trial(
     Rows of `veriserum_hf.poses.REGISTERED_SCHEMA`, frame by frame.
 
     """
-    trial = _Trial(frames, starts, meshes, searched or {}, method, device)
+    trial = _Trial(frames, starts, meshes, searched or {}, method, device, deviations or Deviations())
     if any(trial.given):
         trial.from_given_starts(at_once, advance)
         trial.from_neighbours()
@@ -80,8 +82,16 @@ class _Trial:
     """The frames of a trial, and the results so far."""
 
     def __init__(
-        self, frames: Frames, starts: Starts, meshes: Meshes, searched: Implants, method: ChosenMethod, device: str
+        self,
+        frames: Frames,
+        starts: Starts,
+        meshes: Meshes,
+        searched: Implants,
+        method: ChosenMethod,
+        device: str,
+        deviations: Deviations,
     ) -> None:
+        self.deviations = deviations
         self.frames, self.meshes, self.method, self.device = frames, meshes, method, device
         self.ids = frames.table("measurement_id", "trial_id", "frame_index").to_pylist()
         self.given = [
@@ -229,7 +239,9 @@ class _Trial:
         """Register frames together, each from its initial poses; one by one where this fails."""
         given = [{name: initial.as_row() for name, initial in start.items()} for start in starts]
         try:
-            poses = register_batch(rows, self.meshes, given, method=self.method, device=self.device)
+            poses = register_batch(
+                rows, self.meshes, given, method=self.method, deviations=self.deviations, device=self.device
+            )
         except RegistrationError as error:
             if len(rows) > 1:  # the error of one frame must not affect the others
                 return [self._registered([row], [start])[0] for row, start in zip(rows, starts, strict=True)]
