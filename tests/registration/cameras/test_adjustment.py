@@ -27,9 +27,8 @@ def test_rotation_and_vertical_shift_of_the_second_camera_come_back(rows, coarse
     views = views_of(row, ("bs", "fs"))
     pixel_mm = {plane: view.pixel_mm for plane, view in views.items()}
     ids = [each.anatomy_id for each in implants.values()]
-    true = Unknowns(
-        Rig({p: v.camera for p, v in views.items()}, pixel_mm, center_mm), ids, ("fs-pose",), Tolerances()
-    )
+    exact = {plane: view.camera for plane, view in views.items()}
+    true = Unknowns(Rig(exact, pixel_mm, center_mm), ids, ("fs-pose",), Tolerances())
     off = np.zeros(len(true.names))
     off[:6] = (0.1, 0.3, -0.1, 0.05, -0.05, 0.05)
     cameras = true.cameras(off)
