@@ -109,6 +109,7 @@ def tables_of(text):
         "RESULTS_PHANTOMS.md",
         "RESULTS_ACCURACY.md",
         "RESULTS_REGISTRATION.md",
+        "RESULTS_REAL.md",
         "RESULTS_TRANSFER.md",
         "RESULTS_DAMAGE.md",
         "RESULTS_CONVENTIONS.md",

@@ -1,4 +1,4 @@
-"""Poses that are carried over from stored cameras to refined ones, and rows with refined cameras."""
+"""Refined cameras in use: poses that are carried over, rows with other cameras, and what registers or predicts."""
 
 import json
 
@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from tests.cli.commands import outcome
 from tests.fixtures.refined_cameras import RIG, refined
+from tests.registration.sources import save_untrained
 from veriserum_hf.calibration import RefinedCameras, SizedCamera, refined_cameras_json
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
@@ -119,8 +120,8 @@ def poses_of(rows, path):
 def test_poses_of_a_data_set_are_carried_over(rows, converted, cameras, tmp_path):
     given, output = poses_of(rows, tmp_path / "poses.parquet"), tmp_path / "moved.parquet"
     command = ("poses", "move", given, converted, "--cameras", cameras, "--output", output)
-    status, out, err = outcome(*command, "--json")
-    assert (status, err) == (0, "")
+    status, out, _ = outcome(*command, "--json")
+    assert status == 0
     found = json.loads(out)
     assert found["poses"] == len(read_poses(given)) and set(found["by_component"]) == {"femur", "tibia"}
     assert 0.1 < found["by_component"]["femur"]["median_mm"] <= found["by_component"]["femur"]["largest_mm"] < 5
@@ -228,3 +229,50 @@ def test_registration_refuses_cameras_that_do_not_fit_before_it_begins(rows, con
     assert not list(tmp_path.glob("registered*"))
     status, _, err = outcome("check-labels", converted, "-o", tmp_path / "labels.parquet", "--cameras", some)
     assert status == 2 and "no trial" in err
+
+
+def test_a_registration_is_of_its_cameras_and_states_their_uncertainty(short_trials, tmp_path):
+    names = ("measurement_id", "trial_id", "camera_bs", "camera_fs")
+    source = open_rows(str(short_trials), "calibrated")
+    rows = [row for frames in source.splits.values() for row in frames.table(*names).to_pylist()]
+    trial, output = rows[0]["trial_id"], tmp_path / "registered.parquet"
+    found = []
+    for sd_mm in (0.01, 5.0):
+        covariance = np.diag([sd_mm**2] * 3 + [1e-4] * 3)
+        file = file_of(tmp_path / "cameras.json", rows, [trial], shift_mm=(0.05, 0, 0), plane_covariance=covariance)
+        command = ("register", short_trials, "--start", "refined", "--trial", trial, "-o", output, "--cameras", file)
+        status, _, err = outcome(*command, "--workers", "1", "--method", "outline")
+        if found:
+            assert status == 2 and "is not the result of this registration" in err
+            output.unlink()
+            status, _, err = outcome(*command, "--workers", "1", "--method", "outline")
+        assert status in (0, 3), err
+        table = read_poses(output)
+        assert table.schema.metadata[b"cameras_sha256"].decode() == CamerasFile.read(file).sha256
+        found.append(table.to_pylist())
+    pairs = [
+        (one["covariance"], other["covariance"])
+        for one, other in zip(*found, strict=True)
+        if one["covariance"] is not None and other["covariance"] is not None
+    ]
+    assert pairs and all(np.trace(np.array(one)[:3, :3]) < np.trace(np.array(other)[:3, :3]) for one, other in pairs)
+
+
+def test_a_network_predicts_with_the_refined_cameras(rows, converted, cameras, tmp_path):
+    save_untrained(open_rows(str(converted), "calibrated"), tmp_path / "run")
+    tables = []
+    for name, options in (("as_stored", ()), ("refined", ("--cameras", cameras))):
+        output = tmp_path / f"{name}.parquet"
+        status, _, err = outcome("predict", tmp_path / "run", "--dataset", converted, "-o", output, *options)
+        assert status == 0, err
+        tables.append(read_poses(output))
+    as_stored, found = tables
+    assert as_stored["translation_mm"].to_pylist() != found["translation_mm"].to_pylist()
+    assert b"cameras_sha256" not in as_stored.schema.metadata
+    assert found.schema.metadata[b"cameras_sha256"].decode() == CamerasFile.read(cameras).sha256
+    some = file_of(tmp_path / "some.json", rows, trials=[rows[0]["trial_id"]], shift_mm=(1, 0, 0))
+    output = tmp_path / "other.parquet"
+    status, _, err = outcome("predict", tmp_path / "run", "--dataset", converted, "-o", output, "--cameras", some)
+    assert status == 2 and "no trial" in err and not output.exists()
+    status, _, err = outcome("predict", tmp_path / "run", "bs.tif", "fs.tif", "--cameras", cameras)
+    assert status == 2 and "--cameras needs --dataset" in err

@@ -21,6 +21,7 @@ from .phantom_files import (
 from .phantoms import GridPhantom as GridPhantom, MarkerPhantom as MarkerPhantom
 from .polynomial_distortion import PolynomialDistortion as PolynomialDistortion, powers_of as powers_of
 from .refined_cameras import (
+    Per as Per,
     RefinedCameras as RefinedCameras,
     RefinedRig as RefinedRig,
     RigVerdict as RigVerdict,

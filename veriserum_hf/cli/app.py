@@ -22,6 +22,7 @@ from veriserum_hf.cli.poses import app as poses_app
 from veriserum_hf.cli.predict import predict
 from veriserum_hf.cli.push_dataset import push_dataset
 from veriserum_hf.cli.push_model import push_model
+from veriserum_hf.cli.refine_cameras import refine_cameras
 from veriserum_hf.cli.register import register
 from veriserum_hf.cli.report import report
 from veriserum_hf.cli.show import show
@@ -55,6 +56,7 @@ add_command(app, show)
 add_command(app, predict)
 add_command(app, register)
 add_command(app, check_labels)
+add_command(app, refine_cameras)
 add_command(app, report)
 add_command(app, push_dataset)
 add_command(app, push_model)

@@ -1,3 +1,5 @@
+from .cameras.refine import refine_cameras as refine_cameras
+from .cameras.unknowns import FREE as FREE, Tolerances as Tolerances
 from .data_sets import Registrations as Registrations, register_dataset as register_dataset
 from .deviations import Deviations as Deviations
 from .from_images.found_poses import find_poses as find_poses, ranked_poses as ranked_poses

@@ -60,6 +60,7 @@ SOURCES_OF_POSES = (
     "dataset.model_frames",
     "dataset.stored",
     "dataset.whole_camera",
+    "geometry.sessions",
     "poses",
     "rendering",
     "modeling",

@@ -14,11 +14,13 @@ from datasets import load_dataset
 
 from tests.dataset.conftest import content
 from tests.dataset.own_frames.conftest import EDGE_PX, FRAMES, TRIALS
+from tests.fixtures.refined_cameras import refined
 from tests.fixtures.studies import (
     NAMES,
     b_of,
     changed,
     converted_rows,
+    converted_size,
     images_of,
     of_plane,
     one_trial,
@@ -28,11 +30,12 @@ from tests.fixtures.studies import (
     write_study,
 )
 from tests.jobs.processes import run_here
+from veriserum_hf.calibration import SizedCamera, refined_cameras_json
 from veriserum_hf.core import PLANES
 from veriserum_hf.dataset import ImportOptions, import_study
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
-from veriserum_hf.errors import ConversionError
+from veriserum_hf.errors import CalibrationError, ConversionError
 from veriserum_hf.geometry import Camera
 from veriserum_hf.hub.datasets import ConvertedFolder
 
@@ -401,3 +404,27 @@ def test_images_with_bright_metal_are_inverted_where_the_study_states_it(study, 
     shutil.rmtree(tmp_path / "out")
     assert words in refused(study, of_plane("camera_1", images="all.tif"))
     assert "inverted: found 'yes', expected true or false" in refused(study, of_plane("camera_1", inverted="yes"))
+
+
+def test_refined_cameras_replace_those_of_a_study(study, imported, tmp_path):
+    before = converted_rows(imported)
+    shape = converted_size(before[0], "bs")
+    stored = {
+        plane: SizedCamera(before[0][name]["intrinsics"], before[0][name]["world_to_camera"], shape)
+        for plane, name in (("bs", "camera_bs"), ("fs", "camera_fs"))
+    }
+    trials = sorted({row["trial_id"] for row in before})
+    cameras = refined(stored, shift_mm=(1, 0, 0), foot_px=(2, 1), trials=trials)
+    (tmp_path / "cameras.json").write_text(refined_cameras_json(cameras))
+    result = import_study(study, tmp_path / "out", cameras=tmp_path / "cameras.json", workers=1)
+    for row, old in zip(converted_rows(result.output), before, strict=True):
+        for plane, after in cameras.rigs[0].after.items():
+            camera = Camera.from_row(row[f"camera_{plane}"], shape)
+            np.testing.assert_allclose(camera.intrinsics, after.intrinsics)
+            np.testing.assert_allclose(camera.world_to_camera, after.world_to_camera)
+        assert row["femur"] == old["femur"] and row["image_fs"] == old["image_fs"]
+    assert len(json.loads((result.output / "conversion.json").read_text())["options"]["cameras_sha256"]) == 64
+    (tmp_path / "other.json").write_text(refined_cameras_json(refined(stored, trials=[999])))
+    with pytest.raises(CalibrationError, match="no trial"):
+        import_study(study, tmp_path / "other", cameras=tmp_path / "other.json", workers=1)
+    assert not (tmp_path / "other").exists()

@@ -8,7 +8,7 @@ from veriserum_hf.cli.poses.move import move
 
 _EXAMPLES = """\
 veriserum poses convert registered.parquet registered.csv
-veriserum poses move registered.parquet OUT --cameras cameras.json -o moved.parquet
+veriserum poses move registered.parquet OUT --cameras C.json -o new.parquet
 veriserum poses convert --help"""
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from veriserum_hf.core import FloatArray, IndexArray, PlaneName
 from veriserum_hf.geometry import Camera
 from veriserum_hf.registration.cameras.unknowns import Unknowns
 from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.outline.evidence import NEAR_PX, shares_near
 from veriserum_hf.registration.outline.levels import Body
 from veriserum_hf.registration.outline.search import ASSESSED, FINE
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState, Residuals, moved
@@ -64,6 +65,28 @@ class Observed:
     def residuals(self) -> dict[PlaneName, list[Residuals]]:
         """Residuals of all implants by plane."""
         return self.solver.residuals(self.state, ASSESSED)
+
+    def converged(self) -> "Observed":
+        """The frame with its poses registered by the cameras reached, which stay."""
+        return replace(self, state=self.solver.converge(self.state, ASSESSED)[0])
+
+    def share_on_edges(self) -> float:
+        """Share of the outline with an edge within a pixel, of the worst implant, in the plane that agrees better.
+
+        With wrong cameras no pose agrees with both planes.
+        """
+        by_plane = self.residuals()
+        shares = [
+            shares_near({plane: of_plane[k] for plane, of_plane in by_plane.items()}, NEAR_PX)
+            for k in range(len(self.bodies))
+        ]
+        return min(max(each.values(), default=0.0) for each in shares)
+
+    def misfit_px(self) -> float:
+        """Median distance of outlines and edges, mean of implants and planes; NaN without edges."""
+        found = [np.abs(own.residual_px) for of_plane in self.residuals().values() for own in of_plane]
+        medians = [np.nanmedian(each) for each in found if np.isfinite(each).any()]
+        return float(np.mean(medians)) if medians else float("nan")
 
 
 @dataclass(frozen=True, eq=False)

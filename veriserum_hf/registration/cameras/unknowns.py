@@ -39,8 +39,8 @@ class Tolerances:
 
     """
 
-    plane_mm: float = 10.0
-    plane_deg: float = 2.0
+    plane_mm: float = 2.0
+    plane_deg: float = 0.5
     principal_point_mm: float = 0.2
     sid_mm: float = 2.0
     scale: float = 0.002

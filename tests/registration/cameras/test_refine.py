@@ -1,0 +1,65 @@
+"""Cameras of groups of frames: what is refined, what is left as it is, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tests.registration.scenes import displaced, transform
+from veriserum_hf.cli.app import app
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.registration import Tolerances, refine_cameras
+from veriserum_hf.registration.cameras.adjustment import Observed
+from veriserum_hf.registration.cameras.refine import _refined
+from veriserum_hf.registration.cameras.unknowns import Rig, Unknowns
+from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.outline.search import FINE
+from veriserum_hf.registration.scene import Implant
+
+
+def observed(row, meshes, off, count):
+    """A frame several times from other initial poses, seen by cameras with these errors of fs."""
+    implants = {
+        name: Implant(row[name]["anatomy_id"], meshes[row[name]["anatomy_id"]]) for name in ("femur", "tibia")
+    }
+    views = views_of(row, ("bs", "fs"))
+    rig = Rig({p: v.camera for p, v in views.items()}, {p: v.pixel_mm for p, v in views.items()}, np.zeros(3))
+    unknowns = Unknowns(rig, [], ("fs-pose",), Tolerances())
+    cameras = unknowns.cameras(np.pad(off, (0, len(unknowns.names) - len(off))))
+    views = {plane: replace(view, camera=cameras[plane]) for plane, view in views.items()}
+    for n in range(count):
+        rng = np.random.default_rng(n)
+        T = np.array([displaced(transform(row[name]), each.mesh, rng, 0.3, 0.3) for name, each in implants.items()])
+        frame = Frame(views, implants, T)
+        state = frame.outlines.solver(FINE).run(frame.outlines.initial_state(T), FINE.passes)
+        yield Observed.of(n, n, frame, state)
+
+
+def test_frames_in_one_pose_determine_nothing_and_the_stored_cameras_stay(rows, coarse_meshes):
+    frames = list(observed(rows[0], coarse_meshes, np.array([0, 0.3, 0, 0, 0, 0]), 10))
+    found = _refined("session 1", [1], frames, ("fs-pose",), Tolerances())
+    assert found.verdict == "not determined" and "one pose" in str(found.details["reason"])
+    for plane, camera in found.after.items():
+        np.testing.assert_array_equal(camera.world_to_camera, found.before[plane].world_to_camera)
+    vertical = found.unknowns.index("fs shift y mm")
+    assert found.estimate[vertical] == pytest.approx(-0.3, abs=0.05)
+
+
+def test_too_few_frames_are_refused(dataset):
+    with pytest.raises(RegistrationError, match="session 1 has 3 frames with poses; expected at least 10"):
+        refine_cameras(str(dataset))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point, scale"),
+        (["--per", "all"], "cameras of 2 sessions, which cannot be refined as one"),
+    ],
+)
+def test_wrong_requests_are_named(dataset, tmp_path, options, message):
+    output = tmp_path / "cameras.json"
+    found = CliRunner().invoke(app, ["refine-cameras", str(dataset), "-o", str(output), *options])
+    assert message in " ".join((found.stderr + str(found.exception)).split()) and not output.exists()

@@ -1,0 +1,115 @@
+"""``veriserum refine-cameras``: arguments and printed results; the work is done in `registration`."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from veriserum_hf.cli.options import AsJson, DatasetOrArchive
+from veriserum_hf.cli.output import print_json, print_text, show_progress
+from veriserum_hf.core import Table
+from veriserum_hf.errors import RegistrationError
+
+if TYPE_CHECKING:
+    from veriserum_hf.calibration import RefinedRig
+
+
+class _Per(StrEnum):
+    SESSION = "session"
+    TRIAL = "trial"
+    ALL = "all"
+
+
+def refine_cameras(
+    dataset: DatasetOrArchive,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="CAMERAS.json", help="File to write.", show_default=False)
+    ],
+    poses: Annotated[
+        str, typer.Option(help="Initial poses: refined, initial, manual, target, or a pose file.")
+    ] = "refined",
+    per: Annotated[_Per, typer.Option(help="Frames that have cameras of their own.")] = _Per.SESSION,
+    free: Annotated[
+        str, typer.Option(help="What is refined, separated by commas: fs-pose, sid, principal-point, scale.")
+    ] = "fs-pose",
+    frames: Annotated[int, typer.Option(min=10, help="Frames of each group, at most.")] = 100,
+    plane_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of the position of fs, mm.")] = 2.0,
+    plane_deg: Annotated[float, typer.Option(min=0.001, help="Tolerance of the rotation of fs, deg.")] = 0.5,
+    principal_point_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of principal points, mm.")] = 0.2,
+    sid_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of source-to-intensifier distances, mm.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    r"""Refine the cameras of a data set from the implants in its frames.
+
+    Poses of many frames and the cameras are adjusted together. A session is all trials with the same stored
+    cameras. Refined cameras replace the stored ones only where the change is significant, and where they fit frames
+    better that were left out of their refinement (cross-validation with five folds); otherwise the verdict is "no
+    evidence", or "not determined" where the frames do not show it.
+
+    The world stays that of the plane bs. Rotations of fs and its shift along the direction that both planes see
+    are determined sharply. A shift of fs that looks like a common shift of all implants in depth is not; its
+    deviation states it. Tolerances are standard deviations before any frame is seen; what is not free is held, and
+    its tolerance enters the stated deviations.
+
+    Give the file as --cameras to convert, import, register, predict, check-labels and poses move.
+
+    Exit status: 0 cameras of every group improved, or there is no evidence against them; 2 not done; 3 those of some
+    group are not determined.
+
+    Examples
+    --------
+    veriserum refine-cameras OUT --output cameras.json
+    veriserum refine-cameras OUT --poses registered.parquet --free fs-pose,sid \
+        --output cameras.json
+    """
+    from veriserum_hf.calibration import refined_cameras_json
+    from veriserum_hf.jobs import write_file, writing
+    from veriserum_hf.registration import FREE, Tolerances, refine_cameras as refine
+
+    wanted = [each.strip() for each in free.split(",")]
+    chosen = [name for name in FREE if name in wanted]
+    if unknown := sorted(set(wanted) - set(FREE)):
+        raise RegistrationError(f"--free has {', '.join(map(repr, unknown))}; expected some of {', '.join(FREE)}")
+    if output.exists():
+        raise RegistrationError(f"{output} exists and was not changed; choose another output, or remove it")
+    tolerances = Tolerances(plane_mm, plane_deg, principal_point_mm, sid_mm)
+    with show_progress("registering", "frames") as progress:
+        found = refine(
+            dataset,
+            poses=poses,
+            per=per.value,
+            free=chosen,
+            tolerances=tolerances,
+            frames=frames,
+            progress=progress,
+        )
+    text = refined_cameras_json(found)
+    with writing(output):
+        write_file(output, text)
+    if as_json:
+        print_json(json.loads(text))
+    else:
+        for rig in found.rigs:
+            _print_rig(rig)
+        print_text(f"\nwritten to {output}")
+    if any(rig.verdict == "not determined" for rig in found.rigs):
+        raise typer.Exit(3)
+
+
+def _print_rig(rig: "RefinedRig") -> None:
+    details = rig.details
+    print_text(f"\n{details['name']}, {len(rig.trials)} trials: {rig.verdict}: {details['reason']}")
+    misfit = details["left_out_misfit_px"]
+    if isinstance(misfit, dict):
+        print_text(
+            f"outlines of frames that were left out, from their edges: {misfit['before']:.3f} px by the stored "
+            f"cameras, {misfit['after']:.3f} px by the refined ones"
+        )
+    undetermined = details["not_determined"]
+    rows = []
+    for n, name in enumerate(rig.unknowns):
+        determined = "no" if isinstance(undetermined, list) and name in undetermined else "yes"
+        rows.append((name, f"{rig.estimate[n]:+.4f}", f"{rig.covariance[n, n] ** 0.5:.4f}", determined))
+    print_text(Table(("unknown", "change", "SD", "determined"), rows).text())

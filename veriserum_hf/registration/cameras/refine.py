@@ -1,0 +1,329 @@
+"""``veriserum refine-cameras``: cameras of a data set, refined from the implants in its frames.
+
+Frames whose stored cameras are the same are one group. Some of its frames, spread over the poses that it has, are
+adjusted together with the cameras. Each fifth of them is then left out (cross-validation), and registered by the
+stored cameras and by those that the other frames give. Refined cameras replace the stored ones only where they are
+significantly different and fit the frames that were left out better.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import chi2, wilcoxon
+
+from veriserum_hf.calibration import Per, RefinedCameras, RefinedRig, RigVerdict, SizedCamera
+from veriserum_hf.core import (
+    CAMERA_OF,
+    COMPONENTS,
+    FAILED,
+    PLANES,
+    Component,
+    FloatArray,
+    FrameRow,
+    LabelRow,
+    PoseRow,
+    listed,
+)
+from veriserum_hf.dataset import Frames, open_rows
+from veriserum_hf.errors import FrameError, RegistrationError
+from veriserum_hf.geometry import make_transform, quaternion_to_matrix, session_numbers, transform_points
+from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust
+from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
+from veriserum_hf.registration.data_sets import ARCHIVE_PX
+from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
+from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.outline.search import COARSE, FINE, MIDDLE
+from veriserum_hf.registration.scene import DOF, Implant
+
+FRAMES = 100
+_LEAST_FRAMES = 10
+_FOLDS = 5
+_SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes
+_ONE_POSE = (5.0, 5.0)  # mm, deg: frames that differ by less show the rig from one side
+_DETERMINED = 0.5  # of its tolerance, above which a deviation is no result of the images
+_CHANCE = 0.003  # of a change as large as that found, if there is none
+_NOT_BETTER = 0.01  # chance of left-out frames that fit so much better, if cameras are no better
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Frames of one group: where they are, their labels and initial poses."""
+
+    frames: list[tuple[Frames, int]]
+    labels: list[LabelRow]
+
+
+def refine_cameras(
+    dataset: str,
+    *,
+    poses: str = "refined",
+    per: Per = "session",
+    free: Sequence[Free] = ("fs-pose",),
+    tolerances: Tolerances | None = None,
+    frames: int = FRAMES,
+    progress: Progress | None = None,
+) -> RefinedCameras:
+    """Refine the cameras of a data set or archive.
+
+    Parameters
+    ----------
+    dataset : converted folder, archive or hub name.
+    poses : initial poses: ``"refined"``, ``"initial"``, ``"manual"``, ``"target"``, or a pose file.
+    per : group of frames that has cameras of its own: those with the same stored cameras, a trial, or all.
+    free : what is refined.
+    tolerances : standard deviations of what may be wrong, before any frame is seen.
+    frames : number of a group that are used, at most.
+    progress : called with the number of frames read, and of all.
+
+    Raises
+    ------
+    RegistrationError
+        If there are too few frames with poses, or most poses are failed, or cameras of several sessions are to be
+        refined as one, or nothing is free that the frames could show.
+
+    """
+    source = open_rows(dataset, configs_for(poses), archive_px=ARCHIVE_PX)
+    starts = starts_of(source, source.splits, poses)
+    groups = _groups(source.splits, starts, per)
+    implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
+    chosen = {name: _spread(group, starts, implants, frames) for name, group in groups.items()}
+    total, read = sum(len(group.frames) for group in chosen.values()), 0
+    rigs = []
+    for name, group in chosen.items():
+        if len(group.frames) < _LEAST_FRAMES:
+            raise RegistrationError(
+                f"{name} has {len(group.frames)} frames with poses; expected at least {_LEAST_FRAMES}. Refine the "
+                "cameras of several trials together: --per session"
+            )
+        observed = []
+        for each in _observed(group, starts, implants):
+            observed += [each] if each is not None else []
+            read += 1
+            if progress:
+                progress(read, total)
+        trials = sorted({label["trial_id"] for label in groups[name].labels})
+        rigs.append(_refined(name, trials, observed, free, tolerances or Tolerances()))
+    return RefinedCameras(tuple(rigs), per)
+
+
+def _groups(splits: Mapping[str, Frames], starts: Starts, per: Per) -> dict[str, _Group]:
+    names = ("measurement_id", "trial_id", "frame_index", *CAMERA_OF.values())
+    where, labels = [], []
+    for frames in splits.values():
+        for index, label in enumerate(frames.table(*names).to_pylist()):
+            if starts.get(label["measurement_id"]):
+                where.append((frames, index))
+                labels.append(label)
+    failed = [pose for label in labels for pose in starts[label["measurement_id"]].values() if _has_failed(pose)]
+    poses = sum(len(starts[label["measurement_id"]]) for label in labels)
+    if 2 * len(failed) > poses:
+        raise RegistrationError(
+            f"{len(failed)} of {poses} poses are failed; expected registered poses. Register the frames again from "
+            "other initial poses, or give those of another file"
+        )
+    sessions = session_numbers(labels)
+    if per == "all" and len(sessions) and sessions.max() > 0:
+        raise RegistrationError(
+            f"the frames have the cameras of {sessions.max() + 1} sessions, which cannot be refined as one; give "
+            "--per session"
+        )
+    keys = [label["trial_id"] if per == "trial" else int(n) for label, n in zip(labels, sessions, strict=True)]
+    found: dict[str, _Group] = {}
+    for key, at, label in zip(keys, where, labels, strict=True):
+        name = f"trial {key}" if per == "trial" else f"session {key + 1}"
+        group = found.setdefault(name, _Group([], []))
+        group.frames.append(at)
+        group.labels.append(label)
+    return found
+
+
+def _has_failed(pose: Mapping[str, object]) -> bool:
+    return pose.get("verdict") == FAILED
+
+
+def _spread(group: _Group, starts: Starts, implants: Mapping[int, Implant], count: int) -> _Group:
+    """Frames whose poses are far from each other: the farthest from those chosen before, first that of the centre."""
+    features = []
+    for label in group.labels:
+        of_frame = starts[label["measurement_id"]]
+        values = []
+        for component in COMPONENTS:
+            if (pose := of_frame.get(component)) is None:
+                values += [0.0] * 12
+                continue
+            implant = implants[pose["anatomy_id"]]
+            T = _transform(pose)
+            center_mm = transform_points(T, implant.center_mm[None])[0]
+            values += [*center_mm, *(T[:3, :3].ravel() * implant.radius_mm)]
+        features.append(values)
+    points = np.array(features).reshape(len(features), -1)
+    if not len(points):
+        return group
+    order = [int(np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1)))]
+    distance = np.linalg.norm(points - points[order[0]], axis=1)
+    while len(order) < min(count, len(points)):
+        order.append(int(np.argmax(distance)))
+        distance = np.minimum(distance, np.linalg.norm(points - points[order[-1]], axis=1))
+        distance[order] = -1
+    return _Group([group.frames[n] for n in order], [group.labels[n] for n in order])
+
+
+def _observed(group: _Group, starts: Starts, implants: Mapping[int, Implant]) -> Iterator[Observed | None]:
+    """Frames of a group, their outlines registered by the stored cameras; None where that cannot be used."""
+    for (frames, index), label in zip(group.frames, group.labels, strict=True):
+        (row,) = frames.taken([index]).read()
+        poses = {name: pose for name, pose in starts[label["measurement_id"]].items() if not _has_failed(pose)}
+        yield None if isinstance(row, FrameError) or not poses else _registered(row, poses, implants)
+
+
+def _registered(
+    row: FrameRow, poses: Mapping[Component, PoseRow], implants: Mapping[int, Implant]
+) -> Observed | None:
+    shown = {name: implants[pose["anatomy_id"]] for name, pose in poses.items()}
+    initial = np.array([_transform(pose) for pose in poses.values()])
+    frame = Frame(views_of(row, PLANES), shown, initial)
+    state = frame.outlines.initial_state(initial)
+    for scale in (COARSE, MIDDLE, FINE):
+        state = frame.outlines.solver(scale).run(state, scale.passes)
+    observed = Observed.of(row["trial_id"], row["measurement_id"], frame, state)
+    return observed if observed.share_on_edges() >= _SUPPORTED else None
+
+
+def _transform(pose: PoseRow) -> FloatArray:
+    return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+
+
+def _refined(
+    name: str, trials: Sequence[int], observed: Sequence[Observed], free: Sequence[Free], tolerances: Tolerances
+) -> RefinedRig:
+    """Refined cameras of one group."""
+    if len(observed) < _LEAST_FRAMES:
+        raise RegistrationError(
+            f"{name}: only {len(observed)} frames show their implants' outlines near the given poses; expected at "
+            f"least {_LEAST_FRAMES}. Give better poses, or register the frames again"
+        )
+    unknowns = Unknowns(_rig(observed), _anatomy_ids(observed), free, tolerances)
+    if not unknowns.is_free.any():
+        raise RegistrationError(
+            f"{name}: none of {listed(free)} can be refined from frames of {listed(unknowns.planes)}; give --free "
+            "sid,principal-point"
+        )
+    adjusted = adjust(observed, unknowns, np.zeros(len(unknowns.names)))
+    before, after = _left_out_misfits_px(unknowns, adjusted)
+    verdict, reason = _verdict(unknowns, adjusted, before, after)
+    is_free, names = unknowns.is_free, np.array(unknowns.names)
+    sd = np.sqrt(np.diag(adjusted.covariance))
+    values = adjusted.values if verdict == "improved" else np.zeros(len(names))
+    shapes = {plane: view.image.shape for plane, view in observed[0].views.items()}
+    cameras = {
+        which: {plane: SizedCamera(c.intrinsics, c.world_to_camera, shapes[plane]) for plane, c in each.items()}
+        for which, each in (("before", unknowns.cameras(0 * values)), ("after", unknowns.cameras(values)))
+    }
+    covariance = adjusted.covariance[np.ix_(is_free, is_free)]
+    determined = sd <= _DETERMINED * unknowns.tolerance
+    details: dict[str, object] = {
+        "name": name,
+        "reason": reason,
+        "frames": [each.measurement_id for each in observed],
+        "left_out_misfit_px": {"before": float(np.nanmedian(before)), "after": float(np.nanmedian(after))},
+        "left_out_better": int(np.sum(after < before)),
+        "not_determined": names[is_free & ~determined].tolist(),
+        "standard_deviations": sd[is_free].tolist(),
+        "correlation": (adjusted.covariance / np.maximum(np.outer(sd, sd), 1e-300))[
+            np.ix_(is_free, is_free)
+        ].tolist(),
+        "implants": len(unknowns.anatomy_ids),
+        "converged": adjusted.converged,
+    }
+    return RefinedRig(
+        trials=tuple(trials),
+        before=cameras["before"],
+        after=cameras["after"],
+        center_mm=unknowns.rig.center_mm,
+        verdict=verdict,
+        unknowns=tuple(names[is_free].tolist()),
+        estimate=adjusted.values[is_free],
+        covariance=covariance,
+        plane_covariance=_plane_covariance(unknowns, adjusted, verdict),
+        details=details,
+    )
+
+
+def _rig(observed: Sequence[Observed]) -> Rig:
+    views = observed[0].views
+    centers_mm = [
+        transform_points(T, body.implant.center_mm[None])[0]
+        for each in observed
+        for T, body in zip(each.state.T_world_implant, each.bodies, strict=True)
+    ]
+    return Rig(
+        {plane: view.camera for plane, view in views.items()},
+        {plane: view.pixel_mm for plane, view in views.items()},
+        np.mean(centers_mm, axis=0),
+    )
+
+
+def _anatomy_ids(observed: Sequence[Observed]) -> list[int]:
+    return sorted({body.implant.anatomy_id for each in observed for body in each.bodies})
+
+
+def _left_out_misfits_px(unknowns: Unknowns, adjusted: Adjusted) -> tuple[FloatArray, FloatArray]:
+    """Of each frame, by the stored cameras and by those that frames without its fold give, its poses registered."""
+    stored = np.zeros(len(unknowns.names))
+    misfits_px = np.full((2, len(adjusted.observed)), np.nan)
+    for fold in range(_FOLDS):
+        others = [each for n, each in enumerate(adjusted.observed) if n % _FOLDS != fold]
+        without = adjust(others, unknowns, adjusted.values).values
+        for n in range(fold, len(adjusted.observed), _FOLDS):
+            for row, values in enumerate((stored, without)):
+                seen = adjusted.observed[n].with_cameras(unknowns.cameras(values))
+                misfits_px[row, n] = seen.converged().misfit_px()
+    return misfits_px[0], misfits_px[1]
+
+
+def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: FloatArray) -> tuple[RigVerdict, str]:
+    """Verdict and its reason."""
+    free = unknowns.is_free
+    if _in_one_pose(adjusted.observed):
+        return "not determined", "all frames show the implants in one pose"
+    if not adjusted.converged:
+        return "not determined", "the adjustment has not converged"
+    sd = np.sqrt(np.diag(adjusted.covariance))[free]
+    if not (sd <= _DETERMINED * unknowns.tolerance[free]).any():
+        return "not determined", "the frames determine none of the unknowns better than their tolerances do"
+    values = adjusted.values[free]
+    statistic = float(values @ np.linalg.solve(adjusted.covariance[np.ix_(free, free)], values))
+    if statistic < chi2.isf(_CHANCE, len(values)):
+        return "no evidence", "the change is within its deviations"
+    difference = (before - after)[np.isfinite(before - after)]
+    if not difference.any() or wilcoxon(difference, alternative="greater").pvalue > _NOT_BETTER:
+        return "no evidence", "frames that were left out do not fit better"
+    return "improved", f"{np.sum(difference > 0)} of {len(difference)} frames that were left out fit better"
+
+
+def _in_one_pose(used: Sequence[Observed]) -> bool:
+    """Whether the first implant is near one pose in all frames."""
+    first = used[0].state.T_world_implant[0]
+    center_mm = used[0].bodies[0].implant.center_mm[None]
+    for each in used:
+        T = each.state.T_world_implant[0]
+        shift_mm = np.linalg.norm(transform_points(T, center_mm) - transform_points(first, center_mm))
+        cosine = (np.trace(T[:3, :3] @ first[:3, :3].T) - 1) / 2
+        if shift_mm > _ONE_POSE[0] or cosine < np.cos(np.radians(_ONE_POSE[1])):
+            return False
+    return True
+
+
+def _plane_covariance(unknowns: Unknowns, adjusted: Adjusted, verdict: RigVerdict) -> FloatArray:
+    """Of the second camera's pose after the refinement; a change that is not applied stays an error."""
+    if len(unknowns.planes) < 2:
+        return np.zeros((DOF, DOF))
+    if verdict == "not determined" or not unknowns.is_free[:DOF].all():
+        return np.diag(unknowns.tolerance[:DOF] ** 2)
+    found = adjusted.covariance[:DOF, :DOF]
+    if verdict == "no evidence":
+        found = found + np.outer(adjusted.values[:DOF], adjusted.values[:DOF])
+    return found
