@@ -83,7 +83,7 @@ def test_edges_too_far_outside_hardly_move_a_pose_in_two_planes(fitted, monkeypa
     frame, fit = fitted
 
     def moved_px(own, edge_px):
-        monkeypatch.setattr(solver, "_EDGE_PX", edge_px)
+        monkeypatch.setattr(solver, "EDGE_PX", edge_px)
         outside = {plane: replace(each, residual_px=each.residual_px + 0.3) for plane, each in own.items()}
         before, after = solve_step(own, ASSESSED), solve_step(outside, ASSESSED)
         step_mm = after.step_mm - before.step_mm
