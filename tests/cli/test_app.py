@@ -70,7 +70,7 @@ def test_the_package_can_be_run(pristine):
 
 def test_a_shell_completes_commands():
     words = {"_VERISERUM_COMPLETE": "complete_bash", "COMP_WORDS": "veriserum re", "COMP_CWORD": "1"}
-    assert run(**words).stdout.split() == ["refine-cameras", "register", "report"]
+    assert run(**words).stdout.split() == ["register", "refine-cameras", "report"]
 
 
 def test_errors_have_a_traceback_only_on_request():
