@@ -32,7 +32,7 @@ def refine_cameras(
     ] = "refined",
     per: Annotated[_Per, typer.Option(help="Frames that have cameras of their own.")] = _Per.SESSION,
     free: Annotated[
-        str, typer.Option(help="What is refined, separated by commas: fs-pose, sid, principal-point, scale.")
+        str, typer.Option(help="What is refined, separated by commas: fs-pose, sid, principal-point.")
     ] = "fs-pose",
     frames: Annotated[int, typer.Option(min=10, help="Frames of each group, at most.")] = 100,
     plane_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of the position of fs, mm.")] = 2.0,

@@ -55,7 +55,7 @@ def test_too_few_frames_are_refused(dataset):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point, scale"),
+        (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point"),
         (["--per", "all"], "cameras of 2 sessions, which cannot be refined as one"),
     ],
 )

@@ -214,6 +214,8 @@ def _refined(
     adjusted = adjust(observed, unknowns, np.zeros(len(unknowns.names)))
     before, after = _left_out_misfits_px(unknowns, adjusted)
     verdict, reason = _verdict(unknowns, adjusted, before, after)
+    if len(unknowns.anatomy_ids) == 1:
+        reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
     is_free, names = unknowns.is_free, np.array(unknowns.names)
     sd = np.sqrt(np.diag(adjusted.covariance))
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))
@@ -232,9 +234,7 @@ def _refined(
         "left_out_better": int(np.sum(after < before)),
         "not_determined": names[is_free & ~determined].tolist(),
         "standard_deviations": sd[is_free].tolist(),
-        "correlation": (adjusted.covariance / np.maximum(np.outer(sd, sd), 1e-300))[
-            np.ix_(is_free, is_free)
-        ].tolist(),
+        "correlation": (covariance / np.outer(sd[is_free], sd[is_free])).tolist(),
         "implants": len(unknowns.anatomy_ids),
         "converged": adjusted.converged,
     }

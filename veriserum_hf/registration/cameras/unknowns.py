@@ -18,9 +18,9 @@ from veriserum_hf.registration.outline.levels import Level
 from veriserum_hf.registration.outline.solver import Residuals
 from veriserum_hf.registration.scene import DOF, Implant
 
-Free = Literal["fs-pose", "sid", "principal-point", "scale"]
+Free = Literal["fs-pose", "sid", "principal-point"]
 _WAVES = 4
-FREE: tuple[Free, ...] = ("fs-pose", "sid", "principal-point", "scale")
+FREE: tuple[Free, ...] = ("fs-pose", "sid", "principal-point")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Unknowns:
     def is_free(self) -> BoolArray:
         """(N,) bool."""
         kinds = {"shift": "fs-pose", "rotation": "fs-pose", "principal": "principal-point", "sid": "sid"}
-        return np.array([(kinds | {"": "scale"}).get("".join(name.split()[1:2])) in self.free for name in self.names])
+        return np.array([kinds.get("".join(name.split()[1:2])) in self.free for name in self.names])
 
     def cameras(self, values: FloatArray) -> dict[PlaneName, Camera]:
         """Cameras of the rig after a change by values (N,)."""
