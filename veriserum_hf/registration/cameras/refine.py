@@ -95,8 +95,8 @@ def refine_cameras(
     for name, group in chosen.items():
         if len(group.frames) < _LEAST_FRAMES:
             raise RegistrationError(
-                f"{name} has {len(group.frames)} frames with poses; expected at least {_LEAST_FRAMES}. Refine the "
-                "cameras of several trials together: --per session"
+                f"{name} has {len(group.frames)} frames with poses; expected at least {_LEAST_FRAMES}. Give "
+                "poses of more frames, or refine the cameras of several trials together: --per session"
             )
         observed = []
         for each in _observed(group, starts, implants):
