@@ -11,6 +11,7 @@ from veriserum_hf.registration.verdicts import MIN_SCORE, Findings, verdict
 LIMITS = (30.0, 30.0)
 GOOD = Findings(
     covariance=np.diag([0.1, 0.1, 0.1, 0.2, 0.2, 0.2]) ** 2,
+    of_cameras=np.zeros((6, 6)),
     rays={"bs": np.array([0.0, 0.0, 1.0]), "fs": np.array([1.0, 0.0, 0.0])},
     shares_in_field={"bs": 1.0, "fs": 1.0},
     score=0.9,
@@ -57,6 +58,16 @@ def test_a_good_pose_has_converged_without_a_reason():
             "95 % interval of +- 1.18 mm along (+0.00, +1.00, +0.00)",
         ),
         ({"covariance": covariance(0.1, 0.1, 0.1, 0.2, 0.6, 0.2)}, "ambiguous", "95 % interval of +- 0.20 mm"),
+        (
+            {"covariance": covariance(0.1, 0.1, 1.6, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},
+            "converged",
+            "all frames of these cameras share an error along (+0.00, +0.00, +1.00), known to +- 3.1 mm (95 %)",
+        ),
+        (
+            {"covariance": covariance(0.1, 1.6, 1.6, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 1.5, 1.5, 0, 0, 0)},
+            "ambiguous",
+            "95 % interval of +- 3.14 mm",
+        ),
         ({"converged": False}, "ambiguous", "not converged within the number of iterations"),
     ],
 )

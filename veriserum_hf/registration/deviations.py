@@ -65,6 +65,8 @@ class Stated:
     ----------
     image : (6, 6) covariance of a step of the pose, mm^2, from the residuals alone.
     world : (6, 6) covariance of the same from errors of cameras, mesh and edges.
+    of_cameras : (6, 6) part of it that is common to all frames, from a known covariance of the second camera's pose;
+        0 where that is unknown.
     planes_apart : disagreement of the planes; NaN with one plane.
     contradictory : whether the planes contradict each other by more than the deviations explain.
 
@@ -72,6 +74,7 @@ class Stated:
 
     image: FloatArray
     world: FloatArray
+    of_cameras: FloatArray
     planes_apart: "PlanesApart"
     contradictory: bool
 
@@ -124,11 +127,12 @@ def stated(
     # The first plane defines the world: only the error of the second is one.
     others = list(of_planes.values())[1:]
     world = np.stack(effects).T @ np.stack(effects)
-    for each in others:
-        world += each.matrix @ relative @ each.matrix
+    by_camera = sum((each.matrix @ relative @ each.matrix for each in others), np.zeros((DOF, DOF)))
+    is_known = deviations.plane_covariance is not None
     return Stated(
         inverse @ scores @ inverse,
-        inverse @ world @ inverse,
+        inverse @ (world + by_camera) @ inverse,
+        inverse @ by_camera @ inverse if is_known else np.zeros((DOF, DOF)),
         apart,
         abs(apart.mm) > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
     )

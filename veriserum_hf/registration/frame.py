@@ -21,7 +21,6 @@ from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MID
 from veriserum_hf.registration.outline.solver import OutlineState, Residuals
 from veriserum_hf.registration.scene import Implant, View, central_ray
 from veriserum_hf.registration.verdicts import Findings
-from veriserum_hf.rendering import ContourGenerator
 
 # Of the variance inside an implant that its path lengths must explain, mean of the planes, before intensities are
 # fitted: 0.67 to 0.98 in simulated frames, at most 0.69 in real ones of opaque implants.
@@ -47,7 +46,7 @@ class Frame:
         self, views: Mapping[PlaneName, View], implants: Mapping[Component, Implant], T_world_implant: FloatArray
     ) -> None:
         self.views, self.implants, self.initial = views, list(implants.values()), T_world_implant
-        self.bodies = [Body(implant, ContourGenerator(implant.mesh)) for implant in self.implants]
+        self.bodies = [Body(implant, implant.contours) for implant in self.implants]
         upright = OutlineFrame(views, self.bodies, dict.fromkeys(views, False))
         self._brighter = {
             plane: brighter_inside(level, self.bodies, T_world_implant)
@@ -97,14 +96,15 @@ class Frame:
         implant, T = self.implants[k], state.T_world_implant[k]
         levels, residuals = self.outlines.solver(FINE).levels, self._residuals(state, k)
         about = stated(residuals, levels, implant, T, deviations)
-        image = total = np.full((6, 6), np.nan)
+        image = total = of_cameras = np.full((6, 6), np.nan)
         if about is not None:
             image = about.image if image_covariance is None else image_covariance
-            total = image + about.world
+            total, of_cameras = image + about.world, about.of_cameras
         start_mm, center_mm = (transform_points(pose, implant.center_mm[None])[0] for pose in (self.initial[k], T))
         moved_deg = float(angle_between_deg(self.initial[k, :3, :3], T[:3, :3]))
         found = Findings(
             covariance=of_center(total, implant),
+            of_cameras=of_center(of_cameras, implant),
             rays={plane: central_ray(view.camera, implant, T) for plane, view in self.views.items()},
             shares_in_field={plane: view.share_in_field(implant, T) for plane, view in self.views.items()},
             score=self._score(state, residuals),

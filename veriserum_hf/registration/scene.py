@@ -7,7 +7,7 @@ moves a point at that radius.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName, clipped_pixels, round_field
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import FIELD_MM, Camera, detector_mm, first_px_of_whole, transform_points
-from veriserum_hf.rendering import check_closed, path_length_window
+from veriserum_hf.rendering import ContourGenerator, check_closed, path_length_window
 
 try:
     import roma
@@ -86,6 +86,11 @@ class Implant:
         corners = self.mesh.triangles_center - self.center_mm
         return float(np.sqrt(np.average((corners**2).sum(axis=1), weights=self.mesh.area_faces)))
 
+    @cached_property
+    def contours(self) -> ContourGenerator:
+        """Its edges, prepared for contours."""
+        return ContourGenerator(self.mesh)
+
 
 def central_ray(camera: Camera, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
     """Unit vector from a source to the centre of an implant at a pose (4, 4) mm, (3,) in the world."""
@@ -135,6 +140,10 @@ class View:
         pixel_mm = (detector_mm(camera, found.intrinsics) or _DISTANCE_MM) / found.intrinsics.diagonal()[:2]
         in_field = _field(grey, pixel_mm, first_px_of_whole(camera, image.shape))
         return cls(grey, found, pixel_mm, in_field, clipped_pixels(grey, in_field))
+
+    def without_grey_values(self) -> "View":
+        """The same without its image but for the shape, to hold many."""
+        return replace(self, image=np.broadcast_to(np.float32(np.nan), self.image.shape))
 
     def size_at(self, pixel_mm: float) -> tuple[int, int]:
         """Rows and columns of the image in larger pixels; its own along an axis whose pixels are that large."""

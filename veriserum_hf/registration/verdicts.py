@@ -1,6 +1,6 @@
 """Verdicts of registered poses, from their score, deviations, and what speaks against them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ class Findings:
     ----------
     covariance : (6, 6) of the mesh's centre in the world, mm, and of the rotation vector, deg; NaN where the images
         do not determine it.
+    of_cameras : (6, 6) part of it that is common to all frames of refined cameras; 0 with others.
     rays : (3,) unit vectors from the sources to the implant's centre, by plane.
     shares_in_field : of the implant's surface, by plane.
     score : 0 to 1.
@@ -38,6 +39,7 @@ class Findings:
     """
 
     covariance: FloatArray
+    of_cameras: FloatArray
     rays: Mapping[PlaneName, FloatArray]
     shares_in_field: Mapping[PlaneName, float]
     score: float
@@ -74,26 +76,43 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
             "apart in the direction that both see, or rotated; check that their cameras are of this rig, and their "
             "images of one moment"
         )
-    depth = ""
-    position = found.covariance[:3, :3]
-    if len(seen) == 1:
-        ray = found.rays[seen[0]]
-        depth_mm = DEVIATIONS_95 * float(np.sqrt(ray @ position @ ray))
-        depth = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to +- {depth_mm:.1f} mm (95 %)"
-        across = np.eye(3) - np.outer(ray, ray)
-        position = across @ position @ across
+    depth, position = _apart_from_depth(found, seen)
     widest_mm, widest_deg = (DEVIATIONS_95 * widest(part) for part in (position, found.covariance[3:, 3:]))
     if widest_mm > _MAX_DEVIATION_MM or widest_deg > _MAX_DEVIATION_DEG:
-        direction = np.linalg.eigh(position)[1][:, -1]
-        along = ", ".join(f"{value:+.2f}" for value in direction * np.sign(direction[np.abs(direction).argmax()]))
+        along = _along(np.linalg.eigh(position)[1][:, -1])
         wide = (
-            f"95 % interval of +- {widest_mm:.2f} mm along ({along}) in the world, and of +- {widest_deg:.2f} deg "
+            f"95 % interval of +- {widest_mm:.2f} mm along {along} in the world, and of +- {widest_deg:.2f} deg "
             "about the worst axis"
         )
         return "ambiguous", "; ".join(filter(None, (wide, depth)))
     if not found.converged:
         return "ambiguous", "not converged within the number of iterations"
     return "converged", depth
+
+
+def _apart_from_depth(found: Findings, seen: Sequence[PlaneName]) -> tuple[str, FloatArray]:
+    """A direction whose interval is stated rather than limited, and the covariance (3, 3) across it.
+
+    It is the depth of an implant that one plane sees, and, with refined cameras, a shift that all their frames share.
+    """
+    position, shared = found.covariance[:3, :3], found.of_cameras[:3, :3]
+    if len(seen) == 1:
+        direction = found.rays[seen[0]]
+        words = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to"
+    elif DEVIATIONS_95 * widest(shared) > _MAX_DEVIATION_MM:
+        direction = np.linalg.eigh(shared)[1][:, -1]
+        words = f"all frames of these cameras share an error along {_along(direction)}, known to"
+    else:
+        return "", position
+    depth_mm = DEVIATIONS_95 * float(np.sqrt(direction @ position @ direction))
+    across = np.eye(3) - np.outer(direction, direction)
+    return f"{words} +- {depth_mm:.1f} mm (95 %)", across @ position @ across
+
+
+def _along(direction: FloatArray) -> str:
+    """A direction with its largest component positive."""
+    positive = direction * np.sign(direction[np.abs(direction).argmax()])
+    return f"({', '.join(f'{value:+.2f}' for value in positive)})"
 
 
 def _hidden(found: Findings, seen: PlaneName) -> str:

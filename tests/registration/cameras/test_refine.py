@@ -11,7 +11,7 @@ from veriserum_hf.cli.app import app
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.registration import Tolerances, refine_cameras
 from veriserum_hf.registration.cameras.adjustment import Observed
-from veriserum_hf.registration.cameras.refine import _refined
+from veriserum_hf.registration.cameras.refine import refined_rig
 from veriserum_hf.registration.cameras.unknowns import Rig, Unknowns
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
@@ -39,7 +39,7 @@ def observed(row, meshes, off, count):
 
 def test_frames_in_one_pose_determine_nothing_and_the_stored_cameras_stay(rows, coarse_meshes):
     frames = list(observed(rows[0], coarse_meshes, np.array([0, 0.3, 0, 0, 0, 0]), 10))
-    found = _refined("session 1", [1], frames, ("fs-pose",), Tolerances())
+    found = refined_rig("session 1", [1], frames, ("fs-pose",), Tolerances())
     assert found.verdict == "not determined" and "one pose" in str(found.details["reason"])
     for plane, camera in found.after.items():
         np.testing.assert_array_equal(camera.world_to_camera, found.before[plane].world_to_camera)

@@ -4,6 +4,9 @@ Gauss-Newton steps with the residuals of outlines (`veriserum_hf.registration.ou
 errors of edges are eliminated plane by plane, poses implant by implant (Schur complement), so that only the unknowns
 of the rig are left, however many frames there are. What is not free is held, and its tolerance enters the covariance:
 consider covariance (Schmidt 1966). Residuals of one trial are correlated: their sums over trials give the covariance.
+
+With what is held at its tolerance, some directions of the free unknowns may be known worse than before any image was
+seen. There the estimate is weighted against no change, each by its variance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +29,7 @@ _MAX_ITERATIONS = 16
 _NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations of the images alone
 _MAX_LOG_STEP = 0.5
 _LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
+_WEAK = 0.25  # variance of an estimate, as a share of that before
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,7 @@ class Observed:
     Attributes
     ----------
     trial_id, measurement_id : of the frame.
-    views : by plane, with the stored cameras.
+    views : by plane, with the stored cameras; without grey values.
     solver : of the finest scale, with the cameras reached.
     bodies : K implants.
     state : their poses and attenuations.
@@ -52,7 +56,9 @@ class Observed:
     @classmethod
     def of(cls, trial_id: int, measurement_id: int, frame: Frame, state: OutlineState) -> "Observed":
         """A frame whose outlines are registered."""
-        return cls(trial_id, measurement_id, frame.views, frame.outlines.solver(FINE), frame.bodies, state)
+        views = {plane: view.without_grey_values() for plane, view in frame.views.items()}
+        levels = {plane: level.to_hold() for plane, level in frame.outlines.solver(FINE).levels.items()}
+        return cls(trial_id, measurement_id, views, OutlineSolver(levels, frame.bodies), frame.bodies, state)
 
     def with_cameras(self, cameras: Mapping[PlaneName, Camera]) -> "Observed":
         """The same seen by other cameras, of the images as stored."""
@@ -127,9 +133,9 @@ class _Plane:
         self.right: FloatArray = influence.T @ residual_px
         self.information = own.information()
 
-    def log_step(self, step: FloatArray) -> float:
-        """Step of the logarithm of the attenuation with a step of pose and rig, (6 + N,)."""
-        return float(self._inverse[0] @ (self._shared_right - self._shared_columns @ step))
+    def log_step(self, step: FloatArray, factor: float) -> float:
+        """Step of the logarithm of the attenuation, so much of its own and with a step of pose and rig, (6 + N,)."""
+        return float(self._inverse[0] @ (factor * self._shared_right - self._shared_columns @ step))
 
 
 def reduced(observed: Observed, unknowns: Unknowns) -> list[Reduced | None]:
@@ -177,6 +183,9 @@ class Adjusted:
     values : (N,) of the unknowns, 0 of those that are held.
     covariance : (N, N) of these, with what is held; 0 of those that are held.
     information : (N, N) of the images alone, poses eliminated, as if residuals were independent.
+    normal, right : (N, N) and (N,) normal equations of the last step, with the tolerances.
+    of_frames : of these, those of each frame.
+    weights : (N, N) by which weak directions are weighted.
     observed : the frames at the poses reached.
     converged : whether the last step was negligible.
 
@@ -185,8 +194,21 @@ class Adjusted:
     values: FloatArray
     covariance: FloatArray
     information: FloatArray
+    normal: FloatArray
+    right: FloatArray
+    of_frames: Sequence[tuple[FloatArray, FloatArray]]
+    weights: FloatArray
     observed: Sequence[Observed]
     converged: bool
+
+    def values_without(self, left_out: Sequence[int]) -> FloatArray:
+        """Values (N,) without some frames, by one step from those with all of them."""
+        matrix, right = (sum(each) for each in zip(*(self.of_frames[n] for n in left_out), strict=True))
+        free = np.flatnonzero(self.weights.any(axis=0))
+        step = np.zeros(len(self.values))
+        step[free] = np.linalg.solve((self.normal - matrix)[np.ix_(free, free)], (self.right - right)[free])
+        found: FloatArray = self.values + self.weights @ step
+        return found
 
 
 def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray) -> Adjusted:
@@ -217,8 +239,22 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
             break
     observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
     equations = [reduced(each, unknowns) for each in observed]
-    covariance = _covariance(observed, equations, unknowns)
-    return Adjusted(values, covariance, _sums(equations, len(values))[0], observed, converged)
+    weights, covariance = _weighted(_covariance(observed, equations, unknowns), unknowns)
+    information, right = _sums(equations, len(values))
+    stiffness = 1 / unknowns.tolerance**2
+    damping = weights @ values - values
+    observed = [_stepped(each, of, damping, 0.0) for each, of in zip(observed, equations, strict=True)]
+    return Adjusted(
+        values=values + damping,
+        covariance=covariance,
+        information=information,
+        normal=information + np.diag(stiffness),
+        right=right - stiffness * values,
+        of_frames=[_sums([each], len(values)) for each in equations],
+        weights=weights,
+        observed=[each.with_cameras(unknowns.cameras(values + damping)) for each in observed],
+        converged=converged,
+    )
 
 
 def _sums(equations: Sequence[Sequence[Reduced | None]], count: int) -> tuple[FloatArray, FloatArray]:
@@ -232,7 +268,7 @@ def _sums(equations: Sequence[Sequence[Reduced | None]], count: int) -> tuple[Fl
 
 
 def _stepped(observed: Observed, equations: Sequence[Reduced | None], step: FloatArray, factor: float) -> Observed:
-    """A frame after a step of the rig, (N,), which the step of its poses belongs to."""
+    """A frame after a step of the rig, (N,), the step of its poses that belongs to it, and so much of their own."""
     T = observed.state.T_world_implant.copy()
     log_per_mm = {plane: of_plane.copy() for plane, of_plane in observed.state.log_per_mm.items()}
     for k, of_implant in enumerate(equations):
@@ -241,7 +277,7 @@ def _stepped(observed: Observed, equations: Sequence[Reduced | None], step: Floa
         pose_step = factor * of_implant.pose_step + of_implant.pose_by_unknown @ step
         T[k] = moved(observed.bodies[k].implant, T[k], pose_step)
         for plane, each in of_implant.planes.items():
-            log_step = factor * each.log_step(np.concatenate([pose_step, step]) / factor)
+            log_step = each.log_step(np.concatenate([pose_step, step]), factor)
             log_per_mm[plane][k] += np.clip(log_step, -_MAX_LOG_STEP, _MAX_LOG_STEP)
     return replace(observed, state=OutlineState(T, log_per_mm))
 
@@ -265,6 +301,23 @@ def _covariance(
     found = np.zeros((count, count))
     found[np.ix_(free, free)] = inverse @ (meat + prior + held @ held.T) @ inverse
     return found
+
+
+def _weighted(covariance: FloatArray, unknowns: Unknowns) -> tuple[FloatArray, FloatArray]:
+    """Weights of an estimate, (N, N), and the covariance (N, N) that it has with them.
+
+    In directions that it determines, the weight is one: there, the planes have to agree.
+    """
+    free, tolerance = unknowns.is_free, unknowns.tolerance[unknowns.is_free]
+    whitened = covariance[np.ix_(free, free)] / np.outer(tolerance, tolerance)
+    ratio, directions = np.linalg.eigh(whitened)
+    weight = np.where(ratio > _WEAK, 1 / (1 + ratio), 1.0)
+    of_free = directions * weight @ directions.T
+    left = (directions * (1 - weight) ** 2) @ directions.T
+    weights, found = np.zeros_like(covariance), np.zeros_like(covariance)
+    weights[np.ix_(free, free)] = of_free * np.outer(tolerance, 1 / tolerance)
+    found[np.ix_(free, free)] = (of_free @ whitened @ of_free.T + left) * np.outer(tolerance, tolerance)
+    return weights, found
 
 
 def _clusters(trial_ids: Sequence[int]) -> IndexArray:

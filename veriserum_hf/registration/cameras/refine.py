@@ -105,7 +105,7 @@ def refine_cameras(
             if progress:
                 progress(read, total)
         trials = sorted({label["trial_id"] for label in groups[name].labels})
-        rigs.append(_refined(name, trials, observed, free, tolerances or Tolerances()))
+        rigs.append(refined_rig(name, trials, observed, free, tolerances or Tolerances()))
     return RefinedCameras(tuple(rigs), per)
 
 
@@ -176,12 +176,13 @@ def _observed(group: _Group, starts: Starts, implants: Mapping[int, Implant]) ->
     for (frames, index), label in zip(group.frames, group.labels, strict=True):
         (row,) = frames.taken([index]).read()
         poses = {name: pose for name, pose in starts[label["measurement_id"]].items() if not _has_failed(pose)}
-        yield None if isinstance(row, FrameError) or not poses else _registered(row, poses, implants)
+        yield None if isinstance(row, FrameError) or not poses else registered_frame(row, poses, implants)
 
 
-def _registered(
+def registered_frame(
     row: FrameRow, poses: Mapping[Component, PoseRow], implants: Mapping[int, Implant]
 ) -> Observed | None:
+    """A frame with its outlines registered from these poses by the stored cameras; None where edges are elsewhere."""
     shown = {name: implants[pose["anatomy_id"]] for name, pose in poses.items()}
     initial = np.array([_transform(pose) for pose in poses.values()])
     frame = Frame(views_of(row, PLANES), shown, initial)
@@ -196,7 +197,7 @@ def _transform(pose: PoseRow) -> FloatArray:
     return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
 
 
-def _refined(
+def refined_rig(
     name: str, trials: Sequence[int], observed: Sequence[Observed], free: Sequence[Free], tolerances: Tolerances
 ) -> RefinedRig:
     """Refined cameras of one group."""
@@ -275,9 +276,9 @@ def _left_out_misfits_px(unknowns: Unknowns, adjusted: Adjusted) -> tuple[FloatA
     stored = np.zeros(len(unknowns.names))
     misfits_px = np.full((2, len(adjusted.observed)), np.nan)
     for fold in range(_FOLDS):
-        others = [each for n, each in enumerate(adjusted.observed) if n % _FOLDS != fold]
-        without = adjust(others, unknowns, adjusted.values).values
-        for n in range(fold, len(adjusted.observed), _FOLDS):
+        left_out = range(fold, len(adjusted.observed), _FOLDS)
+        without = adjusted.values_without(left_out)
+        for n in left_out:
             for row, values in enumerate((stored, without)):
                 seen = adjusted.observed[n].with_cameras(unknowns.cameras(values))
                 misfits_px[row, n] = seen.converged().misfit_px()

@@ -53,6 +53,12 @@ class Level:
         found.camera = camera
         return found
 
+    def to_hold(self) -> "Level":
+        """The same without the grey values that are not blurred, which only the search for a polarity needs."""
+        found = copy.copy(self)
+        found.view = self.view.without_grey_values()
+        return found
+
     def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
         """Path lengths through an implant at a pose."""
         window = path_length_window(
