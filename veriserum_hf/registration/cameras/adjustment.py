@@ -4,9 +4,6 @@ Gauss-Newton steps with the residuals of outlines (`veriserum_hf.registration.ou
 errors of edges are eliminated plane by plane, poses implant by implant (Schur complement), so that only the unknowns
 of the rig are left, however many frames there are. What is not free is held, and its tolerance enters the covariance:
 consider covariance (Schmidt 1966). Residuals of one trial are correlated: their sums over trials give the covariance.
-
-With what is held at its tolerance, some directions of the free unknowns may be known worse than before any image was
-seen. There the estimate is weighted against no change, each by its variance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from veriserum_hf.core import FloatArray, IndexArray, PlaneName
+from veriserum_hf.core import BoolArray, FloatArray, IndexArray, PlaneName
 from veriserum_hf.geometry import Camera
 from veriserum_hf.registration.cameras.unknowns import Unknowns
 from veriserum_hf.registration.frame import Frame
@@ -29,7 +26,6 @@ _MAX_ITERATIONS = 16
 _NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations of the images alone
 _MAX_LOG_STEP = 0.5
 _LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
-_WEAK = 0.25  # variance of an estimate, as a share of that before
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,10 +178,11 @@ class Adjusted:
     ----------
     values : (N,) of the unknowns, 0 of those that are held.
     covariance : (N, N) of these, with what is held; 0 of those that are held.
+    covariance_by_images : (N, N) the same with errors of edges and meshes alone, not with those of cameras that are
+        held: what a change is tested by, whichever error of the cameras it makes up for.
     information : (N, N) of the images alone, poses eliminated, as if residuals were independent.
     normal, right : (N, N) and (N,) normal equations of the last step, with the tolerances.
     of_frames : of these, those of each frame.
-    weights : (N, N) by which weak directions are weighted.
     observed : the frames at the poses reached.
     converged : whether the last step was negligible.
 
@@ -193,22 +190,21 @@ class Adjusted:
 
     values: FloatArray
     covariance: FloatArray
+    covariance_by_images: FloatArray
     information: FloatArray
     normal: FloatArray
     right: FloatArray
     of_frames: Sequence[tuple[FloatArray, FloatArray]]
-    weights: FloatArray
     observed: Sequence[Observed]
     converged: bool
 
     def values_without(self, left_out: Sequence[int]) -> FloatArray:
         """Values (N,) without some frames, by one step from those with all of them."""
         matrix, right = (sum(each) for each in zip(*(self.of_frames[n] for n in left_out), strict=True))
-        free = np.flatnonzero(self.weights.any(axis=0))
+        free = np.flatnonzero(self.covariance.any(axis=0))
         step = np.zeros(len(self.values))
         step[free] = np.linalg.solve((self.normal - matrix)[np.ix_(free, free)], (self.right - right)[free])
-        found: FloatArray = self.values + self.weights @ step
-        return found
+        return self.values + step
 
 
 def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray) -> Adjusted:
@@ -239,20 +235,17 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
             break
     observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
     equations = [reduced(each, unknowns) for each in observed]
-    weights, covariance = _weighted(_covariance(observed, equations, unknowns), unknowns)
     information, right = _sums(equations, len(values))
     stiffness = 1 / unknowns.tolerance**2
-    damping = weights @ values - values
-    observed = [_stepped(each, of, damping, 0.0) for each, of in zip(observed, equations, strict=True)]
     return Adjusted(
-        values=values + damping,
-        covariance=covariance,
+        values=values,
+        covariance=_covariance(observed, equations, unknowns, ~free),
+        covariance_by_images=_covariance(observed, equations, unknowns, ~unknowns.is_of_camera),
         information=information,
         normal=information + np.diag(stiffness),
         right=right - stiffness * values,
         of_frames=[_sums([each], len(values)) for each in equations],
-        weights=weights,
-        observed=[each.with_cameras(unknowns.cameras(values + damping)) for each in observed],
+        observed=observed,
         converged=converged,
     )
 
@@ -283,9 +276,12 @@ def _stepped(observed: Observed, equations: Sequence[Reduced | None], step: Floa
 
 
 def _covariance(
-    observed: Sequence[Observed], equations: Sequence[Sequence[Reduced | None]], unknowns: Unknowns
+    observed: Sequence[Observed],
+    equations: Sequence[Sequence[Reduced | None]],
+    unknowns: Unknowns,
+    considered: BoolArray,
 ) -> FloatArray:
-    """Covariance (N, N) of the free unknowns: from residuals, tolerances, and what is held."""
+    """Covariance (N, N) of the free unknowns: from residuals, tolerances, and those of what is considered."""
     free, tolerance = unknowns.is_free, unknowns.tolerance
     count = len(free)
     matrix, _ = _sums(equations, count)
@@ -297,27 +293,10 @@ def _covariance(
         scores[cluster] += sum((each.right for each in of_frame if each is not None), np.zeros(count))
     scores = scores[:, free] - scores[:, free].mean(axis=0)
     meat = scores.T @ scores * len(scores) / max(len(scores) - 1, 1)
-    held = matrix[np.ix_(free, ~free)] * tolerance[~free]
+    held = matrix[np.ix_(free, considered)] * tolerance[considered]
     found = np.zeros((count, count))
     found[np.ix_(free, free)] = inverse @ (meat + prior + held @ held.T) @ inverse
     return found
-
-
-def _weighted(covariance: FloatArray, unknowns: Unknowns) -> tuple[FloatArray, FloatArray]:
-    """Weights of an estimate, (N, N), and the covariance (N, N) that it has with them.
-
-    In directions that it determines, the weight is one: there, the planes have to agree.
-    """
-    free, tolerance = unknowns.is_free, unknowns.tolerance[unknowns.is_free]
-    whitened = covariance[np.ix_(free, free)] / np.outer(tolerance, tolerance)
-    ratio, directions = np.linalg.eigh(whitened)
-    weight = np.where(ratio > _WEAK, 1 / (1 + ratio), 1.0)
-    of_free = directions * weight @ directions.T
-    left = (directions * (1 - weight) ** 2) @ directions.T
-    weights, found = np.zeros_like(covariance), np.zeros_like(covariance)
-    weights[np.ix_(free, free)] = of_free * np.outer(tolerance, 1 / tolerance)
-    found[np.ix_(free, free)] = (of_free @ whitened @ of_free.T + left) * np.outer(tolerance, tolerance)
-    return weights, found
 
 
 def _clusters(trial_ids: Sequence[int]) -> IndexArray:

@@ -296,7 +296,7 @@ def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: 
     if not (sd <= _DETERMINED * unknowns.tolerance[free]).any():
         return "not determined", "the frames determine none of the unknowns better than their tolerances do"
     values = adjusted.values[free]
-    statistic = float(values @ np.linalg.solve(adjusted.covariance[np.ix_(free, free)], values))
+    statistic = float(values @ np.linalg.solve(adjusted.covariance_by_images[np.ix_(free, free)], values))
     if statistic < chi2.isf(_CHANCE, len(values)):
         return "no evidence", "the change is within its deviations"
     difference = (before - after)[np.isfinite(before - after)]

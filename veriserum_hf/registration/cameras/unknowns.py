@@ -119,6 +119,11 @@ class Unknowns:
         kinds = {"shift": "fs-pose", "rotation": "fs-pose", "principal": "principal-point", "sid": "sid"}
         return np.array([kinds.get("".join(name.split()[1:2])) in self.free for name in self.names])
 
+    @property
+    def is_of_camera(self) -> BoolArray:
+        """(N,) bool, whether it is of a camera; the others are of meshes and edges."""
+        return np.array([name.split()[0] in self.planes for name in self.names])
+
     def cameras(self, values: FloatArray) -> dict[PlaneName, Camera]:
         """Cameras of the rig after a change by values (N,)."""
         found, left = {}, list(np.asarray(values))
