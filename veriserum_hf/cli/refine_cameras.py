@@ -99,16 +99,16 @@ def refine_cameras(
     if report:
         from veriserum_hf.reports import refined_cameras_page, save_report
 
-        asked = {"data set": dataset, "initial poses": poses, "frames of each group, at most": frames}
+        asked = {"initial poses": poses, "frames of each group, at most": frames}
         refined = {"refined": ", ".join(chosen), "cameras of each": per.value, "written to": output}
         deviations = {f"tolerance, {name}": value for name, value in asdict(tolerances).items()}
-        save_report(refined_cameras_page(found, asked | refined | deviations), report)
+        save_report(refined_cameras_page(found, dataset, asked | refined | deviations), report)
     if as_json:
         print_json(json.loads(text))
     else:
         for rig in found.rigs:
             _print_rig(rig)
-        print_text(f"\nwritten to {output}")
+        print_text(f"\nwritten to {output}" + (f", report to {report}" if report else ""))
     if any(rig.verdict == "not determined" for rig in found.rigs):
         raise typer.Exit(3)
 

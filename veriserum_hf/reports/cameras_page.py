@@ -6,8 +6,9 @@ import numpy as np
 
 from veriserum_hf.calibration import MOST_TOLERANCES, RefinedCameras, RefinedRig, refined_cameras_sha256
 from veriserum_hf.core import Table, listed
+from veriserum_hf.dataset import data_record
 from veriserum_hf.reports.blocks import Block, facts, heading, image, note, number, table
-from veriserum_hf.reports.html_page import Section, html_page, versions
+from veriserum_hf.reports.html_page import SIMULATED, Section, html_page, versions
 from veriserum_hf.reports.residual_figures import misfits, residual_fields
 from veriserum_hf.reports.rig_figures import change_figure, information_figure, rig_figure
 
@@ -37,16 +38,24 @@ _FIELDS = (
 _MISFIT = "Misfit: median distance of the outlines of a frame that was left out, and their edges."
 
 
-def refined_cameras_page(cameras: RefinedCameras, about: Mapping[str, object]) -> str:
+def refined_cameras_page(cameras: RefinedCameras, dataset: str, about: Mapping[str, object]) -> str:
     """The page as HTML: the same input and versions give the same text.
 
     Parameters
     ----------
     cameras : as `veriserum_hf.registration.refine_cameras` returns them.
-    about : what they were refined from and how, by name.
+    dataset : data set that they were refined from.
+    about : how they were refined, by name.
 
     """
-    provenance = {**about, "SHA-256 of the cameras": refined_cameras_sha256(cameras), "versions": versions()}
+    record: Mapping[str, object] = data_record(dataset) or {}
+    provenance = {
+        "data set": dataset,
+        "revision": record.get("revision") or "unknown",
+        **about,
+        "SHA-256 of the cameras": refined_cameras_sha256(cameras),
+        "versions": versions(),
+    }
     return html_page(
         "Refined cameras",
         _LEAD,
@@ -55,6 +64,7 @@ def refined_cameras_page(cameras: RefinedCameras, about: Mapping[str, object]) -
             *(Section(f"{rig.details['name'].capitalize()}: {rig.verdict}", _blocks(rig)) for rig in cameras.rigs),
             Section("Provenance", [facts(provenance)]),
         ],
+        [SIMULATED] if record.get("simulated") else [],
     )
 
 

@@ -11,6 +11,7 @@ from veriserum_hf.core import __version__
 from veriserum_hf.jobs import library_versions, write_file, writing
 from veriserum_hf.reports.blocks import Block
 
+SIMULATED = "The data set is simulated: it contains no measured images or poses."
 _TEMPLATE = Path(__file__).with_name("page_template.html")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from veriserum_hf.dataset import data_record
 from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
 from veriserum_hf.reports.blocks import Block, facts, heading, image, note, table
-from veriserum_hf.reports.html_page import Section, html_page, versions
+from veriserum_hf.reports.html_page import SIMULATED, Section, html_page, versions
 from veriserum_hf.reports.knee_section import knee_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
 from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
@@ -72,7 +72,7 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
 
 
 def _warnings(reference: Reference, sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
-    found = ["The data set is simulated: it contains no measured images or poses."] if simulated else []
+    found = [SIMULATED] if simulated else []
     if reference.initial:
         found.append(
             "The data set has initial poses and no reference: what is called an error on this page is the difference "

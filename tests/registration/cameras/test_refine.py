@@ -77,8 +77,9 @@ def test_the_page_has_verdict_reason_and_figures_and_is_one_file(found, tmp_path
     """Also of the file that was written."""
     cameras = RefinedCameras((found,), "session")
     (tmp_path / "cameras.json").write_text(refined_cameras_json(cameras))
-    page = refined_cameras_page(cameras, {"data set": "OUT & more"})
-    assert page == refined_cameras_page(read_refined_cameras(tmp_path / "cameras.json"), {"data set": "OUT & more"})
+    page = refined_cameras_page(cameras, "OUT & more", {"initial poses": "refined"})
+    read = read_refined_cameras(tmp_path / "cameras.json")
+    assert page == refined_cameras_page(read, "OUT & more", {"initial poses": "refined"})
     words = re.sub(r"<[^>]*>", " ", page)
     for stated in ("not determined", "all frames show the implants in one pose", "OUT &amp; more", "77"):
         assert stated in words
