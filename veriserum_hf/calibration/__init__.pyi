@@ -31,6 +31,13 @@ from .refined_cameras_file import (
     refined_cameras_json as refined_cameras_json,
     refined_cameras_sha256 as refined_cameras_sha256,
 )
+from .rig_details import (
+    MOST_TOLERANCES as MOST_TOLERANCES,
+    BeforeAfter as BeforeAfter,
+    Cells as Cells,
+    ResidualField as ResidualField,
+    RigDetails as RigDetails,
+)
 from .sized_camera import SizedCamera as SizedCamera
 from .source import RigFit as RigFit, SourceFit as SourceFit, fit_rig as fit_rig, fit_source as fit_source
 from .summary import (

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from veriserum_hf.calibration.rig_details import RigDetails
 from veriserum_hf.calibration.sized_camera import (
     SizedCamera,
     difference,
@@ -56,7 +57,7 @@ class RefinedRig:
     covariance : (n, n) of the unknowns.
     plane_covariance : (6, 6) of the pose of the second camera with respect to the first after the refinement: shift,
         mm, and rotation vector, deg, along the world's axes, at ``center_mm``.
-    details : what else is to be known, as JSON.
+    details : what else is to be known, as JSON; not checked.
 
     Raises
     ------
@@ -74,7 +75,7 @@ class RefinedRig:
     estimate: FloatArray
     covariance: FloatArray
     plane_covariance: FloatArray
-    details: Mapping[str, object]
+    details: RigDetails
 
     def __post_init__(self) -> None:
         n = len(self.unknowns)

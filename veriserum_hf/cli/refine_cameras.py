@@ -1,6 +1,7 @@
 """``veriserum refine-cameras``: arguments and printed results; the work is done in `registration`."""
 
 import json
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,6 +40,12 @@ def refine_cameras(
     plane_deg: Annotated[float, typer.Option(min=0.001, help="Tolerance of the rotation of fs, deg.")] = 0.5,
     principal_point_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of principal points, mm.")] = 0.2,
     sid_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of source-to-intensifier distances, mm.")] = 2.0,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html", help="Also write a page about the change, what is known of it, and residuals."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Refine the cameras of a data set from the implants in its frames.
@@ -62,7 +69,7 @@ def refine_cameras(
     --------
     veriserum refine-cameras OUT --output cameras.json
     veriserum refine-cameras OUT --poses registered.parquet --free fs-pose,sid \
-        --output cameras.json
+        --output cameras.json --report cameras.html
     """
     from veriserum_hf.calibration import refined_cameras_json
     from veriserum_hf.jobs import write_file, writing
@@ -74,6 +81,7 @@ def refine_cameras(
         raise RegistrationError(f"--free has {', '.join(map(repr, unknown))}; expected some of {', '.join(FREE)}")
     if output.exists():
         raise RegistrationError(f"{output} exists and was not changed; choose another output, or remove it")
+    _check_report(report)
     tolerances = Tolerances(plane_mm, plane_deg, principal_point_mm, sid_mm)
     with show_progress("registering", "frames") as progress:
         found = refine(
@@ -88,28 +96,43 @@ def refine_cameras(
     text = refined_cameras_json(found)
     with writing(output):
         write_file(output, text)
+    if report:
+        from veriserum_hf.reports import refined_cameras_page, save_report
+
+        asked = {"initial poses": poses, "frames of each group, at most": frames}
+        refined = {"refined": ", ".join(chosen), "cameras of each": per.value, "written to": output}
+        deviations = {f"tolerance, {name}": value for name, value in asdict(tolerances).items()}
+        save_report(refined_cameras_page(found, dataset, asked | refined | deviations), report)
     if as_json:
         print_json(json.loads(text))
     else:
         for rig in found.rigs:
             _print_rig(rig)
-        print_text(f"\nwritten to {output}")
+        print_text(f"\nwritten to {output}" + (f", report to {report}" if report else ""))
     if any(rig.verdict == "not determined" for rig in found.rigs):
         raise typer.Exit(3)
+
+
+def _check_report(report: Path | None) -> None:
+    """Refuse a path that would fail after the adjustment."""
+    if report is None:
+        return
+    if not (report.suffix.lower() in (".html", ".htm") and report.absolute().parent.is_dir()) or report.is_dir():
+        raise RegistrationError(f"--report {report}: expected a path that ends in .html in a folder that exists")
+    from veriserum_hf.reports import refined_cameras_page  # noqa: F401 - raises an error if matplotlib is missing
 
 
 def _print_rig(rig: "RefinedRig") -> None:
     details = rig.details
     print_text(f"\n{details['name']}, {len(rig.trials)} trials: {rig.verdict}: {details['reason']}")
-    misfit = details["left_out_misfit_px"]
-    if isinstance(misfit, dict):
+    before, after = details["left_out_misfit_px"]["before"], details["left_out_misfit_px"]["after"]
+    if before is not None and after is not None:
         print_text(
-            f"outlines of frames that were left out, from their edges: {misfit['before']:.3f} px by the stored "
-            f"cameras, {misfit['after']:.3f} px by the refined ones"
+            f"outlines of frames that were left out, from their edges: {before:.3f} px by the stored cameras, "
+            f"{after:.3f} px by the refined ones"
         )
-    undetermined = details["not_determined"]
     rows = []
     for n, name in enumerate(rig.unknowns):
-        determined = "no" if isinstance(undetermined, list) and name in undetermined else "yes"
+        determined = "no" if name in details["not_determined"] else "yes"
         rows.append((name, f"{rig.estimate[n]:+.4f}", f"{rig.covariance[n, n] ** 0.5:.4f}", determined))
     print_text(Table(("unknown", "change", "SD", "determined"), rows).text())

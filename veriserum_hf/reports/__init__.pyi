@@ -3,10 +3,12 @@ from .calibration_report import (
     draw_distortion_report as draw_distortion_report,
     draw_source_report as draw_source_report,
 )
+from .cameras_page import refined_cameras_page as refined_cameras_page
 from .evaluation_files import Report as Report
 from .evaluation_text import evaluation_markdown as evaluation_markdown
+from .html_page import save_report as save_report
 from .run_figures import check_count as check_count
-from .run_report import report_page as report_page, save_report as save_report
+from .run_report import report_page as report_page
 from .sources import (
     PoseSource as PoseSource,
     Reference as Reference,

@@ -1,5 +1,6 @@
 """Pieces of a report's page: tables, images, headings and notes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,11 +16,11 @@ class Block:
     kind : of the piece.
     text : of a heading or a note; description of an image.
     address : of an image, as a data URL.
-    table : content of a table; its note is shown below it.
+    table : content of a table, or of facts; its note is shown below it.
 
     """
 
-    kind: Literal["table", "heading", "note", "image"]
+    kind: Literal["table", "facts", "heading", "note", "image"]
     text: str = ""
     address: str = ""
     table: Table | None = None
@@ -28,6 +29,11 @@ class Block:
 def table(content: Table) -> Block:
     """Return a table."""
     return Block("table", table=content)
+
+
+def facts(content: Mapping[str, object]) -> Block:
+    """Return a table of names and values."""
+    return Block("facts", table=Table([], list(content.items()), alignment="l"))
 
 
 def heading(text: str) -> Block:

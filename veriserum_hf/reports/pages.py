@@ -1,6 +1,7 @@
 """Shared parts of calibration pages: layout, text, histograms, and magnified vectors."""
 
 import os
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import partial
 from io import BytesIO
@@ -14,6 +15,7 @@ from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import write_file, writing
 
 try:
+    from matplotlib import rc_context
     from matplotlib.axes import Axes as Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Figure
@@ -54,6 +56,13 @@ def save_page(figure: Figure, path: str | os.PathLike[str]) -> None:
     figure.savefig(page, format="png")
     with writing(path):
         write_file(Path(path), page.getvalue())
+
+
+def svg_url(figure: Figure) -> str:
+    """Data URL of a figure as SVG: without a date or random ids, so that the same figure has the same bytes."""
+    with rc_context({"svg.hashsalt": "veriserum", "svg.fonttype": "path"}), BytesIO() as file:
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        return f"data:image/svg+xml;base64,{b64encode(file.getvalue()).decode()}"
 
 
 def magnification(length_mm: float, shown_mm: float) -> float:

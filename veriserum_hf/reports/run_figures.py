@@ -1,20 +1,19 @@
 """Plots of a report: errors of every source, and the knee's angles over time; as SVG embedded in the page."""
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
 
 from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.geometry import KNEE_ANGLES
-from veriserum_hf.reports.pages import Axes, Figure  # first: its error names what to install without matplotlib
+from veriserum_hf.reports.pages import (  # first: its error names what to install without matplotlib
+    Axes,
+    Figure,
+    svg_url,
+)
 from veriserum_hf.reports.sources import PoseSource
-
-# isort: split
-from matplotlib import rc_context
 
 # Of Okabe and Ito, safe for colour-blind readers. The last source has the first, as in overlays.
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
@@ -84,7 +83,7 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
     for name, style in _STYLES.items():
         axes[0].plot([], [], color="0.3", ls=style, label=name)
     _legend_above(figure, axes[0])
-    return _svg(figure)
+    return svg_url(figure)
 
 
 def knee_motions(motions: Sequence[Motion], kind: str = "label") -> str:
@@ -114,7 +113,7 @@ def knee_motions(motions: Sequence[Motion], kind: str = "label") -> str:
     for ax, angle in zip(axes[:, 0], KNEE_ANGLES, strict=True):
         ax.set_ylabel(_ANGLE_NAMES[angle])
     _legend_above(figure, axes[0, 0])
-    return _svg(figure)
+    return svg_url(figure)
 
 
 def _plain(text: str) -> str:
@@ -135,10 +134,3 @@ def _curve(ax: Axes, values: FloatArray, color: str, style: str) -> None:
 def _legend_above(figure: Figure, ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6), frameon=False)
-
-
-def _svg(figure: Figure) -> str:
-    # Without a date or random ids: the same figure has the same bytes.
-    with rc_context({"svg.hashsalt": "veriserum", "svg.fonttype": "path"}), BytesIO() as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
-        return f"data:image/svg+xml;base64,{b64encode(file.getvalue()).decode()}"

@@ -1,37 +1,21 @@
 """Report on poses and their labels, or initial poses: one self-contained HTML file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
-import datasets
-import jinja2
-
-from veriserum_hf.core import Table, __version__
 from veriserum_hf.dataset import data_record
 from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
-from veriserum_hf.jobs import library_versions, write_file, writing
-from veriserum_hf.reports.blocks import Block, heading, image, note, table
+from veriserum_hf.reports.blocks import Block, facts, heading, image, note, table
+from veriserum_hf.reports.html_page import SIMULATED, Section, html_page, versions
 from veriserum_hf.reports.knee_section import knee_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
 from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
 from veriserum_hf.reports.verdicts_section import verdict_blocks
 from veriserum_hf.reports.worst_frames import worst_frames_blocks
 
-TEMPLATE = Path(__file__).with_name("run_report_template.html")
 _CURVES_NOTE = (
     "Solid: femoral component, dashed: tibial component. The scale is logarithmic; grey lines are at 1 and 2 mm or "
     "degrees. mTRE: mean distance between the same surface point of the implant at both poses."
 )
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page with a title."""
-
-    title: str
-    blocks: Sequence[Block]
 
 
 def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> str:
@@ -53,36 +37,24 @@ def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: 
     record: Mapping[str, object] = data_record(reference.dataset) or {}
     accuracy = "Differences from the initial poses" if reference.initial else "Accuracy"
     verdicts = verdict_blocks(reference, sources)
+    compared = [
+        facts(_data_facts(reference, record)),
+        *(block for each in sources for block in (heading(each.name), facts(_source_facts(reference, each)))),
+    ]
     sections = [
+        Section(f"Compared poses and {reference.kind}s", compared),
         Section(accuracy, _accuracy_blocks(sources, summaries)),
         Section("By implant, task and axis", _detail_blocks(summaries)),
         *([Section("Verdicts and stated uncertainty", verdicts)] if verdicts else []),
         Section("Angles of the knee", knee_blocks(reference, sources)),
         Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
     ]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        title=f"Poses and {reference.kind}s: {record.get('name') or reference.dataset}, split {reference.split}",
-        lead=_lead(reference, sources),
-        kind=reference.kind,
-        warnings=_warnings(reference, sources, simulated=bool(record.get("simulated"))),
-        data=_facts(_data_facts(reference, record)),
-        about=[{"name": source.name, "table": _facts(_source_facts(reference, source))} for source in sources],
-        sections=sections,
+    return html_page(
+        f"Poses and {reference.kind}s: {record.get('name') or reference.dataset}, split {reference.split}",
+        _lead(reference, sources),
+        sections,
+        _warnings(reference, sources, simulated=bool(record.get("simulated"))),
     )
-
-
-def save_report(html: str, output: Path) -> None:
-    """Write the page, in one step.
-
-    Raises
-    ------
-    VeriserumError
-        If the file cannot be written.
-
-    """
-    with writing(output):
-        write_file(output, html)
 
 
 def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
@@ -100,7 +72,7 @@ def _lead(reference: Reference, sources: Sequence[PoseSource]) -> str:
 
 
 def _warnings(reference: Reference, sources: Sequence[PoseSource], *, simulated: bool) -> list[str]:
-    found = ["The data set is simulated: it contains no measured images or poses."] if simulated else []
+    found = [SIMULATED] if simulated else []
     if reference.initial:
         found.append(
             "The data set has initial poses and no reference: what is called an error on this page is the difference "
@@ -121,18 +93,13 @@ def _warnings(reference: Reference, sources: Sequence[PoseSource], *, simulated:
 
 def _data_facts(reference: Reference, record: Mapping[str, object]) -> dict[str, object]:
     rows = reference.rows
-    versions = {
-        "veriserum_hf": __version__,
-        "datasets": datasets.__version__,
-        "matplotlib": version("matplotlib"),
-    } | library_versions()
     return {
         "data set": reference.dataset,
         "revision": record.get("revision") or "unknown",
         "configuration": reference.config,
         "split": f"{reference.split}: {len(rows)} frames of {len(set(rows['trial_id']))} trials",
         **reference.about_labels,
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "versions": versions(),
     }
 
 
@@ -143,10 +110,6 @@ def _source_facts(reference: Reference, source: PoseSource) -> dict[str, str]:
         "compared": f"{len(source.estimates)} poses in {compared} of {len(reference.rows)} frames; the source has "
         f"{poses} poses in {len(source.poses)} frames"
     }
-
-
-def _facts(facts: Mapping[str, object]) -> Table:
-    return Table([], list(facts.items()), alignment="l")
 
 
 def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> list[Block]:

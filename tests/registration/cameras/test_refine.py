@@ -1,5 +1,6 @@
 """Cameras of groups of frames: what is refined, what is left as it is, and what is refused."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.registration.scenes import displaced, transform
+from veriserum_hf.calibration import RefinedCameras, read_refined_cameras, refined_cameras_json
 from veriserum_hf.cli.app import app
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.registration import Tolerances, refine_cameras
@@ -17,6 +19,7 @@ from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import FINE
 from veriserum_hf.registration.scene import Implant
+from veriserum_hf.reports import refined_cameras_page
 
 
 def observed(row, meshes, off, count):
@@ -37,14 +40,52 @@ def observed(row, meshes, off, count):
         yield Observed.of(n, n, frame, state)
 
 
-def test_frames_in_one_pose_determine_nothing_and_the_stored_cameras_stay(rows, coarse_meshes):
+def vectors(cells):
+    """Displacements (8, 8, 2), NaN where there is no outline."""
+    return np.array([[(np.nan, np.nan) if cell is None else cell for cell in row] for row in cells], float)
+
+
+@pytest.fixture(scope="module")
+def found(rows, coarse_meshes):
     frames = list(observed(rows[0], coarse_meshes, np.array([0, 0.3, 0, 0, 0, 0]), 10))
-    found = refined_rig("session 1", [1], frames, ("fs-pose",), Tolerances())
+    return refined_rig("session 1", [1], frames, ("fs-pose",), Tolerances(), excluded=[77])
+
+
+def test_frames_in_one_pose_determine_nothing_and_the_stored_cameras_stay(found):
     assert found.verdict == "not determined" and "one pose" in str(found.details["reason"])
     for plane, camera in found.after.items():
         np.testing.assert_array_equal(camera.world_to_camera, found.before[plane].world_to_camera)
     vertical = found.unknowns.index("fs shift y mm")
     assert found.estimate[vertical] == pytest.approx(-0.3, abs=0.05)
+
+
+def test_details_state_what_the_images_alone_determine_and_residuals_before_and_after(found):
+    details, vertical = found.details, found.unknowns.index("fs shift y mm")
+    of_images, stated = details["image_standard_deviations"], details["standard_deviations"]
+    assert 0 < of_images[vertical] < stated[vertical] < details["tolerances"][vertical] == 2
+    assert details["sid_mm"].keys() == details["residual_fields"].keys() == {"bs", "fs"}
+    squares = {
+        state: sum(np.nansum(np.square(vectors(field[state]))) for field in details["residual_fields"].values())
+        for state in ("before", "after")
+    }
+    assert 0 < squares["after"] < squares["before"]
+    misfits = details["left_out_misfits_px"]
+    assert len(misfits["before"]) == len(misfits["after"]) == len(details["frames"]) == 10
+
+
+def test_the_page_has_verdict_reason_and_figures_and_is_one_file(found, tmp_path):
+    """Also of the file that was written."""
+    cameras = RefinedCameras((found,), "session")
+    (tmp_path / "cameras.json").write_text(refined_cameras_json(cameras))
+    page = refined_cameras_page(cameras, "OUT & more", {"initial poses": "refined"})
+    read = read_refined_cameras(tmp_path / "cameras.json")
+    assert page == refined_cameras_page(read, "OUT & more", {"initial poses": "refined"})
+    words = re.sub(r"<[^>]*>", " ", page)
+    for stated in ("not determined", "all frames show the implants in one pose", "OUT &amp; more", "77"):
+        assert stated in words
+    assert words.index("one pose") < words.index("Residual fields") < words.index("SHA-256 of the cameras")
+    assert len(re.findall(r'<img src="data:image/svg\+xml;base64,', page)) == 5
+    assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
 
 
 def test_too_few_frames_are_refused(dataset):
@@ -56,6 +97,7 @@ def test_too_few_frames_are_refused(dataset):
     ("options", "message"),
     [
         (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point"),
+        (["--report", "page.png"], "--report page.png: expected a path that ends in .html in a folder that exists"),
         (["--per", "all"], "cameras of 2 sessions, which cannot be refined as one"),
     ],
 )

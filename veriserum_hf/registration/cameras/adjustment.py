@@ -84,12 +84,6 @@ class Observed:
         ]
         return min(max(each.values(), default=0.0) for each in shares)
 
-    def misfit_px(self) -> float:
-        """Median distance of outlines and edges, mean of implants and planes; NaN without edges."""
-        found = [np.abs(own.residual_px) for of_plane in self.residuals().values() for own in of_plane]
-        medians = [np.nanmedian(each) for each in found if np.isfinite(each).any()]
-        return float(np.mean(medians)) if medians else float("nan")
-
 
 @dataclass(frozen=True, eq=False)
 class Reduced:

@@ -29,6 +29,8 @@ from veriserum_hf.dataset import Frames, open_rows
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.geometry import make_transform, quaternion_to_matrix, session_numbers, transform_points
 from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust
+from veriserum_hf.registration.cameras.details import details_of, is_determined
+from veriserum_hf.registration.cameras.left_out import left_out
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
 from veriserum_hf.registration.data_sets import ARCHIVE_PX
 from veriserum_hf.registration.frame import Frame
@@ -39,10 +41,8 @@ from veriserum_hf.registration.scene import DOF, Implant
 
 FRAMES = 100
 _LEAST_FRAMES = 10
-_FOLDS = 5
 _SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes
 _ONE_POSE = (5.0, 5.0)  # mm, deg: frames that differ by less show the rig from one side
-_DETERMINED = 0.5  # of its tolerance, above which a deviation is no result of the images
 _CHANCE = 0.003  # of a change as large as that found, if there is none
 _NOT_BETTER = 0.01  # chance of left-out frames that fit so much better, if cameras are no better
 Progress = Callable[[int, int], None]
@@ -98,14 +98,17 @@ def refine_cameras(
                 f"{name} has {len(group.frames)} frames with poses; expected at least {_LEAST_FRAMES}. Give "
                 "poses of more frames, or refine the cameras of several trials together: --per session"
             )
-        observed = []
-        for each in _observed(group, starts, implants):
-            observed += [each] if each is not None else []
+        observed, excluded = [], []
+        for label, each in zip(group.labels, _observed(group, starts, implants), strict=True):
+            if each is None:
+                excluded.append(label["measurement_id"])
+            else:
+                observed.append(each)
             read += 1
             if progress:
                 progress(read, total)
         trials = sorted({label["trial_id"] for label in groups[name].labels})
-        rigs.append(refined_rig(name, trials, observed, free, tolerances or Tolerances()))
+        rigs.append(refined_rig(name, trials, observed, free, tolerances or Tolerances(), excluded))
     return RefinedCameras(tuple(rigs), per)
 
 
@@ -145,7 +148,11 @@ def _has_failed(pose: Mapping[str, object]) -> bool:
 
 
 def _spread(group: _Group, starts: Starts, implants: Mapping[int, Implant], count: int) -> _Group:
-    """Frames whose poses are far from each other: the farthest from those chosen before, first that of the centre."""
+    """Frames whose poses are far from each other: the farthest from those chosen before, first that of the centre.
+
+    The expected information of frames (D-optimal choice) gives no smaller deviations: errors of what is held, which
+    are the same in all frames, are most of them.
+    """
     features = []
     for label in group.labels:
         of_frame = starts[label["measurement_id"]]
@@ -198,9 +205,14 @@ def _transform(pose: PoseRow) -> FloatArray:
 
 
 def refined_rig(
-    name: str, trials: Sequence[int], observed: Sequence[Observed], free: Sequence[Free], tolerances: Tolerances
+    name: str,
+    trials: Sequence[int],
+    observed: Sequence[Observed],
+    free: Sequence[Free],
+    tolerances: Tolerances,
+    excluded: Sequence[int] = (),
 ) -> RefinedRig:
-    """Refined cameras of one group."""
+    """Refined cameras of one group; ids of its frames that cannot be used are stated."""
     if len(observed) < _LEAST_FRAMES:
         raise RegistrationError(
             f"{name}: only {len(observed)} frames show their implants' outlines near the given poses; expected at "
@@ -213,12 +225,11 @@ def refined_rig(
             "sid,principal-point"
         )
     adjusted = adjust(observed, unknowns, np.zeros(len(unknowns.names)))
-    before, after = _left_out_misfits_px(unknowns, adjusted)
-    verdict, reason = _verdict(unknowns, adjusted, before, after)
+    without = left_out(unknowns, adjusted)
+    verdict, reason = _verdict(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
     is_free, names = unknowns.is_free, np.array(unknowns.names)
-    sd = np.sqrt(np.diag(adjusted.covariance))
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))
     shapes = {plane: view.image.shape for plane, view in observed[0].views.items()}
     cameras = {
@@ -226,19 +237,6 @@ def refined_rig(
         for which, each in (("before", unknowns.cameras(0 * values)), ("after", unknowns.cameras(values)))
     }
     covariance = adjusted.covariance[np.ix_(is_free, is_free)]
-    determined = sd <= _DETERMINED * unknowns.tolerance
-    details: dict[str, object] = {
-        "name": name,
-        "reason": reason,
-        "frames": [each.measurement_id for each in observed],
-        "left_out_misfit_px": {"before": float(np.nanmedian(before)), "after": float(np.nanmedian(after))},
-        "left_out_better": int(np.sum(after < before)),
-        "not_determined": names[is_free & ~determined].tolist(),
-        "standard_deviations": sd[is_free].tolist(),
-        "correlation": (covariance / np.outer(sd[is_free], sd[is_free])).tolist(),
-        "implants": len(unknowns.anatomy_ids),
-        "converged": adjusted.converged,
-    }
     return RefinedRig(
         trials=tuple(trials),
         before=cameras["before"],
@@ -249,7 +247,7 @@ def refined_rig(
         estimate=adjusted.values[is_free],
         covariance=covariance,
         plane_covariance=_plane_covariance(unknowns, adjusted, verdict),
-        details=details,
+        details=details_of(name, reason, excluded, unknowns, adjusted, without),
     )
 
 
@@ -271,20 +269,6 @@ def _anatomy_ids(observed: Sequence[Observed]) -> list[int]:
     return sorted({body.implant.anatomy_id for each in observed for body in each.bodies})
 
 
-def _left_out_misfits_px(unknowns: Unknowns, adjusted: Adjusted) -> tuple[FloatArray, FloatArray]:
-    """Of each frame, by the stored cameras and by those that frames without its fold give, its poses registered."""
-    stored = np.zeros(len(unknowns.names))
-    misfits_px = np.full((2, len(adjusted.observed)), np.nan)
-    for fold in range(_FOLDS):
-        left_out = range(fold, len(adjusted.observed), _FOLDS)
-        without = adjusted.values_without(left_out)
-        for n in left_out:
-            for row, values in enumerate((stored, without)):
-                seen = adjusted.observed[n].with_cameras(unknowns.cameras(values))
-                misfits_px[row, n] = seen.converged().misfit_px()
-    return misfits_px[0], misfits_px[1]
-
-
 def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: FloatArray) -> tuple[RigVerdict, str]:
     """Verdict and its reason."""
     free = unknowns.is_free
@@ -292,8 +276,7 @@ def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: 
         return "not determined", "all frames show the implants in one pose"
     if not adjusted.converged:
         return "not determined", "the adjustment has not converged"
-    sd = np.sqrt(np.diag(adjusted.covariance))[free]
-    if not (sd <= _DETERMINED * unknowns.tolerance[free]).any():
+    if not is_determined(unknowns, adjusted).any():
         return "not determined", "the frames determine none of the unknowns better than their tolerances do"
     values = adjusted.values[free]
     statistic = float(values @ np.linalg.solve(adjusted.covariance_by_images[np.ix_(free, free)], values))
