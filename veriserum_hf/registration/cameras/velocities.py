@@ -6,11 +6,12 @@ poses follows a knee in gait, at 30 Hz, to about one per cent of its velocity; a
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from veriserum_hf.core import FAILED, Component, FloatArray, LabelRow, PoseRow
+from veriserum_hf.core import FAILED, Component, FloatArray, PoseRow
 from veriserum_hf.geometry import make_transform, quaternion_to_matrix, transform_points
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.scene import DOF, Implant
@@ -19,8 +20,16 @@ Velocities = Mapping[int, Mapping[Component, FloatArray]]  # by measurement id
 _REACH = 2  # frames before and after
 
 
+class Place(TypedDict):
+    """Where a frame is."""
+
+    measurement_id: int
+    trial_id: int
+    frame_index: int
+
+
 def velocities(
-    labels: Iterable[LabelRow], starts: Starts, implants: Mapping[int, Implant], frame_rate_hz: float
+    labels: Iterable[Place], starts: Starts, implants: Mapping[int, Implant], frame_rate_hz: float
 ) -> dict[int, dict[Component, FloatArray]]:
     """Velocities of the implants of each frame: steps of its poses, (6,) mm/ms, as in `scene`.
 
