@@ -60,6 +60,25 @@ def test_what_all_poses_share_is_no_motion(implant):
         np.testing.assert_allclose(shifted[id]["femur"], velocity["femur"], atol=1e-12)
 
 
+def test_independent_errors_of_poses_do_not_make_velocities_too_large(implant):
+    labels, starts = trial(range(200))
+    exact = velocities(labels, starts, {7: implant}, RATE_HZ)
+    rng = np.random.default_rng(0)
+    for each in starts.values():
+        each["femur"]["translation_mm"] = (each["femur"]["translation_mm"] + rng.normal(0, 1.0, 3)).tolist()
+    found = velocities(labels, starts, {7: implant}, RATE_HZ)
+    true, measured = (np.array([each[id]["femur"] for id in exact]) for each in (exact, found))
+    factors = (true * measured).sum(axis=0) / (measured**2).sum(axis=0)
+    np.testing.assert_allclose(factors[[0, 1, 2, 3]], 1, atol=0.05)
+    assert np.mean(measured[:, 1] ** 2) < 0.9 * np.mean(true[:, 1] ** 2)
+
+    for row in labels:  # no motion, errors alone
+        translation_mm = (10 + rng.normal(0, 0.1, 3)).tolist()
+        starts[row["measurement_id"]]["femur"] = starts[30]["femur"] | {"translation_mm": translation_mm}
+    still = velocities(labels, starts, {7: implant}, RATE_HZ)
+    assert np.abs([each["femur"] for each in still.values()]).max() < 0.005  # mm/ms, of errors: 0.003 (SD)
+
+
 def test_frames_without_neighbours_have_no_velocity(implant):
     labels, starts = trial([0, 1, 2, 4, 6, 7, 8, 9])
     others, of_others = trial([3, 5], id=5)
@@ -69,4 +88,4 @@ def test_frames_without_neighbours_have_no_velocity(implant):
     starts[37]["tibia"] = starts[37]["femur"]  # an implant that the frames around it do not have
     assert sorted(velocities(labels + others, starts, {7: implant}, RATE_HZ)) == [31]
     starts[30]["femur"]["anatomy_id"] = 8
-    assert not velocities(labels + others, starts, {7: implant}, RATE_HZ)
+    assert not velocities(labels + others, starts, {7: implant, 8: Implant(8, implant.mesh)}, RATE_HZ)

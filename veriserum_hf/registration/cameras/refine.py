@@ -98,10 +98,10 @@ def refine_cameras(
     starts = starts_of(source, source.splits, poses)
     groups = _groups(source.splits, starts, per)
     implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
-    moving: Velocities = {}
+    moving: dict[int, dict[Component, FloatArray]] = {}
     if "time" in free and frame_rate_hz:
-        labels = [label for group in groups.values() for label in group.labels]
-        moving = velocities(labels, starts, implants, frame_rate_hz)
+        for group in groups.values():
+            moving |= velocities(group.labels, starts, implants, frame_rate_hz)
         groups = {name: _moving(name, group, moving) for name, group in groups.items()}
     chosen = {name: _spread(group, starts, implants, frames) for name, group in groups.items()}
     total, read = sum(len(group.frames) for group in chosen.values()), 0

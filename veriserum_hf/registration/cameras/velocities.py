@@ -2,9 +2,15 @@
 
 An error that all poses share, as that of a camera, cancels in their differences. The polynomial through up to five
 poses follows a knee in gait, at 30 Hz, to about one per cent of its velocity; a quadratic does not.
+
+Independent errors of the poses make velocities too large, and a time that is found with them too short. They are what
+the fourth differences of poses show, in which the motion of a knee is negligible. Velocities are reduced to what is
+expected of the true ones, given them (regression calibration: Carroll et al., Measurement Error in Nonlinear Models,
+2006, chapter 4).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
 
@@ -17,7 +23,8 @@ from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.scene import DOF, Implant
 
 Velocities = Mapping[int, Mapping[Component, FloatArray]]  # by measurement id
-_REACH = 2  # frames before and after
+_PLACES = (-2, -1, 0, 1, 2)  # frames before and after
+_FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / np.sqrt(70)  # of independent errors: as large as one
 
 
 class Place(TypedDict):
@@ -26,6 +33,24 @@ class Place(TypedDict):
     measurement_id: int
     trial_id: int
     frame_index: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Motion:
+    """An implant in a frame: steps (n, 6) mm from its pose to those around it, at n places in frames."""
+
+    places: tuple[int, ...]
+    steps_mm: FloatArray
+
+    @property
+    def slope(self) -> FloatArray:
+        """(6,) mm per frame."""
+        return _slope_weights(self.places) @ self.steps_mm
+
+    @property
+    def slope_variance(self) -> float:
+        """Variance of the slope by errors of the poses with a variance of one."""
+        return float(np.sum(_slope_weights(self.places) ** 2))
 
 
 def velocities(
@@ -47,18 +72,19 @@ def velocities(
 
     """
     by_place = {(row["trial_id"], row["frame_index"]): row["measurement_id"] for row in labels}
-    found = {}
+    motions: dict[int, dict[Component, _Motion]] = {}
     for (trial_id, index), id in by_place.items():
-        around = {n: by_place.get((trial_id, index + n)) for n in range(-_REACH, _REACH + 1)}
-        of_frame: dict[Component, FloatArray] = {}
-        own = _usable(starts, id)
-        for component, pose in own.items():
-            poses = {n: _usable(starts, other).get(component) for n, other in around.items()}
-            same = {n: each for n, each in poses.items() if each and each["anatomy_id"] == pose["anatomy_id"]}
-            if -1 in same and 1 in same:
-                of_frame[component] = _velocity(same, implants[pose["anatomy_id"]]) * frame_rate_hz / 1000
-        if own and len(of_frame) == len(own):
-            found[id] = of_frame
+        around = {n: _usable(starts, by_place.get((trial_id, index + n))) for n in _PLACES}
+        of_frame = {name: _motion(name, around, implants) for name in around[0]}
+        known = {name: motion for name, motion in of_frame.items() if {-1, 1} <= set(motion.places)}
+        if known and len(known) == len(of_frame):
+            motions[id] = known
+    found: dict[int, dict[Component, FloatArray]] = {id: {} for id in motions}
+    for component in dict.fromkeys(name for of_frame in motions.values() for name in of_frame):
+        ids = [id for id, of_frame in motions.items() if component in of_frame]
+        slopes = _expected_slopes([motions[id][component] for id in ids])
+        for id, slope in zip(ids, slopes, strict=True):
+            found[id][component] = slope * frame_rate_hz / 1000
     return found
 
 
@@ -67,15 +93,33 @@ def _usable(starts: Starts, id: int | None) -> dict[Component, PoseRow]:
     return {name: pose for name, pose in poses.items() if pose.get("verdict") != FAILED}
 
 
-def _velocity(poses: Mapping[int, PoseRow], implant: Implant) -> FloatArray:
-    """Step of the pose 0 per frame, (6,) mm, from poses by their distance in frames."""
-    T = {n: make_transform(quaternion_to_matrix(p["quaternion_xyzw"]), p["translation_mm"]) for n, p in poses.items()}
+def _motion(
+    component: Component, around: Mapping[int, Mapping[Component, PoseRow]], implants: Mapping[int, Implant]
+) -> _Motion:
+    implant = implants[around[0][component]["anatomy_id"]]
+    poses = {n: of_frame[component] for n, of_frame in around.items() if component in of_frame}
+    T = {
+        n: make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+        for n, pose in poses.items()
+        if pose["anatomy_id"] == implant.anatomy_id
+    }
     steps_mm = np.zeros((len(T), DOF))
     center_mm = transform_points(T[0], implant.center_mm[None])[0]
     for row, other in zip(steps_mm, T.values(), strict=True):
         row[:3] = transform_points(other, implant.center_mm[None])[0] - center_mm
         row[3:] = Rotation.from_matrix(other[:3, :3] @ T[0][:3, :3].T).as_rotvec() * implant.radius_mm
-    return _slope_weights(tuple(T)) @ steps_mm
+    return _Motion(tuple(T), steps_mm)
+
+
+def _expected_slopes(motions: Sequence[_Motion]) -> FloatArray:
+    """Slopes (n, 6) mm per frame without the part of their mean square that errors of the poses are."""
+    slopes = np.array([motion.slope for motion in motions])
+    differences = [_FOURTH_DIFFERENCE @ motion.steps_mm for motion in motions if motion.places == _PLACES]
+    variance = np.mean(np.square(differences), axis=0) if differences else np.zeros(DOF)
+    of_errors = variance * np.array([[motion.slope_variance] for motion in motions])
+    of_motion = np.maximum(np.mean(slopes**2 - of_errors, axis=0), 0.0)
+    reduced: FloatArray = slopes * of_motion / np.maximum(of_motion + of_errors, np.finfo(float).tiny)
+    return reduced
 
 
 @lru_cache
