@@ -33,13 +33,19 @@ def refine_cameras(
     ] = "refined",
     per: Annotated[_Per, typer.Option(help="Frames that have cameras of their own.")] = _Per.SESSION,
     free: Annotated[
-        str, typer.Option(help="What is refined, separated by commas: fs-pose, sid, principal-point.")
+        str, typer.Option(help="What is refined, separated by commas: fs-pose, sid, principal-point, time.")
     ] = "fs-pose",
     frames: Annotated[int, typer.Option(min=10, help="Frames of each group, at most.")] = 100,
     plane_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of the position of fs, mm.")] = 2.0,
     plane_deg: Annotated[float, typer.Option(min=0.001, help="Tolerance of the rotation of fs, deg.")] = 0.5,
     principal_point_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of principal points, mm.")] = 0.2,
     sid_mm: Annotated[float, typer.Option(min=0.001, help="Tolerance of source-to-intensifier distances, mm.")] = 2.0,
+    async_ms: Annotated[
+        float, typer.Option(min=0.001, help="Tolerance of the time between the exposures of the planes, ms.")
+    ] = 10.0,
+    frame_rate_hz: Annotated[
+        float | None, typer.Option(min=0.001, help="Frame rate of the trials, needed if time is free.")
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -60,6 +66,10 @@ def refine_cameras(
     deviation states it. Tolerances are standard deviations before any frame is seen; what is not free is held, and
     its tolerance enters the stated deviations.
 
+    With time, "fs late ms" is by how much later fs is exposed than bs; negative: earlier. It needs frames in motion
+    with poses of the frames right before and after them, and the frame rate. The result is stated in the file;
+    registration does not use it. Without time, the exposures are taken as simultaneous.
+
     Give the file as --cameras to convert, import, register, predict, check-labels and poses move.
 
     Exit status: 0 cameras of every group improved, or there is no evidence against them; 2 not done; 3 those of some
@@ -70,6 +80,8 @@ def refine_cameras(
     veriserum refine-cameras OUT --output cameras.json
     veriserum refine-cameras OUT --poses registered.parquet --free fs-pose,sid \
         --output cameras.json --report cameras.html
+    veriserum refine-cameras OUT --free fs-pose,time --frame-rate-hz 30 \
+        --output cameras.json
     """
     from veriserum_hf.calibration import refined_cameras_json
     from veriserum_hf.jobs import write_file, writing
@@ -82,7 +94,7 @@ def refine_cameras(
     if output.exists():
         raise RegistrationError(f"{output} exists and was not changed; choose another output, or remove it")
     _check_report(report)
-    tolerances = Tolerances(plane_mm, plane_deg, principal_point_mm, sid_mm)
+    tolerances = Tolerances(plane_mm, plane_deg, principal_point_mm, sid_mm, async_ms=async_ms)
     with show_progress("registering", "frames") as progress:
         found = refine(
             dataset,
@@ -91,6 +103,7 @@ def refine_cameras(
             free=chosen,
             tolerances=tolerances,
             frames=frames,
+            frame_rate_hz=frame_rate_hz,
             progress=progress,
         )
     text = refined_cameras_json(found)

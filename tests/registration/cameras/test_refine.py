@@ -18,6 +18,7 @@ from veriserum_hf.registration.cameras.unknowns import Rig, Unknowns
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import FINE
+from veriserum_hf.registration.outline.solver import OutlineSolver
 from veriserum_hf.registration.scene import Implant
 from veriserum_hf.reports import refined_cameras_page
 
@@ -88,6 +89,19 @@ def test_the_page_has_verdict_reason_and_figures_and_is_one_file(found, tmp_path
     assert not re.search(r"""(?:src|href)=["'](?!data:)""", page)
 
 
+def test_time_between_planes_needs_two(rows, coarse_meshes):
+    frames = list(observed(rows[0], coarse_meshes, np.zeros(6), 1)) * 10
+    alone = [replace(each, views={"bs": each.views["bs"]}, solver=OutlineSolver({}, each.bodies)) for each in frames]
+    with pytest.raises(RegistrationError, match="session 1: the frames are of bs alone"):
+        refined_rig("session 1", [1], alone, ("sid", "time"), Tolerances())
+
+
+def test_time_between_planes_needs_frames_in_a_row(dataset):
+    message = "session 1: 1 of 3 frames have poses of the frames right before and after them"
+    with pytest.raises(RegistrationError, match=message):
+        refine_cameras(str(dataset), free=("time",), frame_rate_hz=30.0)
+
+
 def test_too_few_frames_are_refused(dataset):
     with pytest.raises(RegistrationError, match="session 1 has 3 frames with poses; expected at least 10"):
         refine_cameras(str(dataset))
@@ -96,7 +110,8 @@ def test_too_few_frames_are_refused(dataset):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point"),
+        (["--free", "fs-pose,focus"], "--free has 'focus'; expected some of fs-pose, sid, principal-point, time"),
+        (["--free", "time"], "needs the frame rate of the trials, which data sets do not hold; it is None"),
         (["--report", "page.png"], "--report page.png: expected a path that ends in .html in a folder that exists"),
         (["--per", "all"], "cameras of 2 sessions, which cannot be refined as one"),
     ],

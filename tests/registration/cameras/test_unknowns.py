@@ -9,6 +9,7 @@ from veriserum_hf.registration.cameras.adjustment import Observed
 from veriserum_hf.registration.cameras.unknowns import Rig, Tolerances, Unknowns
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.outline.solver import moved
 from veriserum_hf.registration.scene import Implant
 
 
@@ -41,6 +42,26 @@ def test_names_tolerances_and_what_is_free_belong_together(unknowns):
         for axis in (f"x {unit}", f"y {unit}", f"z {unit}")
     ] + ["bs sid mm", "fs sid mm"]
     assert len(unknowns.tolerance) == len(unknowns.names) == len(set(unknowns.names))
+
+
+def test_time_moves_outlines_of_the_second_plane_by_the_velocity_of_implants(frame, unknowns):
+    velocity = np.array([0.1, 0.2, -0.1, 0.05, -0.1, 0.1])
+    observed = Observed.of(1, 1, frame, frame.outlines.initial_state(frame.initial), np.array([velocity] * 2))
+    values = np.zeros(len(unknowns.names))
+    values[unknowns.names.index("fs late ms")] = late_ms = 8.0
+    seen = observed.with_cameras(unknowns.cameras(values), unknowns.late_ms(values))
+    residuals = seen.residuals()
+    implant, T, step_ms = frame.implants[0], frame.initial[0], 1e-3
+    for plane, level in seen.solver.levels.items():
+        own, T_seen = residuals[plane][0], seen.solver.seen(plane, seen.state.T_world_implant)[0]
+        np.testing.assert_allclose(T_seen, moved(implant, T, late_ms * velocity) if plane == "fs" else T)
+        found = unknowns.derivatives(plane, own, level, implant, T_seen, velocity)[:, -1]
+        later_ms = late_ms + step_ms if plane == "fs" else 0
+        later_mm = transform_points(moved(implant, T, later_ms * velocity), own.pieces.points_mm)
+        displaced_px = (level.camera.project(later_mm) - own.pieces.px) / step_ms
+        along = (displaced_px * own.pieces.normals).sum(axis=1)
+        assert np.abs(along).max() > 0.1 or plane == "bs"
+        np.testing.assert_allclose(found, along, atol=2e-3 + 1e-3 * np.abs(along).max())
 
 
 def test_derivatives_are_those_of_cameras_that_change(frame, unknowns):

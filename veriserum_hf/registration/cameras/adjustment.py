@@ -39,6 +39,7 @@ class Observed:
     solver : of the finest scale, with the cameras reached.
     bodies : K implants.
     state : their poses and attenuations.
+    velocity : (K, 6) mm/ms, steps of the poses per time; zero where it is of no interest.
 
     """
 
@@ -48,21 +49,33 @@ class Observed:
     solver: OutlineSolver
     bodies: Sequence[Body]
     state: OutlineState
+    velocity: FloatArray
 
     @classmethod
-    def of(cls, trial_id: int, measurement_id: int, frame: Frame, state: OutlineState) -> "Observed":
+    def of(
+        cls,
+        trial_id: int,
+        measurement_id: int,
+        frame: Frame,
+        state: OutlineState,
+        velocity: FloatArray | None = None,
+    ) -> "Observed":
         """A frame whose outlines are registered."""
+        if velocity is None:
+            velocity = np.zeros((len(frame.bodies), DOF))
         views = {plane: view.without_grey_values() for plane, view in frame.views.items()}
         levels = {plane: level.to_hold() for plane, level in frame.outlines.solver(FINE).levels.items()}
-        return cls(trial_id, measurement_id, views, OutlineSolver(levels, frame.bodies), frame.bodies, state)
+        solver = OutlineSolver(levels, frame.bodies)
+        return cls(trial_id, measurement_id, views, solver, frame.bodies, state, velocity)
 
-    def with_cameras(self, cameras: Mapping[PlaneName, Camera]) -> "Observed":
-        """The same seen by other cameras, of the images as stored."""
+    def with_cameras(self, cameras: Mapping[PlaneName, Camera], late_ms: float = 0.0) -> "Observed":
+        """The same seen by other cameras, of the images as stored, the second exposed so much later."""
         levels = {}
         for plane, level in self.solver.levels.items():
             shape = self.views[plane].image.shape
             levels[plane] = level.with_camera(cameras[plane].resized(shape, level.view.image.shape))
-        return replace(self, solver=OutlineSolver(levels, self.bodies))
+        motions_mm = {plane: late_ms * self.velocity for plane in list(cameras)[1:] if late_ms}
+        return replace(self, solver=OutlineSolver(levels, self.bodies, motions_mm))
 
     def residuals(self) -> dict[PlaneName, list[Residuals]]:
         """Residuals of all implants by plane."""
@@ -137,15 +150,12 @@ def reduced(observed: Observed, unknowns: Unknowns) -> list[Reduced | None]:
         if any(np.isfinite(each.residual_px).sum() <= 2 * DOF for each in own.values()):
             found.append(None)
             continue
-        T = observed.state.T_world_implant[k]
-        planes = {
-            plane: _Plane(
-                each,
-                unknowns.derivatives(plane, each, observed.solver.levels[plane], body.implant, T),
-                with_edge=len(own) > 1,
-            )
-            for plane, each in own.items()
-        }
+        planes = {}
+        for plane, each in own.items():
+            T, velocity = observed.solver.seen(plane, observed.state.T_world_implant)[k], observed.velocity[k]
+            level = observed.solver.levels[plane]
+            by_unknown = unknowns.derivatives(plane, each, level, body.implant, T, velocity)
+            planes[plane] = _Plane(each, by_unknown, with_edge=len(own) > 1)
         scale = float(np.mean([each.information for each in planes.values()]))
         matrix = scale * np.sum([each.matrix for each in planes.values()], axis=0)
         right = scale * np.sum([each.right for each in planes.values()], axis=0)
@@ -208,7 +218,7 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
     values, converged = values.copy(), False
     last: FloatArray | None = None
     for _ in range(_MAX_ITERATIONS):
-        observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
+        observed = [each.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)) for each in observed]
         equations = [reduced(each, unknowns) for each in observed]
         matrix, right = _sums(equations, len(values))
         normal = matrix[np.ix_(free, free)] + prior
@@ -227,7 +237,7 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
         if factor * length < _NEGLIGIBLE * np.sqrt(free.sum()):
             converged = True
             break
-    observed = [each.with_cameras(unknowns.cameras(values)) for each in observed]
+    observed = [each.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)) for each in observed]
     equations = [reduced(each, unknowns) for each in observed]
     information, right = _sums(equations, len(values))
     stiffness = 1 / unknowns.tolerance**2

@@ -43,7 +43,9 @@ def left_out(unknowns: Unknowns, adjusted: Adjusted) -> LeftOut:
         without = adjusted.values_without(of_fold)
         for n in of_fold:
             for row, values in enumerate((stored, without)):
-                seen = adjusted.observed[n].with_cameras(unknowns.cameras(values)).converged()
+                seen = (
+                    adjusted.observed[n].with_cameras(unknowns.cameras(values), unknowns.late_ms(values)).converged()
+                )
                 by_plane = seen.residuals()
                 misfits_px[row, n] = _misfit_px(by_plane)
                 for plane, of_plane in by_plane.items():

@@ -32,6 +32,7 @@ from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adj
 from veriserum_hf.registration.cameras.details import details_of, is_determined
 from veriserum_hf.registration.cameras.left_out import left_out
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
+from veriserum_hf.registration.cameras.velocities import Velocities, velocities
 from veriserum_hf.registration.data_sets import ARCHIVE_PX
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
@@ -64,6 +65,7 @@ def refine_cameras(
     free: Sequence[Free] = ("fs-pose",),
     tolerances: Tolerances | None = None,
     frames: int = FRAMES,
+    frame_rate_hz: float | None = None,
     progress: Progress | None = None,
 ) -> RefinedCameras:
     """Refine the cameras of a data set or archive.
@@ -76,19 +78,31 @@ def refine_cameras(
     free : what is refined.
     tolerances : standard deviations of what may be wrong, before any frame is seen.
     frames : number of a group that are used, at most.
+    frame_rate_hz : of the trials, if the time between the exposures of the planes is free.
     progress : called with the number of frames read, and of all.
 
     Raises
     ------
     RegistrationError
         If there are too few frames with poses, or most poses are failed, or cameras of several sessions are to be
-        refined as one, or nothing is free that the frames could show.
+        refined as one, or nothing is free that the frames could show; if the time between the planes is free, and
+        there is no frame rate, or too few frames have poses of the frames right before and after them.
 
     """
+    if "time" in free and not (frame_rate_hz and np.isfinite(frame_rate_hz) and frame_rate_hz > 0):
+        raise RegistrationError(
+            f"the time between the planes needs the frame rate of the trials, which data sets do not hold; it is "
+            f"{frame_rate_hz}, expected a number above 0. Give --frame-rate-hz (in Veriserum's tables: sampling_freq)"
+        )
     source = open_rows(dataset, configs_for(poses), archive_px=ARCHIVE_PX)
     starts = starts_of(source, source.splits, poses)
     groups = _groups(source.splits, starts, per)
     implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
+    moving: dict[int, dict[Component, FloatArray]] = {}
+    if "time" in free and frame_rate_hz:
+        for group in groups.values():
+            moving |= velocities(group.labels, starts, implants, frame_rate_hz)
+        groups = {name: _moving(name, group, moving) for name, group in groups.items()}
     chosen = {name: _spread(group, starts, implants, frames) for name, group in groups.items()}
     total, read = sum(len(group.frames) for group in chosen.values()), 0
     rigs = []
@@ -99,7 +113,7 @@ def refine_cameras(
                 "poses of more frames, or refine the cameras of several trials together: --per session"
             )
         observed, excluded = [], []
-        for label, each in zip(group.labels, _observed(group, starts, implants), strict=True):
+        for label, each in zip(group.labels, _observed(group, starts, implants, moving), strict=True):
             if each is None:
                 excluded.append(label["measurement_id"])
             else:
@@ -143,6 +157,18 @@ def _groups(splits: Mapping[str, Frames], starts: Starts, per: Per) -> dict[str,
     return found
 
 
+def _moving(name: str, group: _Group, moving: Velocities) -> _Group:
+    """Frames of a group whose implants have velocities."""
+    kept = [n for n, label in enumerate(group.labels) if label["measurement_id"] in moving]
+    if len(kept) < _LEAST_FRAMES:
+        raise RegistrationError(
+            f"{name}: {len(kept)} of {len(group.labels)} frames have poses of the frames right before and after them "
+            f"in their trial (frame_index), which show how the implants move; expected at least {_LEAST_FRAMES} for "
+            "the time between the planes. Give poses of consecutive frames, or refine without time"
+        )
+    return _Group([group.frames[n] for n in kept], [group.labels[n] for n in kept])
+
+
 def _has_failed(pose: Mapping[str, object]) -> bool:
     return pose.get("verdict") == FAILED
 
@@ -178,16 +204,25 @@ def _spread(group: _Group, starts: Starts, implants: Mapping[int, Implant], coun
     return _Group([group.frames[n] for n in order], [group.labels[n] for n in order])
 
 
-def _observed(group: _Group, starts: Starts, implants: Mapping[int, Implant]) -> Iterator[Observed | None]:
+def _observed(
+    group: _Group, starts: Starts, implants: Mapping[int, Implant], moving: Velocities
+) -> Iterator[Observed | None]:
     """Frames of a group, their outlines registered by the stored cameras; None where that cannot be used."""
     for (frames, index), label in zip(group.frames, group.labels, strict=True):
         (row,) = frames.taken([index]).read()
         poses = {name: pose for name, pose in starts[label["measurement_id"]].items() if not _has_failed(pose)}
-        yield None if isinstance(row, FrameError) or not poses else registered_frame(row, poses, implants)
+        velocity = moving.get(label["measurement_id"])
+        if isinstance(row, FrameError) or not poses:
+            yield None
+        else:
+            yield registered_frame(row, poses, implants, velocity)
 
 
 def registered_frame(
-    row: FrameRow, poses: Mapping[Component, PoseRow], implants: Mapping[int, Implant]
+    row: FrameRow,
+    poses: Mapping[Component, PoseRow],
+    implants: Mapping[int, Implant],
+    velocity: Mapping[Component, FloatArray] | None = None,
 ) -> Observed | None:
     """A frame with its outlines registered from these poses by the stored cameras; None where edges are elsewhere."""
     shown = {name: implants[pose["anatomy_id"]] for name, pose in poses.items()}
@@ -196,7 +231,8 @@ def registered_frame(
     state = frame.outlines.initial_state(initial)
     for scale in (COARSE, MIDDLE, FINE):
         state = frame.outlines.solver(scale).run(state, scale.passes)
-    observed = Observed.of(row["trial_id"], row["measurement_id"], frame, state)
+    of_poses = None if velocity is None else np.array([velocity[name] for name in poses])
+    observed = Observed.of(row["trial_id"], row["measurement_id"], frame, state, of_poses)
     return observed if observed.share_on_edges() >= _SUPPORTED else None
 
 
@@ -219,6 +255,11 @@ def refined_rig(
             f"least {_LEAST_FRAMES}. Give better poses, or register the frames again"
         )
     unknowns = Unknowns(_rig(observed), _anatomy_ids(observed), free, tolerances)
+    if "time" in free and len(unknowns.planes) < 2:
+        raise RegistrationError(
+            f"{name}: the frames are of {listed(unknowns.planes)} alone; the time between the exposures needs two "
+            "planes. Refine without time"
+        )
     if not unknowns.is_free.any():
         raise RegistrationError(
             f"{name}: none of {listed(free)} can be refined from frames of {listed(unknowns.planes)}; give --free "

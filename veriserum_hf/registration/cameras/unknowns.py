@@ -1,7 +1,8 @@
 """What may be wrong with the cameras of a rig, and how each of it moves outlines in the images.
 
 The world stays where it is: the source of the first plane and its axes. An error of the second camera's pose looks in
-its plane like the inverse motion of all implants.
+its plane like the inverse motion of all implants. Poses are those when the first plane is exposed: a second plane
+that is exposed later sees every implant moved on by its own velocity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from veriserum_hf.registration.outline.levels import Level
 from veriserum_hf.registration.outline.solver import Residuals
 from veriserum_hf.registration.scene import DOF, Implant
 
-Free = Literal["fs-pose", "sid", "principal-point"]
+Free = Literal["fs-pose", "sid", "principal-point", "time"]
 _WAVES = 4
-FREE: tuple[Free, ...] = ("fs-pose", "sid", "principal-point")
+FREE: tuple[Free, ...] = ("fs-pose", "sid", "principal-point", "time")
+_STILL = np.zeros(DOF)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Tolerances:
     mesh_mm : of the surfaces of a mesh, outwards, the same all over it.
     edge_px : amplitude of the error of edges that varies with their direction, the same in all frames, in pixels of
         the finest scale.
+    async_ms : time between the exposures of the planes.
 
     """
 
@@ -46,6 +49,7 @@ class Tolerances:
     scale: float = 0.002
     mesh_mm: float = 0.1
     edge_px: float = 0.1
+    async_ms: float = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,8 @@ class Unknowns:
 
     Names, in this order: ``fs shift x mm``, ..., ``fs rotation x deg``, ...; for each plane ``bs principal point x
     mm``, ``... y mm``, ``bs sid mm``; ``scale``; for each implant ``mesh 7 mm``; for each implant and plane four ways
-    in which errors of edges vary with their direction, ``mesh 7 bs edges 1 px``, ....
+    in which errors of edges vary with their direction, ``mesh 7 bs edges 1 px``, ...; ``fs late ms``, by how much
+    later than ``bs`` the plane ``fs`` is exposed. It moves only implants whose velocity is given.
     """
 
     rig: Rig
@@ -101,7 +106,8 @@ class Unknowns:
             names += [f"{plane} principal point {axis} mm" for axis in "xy"] + [f"{plane} sid mm"]
         names += ["scale", *(f"mesh {id} mm" for id in self.anatomy_ids)]
         outlines = [f"mesh {id} {plane}" for id in self.anatomy_ids for plane in self.planes]
-        return [*names, *(f"{outline} edges {n} px" for outline in outlines for n in range(1, _WAVES + 1))]
+        names += [f"{outline} edges {n} px" for outline in outlines for n in range(1, _WAVES + 1)]
+        return [*names, *(f"{second} late ms" for second in self.planes[1:])]
 
     @property
     def tolerance(self) -> FloatArray:
@@ -111,18 +117,28 @@ class Unknowns:
         values += [given.principal_point_mm, given.principal_point_mm, given.sid_mm] * len(self.planes)
         outlines = len(self.anatomy_ids) * len(self.planes)
         of_implants = [given.mesh_mm] * len(self.anatomy_ids) + [given.edge_px] * (_WAVES * outlines)
-        return np.array([*values, given.scale, *of_implants])
+        return np.array([*values, given.scale, *of_implants, *([given.async_ms] * len(self.planes[1:]))])
 
     @property
     def is_free(self) -> BoolArray:
         """(N,) bool."""
-        kinds = {"shift": "fs-pose", "rotation": "fs-pose", "principal": "principal-point", "sid": "sid"}
+        kinds = {
+            "shift": "fs-pose",
+            "rotation": "fs-pose",
+            "principal": "principal-point",
+            "sid": "sid",
+            "late": "time",
+        }
         return np.array([kinds.get("".join(name.split()[1:2])) in self.free for name in self.names])
 
     @property
     def is_of_camera(self) -> BoolArray:
         """(N,) bool, whether it is of a camera; the others are of meshes and edges."""
         return np.array([name.split()[0] in self.planes for name in self.names])
+
+    def late_ms(self, values: FloatArray) -> float:
+        """By how much later than the first plane the second is exposed; 0 where there is one."""
+        return float(values[-1]) if len(self.planes) > 1 else 0.0
 
     def cameras(self, values: FloatArray) -> dict[PlaneName, Camera]:
         """Cameras of the rig after a change by values (N,)."""
@@ -143,9 +159,18 @@ class Unknowns:
         return found
 
     def derivatives(
-        self, plane: PlaneName, own: Residuals, level: Level, implant: Implant, T_world_implant: FloatArray
+        self,
+        plane: PlaneName,
+        own: Residuals,
+        level: Level,
+        implant: Implant,
+        T_world_implant: FloatArray,
+        velocity: FloatArray = _STILL,
     ) -> FloatArray:
-        """Displacement of an outline along its normals by each unknown, (n, N) px per unit."""
+        """Displacement of an outline along its normals by each unknown, (n, N) px per unit.
+
+        The pose is the one that the plane sees; the velocity (6,) a step in mm/ms.
+        """
         number, pieces = self.planes.index(plane), own.pieces
         center_mm = transform_points(T_world_implant, implant.center_mm[None])[0]
         lever_mm = transform_points(T_world_implant, pieces.points_mm) - center_mm
@@ -167,6 +192,8 @@ class Unknowns:
         for id in self.anatomy_ids:
             for n in range(len(self.planes)):
                 columns += [wave * (implant.anatomy_id == id and n == number) for wave in waves]
+        if len(self.planes) > 1:
+            columns += [own.by_step @ velocity * (number == 1)]
         return np.stack(columns, axis=1)
 
 

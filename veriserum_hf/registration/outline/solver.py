@@ -121,10 +121,26 @@ class Residuals:
 
 
 class OutlineSolver:
-    """The levels of the planes of one frame at one scale, and its implants."""
+    """The levels of the planes of one frame at one scale, and its implants.
 
-    def __init__(self, levels: Mapping[PlaneName, Level], bodies: Sequence[Body]) -> None:
-        self.levels, self.bodies = levels, bodies
+    Poses are those when the first plane is exposed. Where another is exposed at another time, the implants have moved
+    until then by ``motions_mm``: a step of each, (K, 6) as in `scene`, by plane.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[PlaneName, Level],
+        bodies: Sequence[Body],
+        motions_mm: Mapping[PlaneName, FloatArray] | None = None,
+    ) -> None:
+        self.levels, self.bodies, self._motions_mm = levels, bodies, motions_mm or {}
+
+    def seen(self, plane: PlaneName, T_world_implant: FloatArray) -> FloatArray:
+        """Poses (K, 4, 4) when a plane is exposed."""
+        if (motions_mm := self._motions_mm.get(plane)) is None:
+            return T_world_implant
+        steps = zip(self.bodies, T_world_implant, motions_mm, strict=True)
+        return np.array([moved(body.implant, T, step_mm) for body, T, step_mm in steps])
 
     def run(self, state: OutlineState, passes: Sequence[Pass], only: int | None = None) -> OutlineState:
         """Take the steps, of all implants or of one alone."""
@@ -193,17 +209,16 @@ class OutlineSolver:
         found = {}
         for plane, level in self.levels.items():
             of_plane = [*({**fixed.get(plane, {}), **shadows[plane]}[k] for k in range(len(self.bodies)))]
-            log_per_mm = state.log_per_mm[plane]
-            found[plane] = [
-                self._of_implant(level, state.T_world_implant, log_per_mm, each, of_plane, k) for k in wanted
-            ]
+            T, log_per_mm = self.seen(plane, state.T_world_implant), state.log_per_mm[plane]
+            found[plane] = [self._of_implant(level, T, log_per_mm, each, of_plane, k) for k in wanted]
         return found
 
     def _shadows(self, state: OutlineState, wanted: Sequence[int]) -> dict[PlaneName, dict[int, Shadow]]:
-        return {
-            plane: {k: level.render(self.bodies[k].implant, state.T_world_implant[k]) for k in wanted}
-            for plane, level in self.levels.items()
-        }
+        found = {}
+        for plane, level in self.levels.items():
+            T = self.seen(plane, state.T_world_implant)
+            found[plane] = {k: level.render(self.bodies[k].implant, T[k]) for k in wanted}
+        return found
 
     def _of_implant(
         self, level: Level, T: FloatArray, log_per_mm: FloatArray, each: Pass, shadows: Sequence[Shadow], k: int
