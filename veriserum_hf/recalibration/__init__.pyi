@@ -14,3 +14,4 @@ from .phantom_frames import (
 )
 from .refit import Refit as Refit
 from .write_calibration import write_distortion as write_distortion, write_source as write_source
+from .write_cameras import NewCameras as NewCameras, new_cameras as new_cameras, write_cameras as write_cameras
