@@ -16,7 +16,7 @@ from veriserum_hf.core import CAMERA_OF, PLANES
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.replaced_cameras import plan_with_cameras
 from veriserum_hf.geometry import Camera
-from veriserum_hf.recalibration.write_cameras import new_cameras, write_cameras
+from veriserum_hf.recalibration.cameras_in_archive import new_cameras, write_cameras
 
 POSE = {"shift_mm": (0.4, -0.2, 0.7), "rotation_deg": (0.1, 0.05, -0.2), "center_mm": (5.0, 10.0, 380.0)}
 MOVED = {**POSE, "foot_px": (0.5, -0.3), "focal": 1.001}
