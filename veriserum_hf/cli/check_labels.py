@@ -93,7 +93,7 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
         _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     if found.common:
         _print_common(found.common)
-        if any(session.explained for session in found.common.sessions):
+        if any(session.fits_cameras for session in found.common.sessions):
             _print_way_out(dataset, found)
     if found.sessions:
         print_text(f"\nby how much the planes disagree\n{planes_table(found.sessions).text()}")

@@ -55,7 +55,7 @@ class CommonOffset:
     @property
     def looks_like(self) -> Cause | None:
         """The likely cause; None where the images do not determine it."""
-        if any(session.significant and not session.explained for session in self.sessions):
+        if not all(session.fits_cameras for session in self.sessions):
             return None
         of_cameras, of_labels = self._of_cameras(), self._of_labels()
         return "cameras" if of_cameras else "labels" if of_labels else None

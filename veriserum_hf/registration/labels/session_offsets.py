@@ -27,7 +27,7 @@ from veriserum_hf.registration.labels.differences import Differences
 from veriserum_hf.registration.labels.offsets import ENOUGH, MIN_MM, Estimate, resampled
 
 _MIN_APART_MM = 0.15
-_MAX_SIDEWAYS_MM, _MAX_DEG = 0.2, 0.5
+_RIGHT_MM, _MAX_DEG = 0.2, 0.5  # off along u, or beyond what the planes' disagreement explains; rotated
 _WIDEST = 2.0  # standard deviations
 _LEAST_ANGLE = 0.2  # sine of that between the rays
 
@@ -88,16 +88,21 @@ class SessionOffset:
     def explained(self) -> bool:
         """Whether another ``fs`` pose explains disagreement and offset."""
         sideways, with_both = self.along.value
-        sd = float(np.hypot(self.along.deviation[1], self.apart.deviation[0]))
+        slack_mm = max(_RIGHT_MM, _WIDEST * float(np.hypot(self.along.deviation[1], self.apart.deviation[0])))
         apart = float(self.apart.value[0])
         half_way = -with_both * np.sign(apart)
         rotated = np.linalg.norm(self.rotation.value) - _WIDEST * np.linalg.norm(self.rotation.deviation)
         return bool(
             self.disagrees
-            and abs(sideways) <= _MAX_SIDEWAYS_MM
-            and -_WIDEST * sd <= half_way <= abs(apart) + _WIDEST * sd
+            and abs(sideways) <= _RIGHT_MM
+            and -slack_mm <= half_way <= abs(apart) + slack_mm
             and rotated <= _MAX_DEG
         )
+
+    @property
+    def fits_cameras(self) -> bool:
+        """Whether nothing but another ``fs`` pose is needed."""
+        return self.explained or not self.significant
 
     @property
     def name(self) -> str:
