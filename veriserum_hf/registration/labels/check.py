@@ -3,9 +3,11 @@
 Differences of labels and registrations: `veriserum_hf.registration.labels.differences`. Offsets that many have in
 common: `veriserum_hf.registration.labels.offsets`. The criterion for single labels:
 `veriserum_hf.registration.labels.rows`. Labels or cameras as the cause:
-`veriserum_hf.registration.labels.common_offset`.
+`veriserum_hf.registration.labels.common_offset`; another ``fs`` pose as the cause in a session:
+`veriserum_hf.registration.labels.session_offsets`.
 
-Labels whose registration has not converged are listed as not assessed. A label outside the capture range is still
+Labels whose registration has not converged are listed as not assessed, unless the planes of their session contradict
+each other by the same amount. A label outside the capture range is still
 found where the registration is initialised from neighbouring frames of its trial.
 """
 
