@@ -20,7 +20,7 @@ from veriserum_hf.dataset.replaced_cameras import CamerasFile
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Camera, make_transform
 from veriserum_hf.poses import poses_by_frame, read_poses, transforms, write_poses
-from veriserum_hf.registration.data_sets import register_dataset
+from veriserum_hf.registration.data_sets import _plane_covariances, register_dataset
 from veriserum_hf.registration.moved_poses import carried_over
 
 POINTS_MM = np.random.default_rng(1).uniform(-30, 30, (80, 3))
@@ -256,6 +256,17 @@ def test_a_registration_is_of_its_cameras_and_states_their_uncertainty(short_tri
         if one["covariance"] is not None and other["covariance"] is not None
     ]
     assert pairs and all(np.trace(np.array(one)[:3, :3]) < np.trace(np.array(other)[:3, :3]) for one, other in pairs)
+
+
+def test_cameras_that_an_archive_has_state_their_uncertainty(damaged, rows, tmp_path):
+    trial, covariance = rows[0]["trial_id"], np.diag([0.04] * 3 + [1e-4] * 3)
+    file = file_of(tmp_path / "cameras.json", rows, [trial], shift_mm=(0.4, 0, 0), plane_covariance=covariance)
+    assert _plane_covariances(open_rows(str(damaged), ("calibrated",), archive_px=64), None) == {}
+    status, _, err = outcome("calibrate", "cameras", damaged, file, "--write")
+    assert status == 0, err
+    found = _plane_covariances(open_rows(str(damaged), ("calibrated",), archive_px=64), None)
+    assert list(found) == [trial]
+    np.testing.assert_allclose(found[trial], covariance)
 
 
 def test_a_network_predicts_with_the_refined_cameras(rows, converted, cameras, tmp_path):

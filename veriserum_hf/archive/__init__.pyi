@@ -26,8 +26,10 @@ from .frames import (
 from .implant_files import read_implant_mesh as read_implant_mesh
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout
 from .meshes import ImplantMesh as ImplantMesh, read_mesh as read_mesh
+from .plausible_calibrations import check_rig as check_rig
 from .problems import Decision as Decision, Findings as Findings
 from .readings import disagree as disagree, judge as judge
+from .refined_sources import REFINED_CAMERAS as REFINED_CAMERAS
 from .stacks import Stack as Stack, open_stack as open_stack
 from .white import (
     MOST_ABOVE_WHITE as MOST_ABOVE_WHITE,

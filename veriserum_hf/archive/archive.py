@@ -27,6 +27,7 @@ from veriserum_hf.archive.plausible_calibrations import compare_distortions, com
 from veriserum_hf.archive.pose_rows import PoseRows, integers
 from veriserum_hf.archive.poses import References, pose_table
 from veriserum_hf.archive.problems import Decision, Findings, Problem
+from veriserum_hf.archive.refined_sources import bs_centers_mm, read_refined_sources, with_refined_sources
 from veriserum_hf.archive.sampled import sample_frames
 from veriserum_hf.archive.table_specs import Row
 from veriserum_hf.archive.tables import read_tables
@@ -63,13 +64,15 @@ class VeriserumArchive:
     decisions : questions that the files leave open, with answer and evidence, by a fixed name.
     problems : all that were found.
     frames : one row a measurement, by ``FRAME_SCHEMA``; paths are null where there is no file.
-    poses : one row a sound pose in the world frame (mm; quaternion x, y, z, w), current ones first.
+    poses : one row a sound pose in the world frame (mm; quaternion x, y, z, w), current ones first; its source
+        calibration is the refined one where its trial has one.
     anatomies : implants by id.
     manual_measurements : ids of the measurements with a manual pose, sound and current or not.
     distortions : distortion of both planes by calibration id, in the form that is used.
     stored_distortions : the same by the lab's own texts; see `with_closer`.
     source_calibrations : the rig by source calibration id; the pose of its ``fs`` intensifier is nominal except
         where the table ``inter_plane_calibration`` has another for that id.
+    refined_sources : source calibrations that replace those that the poses of some trials name.
     distortion_trials, source_trials : calibration trials that each calibration was made from, by id and plane.
     calibration_frames : one row a phantom frame that has a file.
     raw_format : what the raw frames have in common: white, and their shape.
@@ -94,9 +97,13 @@ class VeriserumArchive:
             self.stored_distortions, self._tables, self.layout, self._findings
         )
         inter_plane = inter_plane_rows(self._tables, self.layout, self._findings)
+        refined = read_refined_sources(self._tables, self.layout, self._findings)
+        bs_centers = bs_centers_mm(refined)
         self.source_calibrations: dict[int, DualPlaneRig] = self._calibrations(
-            "source_int_calibration", lambda row: parse_rig(row, inter_plane.get(row["id"], []))
+            "source_int_calibration",
+            lambda row: parse_rig(row, inter_plane.get(row["id"], []), bs_centers.get(row["id"])),
         )
+        self.refined_sources = [each for each in refined if each.source in self.source_calibrations]
         compare_distortions(self.stored_distortions, self._where("distortion_calibration"), self._findings)
         compare_rigs(self.source_calibrations, self._where("source_int_calibration"), self._findings)
         self.distortion_trials = phantom_trials(self._tables["distortion_calibration"])
@@ -105,6 +112,7 @@ class VeriserumArchive:
         self.anatomies = self._read_anatomies()
         self.frames = read_frames_table(self._tables, self.poses, self.layout, self._findings)
         check_motion(self.poses, self._outside, self.frames, self._where("poses"), self._findings)
+        self.poses = with_refined_sources(self.poses, self.frames, self.refined_sources)
         self.calibration_frames = read_calibration_frames(self._tables, self.layout)
         if findings is None and self._findings.structural:
             raise self._findings.unusable()

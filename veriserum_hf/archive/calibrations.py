@@ -7,6 +7,7 @@ calibrations that it names; all others keep the nominal pose.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -49,8 +50,11 @@ def parse_distortions(row: Row) -> dict[PlaneName, Distortion]:
     return distortions
 
 
-def parse_rig(row: Row, inter_plane: Sequence[Row] = ()) -> DualPlaneRig:
+def parse_rig(row: Row, inter_plane: Sequence[Row] = (), bs_center_mm: FloatArray | None = None) -> DualPlaneRig:
     """Rig of a row of ``source_int_calibration``, with the rows of ``inter_plane_calibration`` that name it.
+
+    The centre of the ``bs`` intensifier is the origin of the world, unless another one is given: of a refined rig,
+    whose ``bs`` source stayed.
 
     Raises
     ------
@@ -68,7 +72,9 @@ def parse_rig(row: Row, inter_plane: Sequence[Row] = ()) -> DualPlaneRig:
         T_world_fs=_pose_of_fs(inter_plane),
     )
     check_rig(rig)
-    return rig
+    if bs_center_mm is None:
+        return rig
+    return DualPlaneRig(replace(rig["bs"], T_world_intensifier=make_transform(np.eye(3), bs_center_mm)), rig["fs"])
 
 
 def _pose_of_fs(rows: Sequence[Row]) -> FloatArray:

@@ -32,6 +32,7 @@ _PLAIN_CSV_TABLES = (
     "calibration_measurements",
     "inter_plane_calibration",
     "veriserum_hf_distortion",
+    "veriserum_hf_refined_cameras",
 )
 
 

@@ -75,6 +75,15 @@ SPECS: dict[str, TableSpec] = {
         {},
         in_every_database=False,
     ),
+    "veriserum_hf_refined_cameras": TableSpec(
+        {
+            **dict.fromkeys(("id", "trial_id", "replaced_id", "source_int_calibration_id"), INTEGER),
+            **dict.fromkeys(("bs_tx", "bs_ty", "bs_tz"), NUMBER),
+            "plane_covariance": TEXT,
+        },
+        {},
+        in_every_database=False,
+    ),
     "calibration_trials": TableSpec(
         {"id": INTEGER, "phantom": TEXT, "target": TEXT},
         {"path": TEXT, "calibration_set_id": INTEGER},

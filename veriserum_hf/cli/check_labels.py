@@ -42,6 +42,10 @@ def check_labels(
     frames are registered with each plane alone: with wrong cameras, the planes disagree. Single labels are compared
     with that offset.
 
+    Where the planes contradict each other by the same amount in a whole session, its labels are assessed
+    nevertheless. It is stated whether another pose of the fs intensifier explains their offset, and how to refine
+    the cameras; single labels are compared with that offset, too.
+
     By how much the planes disagree is summed up by session: all trials with the same stored cameras.
 
     Exit status: 0 all labels assessed and none flagged; 1 some labels flagged, labels have a common offset that is
@@ -89,6 +93,8 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
         _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     if found.common:
         _print_common(found.common)
+        if any(session.fits_cameras for session in found.common.sessions):
+            _print_way_out(dataset, found)
     if found.sessions:
         print_text(f"\nby how much the planes disagree\n{planes_table(found.sessions).text()}")
     for what, by_component in found.manual.items():
@@ -110,6 +116,8 @@ def _print_common(common: "CommonOffset") -> None:
     cause = "labels or cameras" if common.looks_like is None else common.looks_like
     if common.offsets:
         print_text(f"\ncommon offset, likely of the {cause}: single labels are compared with it")
+    elif any(session.significant for session in common.sessions):
+        print_text(f"\noffset of whole sessions, likely of the {cause}: single labels are compared with it")
     else:
         print_text("\nno significant common offset of the labels, but the cameras do not fit each other")
     for reason in common.reasons:
@@ -129,6 +137,14 @@ def _print_common(common: "CommonOffset") -> None:
         rows.append((offset.name, offset.labels, offset.trials, offset.frame, sizes[0], *mm, sizes[1], *deg))
     if rows:
         print_text(Table(header, rows).text())
+
+
+def _print_way_out(dataset: str, found: "LabelCheck") -> None:
+    refine = ["veriserum", "refine-cameras", dataset, "--poses", str(found.registered), "--output", "cameras.json"]
+    check = ["veriserum", "check-labels", dataset, "--cameras", "cameras.json"]
+    output = str(found.output.with_name(f"{found.output.stem}_refined.parquet"))
+    print_text(f"refine the cameras, and check the labels again with them:\n  {shlex.join(refine)}")
+    print_text(f"  {shlex.join([*check, '--output', output])}")
 
 
 def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:

@@ -33,6 +33,7 @@ SOURCES_OF_ROWS = (
     "archive.pose_rows",
     "archive.poses",
     "archive.raw_image",
+    "archive.refined_sources",
     "archive.rotations",
     "archive.sampled",
     "archive.stl",

@@ -1,4 +1,5 @@
 from .audit import CalibrationAudit as CalibrationAudit, audit_calibrations as audit_calibrations
+from .cameras_in_archive import NewCameras as NewCameras, new_cameras as new_cameras, write_cameras as write_cameras
 from .inputs import (
     chosen_frames as chosen_frames,
     distortions_of as distortions_of,

@@ -39,19 +39,25 @@ class LinkedRows(NamedTuple):
     rows: Sequence[Row]
 
 
-def add_row(archive: VeriserumArchive, table: str, row: Row, linked: LinkedRows | None) -> int:
-    """Add a row to one of the lab's tables, and what belongs to it.
+class NewRow(NamedTuple):
+    """A row of one of the lab's tables, without its id, and what belongs to it."""
+
+    row: Row
+    linked: Sequence[LinkedRows] = ()
+
+
+def add_rows(archive: VeriserumArchive, table: str, rows: Sequence[NewRow]) -> list[int]:
+    """Add rows to one of the lab's tables, and what belongs to each: all, or none.
 
     Parameters
     ----------
     archive : to be added to.
     table : the lab's.
-    row : without its id.
-    linked : rows of a table of this package, or None.
+    rows : at least one; those of one table have the same linked tables.
 
     Returns
     -------
-    The new row's id, higher than any that is used.
+    Their ids, higher than any that is used.
 
     Raises
     ------
@@ -62,8 +68,8 @@ def add_row(archive: VeriserumArchive, table: str, row: Row, linked: LinkedRows 
     layout, named = archive.layout, archive.highest_id_of_poses(table)
     try:
         if layout.database:
-            return _add_to_database(layout.database, table, row, linked, named)
-        return _add_to_csv(layout.root, layout.csv_tables, table, row, linked, named)
+            return _add_to_database(layout.database, table, rows, named)
+        return _add_to_csv(layout.root, layout.csv_tables, table, rows, named)
     except OSError as error:
         where = error.filename or layout.root
         raise ArchiveError(
@@ -87,25 +93,29 @@ def _next_id(ids: Iterable[float | str | None]) -> int:
     return 1 + max((int(id) for id in ids if id is not None), default=0)
 
 
-def _add_to_database(path: Path, table: str, row: Row, linked: LinkedRows | None, named: int) -> int:
+def _add_to_database(path: Path, table: str, rows: Sequence[NewRow], named: int) -> list[int]:
     try:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, isolation_level=None)
         with closing(connection):
             connection.execute("BEGIN EXCLUSIVE")  # so that it fails before anything is touched
             ids = [named, *_ids(connection, table, "id")]
-            if linked is not None:
+            for linked in (linked for row in rows for linked in row.linked):
                 columns = ", ".join(f"{name} {type}" for name, type in linked.columns.items())
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {linked.table} ({columns})")
-                # A row that refers to nothing yet must not become part of this one.
+                # A row that refers to nothing yet must not become part of a new one.
                 ids += _ids(connection, linked.table, linked.key)
-                first = _next_id(_ids(connection, linked.table, "id"))
-                for id, own in enumerate(linked.rows, start=first):
-                    _insert(connection, path, linked.table, {"id": id, linked.key: _next_id(ids)} | own)
-            _insert(connection, path, table, {"id": _next_id(ids)} | row)
+            first = _next_id(ids)
+            for id, (row, linked_rows) in enumerate(rows, start=first):
+                for linked in linked_rows:
+                    own_id = _next_id(_ids(connection, linked.table, "id"))
+                    for own in linked.rows:
+                        _insert(connection, path, linked.table, {"id": own_id, linked.key: id} | own)
+                        own_id += 1
+                _insert(connection, path, table, {"id": id} | row)
             connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         raise ArchiveError(f"{path}: {_reason(error)} ({error}). Nothing was changed") from error
-    return _next_id(ids)
+    return list(range(first, first + len(rows)))
 
 
 def _ids(connection: sqlite3.Connection, table: str, column: str) -> list[float | str | None]:
@@ -129,26 +139,31 @@ def _reason(error: sqlite3.DatabaseError) -> str:
     return "the database does not take the new row"
 
 
-def _add_to_csv(
-    root: Path, files: Mapping[str, Path], table: str, row: Row, linked: LinkedRows | None, named: int
-) -> int:
+def _add_to_csv(root: Path, files: Mapping[str, Path], table: str, rows: Sequence[NewRow], named: int) -> list[int]:
+    target = files[table].resolve()
+    tables = {linked.table: linked for row in rows for linked in row.linked}
+    paths = {name: files.get(name, root / f"{name}.csv").resolve() for name in tables}
     with ExitStack() as stack:
-        target = files[table].resolve()
-        staged = [stack.enter_context(_Staged(target))]
-        content = _read(target)
-        ids = [named, *_csv_ids(content, "id")]
-        if linked is not None:
-            file = files.get(linked.table, root / f"{linked.table}.csv").resolve()
-            staged.insert(0, stack.enter_context(_Staged(file)))  # first: alone no calibration uses it
-            others = _read(file) if file.exists() else (",".join(linked.columns) + "\n").encode()
-            ids += _csv_ids(others, linked.key)
-            for id, own in enumerate(linked.rows, start=_next_id(_csv_ids(others, "id"))):
-                others = _with_row(others, file, {"id": id, linked.key: _next_id(ids)} | own)
-            staged[0].write(others)
-        staged[-1].write(_with_row(content, target, {"id": _next_id(ids)} | row))
-        for each in staged:
+        staged = {target: stack.enter_context(_Staged(target))}
+        content = {target: _read(target)}
+        ids = [named, *_csv_ids(content[target], "id")]
+        for name, path in paths.items():
+            staged[path] = stack.enter_context(_Staged(path))
+            columns = ",".join(tables[name].columns) + "\n"
+            content[path] = _read(path) if path.exists() else columns.encode()
+            ids += _csv_ids(content[path], tables[name].key)
+        first = _next_id(ids)
+        for id, (row, linked_rows) in enumerate(rows, start=first):
+            for linked in linked_rows:
+                path = paths[linked.table]
+                for own_id, own in enumerate(linked.rows, start=_next_id(_csv_ids(content[path], "id"))):
+                    content[path] = _with_row(content[path], path, {"id": own_id, linked.key: id} | own)
+            content[target] = _with_row(content[target], target, {"id": id} | row)
+        for path, each in staged.items():
+            each.write(content[path])
+        for each in reversed(staged.values()):  # the lab's last: alone no calibration uses the others
             each.put_in_place()
-    return _next_id(ids)
+    return list(range(first, first + len(rows)))
 
 
 class _Staged:

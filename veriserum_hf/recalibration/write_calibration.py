@@ -24,7 +24,7 @@ from veriserum_hf.calibration import STORED, GridFit, text_hash
 from veriserum_hf.core import PLANES, PlaneName, __version__
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import NOMINAL_T_WORLD_FS, DualPlaneRig, matrix_to_quaternion
-from veriserum_hf.recalibration.new_rows import LinkedRows, Row, add_row
+from veriserum_hf.recalibration.new_rows import LinkedRows, NewRow, Row, add_rows
 
 PathsByPlane = Mapping[PlaneName, Sequence[str | os.PathLike[str]]]
 
@@ -87,11 +87,11 @@ def write_distortion(path: str | os.PathLike[str], fits: Mapping[PlaneName, Grid
                 "beads fill the field"
             )
     archive = VeriserumArchive(path)
-    row = _stamped(archive, frames)
+    row = stamped(archive, frames)
     row |= {f"distortion_result_{plane}": fits[plane].distortion.to_string() for plane in PLANES}
     closer = [_closer_row(plane, fits[plane], row) for plane in PLANES if fits[plane].chosen.form != STORED]
-    linked = LinkedRows(CLOSER, _CLOSER_COLUMNS, "distortion_calibration_id", closer)
-    return add_row(archive, "distortion_calibration", row, linked if closer else None)
+    linked = [LinkedRows(CLOSER, _CLOSER_COLUMNS, "distortion_calibration_id", closer)] if closer else []
+    return add_rows(archive, "distortion_calibration", [NewRow(row, linked)])[0]
 
 
 def _closer_row(plane: PlaneName, fit: GridFit, stamped: Row) -> Row:
@@ -125,24 +125,37 @@ def write_source(
 
     """
     archive = VeriserumArchive(path)
-    row = _stamped(archive, frames)
+    row = stamped(archive, frames)
     for plane in PLANES:
         if copied_from is not None and not frames.get(plane):
             row[f"calibration_trial_id_{plane}"] = archive.source_trials.get(copied_from, {}).get(plane)
+    row |= source_columns(rig)
+    linked = [inter_plane_rows(rig, row)]
+    if np.array_equal(rig["fs"].T_world_intensifier, NOMINAL_T_WORLD_FS):
+        linked = []
+    return add_rows(archive, "source_int_calibration", [NewRow(row, linked)])[0]
+
+
+def source_columns(rig: DualPlaneRig) -> Row:
+    """Principal points and distances of both planes in the lab's columns."""
+    row: Row = {}
+    for plane in PLANES:
         h_mm, v_mm = rig[plane].principal_point_mm.tolist()
         row |= {f"principalp_h_{plane}": h_mm, f"principalp_v_{plane}": v_mm}
         row[f"sid_{plane}"] = float(rig[plane].sid_mm)
+    return row
+
+
+def inter_plane_rows(rig: DualPlaneRig, stamped: Row) -> LinkedRows:
+    """Pose of the ``fs`` intensifier as a row of ``inter_plane_calibration``."""
     T_world_fs = rig["fs"].T_world_intensifier
-    linked: LinkedRows | None = None
-    if not np.array_equal(T_world_fs, NOMINAL_T_WORLD_FS):
-        pose: Row = dict(zip(("tx", "ty", "tz"), T_world_fs[:3, 3].tolist(), strict=True))
-        pose |= dict(zip(("r0", "r1", "r2", "r3"), matrix_to_quaternion(T_world_fs[:3, :3]).tolist(), strict=True))
-        pose |= {"method": METHOD, "update_timestamp": row["update_timestamp"]}
-        linked = LinkedRows(INTER_PLANE, _INTER_PLANE_COLUMNS, "source_int_calibration_id", [pose])
-    return add_row(archive, "source_int_calibration", row, linked)
+    pose: Row = dict(zip(("tx", "ty", "tz"), T_world_fs[:3, 3].tolist(), strict=True))
+    pose |= dict(zip(("r0", "r1", "r2", "r3"), matrix_to_quaternion(T_world_fs[:3, :3]).tolist(), strict=True))
+    pose |= {"method": METHOD, "update_timestamp": stamped["update_timestamp"]}
+    return LinkedRows(INTER_PLANE, _INTER_PLANE_COLUMNS, "source_int_calibration_id", [pose])
 
 
-def _stamped(archive: VeriserumArchive, frames: PathsByPlane) -> Row:
+def stamped(archive: VeriserumArchive, frames: PathsByPlane) -> Row:
     """Columns of every new row that state its origin; times are UTC.
 
     A trial is known where all frames are the archive's own and of one trial.

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from veriserum_hf.archive import VeriserumArchive, require_agreement
-from veriserum_hf.core import CAMERA_OF, CONVERGED, __version__, listed
+from veriserum_hf.core import CAMERA_OF, CONVERGED, FloatArray, __version__, listed
 from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, CamerasFile, Frames, Rows, check_trials, is_archive, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
@@ -231,11 +231,12 @@ def _registered(
 ) -> pa.Table:
     """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
     (incomplete / TRIALS).mkdir(exist_ok=True)
+    covariances = _plane_covariances(source, refined)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jobs = [
         job
         for each in chosen.values()
-        for job in trial_jobs(each, starts, searched, source, incomplete, method, device, refined and refined.cameras)
+        for job in trial_jobs(each, starts, searched, source, incomplete, method, device, covariances)
     ]
     run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
     poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
@@ -246,6 +247,15 @@ def _registered(
             "initial poses of some of them, with --start FILE"
         )
     return poses
+
+
+def _plane_covariances(source: Rows[Frames], refined: CamerasFile | None) -> dict[int, FloatArray]:
+    """Covariances of refined cameras by trial: those of the file, or else those that an archive has."""
+    if refined is not None:
+        return {trial: rig.plane_covariance for rig in refined.cameras.rigs for trial in rig.trials}
+    if not is_archive(source.dataset):
+        return {}
+    return {each.trial: each.plane_covariance for each in VeriserumArchive(source.dataset).refined_sources}
 
 
 def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str, Frames]:

@@ -3,9 +3,11 @@
 Differences of labels and registrations: `veriserum_hf.registration.labels.differences`. Offsets that many have in
 common: `veriserum_hf.registration.labels.offsets`. The criterion for single labels:
 `veriserum_hf.registration.labels.rows`. Labels or cameras as the cause:
-`veriserum_hf.registration.labels.common_offset`.
+`veriserum_hf.registration.labels.common_offset`; another ``fs`` pose as the cause in a session:
+`veriserum_hf.registration.labels.session_offsets`.
 
-Labels whose registration has not converged are listed as not assessed. A label outside the capture range is still
+Labels whose registration has not converged are listed as not assessed, unless the planes of their session contradict
+each other by the same amount. A label outside the capture range is still
 found where the registration is initialised from neighbouring frames of its trial.
 """
 
@@ -28,6 +30,7 @@ from veriserum_hf.registration.labels.differences import DIFFERENCES, Label, dif
 from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets
 from veriserum_hf.registration.labels.readings import disagreement_of_labels
 from veriserum_hf.registration.labels.rows import SCHEMA, Spread, label_rows, spread_of
+from veriserum_hf.registration.labels.session_offsets import session_offsets, with_sessions
 
 Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 # Number of poses, and by degree of freedom median and deviation.
@@ -125,16 +128,19 @@ def check_labels(
     )
     labels = _labels(found.source, split)
     differences = differences_of(labels, found.poses)
-    offsets, baseline = common_offsets(differences)
+    apart = session_offsets(differences)
+    differences, explained = with_sessions(differences, apart)
+    offsets, baseline = common_offsets(differences, explained)
     rows, common = label_rows(differences, baseline), None
     spread = spread_of(differences)
+    planes = None
     if offsets or is_suspicious(spread, rows):
         planes = planes_of(found.source, split, differences)
-        disagree = planes is not None and planes.disagree
-        if disagree:
+        if planes is not None and planes.disagree:
             rows = label_rows(differences, baseline, planes)
-        if offsets or disagree:
-            common = CommonOffset(offsets, planes, change_over_volume(differences, baseline) if offsets else None)
+    if offsets or apart or (planes is not None and planes.disagree):
+        change = change_over_volume(differences, baseline) if offsets else None
+        common = CommonOffset(offsets, planes, change, apart)
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))

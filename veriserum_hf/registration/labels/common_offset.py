@@ -15,6 +15,7 @@ from veriserum_hf.registration.labels.offsets import ENOUGH, MIN_DEG, MIN_MM, Of
 from veriserum_hf.registration.labels.planes_apart import PlanesApart, planes_apart
 from veriserum_hf.registration.labels.readings import spread_over_trials
 from veriserum_hf.registration.labels.rows import Spread
+from veriserum_hf.registration.labels.session_offsets import SessionOffset, SessionOffsetDocument
 
 Cause = Literal["cameras", "labels"]
 _FRAMES = 12  # registered with each plane alone
@@ -29,6 +30,7 @@ class CommonOffsetDocument(TypedDict):
     reasons: list[str]
     offsets: list[OffsetDocument]
     planes: dict[str, float | bool | int | list[float]] | None
+    sessions: list[SessionOffsetDocument]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +43,20 @@ class CommonOffset:
         the planes disagree, and the labels agree with the registrations of both.
     planes : disagreement of the planes at some registered poses; None where it cannot be determined.
     change : of the offset over the positions of the implants, mm, and over how many mm; None where there is none.
+    sessions : those whose planes disagree at the registered poses, and the offset of their labels.
 
     """
 
     offsets: Sequence[Offset]
     planes: PlanesApart | None
     change: tuple[float, float] | None
+    sessions: Sequence[SessionOffset] = ()
 
     @property
     def looks_like(self) -> Cause | None:
         """The likely cause; None where the images do not determine it."""
+        if not all(session.fits_cameras for session in self.sessions):
+            return None
         of_cameras, of_labels = self._of_cameras(), self._of_labels()
         return "cameras" if of_cameras else "labels" if of_labels else None
 
@@ -72,10 +78,11 @@ class CommonOffset:
             "reasons": self.reasons,
             "offsets": [offset.document() for offset in self.offsets],
             "planes": None if self.planes is None else self.planes.document(),
+            "sessions": [session.document() for session in self.sessions],
         }
 
     def _of_cameras(self) -> list[str]:
-        found = []
+        found = [session.text for session in self.sessions]
         if self.planes is not None and self.planes.disagree:
             found.append(
                 f"the planes disagree at the registered poses: each alone, fs minus bs is {_apart(self.planes)}"

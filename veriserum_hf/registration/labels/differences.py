@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from veriserum_hf.core import CONVERGED, PLANES, FloatArray, LabelRow, PoseFileRow, cameras_of
 from veriserum_hf.geometry import viewing_axes
 from veriserum_hf.poses import pose_differences, transforms
+from veriserum_hf.registration.verdicts import CONTRADICTION
 
 DIFFERENCES = ("world_x_mm", "world_y_mm", "world_z_mm", "rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 
@@ -34,12 +35,14 @@ class Differences:
     ----------
     pairs : label's row, and registration, n of them.
     converged : (n,), whether the registration has.
-    values : (n, 6), in the order of `DIFFERENCES`; NaN where not converged.
+    contradictory : (n,), whether it is ambiguous only since its planes contradict each other.
+    values : (n, 6), in the order of `DIFFERENCES`; NaN where it is neither.
 
     """
 
     pairs: Sequence[tuple[Label, PoseFileRow]]
     converged: NDArray[np.bool_]
+    contradictory: NDArray[np.bool_]
     values: FloatArray
 
     @cached_property
@@ -96,11 +99,16 @@ def differences_of(labels: Sequence[Label], registered: pa.Table) -> Differences
         if (row := label_of.get(pose["measurement_id"])) is not None and row[pose["component"]]
     ]
     converged = np.array([pose["verdict"] == CONVERGED for _, pose in pairs], dtype=bool)
-    assessed = [pair for pair, has_converged in zip(pairs, converged, strict=True) if has_converged]
-    stored = transforms(label for row, pose in assessed if (label := row[pose["component"]]))
+    contradictory = np.array(
+        [pose["verdict"] == "ambiguous" and (pose["detail"] or "").startswith(CONTRADICTION) for _, pose in pairs],
+        dtype=bool,
+    )
+    compared = converged | contradictory
+    known = [pair for pair, is_compared in zip(pairs, compared, strict=True) if is_compared]
+    stored = transforms(label for row, pose in known if (label := row[pose["component"]]))
     values = np.full((len(pairs), 6), np.nan)
-    values[converged] = pose_differences(stored, transforms(pose for _, pose in assessed))
-    return Differences(pairs, converged, values)
+    values[compared] = pose_differences(stored, transforms(pose for _, pose in known))
+    return Differences(pairs, converged, contradictory, values)
 
 
 def _cameras(row: Label) -> tuple[object, ...]:

@@ -129,8 +129,13 @@ class Offset:
         }
 
 
-def common_offsets(differences: Differences) -> tuple[list[Offset], FloatArray]:
+def common_offsets(differences: Differences, explained: FloatArray | None = None) -> tuple[list[Offset], FloatArray]:
     """Offsets that labels have in common, and the offset to judge each label by.
+
+    Parameters
+    ----------
+    differences : labels minus registrations.
+    explained : (n, 6), a part of them that has another cause: it is no offset, and added to what is judged by.
 
     Returns
     -------
@@ -140,6 +145,8 @@ def common_offsets(differences: Differences) -> tuple[list[Offset], FloatArray]:
 
     """
     baseline = np.full_like(differences.values, np.nan)
+    if explained is not None:
+        differences = replace(differences, values=differences.values - explained)
     found = []
     for component in COMPONENTS:
         of = np.flatnonzero(differences.converged & (differences.components == component))
@@ -148,7 +155,7 @@ def common_offsets(differences: Differences) -> tuple[list[Offset], FloatArray]:
         whole, baseline[of] = _whole(differences, component, of)
         found += [whole] if whole.common else []
         found += _of_groups(differences, component, of, baseline)
-    return found, baseline
+    return found, baseline if explained is None else baseline + explained
 
 
 def change_over_volume(differences: Differences, baseline: FloatArray) -> tuple[float, float] | None:

@@ -53,7 +53,8 @@ SCHEMA = pa.schema(
         "disagreement_sd": "in standard deviations of the usual difference in this data set, the larger of shift and "
         "rotation",
         "flagged": f"beyond {LIMIT_SD:g} standard deviations, and {LIMIT_MM:g} mm or {LIMIT_DEG:g} degrees from the "
-        "usual difference; null: not assessed, since the registration has not converged (verdict, detail)",
+        "usual difference; null: not assessed, since the registration has not converged (verdict, detail), except "
+        "where the planes of its session contradict each other by the same amount",
         "row": "of the split, from 0, as `veriserum show` counts",
     },
 )

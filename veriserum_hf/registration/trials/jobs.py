@@ -1,14 +1,14 @@
 """Trials to register, one job each, for worker processes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
-from veriserum_hf.calibration import RefinedCameras
+from veriserum_hf.core import FloatArray
 from veriserum_hf.dataset import Frames, Rows
 from veriserum_hf.jobs import parquet_bytes, single_threaded_opencv, write_listed
 from veriserum_hf.poses import REGISTERED_SCHEMA
@@ -98,11 +98,11 @@ def trial_jobs(
     incomplete: Path,
     method: ChosenMethod,
     device: str,
-    cameras: RefinedCameras | None = None,
+    plane_covariances: Mapping[int, FloatArray],
 ) -> list[TrialJob]:
     """One job for each trial that has an initial pose, or implants to search for.
 
-    With refined cameras, which the frames have already, their covariance is part of that of the poses.
+    With refined cameras, which the frames have already, their covariance by trial is part of that of the poses.
     """
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
@@ -117,13 +117,7 @@ def trial_jobs(
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
             meshes = {id: source.meshes[id] for id in sorted(shown)}
             file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
-            deviations = deviations_of(cameras, trial_id)
+            covariance = plane_covariances.get(trial_id)
+            deviations = Deviations() if covariance is None else Deviations(plane_covariance=covariance)
             jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device, deviations))
     return jobs
-
-
-def deviations_of(cameras: RefinedCameras | None, trial_id: int) -> Deviations:
-    """Deviations that the refined cameras of a trial leave; the usual ones without."""
-    if cameras is None:
-        return Deviations()
-    return Deviations(plane_covariance=cameras.of_trial(trial_id).plane_covariance)
