@@ -22,6 +22,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tests.benchmarks.pose_errors import held, pose_error
+from tests.benchmarks.rig_motion import velocities_of
 from tests.benchmarks.table import CORES, Row, write_table
 from tests.benchmarks.wrong_rigs import Errors, Recording, recording
 from veriserum_hf.calibration import RefinedRig, RigVerdict
@@ -49,6 +50,7 @@ class Condition(NamedTuple):
     frames: int = FRAMES
 
 
+_WITH_TIME: tuple[Free, ...] = ("fs-pose", "time")
 _ALL_FREE: tuple[Free, ...] = ("fs-pose", "sid", "principal-point")
 _WIDE = Tolerances(principal_point_mm=1.0, sid_mm=5.0)
 CONDITIONS = {
@@ -68,6 +70,9 @@ CONDITIONS = {
         _WIDE,
         30,
     ),
+    "late-2": Condition("fs exposed 2 ms earlier or later", Errors(apart_ms=2), _WITH_TIME, frames=30),
+    "late-5": Condition("fs exposed 5 ms earlier or later", Errors(apart_ms=5), _WITH_TIME, frames=30),
+    "late-10": Condition("fs exposed 10 ms earlier or later", Errors(apart_ms=10), _WITH_TIME, frames=30),
 }
 
 
@@ -86,8 +91,10 @@ def done(folder: Path, job: Job) -> dict[str, Any]:
     condition = CONDITIONS[job.condition]
     seen = recording(folder, job.seed, condition.errors, condition.frames, TRIALS)
     implants = {id: Implant(id, mesh) for id, mesh in seen.meshes.items()}
+    is_late = "time" in condition.free
     began = time.process_time()
-    found = [registered_frame(row, _poses(row), implants) for row in seen.rows]
+    moving = velocities_of(seen, job.seed, condition.errors.apart_ms, condition.frames, TRIALS) if is_late else {}
+    found = [registered_frame(row, _poses(row), implants, moving.get(row["measurement_id"])) for row in seen.rows]
     observed = [each for each in found if each is not None]
     trials = sorted({row["trial_id"] for row in seen.rows})
     rig = refined_rig(f"seed {job.seed}", trials, observed, condition.free, condition.tolerances)
@@ -130,6 +137,7 @@ def _truth(seen: Recording, rig: RefinedRig) -> FloatArray:
         row = seen.rows[0][CAMERA_OF[name]]
         apart_mm = (K - K_stored)[:2, 2] * row["pixel_size_mm"]
         values |= {f"{name} principal point {axis} mm": apart_mm[n] for n, axis in enumerate("xy")}
+        values["fs late ms"] = seen.late_ms
         values[f"{name} sid mm"] = (K[0, 0] / K_stored[0, 0] - 1) * row["source_to_intensifier_mm"]
     return np.array([values[name] for name in rig.unknowns])
 
@@ -175,7 +183,10 @@ def _registered(seen: Recording, rig: RefinedRig, condition: str) -> dict[str, l
 
 def _fingerprint() -> str:
     """Hash of the code that makes a result."""
-    files = [ROOT / "tests/benchmarks" / name for name in ("bench_cameras.py", "wrong_rigs.py", "pose_errors.py")]
+    files = [
+        ROOT / "tests/benchmarks" / name
+        for name in ("bench_cameras.py", "wrong_rigs.py", "rig_motion.py", "pose_errors.py")
+    ]
     for room in ("registration", "rendering", "geometry"):
         files += sorted((ROOT / "veriserum_hf" / room).glob("**/*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
@@ -204,6 +215,7 @@ _PARTS = {
     "rotation about the vertical": ("fs rotation y deg",),
     "principal points": tuple(f"{plane} principal point {axis} mm" for plane in PLANES for axis in "xy"),
     "distances": tuple(f"{plane} sid mm" for plane in PLANES),
+    "time between the planes": ("fs late ms",),
 }
 
 
@@ -221,7 +233,7 @@ def unknowns_table(results: dict[str, list[dict[str, Any]]]) -> str:
             )
         before, after = (np.median([each["misfit_px"][which] for each in of_seeds]) for which in ("before", "after"))
         rows.append([CONDITIONS[name].text, str(CONDITIONS[name].frames), *cells, f"{before:.3f}, {after:.3f}"])
-    of_parts = [f"{part}, {'deg' if 'rotation' in part else 'mm'}" for part in _PARTS]
+    of_parts = [f"{part}, {names[0].rpartition(' ')[2]}" for part, names in _PARTS.items()]
     header = ["what is wrong", "frames", f"seeds: {' / '.join(get_args(RigVerdict))}", *of_parts]
     return Table([*header, "frames left out: px before, after"], rows, alignment="l").markdown()
 
@@ -300,6 +312,11 @@ def requirements(results: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
         errors, sigmas = (np.array([each[of] for each in frames]).reshape(-1, 6) for of in ("error", "sigma"))
         share = held(errors, sigmas)
         yield Row("fs off: the same of poses", f"{share:.0%}", "85 to 99 %", 0.85 <= share <= 0.99)
+    for name in (each for each in results if each.startswith("late-")):
+        error, _ = _values(results[name], ("fs late ms",))
+        median, most = np.median(np.abs(error)), np.abs(error).max()
+        measured = f"median {median:.2f} ms, at most {most:.2f} ms"
+        yield Row(f"{CONDITIONS[name].text}: error of the time", measured, "at most 0.5 ms", bool(most <= 0.5))
     if "exact" in results:
         claimed = sum(each["verdict"] == "improved" for each in results["exact"])
         count = len(results["exact"])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tests.benchmarks.real_frames import GREYS, IMPLANTS, ONE_PLANE, TWO_PLANES, Poses, Task
+from tests.benchmarks.real_rig import WRONG_DEG, WRONG_MM, apart, refined
 from tests.benchmarks.real_runs import OWN, Bench, One, agreed, depth_sd, in_view, is_back
 from tests.fixtures.real_studies import biplane_frames
 from veriserum_hf.core import CONVERGED, FAILED, PLANES
@@ -202,12 +203,31 @@ def processor_time(bench: Bench) -> Iterator[Figure]:
         yield Figure(what, "at most half of that by intensity", f"{ours:.1f} CPU-s{compared}", 2 * ours <= intensity)
 
 
+def rig(bench: Bench) -> Iterator[Figure]:
+    """The rig, refined from the laboratory's own cameras and from wrong ones."""
+    found = refined(bench, (None, *_SEEDS))
+    own = found[None]
+    apart_of = [apart(own, found[seed]) for seed in _SEEDS]
+    most_mm, most_deg = (max(each) for each in zip(*((np.linalg.norm(mm), deg) for mm, deg in apart_of), strict=True))
+    what = (
+        f"Two planes: rig refined from cameras {WRONG_MM:g} mm, {WRONG_DEG:g} deg off, from that from its own cameras"
+    )
+    measured = f"{most_mm:.2f} mm, {most_deg:.3f} deg"
+    yield Figure(what, "at most 0.1 mm, 0.02 deg", measured, bool(most_mm <= 0.1 and most_deg <= 0.02))
+    for name, each in (("its own cameras", own), *((f"wrong ones, {n}", found[n]) for n in _SEEDS)):
+        misfit = each.details["left_out_misfit_px"]
+        measured = f"{each.verdict}: {misfit['before']:.3f} px, {misfit['after']:.3f} px"
+        what = f"Two planes, {name}: outlines from edges, frames left out, before and after"
+        yield Figure(what, _COMPARISON, measured, None)
+
+
 GROUPS = {
     "one-plane": one_plane,
     "two-planes": two_planes,
     "grey": grey,
     "sequence": sequence,
     "scratch": scratch,
+    "rig": rig,
     "time": processor_time,
 }
 
