@@ -29,8 +29,7 @@ def refined(bench: Bench, seeds: Sequence[int | None]) -> dict[int | None, Refin
         move = np.eye(4) if seed is None else _error(np.mean(centers_mm, axis=0), seed)
         rows = [_moved(of.rows[number], move) | {"trial_id": 0} for number in bench.frames(TWO_PLANES)]
         poses = [_stated(initial[number]) for number in bench.frames(TWO_PLANES)]
-        frames = [registered_frame(row, own, implants) for row, own in zip(rows, poses, strict=True) if own]
-        observed = [frame for frame in frames if frame is not None]
+        observed = [registered_frame(row, own, implants) for row, own in zip(rows, poses, strict=True) if own]
         found[seed] = refined_rig(f"from {seed}", [0], observed, ("fs-pose",), Tolerances())
     return found
 

@@ -22,7 +22,7 @@ from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
 from veriserum_hf.registration.scene import DOF, View
 
 _LOADING = 1e-7  # of the largest diagonal element of a pose's matrix
-_MAX_ITERATIONS = 16
+_MAX_ITERATIONS = 32
 _NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations of the images alone
 _MAX_LOG_STEP = 0.5
 _LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
@@ -186,7 +186,7 @@ class Adjusted:
         held: what a change is tested by, whichever error of the cameras it makes up for.
     information : (N, N) of the images alone, poses eliminated, as if residuals were independent.
     normal, right : (N, N) and (N,) normal equations of the last step, with the tolerances.
-    of_frames : of these, those of each frame.
+    of_frames : parts of these by frame and implant.
     observed : the frames at the poses reached.
     converged : whether the last step was negligible.
 
@@ -198,17 +198,22 @@ class Adjusted:
     information: FloatArray
     normal: FloatArray
     right: FloatArray
-    of_frames: Sequence[tuple[FloatArray, FloatArray]]
+    of_frames: Sequence[Sequence[Reduced | None]]
     observed: Sequence[Observed]
     converged: bool
 
     def values_without(self, left_out: Sequence[int]) -> FloatArray:
         """Values (N,) without some frames, by one step from those with all of them."""
-        matrix, right = (sum(each) for each in zip(*(self.of_frames[n] for n in left_out), strict=True))
+        matrix, right = _sums([self.of_frames[n] for n in left_out], len(self.values))
         free = np.flatnonzero(self.covariance.any(axis=0))
         step = np.zeros(len(self.values))
         step[free] = np.linalg.solve((self.normal - matrix)[np.ix_(free, free)], (self.right - right)[free])
         return self.values + step
+
+    def frame(self, n: int, unknowns: Unknowns, values: FloatArray) -> Observed:
+        """One of the frames by other values (N,), registered from poses that are moved along with the cameras."""
+        along = _stepped(self.observed[n], self.of_frames[n], values - self.values, 0.0)
+        return along.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)).converged()
 
 
 def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray) -> Adjusted:
@@ -248,7 +253,7 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
         information=information,
         normal=information + np.diag(stiffness),
         right=right - stiffness * values,
-        of_frames=[_sums([each], len(values)) for each in equations],
+        of_frames=equations,
         observed=observed,
         converged=converged,
     )

@@ -223,8 +223,8 @@ def registered_frame(
     poses: Mapping[Component, PoseRow],
     implants: Mapping[int, Implant],
     velocity: Mapping[Component, FloatArray] | None = None,
-) -> Observed | None:
-    """A frame with its outlines registered from these poses by the stored cameras; None where edges are elsewhere."""
+) -> Observed:
+    """A frame with its outlines registered from these poses by the stored cameras."""
     shown = {name: implants[pose["anatomy_id"]] for name, pose in poses.items()}
     initial = np.array([_transform(pose) for pose in poses.values()])
     frame = Frame(views_of(row, PLANES), shown, initial)
@@ -232,8 +232,7 @@ def registered_frame(
     for scale in (COARSE, MIDDLE, FINE):
         state = frame.outlines.solver(scale).run(state, scale.passes)
     of_poses = None if velocity is None else np.array([velocity[name] for name in poses])
-    observed = Observed.of(row["trial_id"], row["measurement_id"], frame, state, of_poses)
-    return observed if observed.share_on_edges() >= _SUPPORTED else None
+    return Observed.of(row["trial_id"], row["measurement_id"], frame, state, of_poses)
 
 
 def _transform(pose: PoseRow) -> FloatArray:
@@ -249,27 +248,30 @@ def refined_rig(
     excluded: Sequence[int] = (),
 ) -> RefinedRig:
     """Refined cameras of one group; ids of its frames that cannot be used are stated."""
-    if len(observed) < _LEAST_FRAMES:
+    if "time" in free and observed and len(observed[0].views) < 2:
         raise RegistrationError(
-            f"{name}: only {len(observed)} frames show their implants' outlines near the given poses; expected at "
-            f"least {_LEAST_FRAMES}. Give better poses, or register the frames again"
-        )
-    unknowns = Unknowns(_rig(observed), _anatomy_ids(observed), free, tolerances)
-    if "time" in free and len(unknowns.planes) < 2:
-        raise RegistrationError(
-            f"{name}: the frames are of {listed(unknowns.planes)} alone; the time between the exposures needs two "
+            f"{name}: the frames are of {listed(observed[0].views)} alone; the time between the exposures needs two "
             "planes. Refine without time"
         )
+    used = _supported(observed)
+    if len(used) < _LEAST_FRAMES:
+        raise RegistrationError(
+            f"{name}: only {len(used)} frames show their implants' outlines near the given poses; expected at "
+            f"least {_LEAST_FRAMES}. Give better poses, or register the frames again"
+        )
+    unknowns = Unknowns(_rig(used), _anatomy_ids(observed), free, tolerances)
     if not unknowns.is_free.any():
         raise RegistrationError(
             f"{name}: none of {listed(free)} can be refined from frames of {listed(unknowns.planes)}; give --free "
             "sid,principal-point"
         )
-    adjusted = adjust(observed, unknowns, np.zeros(len(unknowns.names)))
+    adjusted = _adjusted(used, [each for each in observed if each not in used], unknowns)
     without = left_out(unknowns, adjusted)
     verdict, reason = _verdict(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
+    ids = {each.measurement_id for each in adjusted.observed}
+    unused = [each.measurement_id for each in observed if each.measurement_id not in ids]
     is_free, names = unknowns.is_free, np.array(unknowns.names)
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))
     shapes = {plane: view.image.shape for plane, view in observed[0].views.items()}
@@ -288,8 +290,21 @@ def refined_rig(
         estimate=adjusted.values[is_free],
         covariance=covariance,
         plane_covariance=_plane_covariance(unknowns, adjusted, verdict),
-        details=details_of(name, reason, excluded, unknowns, adjusted, without),
+        details=details_of(name, reason, [*excluded, *unused], unknowns, adjusted, without),
     )
+
+
+def _supported(observed: Sequence[Observed]) -> list[Observed]:
+    """Those of which the outlines are on edges."""
+    return [each for each in observed if each.share_on_edges() >= _SUPPORTED]
+
+
+def _adjusted(used: Sequence[Observed], others: Sequence[Observed], unknowns: Unknowns) -> Adjusted:
+    """Adjusted frames, and with them those of the others whose outlines are on edges by the cameras so found."""
+    adjusted = adjust(used, unknowns, np.zeros(len(unknowns.names)))
+    cameras, late_ms = unknowns.cameras(adjusted.values), unknowns.late_ms(adjusted.values)
+    found = _supported([each.with_cameras(cameras, late_ms).converged() for each in others])
+    return adjust([*adjusted.observed, *found], unknowns, adjusted.values) if found else adjusted
 
 
 def _rig(observed: Sequence[Observed]) -> Rig:
