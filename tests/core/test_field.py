@@ -51,3 +51,14 @@ def test_saturated_background_up_to_the_corners_is_in_the_field():
     leg = 2 * np.hypot(np.maximum(abs(_AXIS) - 0.1, 0), 0.1)[None, :].repeat(SIZE, 0)
     assert round_field(eight_bits(leg.clip(0, 1))).all()
     assert round_field(np.ones((20, 30), np.float32)).all()
+
+
+# In a logarithmic image, glare ends in a steeper step than the field.
+@pytest.mark.parametrize("name", [name for name in GREY_VALUES if name != "log"])
+def test_a_ring_of_glare_between_the_field_and_one_level_outside_is_outside(name):
+    shifted = np.hypot(_AXIS[:, None] + 0.03, _AXIS - 0.02)
+    # Glare fades, and ends at a boundary that is no circle.
+    glare = np.where(_RADIUS + 0.04 * np.sin(3 * np.arctan2(_AXIS[:, None], _AXIS)) < 1.1, 0.12, 0)
+    image = np.where(shifted < 0.95, _CONTENT, glare).clip(0, 1)
+    in_field = round_field(eight_bits(GREY_VALUES[name](image)))
+    assert in_field[shifted < 0.93].all() and not in_field[shifted > 0.97].any()

@@ -1,14 +1,15 @@
 """The field of an image: all of it but the corners outside a round or collimated one, whatever its grey values.
 
 Where an encoder has made all that is outside the field one level, only this level is outside: under another scale of
-grey values, tissue near the rim may be nearly as dark. Where glare or noise is outside, all that is dark is.
+grey values, tissue near the rim may be nearly as dark. Where glare or noise is outside, all that is dark is. A ring
+of glare between a round field and that level is outside too: the field ends in a step, on a circle.
 """
 
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from veriserum_hf.core.arrays import BoolArray
+from veriserum_hf.core.arrays import BoolArray, FloatArray
 
 # Only beyond this share of the radius of the largest circle in the image can a dark corner be outside the field;
 # within it, it may be an implant.
@@ -18,6 +19,11 @@ _FLAT = 1.5 / 255
 # Of what is beyond the largest circle, the least that is on one level: at least 0.59 in real 8-bit images, whatever
 # their gamma, at most 0.15 in simulated ones with glare; and the least number of corners.
 _COVERED, _CORNERS = 0.3, 3
+# The circle where a field ends, found along rays from its centre. Lengths are shares of the radius of the largest
+# circle in the image.
+_RAYS, _AS_FAR_AS, _SAMPLE, _FALL, _ON_CIRCLE, _TRIES = 720, 1.15, 0.001, 0.008, 0.006, 200
+# Of the rays to the outside, the least whose steepest fall is on one circle: 0.8 to 0.99 in real images; and of all.
+_AGREEING, _LEAST_RAYS = 0.7, 0.25
 _STEP_PX = 5  # within which the inverted level of the outside ends; saturated background fades into tissue
 
 
@@ -46,18 +52,23 @@ def round_field(
     x, y = ((np.arange(n) - at) * edge for n, at, edge in zip(size, center, edges, strict=True))
     radius = np.hypot(y[:, None], x[None, :])
     rim, beyond = radius > _RIM * diameter / 2, radius > diameter / 2
-    levels = cv2.blur(image, (3, 3))
+    levels = np.asarray(cv2.blur(image, (3, 3)), np.float32)
     low, high = float(image.min()), float(image.max())
     if not high > low:
         return np.ones(image.shape, np.bool_)
     flat, apart = _FLAT * (high - low), _DARK * (high - low)
     black = _at_corners((levels <= low + flat) & rim, beyond)
     if black is not None:
-        return ~_with_edge(black, image <= low + flat)
+        return ~(
+            _with_edge(black, image <= low + flat) | _beyond_the_edge(levels, black, center, edges, diameter / 2)
+        )
     for margin in (flat, apart):
         white = _at_corners((levels >= high - margin) & rim, beyond)
         if white is not None and _ends_in_a_step(white, levels < high - apart):
-            return ~_with_edge(white, image >= high - flat)
+            return ~(
+                _with_edge(white, image >= high - flat)
+                | _beyond_the_edge(-levels, white, center, edges, diameter / 2)
+            )
     return ~_touching_corners((levels < _DARK) & rim)[0]
 
 
@@ -80,6 +91,53 @@ def _with_edge(region: BoolArray, on_level: BoolArray) -> BoolArray:
     """A region and those pixels next to it that are on its level: the mean of their neighbours is not."""
     grown: BoolArray = cv2.dilate(region.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     return region | (grown & on_level)
+
+
+def _beyond_the_edge(
+    levels: NDArray[np.float32], outside: BoolArray, center_px: FloatArray, edges: FloatArray, radius: float
+) -> BoolArray:
+    """What is beyond the circle on which levels fall most steeply; nothing, if most of them do not on one circle."""
+    angle = np.arange(_RAYS)[:, None] * 2 * np.pi / _RAYS
+    direction = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    distance = np.arange(_RIM, _AS_FAR_AS, _SAMPLE) * radius
+    px = (center_px + distance[:, None, None] * direction / edges).astype(np.float32)
+    border = (px < 0) | (px > np.array(levels.shape[::-1]) - 1)
+    along = cv2.remap(levels, px[..., 0], px[..., 1], cv2.INTER_LINEAR)
+    along[border.any(axis=2)] = np.nan
+    reach = round(_FALL / _SAMPLE)
+    fall = np.nan_to_num(along[:-reach] - along[reach:], nan=-np.inf)
+    ends = cv2.remap(outside.astype(np.uint8), px[..., 0], px[..., 1], cv2.INTER_NEAREST, borderValue=0).any(axis=0)
+    ends &= fall.max(axis=0) > 0
+    nothing = np.zeros(levels.shape, np.bool_)
+    if ends.sum() < _LEAST_RAYS * _RAYS:
+        return nothing
+    steepest = distance[fall.argmax(axis=0)] + _FALL * radius / 2
+    points = (steepest[:, None] * direction)[ends]
+    near = np.zeros(len(points), np.bool_)
+    rng = np.random.default_rng(0)
+    for _ in range(_TRIES):
+        found = _on_circle(points, _circle(points[rng.choice(len(points), 3, replace=False)]), radius)
+        near = found if found.sum() > near.sum() else near
+    if near.sum() < _AGREEING * len(points):
+        return nothing
+    x, y, fitted = _circle(points[near])
+    columns, rows = (
+        (np.arange(n) - at) * edge for n, at, edge in zip(levels.shape[::-1], center_px, edges, strict=True)
+    )
+    beyond: BoolArray = np.hypot(rows[:, None] - y, columns[None, :] - x) > fitted
+    return beyond
+
+
+def _circle(points: FloatArray) -> FloatArray:
+    """Least-squares circle through points (n, 2): x, y of its centre and radius."""
+    columns = np.column_stack([points, np.ones(len(points))])
+    x, y, rest = np.linalg.lstsq(columns, (points**2).sum(axis=1), rcond=None)[0] * (0.5, 0.5, 1)
+    return np.array([x, y, np.sqrt(max(rest + x**2 + y**2, 0.0))])
+
+
+def _on_circle(points: FloatArray, circle: FloatArray, radius: float) -> BoolArray:
+    near: BoolArray = np.abs(np.linalg.norm(points - circle[:2], axis=1) - circle[2]) < _ON_CIRCLE * radius
+    return near
 
 
 def _ends_in_a_step(region: BoolArray, different: BoolArray) -> bool:

@@ -86,3 +86,16 @@ def test_an_error_of_all_edges_is_no_error_of_a_pose_in_two_planes_and_may_be_on
     assert without_shared_error(alone)["bs"] is alone["bs"]
     own["bs"].residual_px[:] = np.nan
     assert np.isnan(without_shared_error(own)["bs"].residual_px).all()
+
+
+def test_edges_inside_the_shadow_that_the_image_has_not_are_no_evidence_against_a_pose(frame, true_poses):
+    own = frame.outlines.of_implant(FINE, frame.outlines.with_attenuations(true_poses, None), 1)
+    hidden = {
+        plane: replace(each, residual_px=np.where(each.ends, each.residual_px, np.nan)) for plane, each in own.items()
+    }
+    assert all(0.05 < (~each.ends).mean() < 0.5 for each in own.values())
+    assert shares_near(hidden, NEAR_PX) == pytest.approx(shares_near(own, NEAR_PX))
+    ends = {
+        plane: replace(each, residual_px=np.where(each.ends, np.nan, each.residual_px)) for plane, each in own.items()
+    }
+    assert set(shares_near(ends, NEAR_PX).values()) == {0.0}

@@ -110,3 +110,16 @@ def test_blur_and_a_grey_value_curve_that_displace_whole_outlines_hardly_move_a_
         center = body.implant.center_mm[None]
         assert np.linalg.norm(transform_points(T_soft, center) - transform_points(T, center)) < 0.2
         assert angle_between_deg(T_soft[:3, :3], T[:3, :3]) < 0.4
+
+
+def test_edges_inside_the_shadow_weigh_less_where_the_image_has_few_of_them(fitted):
+    frame, fit = fitted
+    for each in frame.outlines.of_implant(FINE, fit.state, 1).values():
+        inside = np.flatnonzero(~each.ends)
+        some, few = each.residual_px.copy(), each.residual_px.copy()
+        some[inside[::2]] = few[inside[np.arange(len(inside)) % 5 > 0]] = np.nan
+        shares = [
+            float(replace(each, residual_px=residual_px).weights()[inside].sum())
+            for residual_px in (each.residual_px, some, few)
+        ]
+        assert shares[0] > 2.5 * shares[1] > 2.5 * shares[2] > 0

@@ -1,11 +1,15 @@
-"""How well an outline agrees with the edges of an image, against what chance gives on that image."""
+"""How well an outline agrees with the edges of an image, against what chance gives on that image.
+
+What counts is where the shadow of an implant ends. Edges inside it are there in images of semi-transparent metal
+alone, so that their absence is no evidence against a pose.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from veriserum_hf.core import PlaneName
+from veriserum_hf.core import BoolArray, PlaneName
 from veriserum_hf.registration.outline.levels import Level, Shadow
 from veriserum_hf.registration.outline.solver import EDGE_PX, Residuals
 from veriserum_hf.rendering import ContourPieces
@@ -20,7 +24,7 @@ _DIRECTIONS = 8
 
 def seen_in(residuals: Mapping[PlaneName, Residuals]) -> list[PlaneName]:
     """Planes that show at least 20 px of an implant's outline."""
-    return [plane for plane, own in residuals.items() if own.pieces.length_px[own.visible].sum() >= _LEAST_PX]
+    return [plane for plane, own in residuals.items() if own.pieces.length_px[_shown(own)].sum() >= _LEAST_PX]
 
 
 def without_shared_error(residuals: Mapping[PlaneName, Residuals]) -> dict[PlaneName, Residuals]:
@@ -32,7 +36,7 @@ def without_shared_error(residuals: Mapping[PlaneName, Residuals]) -> dict[Plane
         return dict(residuals)
     found = {}
     for plane, own in residuals.items():
-        with_edge = own.residual_px[np.isfinite(own.residual_px)]
+        with_edge = own.residual_px[own.ends & np.isfinite(own.residual_px)]
         shared_px = float(np.clip(np.median(with_edge), -_SHARED_PX, _SHARED_PX)) if len(with_edge) else 0.0
         found[plane] = replace(own, residual_px=own.residual_px - shared_px)
     return found
@@ -46,7 +50,7 @@ def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dic
     found = {}
     for plane in seen_in(residuals):
         own = residuals[plane]
-        length_px = own.pieces.length_px * own.visible
+        length_px = own.pieces.length_px * _shown(own)
         near = np.abs(np.nan_to_num(own.residual_px, nan=np.inf)) < near_px
         near &= own.slope > _STEEP * median_slope(own)
         found[plane] = float(length_px[near].sum() / length_px.sum())
@@ -55,7 +59,7 @@ def shares_near(residuals: Mapping[PlaneName, Residuals], near_px: float) -> dic
 
 def chance(level: Level, own: Residuals, shadows: Sequence[Shadow], window_px: float) -> float:
     """Share of the outline that would have an edge by chance: that of the outline shifted away from all implants."""
-    seen = own.visible & np.isfinite(own.slope)
+    seen = _shown(own) & np.isfinite(own.slope)
     steep, pieces = _STEEP * median_slope(own), own.pieces.taken(seen)
     near_px = visible_px = 0.0
     for distance_px in _AWAY_PX:
@@ -80,5 +84,10 @@ def above_chance(share: float, by_chance: float) -> float:
 
 def median_slope(own: Residuals) -> float:
     """Median slope of the edges along an outline; NaN without any."""
-    found = own.slope[np.isfinite(own.slope)]
+    found = own.slope[own.ends & np.isfinite(own.slope)]
     return float(np.median(found)) if len(found) else float("nan")
+
+
+def _shown(own: Residuals) -> BoolArray:
+    """Pieces where an implant's shadow ends and the image is not missing."""
+    return own.visible & own.ends

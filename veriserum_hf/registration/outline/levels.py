@@ -71,12 +71,9 @@ class Level:
     ) -> ContourPieces:
         """Visible outline of an implant: the end of its shadow, outside those of others."""
         pieces = body.generator.pieces(T_world_implant, self.camera)
+        pieces = pieces.taken(own.ends_at(pieces) & own.covers(pieces.px - _ACROSS_PX * pieces.normals))
         canvas = own.padded(_MARGIN_PX)
         shadow: NDArray[np.float32] = (canvas.lengths_mm > 0).astype(np.float32)
-        at = pieces.px - (canvas.column, canvas.row)
-        outside = _nearest(shadow, at + _ACROSS_PX * pieces.normals)
-        inside = _nearest(shadow, at - _ACROSS_PX * pieces.normals)
-        pieces = pieces.taken((outside == 0) & (inside > 0))
         found, _ = self._along(pieces, 1 - _blurred(shadow, self.blur_px), canvas, others)
         return found
 
@@ -184,7 +181,11 @@ class Shadow:
         """With more pixels on every side, that nothing is in."""
         return Shadow(self.row - by_px, self.column - by_px, np.pad(self.lengths_mm, by_px))
 
-    def covers(self, px: FloatArray, around_px: int) -> BoolArray:
+    def ends_at(self, pieces: ContourPieces) -> BoolArray:
+        """Whether the shadow ends at pieces, (n,) bool; the others are edges inside it."""
+        return ~self.covers(pieces.px + _ACROSS_PX * pieces.normals)
+
+    def covers(self, px: FloatArray, around_px: int = 0) -> BoolArray:
         """Whether pixels (n, 2) are in the shadow or so near it."""
         if not self.lengths_mm.size:
             return np.zeros(len(px), bool)

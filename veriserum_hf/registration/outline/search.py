@@ -230,16 +230,8 @@ class OutlineFrame:
 
 
 def support(residuals: Mapping[PlaneName, Residuals]) -> float:
-    """Share of the visible outline that has an edge of the image where it must be, mean of the planes, 0 to 1.
-
-    An edge counts in full at its place, half at 0.64 px from it.
-    """
-    found = []
-    for own in residuals.values():
-        total = float(own.pieces.length_px[own.visible].sum())
-        near = 1 / (1 + np.nan_to_num(own.residual_px, nan=np.inf) ** 2) ** 2
-        found.append(float((own.pieces.length_px * near)[own.visible].sum()) / total if total else 0.0)
-    return float(np.mean(found)) if found else 0.0
+    """Share of the visible outline that has an edge of the image where it must be, mean of the planes, 0 to 1."""
+    return float(np.mean([own.support(own.ends) for own in residuals.values()])) if residuals else 0.0
 
 
 def _with_pose(state: OutlineState, k: int, T_world_implant: FloatArray) -> OutlineState:

@@ -69,7 +69,8 @@ class Residuals:
 
     Attributes
     ----------
-    pieces : n pieces of outline that can be seen.
+    pieces : n pieces of outline that can be seen, and of edges inside it.
+    ends : (n,) whether the shadow of the implant ends there; opaque metal shows no edges inside it.
     residual_px : (n,) distance to the edge less that of the rendering; NaN where there is no edge.
     by_step : (n, 6) derivative of the outline's place, px per mm of a step.
     by_log_attenuation : (n,) derivative of the rendering's edge.
@@ -80,6 +81,7 @@ class Residuals:
     """
 
     pieces: ContourPieces
+    ends: BoolArray
     residual_px: FloatArray
     by_step: FloatArray
     by_log_attenuation: FloatArray
@@ -88,7 +90,11 @@ class Residuals:
     clipped: BoolArray
 
     def weights(self) -> FloatArray:
-        """Weight of every piece, (n,), that sum to one; 0 without an edge."""
+        """Weight of every piece, (n,), that sum to one; 0 without an edge.
+
+        Edges inside the shadow count by how many of them the image has: where opaque metal has none, those near by
+        are others.
+        """
         found = np.isfinite(self.residual_px)
         weight = np.zeros(len(found))
         if not found.any():
@@ -98,8 +104,19 @@ class Residuals:
         robust = 1 / (1 + (residual / (2 * mad)) ** 2) ** 2
         clear = np.minimum(slope / max(float(np.median(slope)), 1e-12), _MAX_SLOPE)
         weight[found] = self.pieces.length_px[found] * robust * clear
+        weight[~self.ends] *= self.support(~self.ends)
         weight /= max(weight.sum(), 1e-12)
         return weight
+
+    def support(self, of: BoolArray | None = None) -> float:
+        """Share of the visible pieces, or of some of them, that have an edge where it must be, 0 to 1.
+
+        An edge counts in full at its place, half at 0.64 px from it.
+        """
+        length_px = self.pieces.length_px * (self.visible if of is None else self.visible & of)
+        near = 1 / (1 + np.nan_to_num(self.residual_px, nan=np.inf) ** 2) ** 2
+        total_px = float(length_px.sum())
+        return float(length_px @ near) / total_px if total_px else 0.0
 
     def shared(self, *, with_edge: bool) -> tuple[FloatArray, FloatArray]:
         """Derivatives of residuals with respect to what a whole outline shares, and their stiffness a priori.
@@ -233,8 +250,9 @@ class OutlineSolver:
             expected_px = by_log = np.zeros(len(pieces.px))
         offset_px, slope, visible = level.edges(pieces, each.window_px, soft=each.soft)
         by_step = level.by_step(pieces, body.implant, T[k])
-        clipped = level.clipped(pieces, offset_px)
-        return Residuals(pieces, offset_px - expected_px, by_step, np.nan_to_num(by_log), slope, visible, clipped)
+        clipped, ends = level.clipped(pieces, offset_px), shadows[k].ends_at(pieces)
+        residual_px = offset_px - expected_px
+        return Residuals(pieces, ends, residual_px, by_step, np.nan_to_num(by_log), slope, visible, clipped)
 
 
 @dataclass(frozen=True, eq=False)
