@@ -31,6 +31,7 @@ _COLUMNS = {
     "update_timestamp": "TEXT",
 }
 _SAME_ROTATION = 1e-9
+_ROUNDING_MM = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ class NewCameras:
             found[name] = f"{', '.join(f'{axis} {value:+.3f} +- {sd:.3f}' for axis, value, sd in stated)} {unit}"
         for plane in PLANES:
             h_mm, v_mm, sid_mm = self.change(plane)
-            if np.any(self.change(plane)):
+            if np.abs(self.change(plane)).max() > _ROUNDING_MM:
                 found[f"{plane} source"] = f"principal point h {h_mm:+.3f}, v {v_mm:+.3f} mm, SID {sid_mm:+.3f} mm"
         return found
 
