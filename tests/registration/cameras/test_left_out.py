@@ -11,7 +11,14 @@ def residuals(px, normals, residual_px):
     n = len(px)
     pieces = ContourPieces(np.zeros((n, 3)), px, normals, np.ones(n))
     return Residuals(
-        pieces, residual_px, np.zeros((n, 6)), np.zeros(n), np.ones(n), np.ones(n, bool), np.zeros(n, bool)
+        pieces=pieces,
+        ends=np.ones(n, bool),
+        residual_px=residual_px,
+        by_step=np.zeros((n, 6)),
+        by_log_attenuation=np.zeros(n),
+        slope=np.ones(n),
+        visible=np.ones(n, bool),
+        clipped=np.zeros(n, bool),
     )
 
 
