@@ -121,6 +121,7 @@ def register_dataset(
     progress: Progress | None = None,
     model_progress: Progress | None = None,
     any_agreement: bool = False,
+    camera_covariance: bool = True,
 ) -> Registrations:
     """Register all frames of a data set or an archive, or resume where this was interrupted.
 
@@ -139,6 +140,7 @@ def register_dataset(
     progress : called with the number of frames done and of all.
     model_progress : the same for the model's predictions.
     any_agreement : register an archive also where its labels and images agree in another reading only.
+    camera_covariance : whether the covariance of refined cameras is part of that of the poses.
 
     Raises
     ------
@@ -171,6 +173,8 @@ def register_dataset(
             check_trials(refined.cameras, each.table("trial_id")["trial_id"].to_pylist())
     frames = sum(map(len, chosen.values()))
     record = _record(source, chosen, split, trials, method, identity_of_start(start, model), refined)
+    covariances = _plane_covariances(source, refined) if camera_covariance else {}
+    record |= {} if camera_covariance else {"camera_covariance": False}
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
     if is_archive(dataset) and not any_agreement:  # of a data set, the conversion has done that
@@ -189,7 +193,7 @@ def register_dataset(
         if starting_model is not None:
             starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
             searched = implants_of_poses(starts)
-        poses = _registered(source, chosen, starts, searched, method, refined, incomplete, workers, progress)
+        poses = _registered(source, chosen, starts, searched, method, covariances, incomplete, workers, progress)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         # With the pages' checksums, so that a damaged file is not taken for the result.
         whole = parquet_bytes(poses.replace_schema_metadata(metadata), write_page_checksum=True)
@@ -224,14 +228,13 @@ def _registered(
     starts: Starts,
     searched: Implants,
     method: ChosenMethod,
-    refined: CamerasFile | None,
+    covariances: Mapping[int, FloatArray],
     incomplete: Path,
     workers: int | None,
     progress: Progress | None,
 ) -> pa.Table:
     """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
     (incomplete / TRIALS).mkdir(exist_ok=True)
-    covariances = _plane_covariances(source, refined)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     jobs = [
         job
