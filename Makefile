@@ -6,7 +6,7 @@ DEMO := demo
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer fuzz clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -72,6 +72,9 @@ bench-real: $(INSTALLED)  ## registration of real frames of other laboratories, 
 
 bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)
+
+bench-cameras: $(INSTALLED)  ## cameras refined from implants, of another renderer; resumes; two hours on two cores
+	$(BIN)/python -m tests.benchmarks.bench_cameras $(BENCH_DATA)
 
 fuzz: $(INSTALLED)  ## 3,187 damaged inputs; resumes where it was stopped; 45 minutes on two idle cores
 	$(BIN)/python -m tests.fuzz --folder $(FUZZ_DATA) --results tests/fuzz/RESULTS.md
