@@ -33,19 +33,15 @@ class LeftOut:
     fields: Mapping[PlaneName, ResidualField]
 
 
-def left_out(unknowns: Unknowns, adjusted: Adjusted) -> LeftOut:
-    """Cross-validate an adjustment with five folds."""
-    stored = np.zeros(len(unknowns.names))
+def left_out(unknowns: Unknowns, adjusted: Adjusted, as_they_were: Sequence[Observed]) -> LeftOut:
+    """Cross-validate an adjustment with five folds; its frames ``as_they_were`` have the stored cameras."""
     misfits_px = np.full((2, len(adjusted.observed)), np.nan)
     sums = {plane: np.zeros((2, CELLS, CELLS, 6)) for plane in unknowns.planes}
     for fold in range(_FOLDS):
         of_fold = range(fold, len(adjusted.observed), _FOLDS)
         without = adjusted.values_without(of_fold)
         for n in of_fold:
-            for row, values in enumerate((stored, without)):
-                seen = (
-                    adjusted.observed[n].with_cameras(unknowns.cameras(values), unknowns.late_ms(values)).converged()
-                )
+            for row, seen in enumerate((as_they_were[n].converged(), adjusted.frame(n, unknowns, without))):
                 by_plane = seen.residuals()
                 misfits_px[row, n] = _misfit_px(by_plane)
                 for plane, of_plane in by_plane.items():

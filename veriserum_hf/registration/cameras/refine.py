@@ -265,13 +265,12 @@ def refined_rig(
             f"{name}: none of {listed(free)} can be refined from frames of {listed(unknowns.planes)}; give --free "
             "sid,principal-point"
         )
-    adjusted = _adjusted(used, [each for each in observed if each not in used], unknowns)
-    without = left_out(unknowns, adjusted)
+    adjusted, as_they_were = _adjusted(observed, unknowns)
+    without = left_out(unknowns, adjusted, as_they_were)
     verdict, reason = _verdict(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
-    ids = {each.measurement_id for each in adjusted.observed}
-    unused = [each.measurement_id for each in observed if each.measurement_id not in ids]
+    unused = [each.measurement_id for each in observed if each not in as_they_were]
     is_free, names = unknowns.is_free, np.array(unknowns.names)
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))
     shapes = {plane: view.image.shape for plane, view in observed[0].views.items()}
@@ -299,12 +298,20 @@ def _supported(observed: Sequence[Observed]) -> list[Observed]:
     return [each for each in observed if each.share_on_edges() >= _SUPPORTED]
 
 
-def _adjusted(used: Sequence[Observed], others: Sequence[Observed], unknowns: Unknowns) -> Adjusted:
-    """Adjusted frames, and with them those of the others whose outlines are on edges by the cameras so found."""
+def _adjusted(observed: Sequence[Observed], unknowns: Unknowns) -> tuple[Adjusted, list[Observed]]:
+    """Adjusted frames, and the same as they were.
+
+    Frames whose outlines are on edges only by the cameras that the others give join these.
+    """
+    used = _supported(observed)
+    others = [each for each in observed if each not in used]
     adjusted = adjust(used, unknowns, np.zeros(len(unknowns.names)))
     cameras, late_ms = unknowns.cameras(adjusted.values), unknowns.late_ms(adjusted.values)
     found = _supported([each.with_cameras(cameras, late_ms).converged() for each in others])
-    return adjust([*adjusted.observed, *found], unknowns, adjusted.values) if found else adjusted
+    if found:
+        adjusted = adjust([*adjusted.observed, *found], unknowns, adjusted.values)
+    ids = [each.measurement_id for each in found]
+    return adjusted, [*used, *(each for each in others if each.measurement_id in ids)]
 
 
 def _rig(observed: Sequence[Observed]) -> Rig:
