@@ -192,7 +192,7 @@ def _fingerprint() -> str:
         ROOT / "tests/benchmarks" / name
         for name in ("bench_cameras.py", "wrong_rigs.py", "rig_motion.py", "pose_errors.py")
     ]
-    for room in ("registration", "rendering", "geometry"):
+    for room in ("registration", "rendering", "geometry", "calibration", "core"):
         files += sorted((ROOT / "veriserum_hf" / room).glob("**/*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
 

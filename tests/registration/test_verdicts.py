@@ -59,12 +59,17 @@ def test_a_good_pose_has_converged_without_a_reason():
         ),
         ({"covariance": covariance(0.1, 0.1, 0.1, 0.2, 0.6, 0.2)}, "ambiguous", "95 % interval of +- 0.20 mm"),
         (
-            {"covariance": covariance(0.1, 0.1, 1.6, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},
+            {"covariance": covariance(0.1, 0.1, 1.51, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},
             "converged",
-            "all frames of these cameras share an error along (+0.00, +0.00, +1.00), known to +- 3.1 mm (95 %)",
+            "all frames of these cameras share an error along (+0.00, +0.00, +1.00), known to +- 2.9 mm (95 %)",
+        ),
+        (  # the shared error does not excuse the frame's own
+            {"covariance": covariance(0.1, 0.1, 5.0, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},
+            "ambiguous",
+            "95 % interval of +- 9.35 mm",
         ),
         (
-            {"covariance": covariance(0.1, 1.6, 1.6, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 1.5, 1.5, 0, 0, 0)},
+            {"covariance": covariance(0.1, 1.6, 1.6, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 1.5, 1.6, 0, 0, 0)},
             "ambiguous",
             "95 % interval of +- 3.14 mm",
         ),

@@ -47,7 +47,8 @@ class RigDetails(TypedDict):
     name : of the group of frames, such as ``"session 1"``.
     reason : of the verdict.
     frames, trials_of_frames : measurement ids of the frames used, and their trials.
-    excluded_frames : ids of chosen frames that were not used: no implants' outlines near the given poses.
+    excluded_frames : ids of chosen frames that were not used: unreadable, or without the implants' outlines near the
+        given poses.
     left_out_misfit_px : median over frames that were left out, each registered by the cameras: median distance of
         their outlines and edges.
     left_out_misfits_px : the same of each frame, in the sequence of ``frames``.

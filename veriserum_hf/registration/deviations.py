@@ -119,11 +119,9 @@ def stated(
     effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
     relative = _relative_camera(implant, deviations)
     rays = {plane: central_ray(levels[plane].camera, implant, T_world_implant) for plane in of_planes}
-    statistic, apart = _disagreement(of_planes, relative, rays)
+    statistic, shown, apart = _disagreement(of_planes, relative, rays)
     # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
-    known = deviations.plane_mm and np.isfinite(apart.mm)
-    shown = (apart.mm / deviations.plane_mm) ** 2 if known else 0.0
-    relative = relative * max(1.0, statistic / _SEEN, shown)
+    larger = max(1.0, statistic / _SEEN, shown)
     # The first plane defines the world: only the error of the second is one.
     others = list(of_planes.values())[1:]
     world = np.stack(effects).T @ np.stack(effects)
@@ -131,7 +129,7 @@ def stated(
     is_known = deviations.plane_covariance is not None
     return Stated(
         inverse @ scores @ inverse,
-        inverse @ (world + by_camera) @ inverse,
+        inverse @ (world + larger * by_camera) @ inverse,
         inverse @ by_camera @ inverse if is_known else np.zeros((DOF, DOF)),
         apart,
         abs(apart.mm) > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
@@ -218,14 +216,14 @@ def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
 
 def _disagreement(
     of_planes: Mapping[PlaneName, _OfPlane], relative: FloatArray, rays: Mapping[PlaneName, FloatArray]
-) -> tuple[float, PlanesApart]:
+) -> tuple[float, float, PlanesApart]:
     """How far apart the poses of two planes alone are.
 
-    Chi-square of their difference, of six degrees of freedom, and its part along the direction that both planes see.
-    One plane agrees with itself.
+    Chi-square of their difference, of six degrees of freedom; its part along the direction that both planes see, as
+    the square of that by the tolerance of the cameras there; and that part itself. One plane agrees with itself.
     """
     if len(of_planes) != 2:
-        return 0.0, PlanesApart()
+        return 0.0, 0.0, PlanesApart()
     difference, covariance, without_cameras = np.zeros(DOF), relative.copy(), np.zeros((DOF, DOF))
     by_mesh = np.zeros(DOF)
     for each, sign in ((of_planes["fs"], 1), (of_planes["bs"], -1)):
@@ -239,10 +237,12 @@ def _disagreement(
     without_cameras += np.outer(by_mesh, by_mesh)
     common = np.cross(rays["bs"], rays["fs"])
     common /= max(float(np.linalg.norm(common)), 1e-12)
-    variance = float(common @ without_cameras[:3, :3] @ common)
+    variance, of_cameras = (float(common @ each[:3, :3] @ common) for each in (without_cameras, relative))
+    apart_mm = float(common @ difference[:3])
     return (
         float(difference @ np.linalg.solve(covariance, difference)),
-        PlanesApart(float(common @ difference[:3]), float(np.sqrt(max(variance, 0.0)))),
+        apart_mm**2 / of_cameras if of_cameras else 0.0,
+        PlanesApart(apart_mm, float(np.sqrt(max(variance, 0.0)))),
     )
 
 

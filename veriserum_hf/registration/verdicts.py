@@ -97,16 +97,19 @@ def _apart_from_depth(found: Findings, seen: Sequence[PlaneName]) -> tuple[str, 
     """
     position, shared = found.covariance[:3, :3], found.of_cameras[:3, :3]
     if len(seen) == 1:
-        direction = found.rays[seen[0]]
-        words = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to"
-    elif DEVIATIONS_95 * widest(shared) > _MAX_DEVIATION_MM:
-        direction = np.linalg.eigh(shared)[1][:, -1]
-        words = f"all frames of these cameras share an error along {_along(direction)}, known to"
-    else:
+        ray = found.rays[seen[0]]
+        depth_mm = DEVIATIONS_95 * float(np.sqrt(ray @ position @ ray))
+        across = np.eye(3) - np.outer(ray, ray)
+        words = f"visible in {seen[0]} only{_hidden(found, seen[0])}: depth known to +- {depth_mm:.1f} mm (95 %)"
+        return words, across @ position @ across
+    variance, direction = (each[..., -1] for each in np.linalg.eigh(shared))
+    shared_mm = DEVIATIONS_95 * float(np.sqrt(max(variance, 0.0)))
+    if shared_mm <= _MAX_DEVIATION_MM:
         return "", position
-    depth_mm = DEVIATIONS_95 * float(np.sqrt(direction @ position @ direction))
-    across = np.eye(3) - np.outer(direction, direction)
-    return f"{words} +- {depth_mm:.1f} mm (95 %)", across @ position @ across
+    words = (
+        f"all frames of these cameras share an error along {_along(direction)}, known to +- {shared_mm:.1f} mm (95 %)"
+    )
+    return words, position - variance * np.outer(direction, direction)
 
 
 def _along(direction: FloatArray) -> str:

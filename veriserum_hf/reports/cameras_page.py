@@ -151,7 +151,11 @@ def _frames(rig: RefinedRig) -> Table:
         for own in [trials == trial]
     ]
     excluded = details["excluded_frames"]
-    left = f" Not used, no implants' outlines near the given poses: {listed(map(str, excluded))}." if excluded else ""
+    left = (
+        f" Not used, unreadable or without implants' outlines near the given poses: {listed(map(str, excluded))}."
+        if excluded
+        else ""
+    )
     header = ["trial", "frames", "misfit stored, px", "misfit refined, px", "measurement ids"]
     return Table(header, rows, alignment="lrrrl", note=f"{_MISFIT}{left}")
 

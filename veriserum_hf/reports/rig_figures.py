@@ -38,8 +38,9 @@ def rig_figure(rig: RefinedRig) -> str:
 def change_figure(rig: RefinedRig) -> str:
     """Change of rotations, and of principal points and distances, with 95 % intervals and tolerances."""
     parts = {"rotation": indices(rig.unknowns, " rotation ")}
-    of_others = [n for n, name in enumerate(rig.unknowns) if " shift " not in name and " rotation " not in name]
-    parts = {title: chosen for title, chosen in (parts | {_OTHERS: of_others}).items() if chosen}
+    parts |= {_OTHERS: indices(rig.unknowns, " principal point ") + indices(rig.unknowns, " sid ")}
+    parts |= {"time between the planes": indices(rig.unknowns, " late ")}
+    parts = {title: chosen for title, chosen in parts.items() if chosen}
     most = max(map(len, parts.values()))
     figure = Figure(figsize=(5.5 * len(parts), 1.2 + 0.6 * most), layout="constrained")
     for ax, (title, chosen) in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts.items(), strict=True):

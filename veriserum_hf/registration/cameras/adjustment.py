@@ -210,11 +210,6 @@ class Adjusted:
         step[free] = np.linalg.solve((self.normal - matrix)[np.ix_(free, free)], (self.right - right)[free])
         return self.values + step
 
-    def frame(self, n: int, unknowns: Unknowns, values: FloatArray) -> Observed:
-        """One of the frames by other values (N,), registered from poses that are moved along with the cameras."""
-        along = _stepped(self.observed[n], self.of_frames[n], values - self.values, 0.0)
-        return along.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)).converged()
-
 
 def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray) -> Adjusted:
     """Adjust frames and the rig from values (N,) of the unknowns."""
@@ -249,7 +244,7 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
     return Adjusted(
         values=values,
         covariance=_covariance(observed, equations, unknowns, ~free),
-        covariance_by_images=_covariance(observed, equations, unknowns, ~unknowns.is_of_camera),
+        covariance_by_images=_covariance(observed, equations, unknowns, ~unknowns.is_of_rig),
         information=information,
         normal=information + np.diag(stiffness),
         right=right - stiffness * values,
@@ -257,6 +252,12 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
         observed=observed,
         converged=converged,
     )
+
+
+def registered_by(observed: Observed, unknowns: Unknowns, before: FloatArray, values: FloatArray) -> Observed:
+    """A frame by other values (N,) than those before, registered from poses that are moved along with the cameras."""
+    along = _stepped(observed, reduced(observed, unknowns), values - before, 0.0)
+    return along.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)).converged()
 
 
 def _sums(equations: Sequence[Sequence[Reduced | None]], count: int) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from veriserum_hf.calibration import ResidualField
 from veriserum_hf.core import FloatArray, PlaneName
-from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed
+from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, registered_by
 from veriserum_hf.registration.cameras.unknowns import Unknowns
 from veriserum_hf.registration.outline.solver import Residuals
 
@@ -33,15 +33,23 @@ class LeftOut:
     fields: Mapping[PlaneName, ResidualField]
 
 
-def left_out(unknowns: Unknowns, adjusted: Adjusted, as_they_were: Sequence[Observed]) -> LeftOut:
-    """Cross-validate an adjustment with five folds; its frames ``as_they_were`` have the stored cameras."""
+def left_out(unknowns: Unknowns, adjusted: Adjusted, by_stored: Sequence[Observed]) -> LeftOut:
+    """Cross-validate an adjustment with five folds.
+
+    Its frames ``by_stored`` are registered by the stored cameras. A time between the planes counts for both, where
+    cameras are free too: the question is then which cameras are better.
+    """
+    stored = np.where(unknowns.is_time, adjusted.values, 0) if unknowns.is_free_camera.any() else 0 * adjusted.values
     misfits_px = np.full((2, len(adjusted.observed)), np.nan)
     sums = {plane: np.zeros((2, CELLS, CELLS, 6)) for plane in unknowns.planes}
     for fold in range(_FOLDS):
         of_fold = range(fold, len(adjusted.observed), _FOLDS)
         without = adjusted.values_without(of_fold)
         for n in of_fold:
-            for row, seen in enumerate((as_they_were[n].converged(), adjusted.frame(n, unknowns, without))):
+            starts = ((by_stored[n], 0 * stored), (adjusted.observed[n], adjusted.values))
+            before = min((registered_by(one, unknowns, at, stored) for one, at in starts), key=_rank)
+            after = registered_by(adjusted.observed[n], unknowns, adjusted.values, without)
+            for row, seen in enumerate((before, after)):
                 by_plane = seen.residuals()
                 misfits_px[row, n] = _misfit_px(by_plane)
                 for plane, of_plane in by_plane.items():
@@ -49,6 +57,12 @@ def left_out(unknowns: Unknowns, adjusted: Adjusted, as_they_were: Sequence[Obse
                         add_residuals(sums[plane][row], own, seen.solver.levels[plane].view.image.shape)
     fields = {plane: _field(adjusted.observed[0], plane, of_plane) for plane, of_plane in sums.items()}
     return LeftOut(misfits_px[0], misfits_px[1], fields)
+
+
+def _rank(observed: Observed) -> float:
+    """Its misfit, the worst without edges."""
+    misfit_px = _misfit_px(observed.residuals())
+    return misfit_px if np.isfinite(misfit_px) else np.inf
 
 
 def _misfit_px(by_plane: Mapping[PlaneName, Sequence[Residuals]]) -> float:

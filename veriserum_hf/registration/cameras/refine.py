@@ -27,8 +27,14 @@ from veriserum_hf.core import (
 )
 from veriserum_hf.dataset import Frames, open_rows
 from veriserum_hf.errors import FrameError, RegistrationError
-from veriserum_hf.geometry import make_transform, quaternion_to_matrix, session_numbers, transform_points
-from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust
+from veriserum_hf.geometry import (
+    angle_between_deg,
+    make_transform,
+    quaternion_to_matrix,
+    session_numbers,
+    transform_points,
+)
+from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust, registered_by
 from veriserum_hf.registration.cameras.details import details_of, is_determined
 from veriserum_hf.registration.cameras.left_out import left_out
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
@@ -98,12 +104,12 @@ def refine_cameras(
     starts = starts_of(source, source.splits, poses)
     groups = _groups(source.splits, starts, per)
     implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
-    moving: dict[int, dict[Component, FloatArray]] = {}
+    usable, moving = groups, dict[int, dict[Component, FloatArray]]()
     if "time" in free and frame_rate_hz:
         for group in groups.values():
             moving |= velocities(group.labels, starts, implants, frame_rate_hz)
-        groups = {name: _moving(name, group, moving) for name, group in groups.items()}
-    chosen = {name: _spread(group, starts, implants, frames) for name, group in groups.items()}
+        usable = {name: _moving(name, group, moving) for name, group in groups.items()}
+    chosen = {name: _spread(group, starts, implants, frames) for name, group in usable.items()}
     total, read = sum(len(group.frames) for group in chosen.values()), 0
     rigs = []
     for name, group in chosen.items():
@@ -253,7 +259,7 @@ def refined_rig(
             f"{name}: the frames are of {listed(observed[0].views)} alone; the time between the exposures needs two "
             "planes. Refine without time"
         )
-    used = _supported(observed)
+    used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
     if len(used) < _LEAST_FRAMES:
         raise RegistrationError(
             f"{name}: only {len(used)} frames show their implants' outlines near the given poses; expected at "
@@ -265,12 +271,12 @@ def refined_rig(
             f"{name}: none of {listed(free)} can be refined from frames of {listed(unknowns.planes)}; give --free "
             "sid,principal-point"
         )
-    adjusted, as_they_were = _adjusted(observed, unknowns)
-    without = left_out(unknowns, adjusted, as_they_were)
+    adjusted, by_stored = _adjusted(used, [each for each in observed if each not in used], unknowns)
+    without = left_out(unknowns, adjusted, by_stored)
     verdict, reason = _verdict(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
-    unused = [each.measurement_id for each in observed if each not in as_they_were]
+    unused = [each.measurement_id for each in observed if each not in by_stored]
     is_free, names = unknowns.is_free, np.array(unknowns.names)
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))
     shapes = {plane: view.image.shape for plane, view in observed[0].views.items()}
@@ -293,25 +299,20 @@ def refined_rig(
     )
 
 
-def _supported(observed: Sequence[Observed]) -> list[Observed]:
-    """Those of which the outlines are on edges."""
-    return [each for each in observed if each.share_on_edges() >= _SUPPORTED]
+def _adjusted(
+    used: Sequence[Observed], others: Sequence[Observed], unknowns: Unknowns
+) -> tuple[Adjusted, list[Observed]]:
+    """Adjusted frames, and the same by the stored cameras.
 
-
-def _adjusted(observed: Sequence[Observed], unknowns: Unknowns) -> tuple[Adjusted, list[Observed]]:
-    """Adjusted frames, and the same as they were.
-
-    Frames whose outlines are on edges only by the cameras that the others give join these.
+    Others whose outlines are on edges only by the cameras that those in use give join them.
     """
-    used = _supported(observed)
-    others = [each for each in observed if each not in used]
-    adjusted = adjust(used, unknowns, np.zeros(len(unknowns.names)))
-    cameras, late_ms = unknowns.cameras(adjusted.values), unknowns.late_ms(adjusted.values)
-    found = _supported([each.with_cameras(cameras, late_ms).converged() for each in others])
+    stored = np.zeros(len(unknowns.names))
+    adjusted = adjust(used, unknowns, stored)
+    found = {each: registered_by(each, unknowns, stored, adjusted.values) for each in others}
+    found = {each: by_refined for each, by_refined in found.items() if by_refined.share_on_edges() >= _SUPPORTED}
     if found:
-        adjusted = adjust([*adjusted.observed, *found], unknowns, adjusted.values)
-    ids = [each.measurement_id for each in found]
-    return adjusted, [*used, *(each for each in others if each.measurement_id in ids)]
+        adjusted = adjust([*adjusted.observed, *found.values()], unknowns, adjusted.values)
+    return adjusted, [*used, *found]
 
 
 def _rig(observed: Sequence[Observed]) -> Rig:
@@ -334,7 +335,7 @@ def _anatomy_ids(observed: Sequence[Observed]) -> list[int]:
 
 def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: FloatArray) -> tuple[RigVerdict, str]:
     """Verdict and its reason."""
-    free = unknowns.is_free
+    free = unknowns.is_free_camera if unknowns.is_free_camera.any() else unknowns.is_free
     if _in_one_pose(adjusted.observed):
         return "not determined", "all frames show the implants in one pose"
     if not adjusted.converged:
@@ -352,15 +353,15 @@ def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: 
 
 
 def _in_one_pose(used: Sequence[Observed]) -> bool:
-    """Whether the first implant is near one pose in all frames."""
-    first = used[0].state.T_world_implant[0]
-    center_mm = used[0].bodies[0].implant.center_mm[None]
+    """Whether every implant is near one pose in all frames."""
+    first: dict[int, FloatArray] = {}
     for each in used:
-        T = each.state.T_world_implant[0]
-        shift_mm = np.linalg.norm(transform_points(T, center_mm) - transform_points(first, center_mm))
-        cosine = (np.trace(T[:3, :3] @ first[:3, :3].T) - 1) / 2
-        if shift_mm > _ONE_POSE[0] or cosine < np.cos(np.radians(_ONE_POSE[1])):
-            return False
+        for body, T in zip(each.bodies, each.state.T_world_implant, strict=True):
+            other = first.setdefault(body.implant.anatomy_id, T)
+            center_mm = body.implant.center_mm[None]
+            shift_mm = np.linalg.norm(transform_points(T, center_mm) - transform_points(other, center_mm))
+            if shift_mm > _ONE_POSE[0] or angle_between_deg(T[:3, :3], other[:3, :3]) > _ONE_POSE[1]:
+                return False
     return True
 
 

@@ -132,9 +132,19 @@ class Unknowns:
         return np.array([kinds.get("".join(name.split()[1:2])) in self.free for name in self.names])
 
     @property
-    def is_of_camera(self) -> BoolArray:
-        """(N,) bool, whether it is of a camera; the others are of meshes and edges."""
+    def is_of_rig(self) -> BoolArray:
+        """(N,) bool, whether it is of cameras or of the time between them; the others are of meshes and edges."""
         return np.array([name.split()[0] in self.planes for name in self.names])
+
+    @property
+    def is_time(self) -> BoolArray:
+        """(N,) bool."""
+        return np.array([name.endswith(" ms") for name in self.names])
+
+    @property
+    def is_free_camera(self) -> BoolArray:
+        """(N,) bool, free unknowns of cameras alone."""
+        return self.is_free & ~self.is_time
 
     def late_ms(self, values: FloatArray) -> float:
         """By how much later than the first plane the second is exposed; 0 where there is one."""
