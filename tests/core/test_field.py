@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.fixtures.real_studies import REAL
 from veriserum_hf.core import round_field
 
 SIZE = 200
@@ -62,3 +63,25 @@ def test_a_ring_of_glare_between_the_field_and_one_level_outside_is_outside(name
     image = np.where(shifted < 0.95, _CONTENT, glare).clip(0, 1)
     in_field = round_field(eight_bits(GREY_VALUES[name](image)))
     assert in_field[shifted < 0.93].all() and not in_field[shifted > 0.97].any()
+
+
+# With gammas of 2 and 3, a ring of this transmission is as dark as glare is without.
+@pytest.mark.parametrize("name", ["unchanged", "gamma 0.5", "log", "inverted", "inverted gamma 0.5"])
+def test_a_semi_transparent_ring_up_to_black_corners_is_in_the_field(name):
+    ring = np.where(_RADIUS < 0.9, _CONTENT, 0.4 / 0.9 * _CONTENT)
+    image = np.where(_RADIUS < 0.97, ring, 0).clip(0, 1)
+    in_field = round_field(eight_bits(GREY_VALUES[name](image)))
+    assert in_field[_RADIUS < 0.95].all() and not in_field[_RADIUS > 1].any()
+
+
+@pytest.mark.parametrize("plane", ["camera_1", "camera_2"])
+@pytest.mark.parametrize("index", [240, 260])
+def test_the_dark_ring_around_the_field_of_a_real_frame_is_outside(plane, index):
+    file = REAL / "biplane_tka" / plane / f"{index:06d}.png"
+    if not file.exists():
+        pytest.skip(f"the real frames are not at hand: {file}")
+    image = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255
+    in_field = round_field(image)
+    ring = (cv2.dilate(in_field.astype(np.uint8), np.ones((13, 13), np.uint8)) == 0) & (image > 2 / 255)
+    assert ring.sum() > 20_000 and np.percentile(image[ring], 95) < 0.15
+    assert in_field.mean() > 0.79  # with the ring: 0.85
