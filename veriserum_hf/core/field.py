@@ -29,6 +29,7 @@ _AGREEING, _LEAST_RAYS = 0.7, 0.25
 # A ring is glare if most of its levels (per cent), so far beyond the circle, are less than this share of the range
 # above the darkest. Three quarters of them are below 0.12 in real 8-bit images, below 0.36 with a gamma of 0.5.
 _FOOT, _GLARE, _MOST = 0.02, 0.4, 75
+_RING = 0.015  # width of a ring, the least: without one, the field ends where the level outside it begins
 _STEP_PX = 5  # within which the inverted level of the outside ends; saturated background fades into tissue
 
 
@@ -111,8 +112,8 @@ def _beyond_the_edge(
     along = cv2.remap(levels, px[..., 0], px[..., 1], cv2.INTER_LINEAR, borderValue=np.nan)
     reach = round(_FALL / _SAMPLE)
     fall = np.nan_to_num(along[:-reach] - along[reach:], nan=-np.inf)
-    ends = cv2.remap(outside.astype(np.uint8), px[..., 0], px[..., 1], cv2.INTER_NEAREST, borderValue=0).any(axis=0)
-    ends &= fall.max(axis=0) > 0
+    is_outside = cv2.remap(outside.astype(np.uint8), px[..., 0], px[..., 1], cv2.INTER_NEAREST, borderValue=0)
+    ends = is_outside.any(axis=0) & (fall.max(axis=0) > 0)
     nothing = np.zeros(levels.shape, np.bool_)
     if ends.sum() < _LEAST_RAYS * _RAYS:
         return nothing
@@ -122,7 +123,8 @@ def _beyond_the_edge(
     foot = along[np.minimum(at + reach // 2 + round(_FOOT / _SAMPLE), len(along) - 1), np.arange(_RAYS)][ends][near]
     low, high = float(levels.min()), float(levels.max())
     glare = np.percentile(np.nan_to_num(foot, nan=low), _MOST) < low + _GLARE * (high - low)
-    if near.sum() < _AGREEING * len(points) or not glare:
+    width = np.median((is_outside.argmax(axis=0) - at)[ends][near]) * _SAMPLE
+    if near.sum() < _AGREEING * len(points) or not glare or width < _RING:
         return nothing
     x, y, fitted = _circle(points[near])
     columns, rows = (
