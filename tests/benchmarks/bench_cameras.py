@@ -340,7 +340,7 @@ def requirements(results: dict[str, list[dict[str, Any]]]) -> Iterator[Row]:
     worse = sum(
         each["verdict"] == "improved" and each["misfit_px"]["after"] > each["misfit_px"]["before"] for each in every
     )
-    yield Row("improved, where frames left out got worse", f"{worse} of {len(every)}", "none", worse == 0)
+    yield Row("improved, though frames left out got worse", f"{worse} of {len(every)}", "none", worse == 0)
     whole = [
         each for name, of_seeds in results.items() if CONDITIONS[name].frames == _MANY_FRAMES for each in of_seeds
     ]

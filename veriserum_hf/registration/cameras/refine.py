@@ -7,60 +7,48 @@ significantly different and fit the frames that were left out better.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2, wilcoxon
 
-from veriserum_hf.calibration import Per, RefinedCameras, RefinedRig, RigVerdict, SizedCamera
+from veriserum_hf.calibration import Per, RefinedCameras, RefinedRig, SizedCamera
 from veriserum_hf.core import (
-    CAMERA_OF,
-    COMPONENTS,
-    FAILED,
     PLANES,
     Component,
     FloatArray,
     FrameRow,
-    LabelRow,
     PoseRow,
     listed,
 )
-from veriserum_hf.dataset import Frames, open_rows
+from veriserum_hf.dataset import open_rows
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.geometry import (
-    angle_between_deg,
-    make_transform,
-    quaternion_to_matrix,
-    session_numbers,
     transform_points,
 )
+from veriserum_hf.poses import transforms
 from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust, registered_by
-from veriserum_hf.registration.cameras.details import details_of, is_determined
+from veriserum_hf.registration.cameras.details import details_of
+from veriserum_hf.registration.cameras.groups import (
+    LEAST_FRAMES,
+    Group,
+    groups_of,
+    has_failed,
+    moving_frames,
+    spread,
+)
 from veriserum_hf.registration.cameras.left_out import left_out
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
 from veriserum_hf.registration.cameras.velocities import Velocities, velocities
+from veriserum_hf.registration.cameras.verdict import plane_covariance, verdict_of
 from veriserum_hf.registration.data_sets import ARCHIVE_PX
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import COARSE, FINE, MIDDLE
-from veriserum_hf.registration.scene import DOF, Implant
+from veriserum_hf.registration.scene import Implant
 
 FRAMES = 100
-_LEAST_FRAMES = 10
 _SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes
-_ONE_POSE = (5.0, 5.0)  # mm, deg: frames that differ by less show the rig from one side
-_CHANCE = 0.003  # of a change as large as that found, if there is none
-_NOT_BETTER = 0.01  # chance of left-out frames that fit so much better, if cameras are no better
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Frames of one group: where they are, their labels and initial poses."""
-
-    frames: list[tuple[Frames, int]]
-    labels: list[LabelRow]
 
 
 def refine_cameras(
@@ -102,20 +90,20 @@ def refine_cameras(
         )
     source = open_rows(dataset, configs_for(poses), archive_px=ARCHIVE_PX)
     starts = starts_of(source, source.splits, poses)
-    groups = _groups(source.splits, starts, per)
+    groups = groups_of(source.splits, starts, per)
     implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
     usable, moving = groups, dict[int, dict[Component, FloatArray]]()
     if "time" in free and frame_rate_hz:
         for group in groups.values():
             moving |= velocities(group.labels, starts, implants, frame_rate_hz)
-        usable = {name: _moving(name, group, moving) for name, group in groups.items()}
-    chosen = {name: _spread(group, starts, implants, frames) for name, group in usable.items()}
+        usable = {name: moving_frames(name, group, moving) for name, group in groups.items()}
+    chosen = {name: spread(group, starts, implants, frames) for name, group in usable.items()}
     total, read = sum(len(group.frames) for group in chosen.values()), 0
     rigs = []
     for name, group in chosen.items():
-        if len(group.frames) < _LEAST_FRAMES:
+        if len(group.frames) < LEAST_FRAMES:
             raise RegistrationError(
-                f"{name} has {len(group.frames)} frames with poses; expected at least {_LEAST_FRAMES}. Give "
+                f"{name} has {len(group.frames)} frames with poses; expected at least {LEAST_FRAMES}. Give "
                 "poses of more frames, or refine the cameras of several trials together: --per session"
             )
         observed, excluded = [], []
@@ -132,91 +120,13 @@ def refine_cameras(
     return RefinedCameras(tuple(rigs), per)
 
 
-def _groups(splits: Mapping[str, Frames], starts: Starts, per: Per) -> dict[str, _Group]:
-    names = ("measurement_id", "trial_id", "frame_index", *CAMERA_OF.values())
-    where, labels = [], []
-    for frames in splits.values():
-        for index, label in enumerate(frames.table(*names).to_pylist()):
-            if starts.get(label["measurement_id"]):
-                where.append((frames, index))
-                labels.append(label)
-    failed = [pose for label in labels for pose in starts[label["measurement_id"]].values() if _has_failed(pose)]
-    poses = sum(len(starts[label["measurement_id"]]) for label in labels)
-    if 2 * len(failed) > poses:
-        raise RegistrationError(
-            f"{len(failed)} of {poses} poses are failed; expected registered poses. Register the frames again from "
-            "other initial poses, or give those of another file"
-        )
-    sessions = session_numbers(labels)
-    if per == "all" and len(sessions) and sessions.max() > 0:
-        raise RegistrationError(
-            f"the frames have the cameras of {sessions.max() + 1} sessions, which cannot be refined as one; give "
-            "--per session"
-        )
-    keys = [label["trial_id"] if per == "trial" else int(n) for label, n in zip(labels, sessions, strict=True)]
-    found: dict[str, _Group] = {}
-    for key, at, label in zip(keys, where, labels, strict=True):
-        name = f"trial {key}" if per == "trial" else f"session {key + 1}"
-        group = found.setdefault(name, _Group([], []))
-        group.frames.append(at)
-        group.labels.append(label)
-    return found
-
-
-def _moving(name: str, group: _Group, moving: Velocities) -> _Group:
-    """Frames of a group whose implants have velocities."""
-    kept = [n for n, label in enumerate(group.labels) if label["measurement_id"] in moving]
-    if len(kept) < _LEAST_FRAMES:
-        raise RegistrationError(
-            f"{name}: {len(kept)} of {len(group.labels)} frames have poses of the frames right before and after them "
-            f"in their trial (frame_index), which show how the implants move; expected at least {_LEAST_FRAMES} for "
-            "the time between the planes. Give poses of consecutive frames, or refine without time"
-        )
-    return _Group([group.frames[n] for n in kept], [group.labels[n] for n in kept])
-
-
-def _has_failed(pose: Mapping[str, object]) -> bool:
-    return pose.get("verdict") == FAILED
-
-
-def _spread(group: _Group, starts: Starts, implants: Mapping[int, Implant], count: int) -> _Group:
-    """Frames whose poses are far from each other: the farthest from those chosen before, first that of the centre.
-
-    The expected information of frames (D-optimal choice) gives no smaller deviations: errors of what is held, which
-    are the same in all frames, are most of them.
-    """
-    features = []
-    for label in group.labels:
-        of_frame = starts[label["measurement_id"]]
-        values = []
-        for component in COMPONENTS:
-            if (pose := of_frame.get(component)) is None:
-                values += [0.0] * 12
-                continue
-            implant = implants[pose["anatomy_id"]]
-            T = _transform(pose)
-            center_mm = transform_points(T, implant.center_mm[None])[0]
-            values += [*center_mm, *(T[:3, :3].ravel() * implant.radius_mm)]
-        features.append(values)
-    points = np.array(features).reshape(len(features), -1)
-    if not len(points):
-        return group
-    order = [int(np.argmin(np.linalg.norm(points - points.mean(axis=0), axis=1)))]
-    distance = np.linalg.norm(points - points[order[0]], axis=1)
-    while len(order) < min(count, len(points)):
-        order.append(int(np.argmax(distance)))
-        distance = np.minimum(distance, np.linalg.norm(points - points[order[-1]], axis=1))
-        distance[order] = -1
-    return _Group([group.frames[n] for n in order], [group.labels[n] for n in order])
-
-
 def _observed(
-    group: _Group, starts: Starts, implants: Mapping[int, Implant], moving: Velocities
+    group: Group, starts: Starts, implants: Mapping[int, Implant], moving: Velocities
 ) -> Iterator[Observed | None]:
     """Frames of a group, their outlines registered by the stored cameras; None where that cannot be used."""
     for (frames, index), label in zip(group.frames, group.labels, strict=True):
         (row,) = frames.taken([index]).read()
-        poses = {name: pose for name, pose in starts[label["measurement_id"]].items() if not _has_failed(pose)}
+        poses = {name: pose for name, pose in starts[label["measurement_id"]].items() if not has_failed(pose)}
         velocity = moving.get(label["measurement_id"])
         if isinstance(row, FrameError) or not poses:
             yield None
@@ -232,17 +142,13 @@ def registered_frame(
 ) -> Observed:
     """A frame with its outlines registered from these poses by the stored cameras."""
     shown = {name: implants[pose["anatomy_id"]] for name, pose in poses.items()}
-    initial = np.array([_transform(pose) for pose in poses.values()])
+    initial = transforms(list(poses.values()))
     frame = Frame(views_of(row, PLANES), shown, initial)
     state = frame.outlines.initial_state(initial)
     for scale in (COARSE, MIDDLE, FINE):
         state = frame.outlines.solver(scale).run(state, scale.passes)
     of_poses = None if velocity is None else np.array([velocity[name] for name in poses])
     return Observed.of(row["trial_id"], row["measurement_id"], frame, state, of_poses)
-
-
-def _transform(pose: PoseRow) -> FloatArray:
-    return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
 
 
 def refined_rig(
@@ -260,10 +166,10 @@ def refined_rig(
             "planes. Refine without time"
         )
     used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
-    if len(used) < _LEAST_FRAMES:
+    if len(used) < LEAST_FRAMES:
         raise RegistrationError(
             f"{name}: only {len(used)} frames show their implants' outlines near the given poses; expected at "
-            f"least {_LEAST_FRAMES}. Give better poses, or register the frames again"
+            f"least {LEAST_FRAMES}. Give better poses, or register the frames again"
         )
     unknowns = Unknowns(_rig(used), _anatomy_ids(observed), free, tolerances)
     if not unknowns.is_free.any():
@@ -273,7 +179,7 @@ def refined_rig(
         )
     adjusted, by_stored = _adjusted(used, [each for each in observed if each not in used], unknowns)
     without = left_out(unknowns, adjusted, by_stored)
-    verdict, reason = _verdict(unknowns, adjusted, without.before_px, without.after_px)
+    verdict, reason = verdict_of(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
     unused = [each.measurement_id for each in observed if each not in by_stored]
@@ -294,7 +200,7 @@ def refined_rig(
         unknowns=tuple(names[is_free].tolist()),
         estimate=adjusted.values[is_free],
         covariance=covariance,
-        plane_covariance=_plane_covariance(unknowns, adjusted, verdict),
+        plane_covariance=plane_covariance(unknowns, adjusted, verdict),
         details=details_of(name, reason, [*excluded, *unused], unknowns, adjusted, without),
     )
 
@@ -331,47 +237,3 @@ def _rig(observed: Sequence[Observed]) -> Rig:
 
 def _anatomy_ids(observed: Sequence[Observed]) -> list[int]:
     return sorted({body.implant.anatomy_id for each in observed for body in each.bodies})
-
-
-def _verdict(unknowns: Unknowns, adjusted: Adjusted, before: FloatArray, after: FloatArray) -> tuple[RigVerdict, str]:
-    """Verdict and its reason."""
-    free = unknowns.is_free_camera if unknowns.is_free_camera.any() else unknowns.is_free
-    if _in_one_pose(adjusted.observed):
-        return "not determined", "all frames show the implants in one pose"
-    if not adjusted.converged:
-        return "not determined", "the adjustment has not converged"
-    if not is_determined(unknowns, adjusted).any():
-        return "not determined", "the frames determine none of the unknowns better than their tolerances do"
-    values = adjusted.values[free]
-    statistic = float(values @ np.linalg.solve(adjusted.covariance_by_images[np.ix_(free, free)], values))
-    if statistic < chi2.isf(_CHANCE, len(values)):
-        return "no evidence", "the change is within its deviations"
-    difference = (before - after)[np.isfinite(before - after)]
-    if not difference.any() or wilcoxon(difference, alternative="greater").pvalue > _NOT_BETTER:
-        return "no evidence", "frames that were left out do not fit better"
-    return "improved", f"{np.sum(difference > 0)} of {len(difference)} frames that were left out fit better"
-
-
-def _in_one_pose(used: Sequence[Observed]) -> bool:
-    """Whether every implant is near one pose in all frames."""
-    first: dict[int, FloatArray] = {}
-    for each in used:
-        for body, T in zip(each.bodies, each.state.T_world_implant, strict=True):
-            other = first.setdefault(body.implant.anatomy_id, T)
-            center_mm = body.implant.center_mm[None]
-            shift_mm = np.linalg.norm(transform_points(T, center_mm) - transform_points(other, center_mm))
-            if shift_mm > _ONE_POSE[0] or angle_between_deg(T[:3, :3], other[:3, :3]) > _ONE_POSE[1]:
-                return False
-    return True
-
-
-def _plane_covariance(unknowns: Unknowns, adjusted: Adjusted, verdict: RigVerdict) -> FloatArray:
-    """Of the second camera's pose after the refinement; a change that is not applied stays an error."""
-    if len(unknowns.planes) < 2:
-        return np.zeros((DOF, DOF))
-    if verdict == "not determined" or not unknowns.is_free[:DOF].all():
-        return np.diag(unknowns.tolerance[:DOF] ** 2)
-    found = adjusted.covariance[:DOF, :DOF]
-    if verdict == "no evidence":
-        found = found + np.outer(adjusted.values[:DOF], adjusted.values[:DOF])
-    return found
