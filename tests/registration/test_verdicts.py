@@ -61,7 +61,7 @@ def test_a_good_pose_has_converged_without_a_reason():
         (
             {"covariance": covariance(0.1, 0.1, 1.51, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},
             "converged",
-            "all frames of these cameras share an error along (+0.00, +0.00, +1.00), known to +- 2.9 mm (95 %)",
+            "with refined cameras, whose error along (+0.00, +0.00, +1.00) all their frames share: +- 2.9 mm (95 %)",
         ),
         (  # the shared error does not excuse the frame's own
             {"covariance": covariance(0.1, 0.1, 5.0, 0.2, 0.2, 0.2), "of_cameras": covariance(0, 0, 1.5, 0, 0, 0)},

@@ -1,6 +1,7 @@
 """``veriserum refine-cameras``: arguments and printed results; the work is done in `registration`."""
 
 import json
+import os
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 
 from veriserum_hf.cli.options import AsJson, DatasetOrArchive
 from veriserum_hf.cli.output import print_json, print_text, show_progress
-from veriserum_hf.core import Table
+from veriserum_hf.core import Table, listed
 from veriserum_hf.errors import RegistrationError
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def refine_cameras(
     with poses of the frames right before and after them, and the frame rate. The result is stated in the file;
     registration does not use it. Without time, the exposures are taken as simultaneous.
 
+    A hundred frames take some minutes. Nothing is kept of a run that is interrupted. Groups of fewer than ten frames
+    with poses keep their stored cameras.
+
     Give the file as --cameras to convert, import, register, predict, check-labels and poses move.
 
     Exit status: 0 cameras of every group improved, or there is no evidence against them; 2 not done; 3 those of some
@@ -91,11 +95,9 @@ def refine_cameras(
     chosen = [name for name in FREE if name in wanted]
     if unknown := sorted(set(wanted) - set(FREE)):
         raise RegistrationError(f"--free has {', '.join(map(repr, unknown))}; expected some of {', '.join(FREE)}")
-    if output.exists():
-        raise RegistrationError(f"{output} exists and was not changed; choose another output, or remove it")
-    _check_report(report)
+    _check_paths(output, report)
     tolerances = Tolerances(plane_mm, plane_deg, principal_point_mm, sid_mm, async_ms=async_ms)
-    with show_progress("registering", "frames") as progress:
+    with show_progress("registering and adjusting", "frames") as progress:
         found = refine(
             dataset,
             poses=poses,
@@ -126,26 +128,39 @@ def refine_cameras(
         raise typer.Exit(3)
 
 
-def _check_report(report: Path | None) -> None:
-    """Refuse a path that would fail after the adjustment."""
+def _check_paths(output: Path, report: Path | None) -> None:
+    """Refuse paths that would fail after the adjustment."""
+    if output.exists():
+        raise RegistrationError(f"{output} exists and was not changed; choose another output, or remove it")
+    if not (output.absolute().parent.is_dir() and os.access(output.absolute().parent, os.W_OK)):
+        raise RegistrationError(f"--output {output}: expected a folder that exists and can be written to")
     if report is None:
         return
     if not (report.suffix.lower() in (".html", ".htm") and report.absolute().parent.is_dir()) or report.is_dir():
         raise RegistrationError(f"--report {report}: expected a path that ends in .html in a folder that exists")
+    if report.resolve() == output.resolve():
+        raise RegistrationError(f"--report and --output are both {output}; expected two files")
     from veriserum_hf.reports import refined_cameras_page  # noqa: F401 - raises an error if matplotlib is missing
 
 
 def _print_rig(rig: "RefinedRig") -> None:
-    details = rig.details
-    print_text(f"\n{details['name']}, {len(rig.trials)} trials: {rig.verdict}: {details['reason']}")
+    details, improved = rig.details, rig.verdict == "improved"
+    print_text(f"\n{details['name']} (trials {listed(map(str, rig.trials))}): {rig.verdict}: {details['reason']}")
+    if not improved:
+        print_text("the stored cameras stay")
     before, after = details["left_out_misfit_px"]["before"], details["left_out_misfit_px"]["after"]
     if before is not None and after is not None:
         print_text(
             f"outlines of frames that were left out, from their edges: {before:.3f} px by the stored cameras, "
-            f"{after:.3f} px by the refined ones"
+            f"{after:.3f} px by those that the others give"
         )
+    if not rig.unknowns:
+        return
     rows = []
     for n, name in enumerate(rig.unknowns):
         determined = "no" if name in details["not_determined"] else "yes"
-        rows.append((name, f"{rig.estimate[n]:+.4f}", f"{rig.covariance[n, n] ** 0.5:.4f}", determined))
-    print_text(Table(("unknown", "change", "SD", "determined"), rows).text())
+        sd, tolerance = rig.covariance[n, n] ** 0.5, details["tolerances"][n]
+        rows.append((name, f"{rig.estimate[n]:+.3f}", f"{sd:.3f}", f"{tolerance:g}", determined))
+    change = "change" if improved else "change, not applied"
+    print_text(Table(("unknown", change, "SD", "tolerance", "determined"), rows).text())
+    print_text("determined: SD at most half the tolerance. What is held with its own tolerance is part of the SD.")

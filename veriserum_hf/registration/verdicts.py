@@ -107,7 +107,8 @@ def _apart_from_depth(found: Findings, seen: Sequence[PlaneName]) -> tuple[str, 
     if shared_mm <= _MAX_DEVIATION_MM:
         return "", position
     words = (
-        f"all frames of these cameras share an error along {_along(direction)}, known to +- {shared_mm:.1f} mm (95 %)"
+        f"with refined cameras, whose error along {_along(direction)} all their frames share: +- {shared_mm:.1f} mm "
+        "(95 %), not in relative poses"
     )
     return words, position - variance * np.outer(direction, direction)
 

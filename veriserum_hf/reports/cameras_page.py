@@ -75,7 +75,7 @@ def _verdicts(cameras: RefinedCameras) -> Table:
         misfit = details["left_out_misfit_px"]
         rows.append(
             [
-                details["name"],
+                f"{details['name']} (trials {listed(map(str, rig.trials))})",
                 rig.verdict,
                 details["reason"],
                 len(details["frames"]),
@@ -88,6 +88,8 @@ def _verdicts(cameras: RefinedCameras) -> Table:
 
 
 def _blocks(rig: RefinedRig) -> list[Block]:
+    if not rig.unknowns:
+        return [note(_statement(rig))]
     pixels = sorted({number(edge) for each in rig.details["residual_fields"].values() for edge in each["pixel_mm"]})
     return [
         note(_statement(rig)),
@@ -109,7 +111,8 @@ def _blocks(rig: RefinedRig) -> list[Block]:
 
 def _statement(rig: RefinedRig) -> str:
     """What holds for the cameras after the refinement."""
-    held = "" if rig.verdict == "improved" else " The stored cameras stay; the figures show what the frames suggest."
+    figures = "; the figures show what the frames suggest" if rig.unknowns else ""
+    held = "" if rig.verdict == "improved" else f" The stored cameras stay{figures}."
     undetermined = rig.details["not_determined"]
     unknown = f" Not determined: {', '.join(undetermined)}." if undetermined else ""
     reason = rig.details["reason"]

@@ -15,6 +15,7 @@ from veriserum_hf.registration import Tolerances, refine_cameras
 from veriserum_hf.registration.cameras.adjustment import Observed
 from veriserum_hf.registration.cameras.refine import refined_rig
 from veriserum_hf.registration.cameras.unknowns import Rig, Unknowns
+from veriserum_hf.registration.cameras.verdict import kept_rig
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import FINE
@@ -102,8 +103,20 @@ def test_time_between_planes_needs_frames_in_a_row(dataset):
         refine_cameras(str(dataset), free=("time",), frame_rate_hz=30.0)
 
 
+def test_a_group_with_too_few_frames_keeps_its_cameras_in_a_file_and_a_page(rows, tmp_path):
+    rig = kept_rig("session 2", [3], views_of(rows[0], ("bs", "fs")), Tolerances(plane_mm=1.0), "4 frames with poses")
+    cameras = RefinedCameras((rig,), "session")
+    (tmp_path / "cameras.json").write_text(refined_cameras_json(cameras))
+    read = read_refined_cameras(tmp_path / "cameras.json")
+    row = rows[0] | {"trial_id": 3}
+    assert read.applied(row)["camera_fs"] == row["camera_fs"]
+    assert read.rigs[0].plane_covariance[0, 0] == 1.0
+    page = refined_cameras_page(read, "OUT", {})
+    assert "4 frames with poses. The stored cameras stay." in page
+
+
 def test_too_few_frames_are_refused(dataset):
-    with pytest.raises(RegistrationError, match="session 1 has 3 frames with poses; expected at least 10"):
+    with pytest.raises(RegistrationError, match=r"session 1 has 3.* has \d; expected at least 10"):
         refine_cameras(str(dataset))
 
 

@@ -55,6 +55,29 @@ def details_of(
     }
 
 
+def nothing_refined(name: str, reason: str) -> RigDetails:
+    """Details of a rig whose frames are too few."""
+    return {
+        "name": name,
+        "reason": reason,
+        "frames": [],
+        "trials_of_frames": [],
+        "excluded_frames": [],
+        "left_out_misfit_px": {"before": None, "after": None},
+        "left_out_misfits_px": {"before": [], "after": []},
+        "left_out_better": 0,
+        "residual_fields": {},
+        "tolerances": [],
+        "image_standard_deviations": [],
+        "standard_deviations": [],
+        "correlation": [],
+        "not_determined": [],
+        "sid_mm": {},
+        "implants": 0,
+        "converged": False,
+    }
+
+
 def _of_images(information: FloatArray, tolerance: FloatArray) -> FloatArray:
     """Standard deviations (n,) from the information (n, n) of images, of all directions at most some tolerances."""
     eigenvalues, directions = np.linalg.eigh(information * np.outer(tolerance, tolerance))

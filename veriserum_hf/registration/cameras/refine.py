@@ -16,6 +16,7 @@ from veriserum_hf.core import (
     Component,
     FloatArray,
     FrameRow,
+    PlaneName,
     PoseRow,
     listed,
 )
@@ -38,13 +39,13 @@ from veriserum_hf.registration.cameras.groups import (
 from veriserum_hf.registration.cameras.left_out import left_out
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
 from veriserum_hf.registration.cameras.velocities import Velocities, velocities
-from veriserum_hf.registration.cameras.verdict import plane_covariance, verdict_of
+from veriserum_hf.registration.cameras.verdict import kept_rig, plane_covariance, verdict_of
 from veriserum_hf.registration.data_sets import ARCHIVE_PX
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import COARSE, FINE, MIDDLE
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.scene import Implant, View
 
 FRAMES = 100
 _SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes
@@ -97,27 +98,48 @@ def refine_cameras(
         for group in groups.values():
             moving |= velocities(group.labels, starts, implants, frame_rate_hz)
         usable = {name: moving_frames(name, group, moving) for name, group in groups.items()}
+    tolerances = tolerances or Tolerances()
     chosen = {name: spread(group, starts, implants, frames) for name, group in usable.items()}
-    total, read = sum(len(group.frames) for group in chosen.values()), 0
-    rigs = []
+    counts = {name: len(group.frames) for name, group in chosen.items()}
+    if max(counts.values(), default=0) < LEAST_FRAMES:
+        of_groups = listed(f"{name} has {count}" for name, count in counts.items()) or "there are none"
+        raise RegistrationError(
+            f"too few frames with poses: {of_groups}; expected at least {LEAST_FRAMES} in a group. Give poses of "
+            "more frames, or refine the cameras of several trials together: --per session"
+        )
+    total, done, rigs = 2 * sum(counts.values()), 0, []  # each frame is registered, and then adjusted
     for name, group in chosen.items():
-        if len(group.frames) < LEAST_FRAMES:
-            raise RegistrationError(
-                f"{name} has {len(group.frames)} frames with poses; expected at least {LEAST_FRAMES}. Give "
-                "poses of more frames, or refine the cameras of several trials together: --per session"
-            )
-        observed, excluded = [], []
-        for label, each in zip(group.labels, _observed(group, starts, implants, moving), strict=True):
-            if each is None:
-                excluded.append(label["measurement_id"])
-            else:
-                observed.append(each)
-            read += 1
-            if progress:
-                progress(read, total)
         trials = sorted({label["trial_id"] for label in groups[name].labels})
-        rigs.append(refined_rig(name, trials, observed, free, tolerances or Tolerances(), excluded))
+        observed, excluded = [], []
+        if counts[name] >= LEAST_FRAMES:
+            for label, each in zip(group.labels, _observed(group, starts, implants, moving), strict=True):
+                if each is None:
+                    excluded.append(label["measurement_id"])
+                else:
+                    observed.append(each)
+                done += 1
+                if progress:
+                    progress(done, total)
+        used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
+        if len(used) >= LEAST_FRAMES:
+            rigs.append(refined_rig(name, trials, observed, free, tolerances, excluded))
+        else:
+            seen = f"{counts[name]} frames with poses, {len(used)} of them near edges"
+            reason = f"{seen}; at least {LEAST_FRAMES} are needed"
+            rigs.append(kept_rig(name, trials, _any_views(group), tolerances, reason))
+        done += counts[name] * (2 if counts[name] < LEAST_FRAMES else 1)
+        if progress:
+            progress(done, total)
     return RefinedCameras(tuple(rigs), per)
+
+
+def _any_views(group: Group) -> dict[PlaneName, View]:
+    """Views of the first frame of a group that can be read."""
+    for frames, index in group.frames:
+        (row,) = frames.taken([index]).read()
+        if not isinstance(row, FrameError):
+            return views_of(row, PLANES)
+    raise RegistrationError("no frame of a group can be read; run audit on the data set")
 
 
 def _observed(
@@ -166,11 +188,6 @@ def refined_rig(
             "planes. Refine without time"
         )
     used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
-    if len(used) < LEAST_FRAMES:
-        raise RegistrationError(
-            f"{name}: only {len(used)} frames show their implants' outlines near the given poses; expected at "
-            f"least {LEAST_FRAMES}. Give better poses, or register the frames again"
-        )
     unknowns = Unknowns(_rig(used), _anatomy_ids(observed), free, tolerances)
     if not unknowns.is_free.any():
         raise RegistrationError(
@@ -181,7 +198,7 @@ def refined_rig(
     without = left_out(unknowns, adjusted, by_stored)
     verdict, reason = verdict_of(unknowns, adjusted, without.before_px, without.after_px)
     if len(unknowns.anatomy_ids) == 1:
-        reason += f"; all frames show one implant alone, {unknowns.anatomy_ids[0]}"
+        reason += f"; all frames show one implant alone, with anatomy_id {unknowns.anatomy_ids[0]}"
     unused = [each.measurement_id for each in observed if each not in by_stored]
     is_free, names = unknowns.is_free, np.array(unknowns.names)
     values = adjusted.values if verdict == "improved" else np.zeros(len(names))

@@ -6,13 +6,14 @@ that is exposed later sees every implant moved on by its own velocity.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
+from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Camera, invert_transform, make_transform, transform_points
 from veriserum_hf.registration.deviations import harmonics
 from veriserum_hf.registration.outline.levels import Level
@@ -50,6 +51,12 @@ class Tolerances:
     mesh_mm: float = 0.1
     edge_px: float = 0.1
     async_ms: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not (np.isfinite(value) and value > 0):
+                raise RegistrationError(f"the tolerance {field.name} is {value}; expected a finite number above 0")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,17 @@
 """Verdict of a refined rig: whether its change is significant, and fits frames better that were left out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.stats import chi2, wilcoxon
 
-from veriserum_hf.calibration import RigVerdict
-from veriserum_hf.core import FloatArray
+from veriserum_hf.calibration import RefinedRig, RigVerdict, SizedCamera
+from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
 from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed
-from veriserum_hf.registration.cameras.details import is_determined
-from veriserum_hf.registration.cameras.unknowns import Unknowns
-from veriserum_hf.registration.scene import DOF
+from veriserum_hf.registration.cameras.details import is_determined, nothing_refined
+from veriserum_hf.registration.cameras.unknowns import Tolerances, Unknowns
+from veriserum_hf.registration.scene import DOF, View
 
 _ONE_POSE = (5.0, 5.0)  # mm, deg: frames that differ by less show the rig from one side
 _CHANCE = 0.003  # of a change as large as that found, if there is none
@@ -62,3 +62,26 @@ def plane_covariance(unknowns: Unknowns, adjusted: Adjusted, verdict: RigVerdict
     if verdict == "no evidence":
         found = found + np.outer(adjusted.values[:DOF], adjusted.values[:DOF])
     return found
+
+
+def kept_rig(
+    name: str, trials: Sequence[int], views: Mapping[PlaneName, View], tolerances: Tolerances, reason: str
+) -> RefinedRig:
+    """A rig of which nothing was refined: the stored cameras, with the tolerances."""
+    cameras = {
+        plane: SizedCamera(view.camera.intrinsics, view.camera.world_to_camera, view.image.shape)
+        for plane, view in views.items()
+    }
+    sd = np.array([tolerances.plane_mm] * 3 + [tolerances.plane_deg] * 3) * (len(views) > 1)
+    return RefinedRig(
+        trials=tuple(trials),
+        before=cameras,
+        after=cameras,
+        center_mm=np.zeros(3),
+        verdict="not determined",
+        unknowns=(),
+        estimate=np.zeros(0),
+        covariance=np.zeros((0, 0)),
+        plane_covariance=np.diag(sd**2),
+        details=nothing_refined(name, reason),
+    )
