@@ -203,4 +203,9 @@ def test_the_command_states_the_way_out(archive, monkeypatch, tmp_path):
     assert "offset of whole sessions, likely of the cameras: single labels are compared with it" in printed
     assert "in a way that another fs pose explains" in printed
     assert f"veriserum refine-cameras {archive} --poses {tmp_path}" in printed
-    assert "check-labels" in printed and "--cameras cameras.json --output" in printed
+    assert "--cameras cameras.json --output" in printed
+    _, printed, _ = outcome("check-labels", archive, "-o", tmp_path / "labels.parquet", "--split", "train")
+    assert "--cameras cameras.json --split train --output" in printed
+    options = ("-o", tmp_path / "labels.parquet", "--cameras", tmp_path / "cameras.json")
+    _, printed, _ = outcome("check-labels", archive, *options)
+    assert "in a way that another fs pose explains" in printed and "refine-cameras" not in printed
