@@ -17,7 +17,7 @@ from veriserum_hf.registration.data_sets import Registrations
 from veriserum_hf.registration.labels import check as check_module, session_offsets as session_offsets_module
 from veriserum_hf.registration.labels.common_offset import CommonOffset
 from veriserum_hf.registration.labels.differences import differences_of
-from veriserum_hf.registration.labels.offsets import Estimate, common_offsets
+from veriserum_hf.registration.labels.offsets import Estimate, common_offsets, judged_labels
 from veriserum_hf.registration.labels.planes_apart import PlanesApart
 from veriserum_hf.registration.labels.rows import label_rows
 from veriserum_hf.registration.labels.session_offsets import session_offsets, with_sessions
@@ -58,7 +58,8 @@ def assessed(labels, poses):
     differences, explained = with_sessions(differences, sessions)
     offsets, baseline = common_offsets(differences, explained)
     rows = {(row["measurement_id"], row["component"]): row for row in label_rows(differences, baseline).to_pylist()}
-    return sessions, CommonOffset(offsets, None, None, sessions), rows
+    of_others = not judged_labels(differences, explained).all()
+    return sessions, CommonOffset(offsets, None, None, sessions, of_others), rows
 
 
 @settings(max_examples=6, deadline=None)
@@ -156,6 +157,15 @@ def test_an_explained_session_does_not_explain_the_offset_of_others():
     agree = PlanesApart(12, BOTH, *zeros)
     assert replace(common, planes=agree).looks_like == "labels"
     assert len(flagged(rows)) <= 1
+
+
+def test_what_components_of_an_explained_session_have_left_is_an_offset():
+    labels, poses = session(0.8 * BS - 0.3 * BOTH, 0.6)
+    for row in labels:
+        shift(row["femur"], 1.0 * BS)
+    (found,), common, rows = assessed(labels, poses)
+    assert found.explained and common.offsets and common.looks_like == "cameras"
+    assert not flagged(rows)
 
 
 def test_an_explained_offset_counts_where_components_have_few_labels():

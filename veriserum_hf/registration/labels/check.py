@@ -149,7 +149,7 @@ def check_labels(
             rows = label_rows(differences, baseline, planes)
     if offsets or apart or (planes is not None and planes.disagree):
         change = change_over_volume(differences.chosen(judged), baseline[judged]) if offsets else None
-        common = CommonOffset(offsets, planes, change, apart)
+        common = CommonOffset(offsets, planes, change, apart, not judged.all())
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))

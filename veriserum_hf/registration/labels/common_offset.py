@@ -44,6 +44,7 @@ class CommonOffset:
     planes : disagreement of the planes at some registered poses; None where it cannot be determined.
     change : of the offset over the positions of the implants, mm, and over how many mm; None where there is none.
     sessions : those whose planes disagree at the registered poses, and the offset of their labels.
+    of_others : whether offsets, planes and change are those of labels of other sessions alone.
 
     """
 
@@ -51,6 +52,7 @@ class CommonOffset:
     planes: PlanesApart | None
     change: tuple[float, float] | None
     sessions: Sequence[SessionOffset] = ()
+    of_others: bool = False
 
     @property
     def looks_like(self) -> Cause | None:
@@ -87,8 +89,8 @@ class CommonOffset:
 
     @property
     def _is_of_sessions(self) -> bool:
-        """Whether there is nothing but what their planes show: an offset of other labels has its own cause."""
-        return bool(self.sessions) and not self.offsets
+        """Whether the planes of sessions show the cause: an offset of other labels has its own."""
+        return bool(self.sessions) and not (self.offsets and self.of_others)
 
     def _of_cameras(self) -> list[str]:
         found = []
