@@ -168,6 +168,23 @@ def test_the_command_states_what_changes_and_writes_it_once(download, tmp_path):
     assert content(download) == before
 
 
+def test_what_is_stated_is_what_changes(download):
+    archive = download.read()
+    stored = trials_by_source(archive)
+    rigs = [
+        replace(refined(stored_cameras(archive.source_calibrations[id]), trials=[trial], **MOVED).rigs[0], **held)
+        for id, trials in stored.items()
+        for trial, held in zip(trials, ({}, {"unknowns": ("bs sid mm", "fs sid mm")}), strict=False)
+    ]
+    changes = new_cameras(archive, RefinedCameras(tuple(rigs), "trial"))
+    assert any(len(trials) > 1 for trials in stored.values())
+    for each in changes:
+        assert each.others == tuple(stored[each.replaced][2:])  # not those of the other rig
+        posed = each.rig.unknowns[0].startswith("fs shift")
+        assert ("fs shift" in each.texts()) == ("fs rotation" in each.texts()) == posed
+    assert {len(each.texts()) for each in changes} == {2, 4}
+
+
 def test_what_cannot_be_written_is_refused(download, tmp_path):
     file, archive = tmp_path / "cameras.json", download.read()
     before = content(download)

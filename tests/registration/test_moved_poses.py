@@ -19,8 +19,9 @@ from veriserum_hf.dataset.plan import Options
 from veriserum_hf.dataset.replaced_cameras import CamerasFile
 from veriserum_hf.errors import CalibrationError
 from veriserum_hf.geometry import Camera, make_transform
-from veriserum_hf.poses import poses_by_frame, read_poses, transforms, write_poses
-from veriserum_hf.registration.data_sets import _plane_covariances, register_dataset
+from veriserum_hf.poses import REGISTERED_SCHEMA, poses_by_frame, read_poses, transforms, write_poses
+from veriserum_hf.registration import data_sets as data_sets_module
+from veriserum_hf.registration.data_sets import register_dataset
 from veriserum_hf.registration.moved_poses import carried_over
 
 POINTS_MM = np.random.default_rng(1).uniform(-30, 30, (80, 3))
@@ -258,15 +259,25 @@ def test_a_registration_is_of_its_cameras_and_states_their_uncertainty(short_tri
     assert pairs and all(np.trace(np.array(one)[:3, :3]) < np.trace(np.array(other)[:3, :3]) for one, other in pairs)
 
 
-def test_cameras_that_an_archive_has_state_their_uncertainty(damaged, rows, tmp_path):
+def test_cameras_that_an_archive_has_state_their_uncertainty(damaged, rows, monkeypatch, tmp_path):
     trial, covariance = rows[0]["trial_id"], np.diag([0.04] * 3 + [1e-4] * 3)
+    monkeypatch.setattr(data_sets_module, "_registered", lambda *_: REGISTERED_SCHEMA.empty_table())
+
+    def options(**given):
+        """What the record states about the covariance."""
+        output = tmp_path / f"{len(list(tmp_path.iterdir()))}.parquet"
+        register_dataset(str(damaged), output, trials=[trial], any_agreement=True, **given)
+        return json.loads(pq.read_schema(output).metadata[b"record"]).get("camera_covariance")
+
     file = file_of(tmp_path / "cameras.json", rows, [trial], shift_mm=(0.4, 0, 0), plane_covariance=covariance)
-    assert _plane_covariances(open_rows(str(damaged), ("calibrated",), archive_px=64), None) == {}
+    assert open_rows(str(damaged), ("calibrated",), archive_px=64).plane_covariances == {}
+    assert options() is options(camera_covariance=False) is None
     status, _, err = outcome("calibrate", "cameras", damaged, file, "--write")
     assert status == 0, err
-    found = _plane_covariances(open_rows(str(damaged), ("calibrated",), archive_px=64), None)
+    found = open_rows(str(damaged), ("calibrated",), archive_px=64).plane_covariances
     assert list(found) == [trial]
     np.testing.assert_allclose(found[trial], covariance)
+    assert options() is None and options(camera_covariance=False) is False
 
 
 def test_a_network_predicts_with_the_refined_cameras(rows, converted, cameras, tmp_path):

@@ -1,6 +1,7 @@
 """Labels of a session whose planes disagree: their offset, what another fs pose explains, and what is left."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,8 @@ from veriserum_hf.registration.data_sets import Registrations
 from veriserum_hf.registration.labels import check as check_module, session_offsets as session_offsets_module
 from veriserum_hf.registration.labels.common_offset import CommonOffset
 from veriserum_hf.registration.labels.differences import differences_of
-from veriserum_hf.registration.labels.offsets import common_offsets
+from veriserum_hf.registration.labels.offsets import Estimate, common_offsets, judged_labels
+from veriserum_hf.registration.labels.planes_apart import PlanesApart
 from veriserum_hf.registration.labels.rows import label_rows
 from veriserum_hf.registration.labels.session_offsets import session_offsets, with_sessions
 from veriserum_hf.registration.verdicts import CONTRADICTION
@@ -52,11 +54,12 @@ def session(offset_mm, apart_mm, frames=40, seed=0):
 def assessed(labels, poses):
     """Sessions, the common offset, and rows by measurement and component."""
     differences = differences_of(labels, pa.Table.from_pylist(poses, SCHEMA))
-    sessions = session_offsets(differences)
+    sessions = session_offsets(labels, differences)
     differences, explained = with_sessions(differences, sessions)
     offsets, baseline = common_offsets(differences, explained)
     rows = {(row["measurement_id"], row["component"]): row for row in label_rows(differences, baseline).to_pylist()}
-    return sessions, CommonOffset(offsets, None, None, sessions), rows
+    of_others = not judged_labels(differences, explained).all()
+    return sessions, CommonOffset(offsets, None, None, sessions, of_others), rows
 
 
 @settings(max_examples=6, deadline=None)
@@ -136,6 +139,58 @@ def test_each_session_has_its_own_offset_and_one_plane_has_none():
     assert not flagged(rows)
 
 
+def test_an_explained_session_does_not_explain_the_offset_of_others():
+    labels, poses = session(0.8 * BS - 0.3 * BOTH, 0.6, frames=90)
+    for row in labels[30:]:
+        row.update(OTHER)
+        for component in ("femur", "tibia"):
+            shift(row[component], -0.8 * BS + 0.3 * BOTH + 0.8 * SIDEWAYS)
+    for pose in poses[60:]:
+        pose |= {"planes_apart_mm": 0.0, "verdict": "converged", "detail": ""}
+    (found,), common, rows = assessed(labels, poses)
+    assert found.explained and [offset.name for offset in common.offsets] == ["femur", "tibia"]
+    for offset in common.offsets:
+        assert offset.labels == 60
+        np.testing.assert_allclose(offset.estimate.value[:3], 0.8 * SIDEWAYS, atol=0.06)
+    assert common.looks_like is None and found.text in common.reasons
+    zeros = (Estimate(np.zeros(size), np.full(size, 0.02), 12, "frames") for size in (1, 3))
+    agree = PlanesApart(12, BOTH, *zeros)
+    assert replace(common, planes=agree).looks_like == "labels"
+    assert len(flagged(rows)) <= 1
+
+
+def test_what_components_of_an_explained_session_have_left_is_an_offset():
+    labels, poses = session(0.8 * BS - 0.3 * BOTH, 0.6)
+    for row in labels:
+        shift(row["femur"], 1.0 * BS)
+    (found,), common, rows = assessed(labels, poses)
+    assert found.explained and common.offsets and common.looks_like == "cameras"
+    assert not flagged(rows)
+
+
+def test_an_explained_offset_counts_where_components_have_few_labels():
+    (found,), _, rows = assessed(*session(2.0 * BS - 0.3 * BOTH, 0.6, frames=12))
+    assert found.explained and len(rows) == 24
+    assert not flagged(rows) and all(row["flagged"] is False for row in rows.values())
+
+
+def test_planes_that_are_apart_by_another_amount_are_not_assessed():
+    labels, poses = session(0.8 * BS - 0.3 * BOTH, 0.6)
+    for pose in poses[10:12]:
+        pose["planes_apart_mm"] = -6.0
+    (found,), _, rows = assessed(labels, poses)
+    assert found.explained and len(found.members) == 78
+    assert [key for key, row in rows.items() if row["flagged"] is None] == [(5, "femur"), (5, "tibia")]
+
+
+def test_sessions_are_numbered_in_the_order_of_the_rows():
+    labels, poses = session((0, 0, 0), 0.6, frames=60)
+    for row in labels[30:]:
+        row.update(OTHER)
+    sessions, *_ = assessed(labels[30:] + labels[:30], poses)
+    assert [(each.number, each.trials) for each in sessions] == [(1, (4, 5, 6)), (2, (1, 2, 3))]
+
+
 def test_the_command_states_the_way_out(archive, monkeypatch, tmp_path):
     source = open_rows(str(archive), ("calibrated",), archive_px=64)
     rows = [
@@ -158,4 +213,9 @@ def test_the_command_states_the_way_out(archive, monkeypatch, tmp_path):
     assert "offset of whole sessions, likely of the cameras: single labels are compared with it" in printed
     assert "in a way that another fs pose explains" in printed
     assert f"veriserum refine-cameras {archive} --poses {tmp_path}" in printed
-    assert "check-labels" in printed and "--cameras cameras.json --output" in printed
+    assert "--cameras cameras.json --output" in printed
+    _, printed, _ = outcome("check-labels", archive, "-o", tmp_path / "labels.parquet", "--split", "train")
+    assert "--cameras cameras.json --split train --output" in printed
+    options = ("-o", tmp_path / "labels.parquet", "--cameras", tmp_path / "cameras.json")
+    _, printed, _ = outcome("check-labels", archive, *options)
+    assert "in a way that another fs pose explains" in printed and "refine-cameras" not in printed

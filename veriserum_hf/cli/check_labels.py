@@ -78,6 +78,8 @@ def check_labels(
         print_json(document)
     else:
         _print_check(dataset, found, flagged, not_assessed)
+        if cameras is None and found.common and any(each.fits_cameras for each in found.common.sessions):
+            _print_way_out(dataset, found, split)
     if found.no_manual:
         warn(f"not compared with manually matched poses: {found.no_manual}")
     if found.disagreement:
@@ -93,8 +95,6 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
         _print_degrees_of_freedom("label minus registration, median +- spread (1.4826 MAD)", found.spread, "spread")
     if found.common:
         _print_common(found.common)
-        if any(session.fits_cameras for session in found.common.sessions):
-            _print_way_out(dataset, found)
     if found.sessions:
         print_text(f"\nby how much the planes disagree\n{planes_table(found.sessions).text()}")
     for what, by_component in found.manual.items():
@@ -139,11 +139,12 @@ def _print_common(common: "CommonOffset") -> None:
         print_text(Table(header, rows).text())
 
 
-def _print_way_out(dataset: str, found: "LabelCheck") -> None:
+def _print_way_out(dataset: str, found: "LabelCheck", split: str) -> None:
     refine = ["veriserum", "refine-cameras", dataset, "--poses", str(found.registered), "--output", "cameras.json"]
     check = ["veriserum", "check-labels", dataset, "--cameras", "cameras.json"]
+    check += [] if split == "all" else ["--split", split]
     output = str(found.output.with_name(f"{found.output.stem}_refined.parquet"))
-    print_text(f"refine the cameras, and check the labels again with them:\n  {shlex.join(refine)}")
+    print_text(f"\nrefine the cameras, and check the labels again with them:\n  {shlex.join(refine)}")
     print_text(f"  {shlex.join([*check, '--output', output])}")
 
 

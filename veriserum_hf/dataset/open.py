@@ -124,7 +124,8 @@ def _open_archive(path: str, configs: Sequence[str], size: int) -> Rows[Frames]:
         else:
             components = {anatomy.id: str(anatomy.component) for anatomy in archive.anatomies.values()}
             meshes = meshes_of_archive(archive)
-            return Rows(path, config, splits, _known(meshes), open_components=_known(components))
+            covariances = {each.trial: each.plane_covariance for each in archive.refined_sources}
+            return Rows(path, config, splits, _known(meshes), None, _known(components), covariances)
     raise NothingThereError(f"{path}: {nothing}") from nothing
 
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Generic, TypeVar
 
 import trimesh
 
 from veriserum_hf.calibration import RefinedCameras
-from veriserum_hf.core import COMPONENTS
+from veriserum_hf.core import COMPONENTS, FloatArray
 from veriserum_hf.dataset.frames import Frames, check_frames
 from veriserum_hf.dataset.stored import StoredFrames, StreamedFrames, concatenated
 from veriserum_hf.errors import DataSetError, TrainingError
@@ -34,6 +34,7 @@ class Rows(Generic[F]):
     open_meshes : reads implants by anatomy id, mm, and why others cannot be used.
     where : a column and its value that all rows of a stream have, if one was requested.
     open_components : reads the component of each implant by anatomy id.
+    plane_covariances : of refined cameras by trial, (6, 6), see `veriserum_hf.calibration.RefinedRig`.
 
     """
 
@@ -43,6 +44,7 @@ class Rows(Generic[F]):
     open_meshes: Callable[[], Implants]
     where: tuple[str, int] | None = None
     open_components: Callable[[], Mapping[int, str]] = dict
+    plane_covariances: Mapping[int, FloatArray] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,7 +87,8 @@ class Rows(Generic[F]):
     def with_cameras(self: "Rows[G]", cameras: RefinedCameras) -> "Rows[G]":
         """Return the rows with refined cameras, where their trial has some; CalibrationError if they are others."""
         splits = {name: frames.with_cameras(cameras) for name, frames in self.splits.items()}
-        return replace(self, splits=splits)
+        covariances = {trial: rig.plane_covariance for rig in cameras.rigs for trial in rig.trials}
+        return replace(self, splits=splits, plane_covariances=covariances)
 
     def joined(self: "Rows[StoredFrames]", split: str) -> StoredFrames:
         """Rows of one split, or of all concatenated; DataSetError if there is no such split."""

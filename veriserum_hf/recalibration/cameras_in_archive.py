@@ -7,8 +7,8 @@ no row is changed: a rig becomes a new row, with the pose of ``fs`` in ``inter_p
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,7 +25,7 @@ from veriserum_hf.recalibration.write_calibration import inter_plane_rows, sourc
 _COLUMNS = {
     "id": "INTEGER PRIMARY KEY",
     **dict.fromkeys(("trial_id", "replaced_id", "source_int_calibration_id"), "INTEGER NOT NULL"),
-    **dict.fromkeys(("bs_tx", "bs_ty", "bs_tz", "center_x", "center_y", "center_z"), "REAL NOT NULL"),
+    **dict.fromkeys(("bs_tx", "bs_ty", "bs_tz"), "REAL NOT NULL"),
     **dict.fromkeys(("plane_covariance", "cameras_sha256"), "TEXT NOT NULL"),
     "method": "TEXT",
     "update_timestamp": "TEXT",
@@ -43,7 +43,7 @@ class NewCameras:
     rig : what was refined.
     replaced : id of the source calibration.
     trials : of the rig, whose frames have it.
-    others : trials that keep it.
+    others : trials that keep it: no improved rig replaces it there.
     before, after : stored and refined planes.
 
     """
@@ -109,6 +109,8 @@ class NewCameras:
             ("fs shift", self.fs_shift_mm, slice(3), "mm at the implants"),
             ("fs rotation", self.fs_rotation_deg, slice(3, 6), "degrees about the world's axes"),
         ):
+            if not any(unknown.startswith(name) for unknown in self.rig.unknowns):
+                continue  # held
             stated = zip("xyz", values, self.deviations[part], strict=True)
             found[name] = f"{', '.join(f'{axis} {value:+.3f} +- {sd:.3f}' for axis, value, sd in stated)} {unit}"
         for plane in PLANES:
@@ -130,6 +132,7 @@ def new_cameras(archive: VeriserumArchive, cameras: RefinedCameras) -> list[NewC
     """
     sources = _sources_by_trial(archive)
     found = []
+    replaced: dict[int, set[int]] = defaultdict(set)  # trials by id
     for rig in cameras.rigs:
         if rig.verdict != "improved":
             continue
@@ -139,9 +142,9 @@ def new_cameras(archive: VeriserumArchive, cameras: RefinedCameras) -> list[NewC
             for id in _replaced(archive, rig, trial, sources.get(trial, set()), cameras.source, after):
                 trials[id].append(trial)
         for id, of in sorted(trials.items()):
-            others = tuple(sorted(trial for trial, ids in sources.items() if id in ids and trial not in of))
-            found.append(NewCameras(rig, id, tuple(sorted(of)), others, archive.source_calibrations[id], after[id]))
-    return found
+            replaced[id] |= set(of)
+            found.append(NewCameras(rig, id, tuple(sorted(of)), (), archive.source_calibrations[id], after[id]))
+    return [replace(each, others=_others(sources, each.replaced, replaced[each.replaced])) for each in found]
 
 
 def write_cameras(archive: VeriserumArchive, cameras: RefinedCameras, changes: Sequence[NewCameras]) -> list[int]:
@@ -170,7 +173,6 @@ def write_cameras(archive: VeriserumArchive, cameras: RefinedCameras, changes: S
         of_package: Row = {name: row[name] for name in ("method", "update_timestamp")}
         bs_center_mm = each.after["bs"].T_world_intensifier[:3, 3].tolist()
         of_package |= dict(zip(("bs_tx", "bs_ty", "bs_tz"), bs_center_mm, strict=True))
-        of_package |= dict(zip(("center_x", "center_y", "center_z"), each.rig.center_mm.tolist(), strict=True))
         of_package |= {"plane_covariance": json.dumps(each.rig.plane_covariance.tolist()), "cameras_sha256": hash}
         refined = [of_package | {"trial_id": trial, "replaced_id": each.replaced} for trial in each.trials]
         linked = [
@@ -179,6 +181,11 @@ def write_cameras(archive: VeriserumArchive, cameras: RefinedCameras, changes: S
         ]
         rows.append(NewRow(row, linked))
     return add_rows(archive, "source_int_calibration", rows) if rows else []
+
+
+def _others(sources: Mapping[int, set[int]], id: int, replaced: set[int]) -> tuple[int, ...]:
+    """Trials that have a calibration, without these."""
+    return tuple(sorted(trial for trial, ids in sources.items() if id in ids and trial not in replaced))
 
 
 def _sources_by_trial(archive: VeriserumArchive) -> dict[int, set[int]]:

@@ -173,8 +173,9 @@ def register_dataset(
             check_trials(refined.cameras, each.table("trial_id")["trial_id"].to_pylist())
     frames = sum(map(len, chosen.values()))
     record = _record(source, chosen, split, trials, method, identity_of_start(start, model), refined)
-    covariances = _plane_covariances(source, refined) if camera_covariance else {}
-    record |= {} if camera_covariance else {"camera_covariance": False}
+    covariances = source.plane_covariances if camera_covariance else {}
+    if len(covariances) < len(source.plane_covariances):
+        record["camera_covariance"] = False
     if (finished := _finished(target, record)) is not None:
         return _result(target, finished, source, frames)
     if is_archive(dataset) and not any_agreement:  # of a data set, the conversion has done that
@@ -250,15 +251,6 @@ def _registered(
             "initial poses of some of them, with --start FILE"
         )
     return poses
-
-
-def _plane_covariances(source: Rows[Frames], refined: CamerasFile | None) -> dict[int, FloatArray]:
-    """Covariances of refined cameras by trial: those of the file, or else those that an archive has."""
-    if refined is not None:
-        return {trial: rig.plane_covariance for rig in refined.cameras.rigs for trial in rig.trials}
-    if not is_archive(source.dataset):
-        return {}
-    return {each.trial: each.plane_covariance for each in VeriserumArchive(source.dataset).refined_sources}
 
 
 def _chosen(source: Rows[Frames], split: str, trials: Sequence[int]) -> dict[str, Frames]:

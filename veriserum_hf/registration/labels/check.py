@@ -6,9 +6,9 @@ common: `veriserum_hf.registration.labels.offsets`. The criterion for single lab
 `veriserum_hf.registration.labels.common_offset`; another ``fs`` pose as the cause in a session:
 `veriserum_hf.registration.labels.session_offsets`.
 
-Labels whose registration has not converged are listed as not assessed, unless the planes of their session contradict
-each other by the same amount. A label outside the capture range is still
-found where the registration is initialised from neighbouring frames of its trial.
+Labels whose registration has not converged are listed as not assessed, unless its planes contradict each other by the
+same amount as in its whole session. A label outside the capture range is still found where the registration is
+initialised from neighbouring frames of its trial.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from veriserum_hf.poses import SessionPlanes, planes_by_session, pose_difference
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious, planes_of
 from veriserum_hf.registration.labels.differences import DIFFERENCES, Label, differences_of
-from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets
+from veriserum_hf.registration.labels.offsets import change_over_volume, common_offsets, judged_labels
 from veriserum_hf.registration.labels.readings import disagreement_of_labels
 from veriserum_hf.registration.labels.rows import SCHEMA, Spread, label_rows, spread_of
 from veriserum_hf.registration.labels.session_offsets import session_offsets, with_sessions
@@ -83,7 +83,7 @@ class LabelCheck:
 
     @property
     def not_assessed(self) -> list[Row]:
-        """Labels whose registration has not converged."""
+        """Labels that are not compared: their registration has not converged, nor is as others of its session."""
         return [row for row in self.rows.to_pylist() if row["flagged"] is None]
 
 
@@ -136,19 +136,20 @@ def check_labels(
     )
     labels = _labels(found.source, split)
     differences = differences_of(labels, found.poses)
-    apart = session_offsets(differences)
+    apart = session_offsets(labels, differences)
     differences, explained = with_sessions(differences, apart)
     offsets, baseline = common_offsets(differences, explained)
+    judged = judged_labels(differences, explained)
     rows, common = label_rows(differences, baseline), None
     spread = spread_of(differences)
     planes = None
     if offsets or is_suspicious(spread, rows):
-        planes = planes_of(found.source, split, differences)
+        planes = planes_of(found.source, split, differences.chosen(judged))
         if planes is not None and planes.disagree:
             rows = label_rows(differences, baseline, planes)
     if offsets or apart or (planes is not None and planes.disagree):
-        change = change_over_volume(differences, baseline) if offsets else None
-        common = CommonOffset(offsets, planes, change, apart)
+        change = change_over_volume(differences.chosen(judged), baseline[judged]) if offsets else None
+        common = CommonOffset(offsets, planes, change, apart, not judged.all())
     about = {"veriserum_hf": __version__, "dataset": dataset, "split": split}
     with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))

@@ -44,6 +44,7 @@ class CommonOffset:
     planes : disagreement of the planes at some registered poses; None where it cannot be determined.
     change : of the offset over the positions of the implants, mm, and over how many mm; None where there is none.
     sessions : those whose planes disagree at the registered poses, and the offset of their labels.
+    of_others : whether offsets, planes and change are those of labels of other sessions alone.
 
     """
 
@@ -51,25 +52,30 @@ class CommonOffset:
     planes: PlanesApart | None
     change: tuple[float, float] | None
     sessions: Sequence[SessionOffset] = ()
+    of_others: bool = False
 
     @property
     def looks_like(self) -> Cause | None:
         """The likely cause; None where the images do not determine it."""
         if not all(session.fits_cameras for session in self.sessions):
             return None
-        of_cameras, of_labels = self._of_cameras(), self._of_labels()
-        return "cameras" if of_cameras else "labels" if of_labels else None
+        if self._is_of_sessions or self._of_cameras():
+            return "cameras"
+        return "labels" if self._of_labels() else None
 
     @property
     def reasons(self) -> list[str]:
-        """What supports the likely cause."""
-        if of_cameras := self._of_cameras():
-            return of_cameras
+        """What sessions have, and what supports the likely cause."""
+        found = [session.text for session in self.sessions]
+        of_cameras = self._of_cameras()
+        if self._is_of_sessions or of_cameras:
+            return found + of_cameras
         if not (of_labels := self._of_labels()):
-            return ["the planes cannot be compared, since too few implants can be registered in each plane alone"]
+            too_few = "the planes cannot be compared, since too few implants can be registered in each plane alone"
+            return [*found, too_few]
         if not self._of_implants():
             of_labels.append("a shift of one camera perpendicular to that direction would have the same effect")
-        return of_labels
+        return found + of_labels
 
     def document(self) -> CommonOffsetDocument:
         """The offset in JSON."""
@@ -81,8 +87,13 @@ class CommonOffset:
             "sessions": [session.document() for session in self.sessions],
         }
 
+    @property
+    def _is_of_sessions(self) -> bool:
+        """Whether the planes of sessions show the cause: an offset of other labels has its own."""
+        return bool(self.sessions) and not (self.offsets and self.of_others)
+
     def _of_cameras(self) -> list[str]:
-        found = [session.text for session in self.sessions]
+        found = []
         if self.planes is not None and self.planes.disagree:
             found.append(
                 f"the planes disagree at the registered poses: each alone, fs minus bs is {_apart(self.planes)}"

@@ -34,14 +34,15 @@ class Differences:
     Attributes
     ----------
     pairs : label's row, and registration, n of them.
-    converged : (n,), whether the registration has.
+    assessed : (n,), whether the label is compared with it: where it has converged, or its session's planes
+        contradict each other by the same amount (`veriserum_hf.registration.labels.session_offsets`).
     contradictory : (n,), whether it is ambiguous only since its planes contradict each other.
     values : (n, 6), in the order of `DIFFERENCES`; NaN where it is neither.
 
     """
 
     pairs: Sequence[tuple[Label, PoseFileRow]]
-    converged: NDArray[np.bool_]
+    assessed: NDArray[np.bool_]
     contradictory: NDArray[np.bool_]
     values: FloatArray
 
@@ -76,6 +77,11 @@ class Differences:
         """Variances that the registrations state, (n, 6); 0 where they state none."""
         stated = (pose["covariance"] for _, pose in self.pairs)
         return np.array([np.zeros(6) if each is None else np.diag(each) for each in stated]).reshape(-1, 6)
+
+    def chosen(self, of: NDArray[np.bool_]) -> "Differences":
+        """Those where ``of``, (n,), is true."""
+        pairs = [pair for pair, is_chosen in zip(self.pairs, of, strict=True) if is_chosen]
+        return Differences(pairs, self.assessed[of], self.contradictory[of], self.values[of])
 
     def depths_mm(self) -> FloatArray:
         """Shift along the ray from each plane's source, (n, 2); NaN where there is no such plane."""

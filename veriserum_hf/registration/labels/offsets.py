@@ -135,32 +135,42 @@ def common_offsets(differences: Differences, explained: FloatArray | None = None
     Parameters
     ----------
     differences : labels minus registrations.
-    explained : (n, 6), a part of them that has another cause: it is no offset, and added to what is judged by.
+    explained : (n, 6), offset of the labels of some sessions that has another cause, NaN elsewhere; see
+        `judged_labels`.
 
     Returns
     -------
     Offsets of components that exceed the limits, and those of implants and calibrations whose difference from their
     component does; and for each label the median of its component, and of its implant and its calibration where
-    theirs is another: (n, 6) in the world, NaN for a component with fewer than 20 labels.
+    theirs is another: (n, 6) in the world, NaN for a component with fewer than 20 labels. An explained offset is
+    added, or replaces what is NaN.
 
     """
     baseline = np.full_like(differences.values, np.nan)
-    if explained is not None:
-        differences = replace(differences, values=differences.values - explained)
+    if explained is None:
+        explained = np.full_like(baseline, np.nan)
+    judged = judged_labels(differences, explained)
+    differences = replace(differences, values=differences.values - np.nan_to_num(explained))
     found = []
     for component in COMPONENTS:
-        of = np.flatnonzero(differences.converged & (differences.components == component))
+        of = np.flatnonzero(judged & differences.assessed & (differences.components == component))
         if len(of) < ENOUGH:
             continue
         whole, baseline[of] = _whole(differences, component, of)
         found += [whole] if whole.common else []
         found += _of_groups(differences, component, of, baseline)
-    return found, baseline if explained is None else baseline + explained
+    return found, np.where(np.isnan(baseline), explained, baseline + np.nan_to_num(explained))
+
+
+def judged_labels(differences: Differences, explained: FloatArray) -> NDArray[np.bool_]:
+    """Labels that show common offsets, (n,): those without explained offset, or all if fewer than 20 have none."""
+    others: NDArray[np.bool_] = np.isnan(explained[:, 0])
+    return others if (others & differences.assessed).sum() >= ENOUGH else np.full_like(others, True)
 
 
 def change_over_volume(differences: Differences, baseline: FloatArray) -> tuple[float, float] | None:
     """Change of the offset over the volume of the implants' positions, if there is one: mm, and over how many mm."""
-    of = np.flatnonzero(np.isfinite(baseline).all(axis=1) & differences.converged)
+    of = np.flatnonzero(np.isfinite(baseline).all(axis=1) & differences.assessed)
     if len(np.unique(differences.trials[of])) < _TRIALS_TO_RESAMPLE:
         return None
     shift = differences.values[of, :3] - baseline[of, :3]
@@ -198,7 +208,8 @@ def resampled(statistic: Statistic, trials: NDArray[np.int64]) -> Estimate:
     return Estimate(statistic(np.arange(len(trials))), deviation, count, "trials" if by_trial else "frames")
 
 
-def _median(values: FloatArray, trials: NDArray[np.int64]) -> Estimate:
+def resampled_median(values: FloatArray, trials: NDArray[np.int64]) -> Estimate:
+    """Median over (n, d) values, with its standard deviation."""
     return resampled(lambda chosen: np.median(values[chosen], axis=0), trials)
 
 
@@ -208,9 +219,9 @@ def _whole(differences: Differences, component: Component, of: NDArray[np.intp])
     R = differences.T_world_implant[of, :3, :3]
     in_implant = np.concatenate([np.einsum("nji,nj->ni", R, values[:, part]) for part in _PARTS], axis=1)
     number = len(np.unique(trials))
-    offset = Offset(component, len(of), number, "world", _median(values, trials))
+    offset = Offset(component, len(of), number, "world", resampled_median(values, trials))
     if _spread_mm(in_implant) < _CLEARLY_SMALLER * _spread_mm(values):
-        other = replace(offset, frame="implant", estimate=_median(in_implant, trials))
+        other = replace(offset, frame="implant", estimate=resampled_median(in_implant, trials))
         if other.common:
             parts = [np.einsum("nij,j->ni", R, other.estimate.value[part]) for part in _PARTS]
             return other, np.concatenate(parts, axis=1)
@@ -229,12 +240,12 @@ def _of_groups(
             number = len(np.unique(trials))
             if len(members) < ENOUGH or number < _MIN_TRIALS or len(members) == len(of):
                 continue
-            own = _median(differences.values[members] - baseline[members], trials)
+            own = resampled_median(differences.values[members] - baseline[members], trials)
             offset = Offset(component, len(members), number, "world", own)
             if not offset.common:
                 continue
             baseline[members] += own.value
-            whole = replace(offset, estimate=_median(differences.values[members], trials))
+            whole = replace(offset, estimate=resampled_median(differences.values[members], trials))
             is_implant = groups is differences.implants
             found.append(
                 replace(whole, implant=int(group))

@@ -75,7 +75,7 @@ def label_rows(differences: Differences, baseline: FloatArray, planes: PlanesApa
     A row by `SCHEMA` for each implant and frame with a label and a registration.
 
     """
-    converged = differences.converged
+    assessed = differences.assessed
     relative = differences.values - np.nan_to_num(baseline)
     sd = _deviations(differences, relative, np.isfinite(baseline[:, 0]), planes)
     z = _norms(relative / sd)
@@ -86,7 +86,7 @@ def label_rows(differences: Differences, baseline: FloatArray, planes: PlanesApa
     rows = [
         {name: row[name] for name in ("measurement_id", "trial_id", "frame_index", "split", "row")}
         | {name: pose[name] for name in ("anatomy_id", "component", "verdict", "score", "detail")}
-        | ({**dict(zip(names, known[n], strict=True)), "flagged": bool(flagged[n])} if converged[n] else {})
+        | ({**dict(zip(names, known[n], strict=True)), "flagged": bool(flagged[n])} if assessed[n] else {})
         for n, (row, pose) in enumerate(differences.pairs)
     ]
     return pa.Table.from_pylist(rows, SCHEMA)
@@ -96,7 +96,7 @@ def spread_of(differences: Differences) -> Spread:
     """By component and degree of freedom, ``median`` and ``spread`` of the differences."""
     spread = Spread()
     for component in COMPONENTS:
-        of = differences.converged & (differences.components == component)
+        of = differences.assessed & (differences.components == component)
         if of.any():
             values = differences.values[of]
             median, sd = np.median(values, axis=0), median_abs_deviation(values, axis=0, scale="normal")
@@ -112,7 +112,7 @@ def _deviations(
     """Standard deviation of a right label's difference from the baseline, (n, 6)."""
     variance = _NARROWEST**2 + differences.variances
     for component in COMPONENTS:
-        of = usual & differences.converged & (differences.components == component)
+        of = usual & differences.assessed & (differences.components == component)
         if len(relative[of]) >= ENOUGH:
             sd = median_abs_deviation(relative[of], axis=0, scale="normal")
             stated = differences.variances[of]

@@ -20,13 +20,15 @@ from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import median_abs_deviation
 
 from veriserum_hf.core import PLANES, FloatArray, cameras_of, listed
 from veriserum_hf.geometry import session_numbers, viewing_axes
-from veriserum_hf.registration.labels.differences import Differences
-from veriserum_hf.registration.labels.offsets import ENOUGH, MIN_MM, Estimate, resampled
+from veriserum_hf.registration.labels.differences import Differences, Label
+from veriserum_hf.registration.labels.offsets import ENOUGH, MIN_MM, Estimate, resampled_median
 
 _MIN_APART_MM = 0.15
+_SAME_SD = 5.0  # robust standard deviations: planes that are apart by the same amount
 _RIGHT_MM, _MAX_DEG = 0.2, 0.5  # off along u, or beyond what the planes' disagreement explains; rotated
 _WIDEST = 2.0  # standard deviations
 _LEAST_ANGLE = 0.2  # sine of that between the rays
@@ -56,9 +58,10 @@ class SessionOffset:
 
     Attributes
     ----------
-    number : of the session, from 1 in the order of the rows.
+    number : of the session, from 1 in the order of the data set's rows, as ``refine-cameras`` counts.
     trials : their ids.
-    members : (n,) indices of its labels that are compared.
+    members : (n,) indices of its labels that are compared: those whose registration has converged, or whose planes
+        are apart by as much as is usual in the session.
     shift : (3,) mm along the world's axes.
     rotation : (3,) rotation vector, degrees.
     along : (2,) mm of the shift along u and c; see above.
@@ -140,17 +143,22 @@ class SessionOffset:
         }
 
 
-def session_offsets(differences: Differences) -> list[SessionOffset]:
+def session_offsets(labels: Sequence[Label], differences: Differences) -> list[SessionOffset]:
     """Sessions with at least 20 labels whose planes disagree, with the offset of their labels.
 
-    Registrations count that have converged, or whose planes contradict each other.
+    Registrations count that have converged, or whose planes contradict each other. ``labels`` are all rows of the
+    data set, whose order numbers the sessions that have registrations.
     """
     pairs = differences.pairs
-    sessions = session_numbers([row for row, _ in pairs])
+    of_pair = [row["measurement_id"] for row, _ in pairs]
+    registered = set(of_pair)
+    rows = [row for row in labels if row["measurement_id"] in registered]
+    number_of = dict(zip((row["measurement_id"] for row in rows), session_numbers(rows), strict=True))
+    sessions = np.array([number_of[id] for id in of_pair], dtype=np.intp)
     frame = _frame(differences)
     stated = [pose.get("planes_apart_mm") for _, pose in pairs]
     apart = np.array([np.nan if value is None else value for value in stated], dtype=float)
-    usable = (differences.converged | differences.contradictory) & np.isfinite(apart) & np.isfinite(frame[:, 0, 0])
+    usable = (differences.assessed | differences.contradictory) & np.isfinite(apart) & np.isfinite(frame[:, 0, 0])
     found = []
     for number in np.unique(sessions):
         of = np.flatnonzero(usable & (sessions == number))
@@ -159,22 +167,29 @@ def session_offsets(differences: Differences) -> list[SessionOffset]:
         values, trials = differences.values[of], differences.trials[of]
         along = np.einsum("nij,nj->ni", frame[of], values[:, :3])
         shift, rotation, local, disagreement = (
-            _median(each, trials) for each in (values[:, :3], values[:, 3:], along, apart[of, None])
+            resampled_median(each, trials) for each in (values[:, :3], values[:, 3:], along, apart[of, None])
         )
         ids = tuple(np.unique(trials).tolist())
-        offset = SessionOffset(int(number) + 1, ids, of, shift, rotation, local, disagreement)
+        limit_mm = max(_SAME_SD * median_abs_deviation(apart[of], scale="normal"), _MIN_APART_MM)
+        same = np.abs(apart[of] - disagreement.value) <= limit_mm
+        members = of[same | differences.assessed[of]]
+        offset = SessionOffset(int(number) + 1, ids, members, shift, rotation, local, disagreement)
         found += [offset] if offset.disagrees else []
     return found
 
 
 def with_sessions(differences: Differences, sessions: Sequence[SessionOffset]) -> tuple[Differences, FloatArray]:
-    """Differences that also count the registrations of these sessions, and the offset that is explained, (n, 6)."""
-    converged, explained = differences.converged.copy(), np.zeros_like(differences.values)
+    """Differences that also count the registrations of these sessions, and the offset that is explained, (n, 6).
+
+    It is 0 in sessions without significant offset, and NaN where nothing is explained.
+    """
+    assessed, explained = differences.assessed.copy(), np.full_like(differences.values, np.nan)
     for each in sessions:
-        converged[each.members] = True
-        if each.explained and each.significant:
-            explained[each.members] = np.concatenate([each.shift.value, each.rotation.value])
-    return replace(differences, converged=converged), explained
+        assessed[each.members] = True
+        if each.fits_cameras:
+            offset = np.concatenate([each.shift.value, each.rotation.value])
+            explained[each.members] = offset if each.significant else 0
+    return replace(differences, assessed=assessed), explained
 
 
 def _frame(differences: Differences) -> FloatArray:
@@ -194,7 +209,3 @@ def _frame(differences: Differences) -> FloatArray:
     c = np.where(sine < _LEAST_ANGLE, np.nan, c) / np.maximum(sine, _LEAST_ANGLE)
     frame[both] = np.stack([np.cross(b, c), c], axis=1)
     return frame
-
-
-def _median(values: FloatArray, trials: NDArray[np.int64]) -> Estimate:
-    return resampled(lambda chosen: np.median(values[chosen], axis=0), trials)
