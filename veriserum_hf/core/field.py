@@ -26,10 +26,10 @@ _RAYS, _AS_FAR_AS, _SAMPLE, _FALL, _ON_CIRCLE = 720, 1.15, 0.001, 0.008, 0.006
 _TRIES, _MISSED = 200, 1e-4  # at most; and the probability that all points drawn so far were not on the circle
 # Of the rays to the outside, the least whose steepest fall is on one circle: 0.8 to 0.99 in real images; and of all.
 _AGREEING, _LEAST_RAYS = 0.7, 0.25
-# A ring is glare if most of its levels (per cent), so far beyond the circle, are less than this share of the range
-# above the darkest. Three quarters of them are below 0.12 in real 8-bit images, below 0.36 with a gamma of 0.5.
-_FOOT, _GLARE, _MOST = 0.02, 0.4, 75
-_RING = 0.015  # width of a ring, the least: without one, the field ends where the level outside it begins
+# There is a ring if at least this share of the rays is in one, so far beyond the circle. It is glare if most of its
+# levels (per cent) are less than this share of the range above the darkest. Three quarters of them are below 0.15 in
+# real 8-bit images, below 0.36 with a gamma of 0.5.
+_LEAST_RING, _FOOT, _GLARE, _MOST = 0.1, 0.02, 0.4, 75
 _STEP_PX = 5  # within which the inverted level of the outside ends; saturated background fades into tissue
 
 
@@ -106,13 +106,12 @@ def _beyond_the_edge(
     angle = np.arange(_RAYS)[:, None] * 2 * np.pi / _RAYS
     direction = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
     distance = np.arange(_RIM, _AS_FAR_AS, _SAMPLE) * radius
-    px = center_px.astype(np.float32) + distance[:, None, None].astype(np.float32) * (direction / edges).astype(
-        np.float32
-    )
+    per_mm = (direction / edges).astype(np.float32)
+    px = center_px.astype(np.float32) + distance[:, None, None].astype(np.float32) * per_mm
     along = cv2.remap(levels, px[..., 0], px[..., 1], cv2.INTER_LINEAR, borderValue=np.nan)
     reach = round(_FALL / _SAMPLE)
     fall = np.nan_to_num(along[:-reach] - along[reach:], nan=-np.inf)
-    is_outside = cv2.remap(outside.astype(np.uint8), px[..., 0], px[..., 1], cv2.INTER_NEAREST, borderValue=0)
+    is_outside = cv2.remap(outside.astype(np.uint8), px[..., 0], px[..., 1], cv2.INTER_NEAREST, borderValue=0) > 0
     ends = is_outside.any(axis=0) & (fall.max(axis=0) > 0)
     nothing = np.zeros(levels.shape, np.bool_)
     if ends.sum() < _LEAST_RAYS * _RAYS:
@@ -120,17 +119,19 @@ def _beyond_the_edge(
     at = fall.argmax(axis=0)
     points = ((distance[at] + _FALL * radius / 2)[:, None] * direction)[ends]
     near = _on_one_circle(points, radius)
-    foot = along[np.minimum(at + reach // 2 + round(_FOOT / _SAMPLE), len(along) - 1), np.arange(_RAYS)][ends][near]
+    if near.sum() < _AGREEING * len(points):
+        return nothing
+    foot = np.minimum(at + reach // 2 + round(_FOOT / _SAMPLE), len(along) - 1), np.arange(_RAYS)
+    ring = along[foot][ends][near & ~is_outside[foot][ends]]
+    ring = ring[np.isfinite(ring)]
     low, high = float(levels.min()), float(levels.max())
-    glare = np.percentile(np.nan_to_num(foot, nan=low), _MOST) < low + _GLARE * (high - low)
-    width = np.median((is_outside.argmax(axis=0) - at)[ends][near]) * _SAMPLE
-    if near.sum() < _AGREEING * len(points) or not glare or width < _RING:
+    if len(ring) < _LEAST_RING * near.sum() or np.percentile(ring, _MOST) > low + _GLARE * (high - low):
         return nothing
     x, y, fitted = _circle(points[near])
     columns, rows = (
         (np.arange(n) - at) * edge for n, at, edge in zip(levels.shape[::-1], center_px, edges, strict=True)
     )
-    beyond: BoolArray = np.hypot(rows[:, None] - y, columns[None, :] - x) > fitted
+    beyond: BoolArray = (rows[:, None] - y) ** 2 + (columns[None, :] - x) ** 2 > fitted**2
     return beyond
 
 

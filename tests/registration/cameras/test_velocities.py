@@ -6,6 +6,7 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import pose
+from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import make_transform, transform_points
 from veriserum_hf.registration.cameras.velocities import velocities
 from veriserum_hf.registration.outline.solver import moved
@@ -28,9 +29,9 @@ def transform_at(time_s):
     return make_transform(R, [30 * waves[0], 8 * waves[1] + 2 * waves[2], 381 + 10 * waves[1]])
 
 
-def trial(frames, id=3):
+def trial(frames, id=3, rate_hz=RATE_HZ):
     labels = [{"measurement_id": 10 * id + n, "trial_id": id, "frame_index": n} for n in frames]
-    starts = {row["measurement_id"]: {"femur": pose(7, transform_at(row["frame_index"] / RATE_HZ))} for row in labels}
+    starts = {row["measurement_id"]: {"femur": pose(7, transform_at(row["frame_index"] / rate_hz))} for row in labels}
     return labels, starts
 
 
@@ -77,6 +78,37 @@ def test_independent_errors_of_poses_do_not_make_velocities_too_large(implant):
         starts[row["measurement_id"]]["femur"] = starts[30]["femur"] | {"translation_mm": translation_mm}
     still = velocities(labels, starts, {7: implant}, RATE_HZ)
     assert np.abs([each["femur"] for each in still.values()]).max() < 0.005  # mm/ms, of errors: 0.003 (SD)
+
+
+def test_a_wrong_pose_changes_no_velocities_of_other_frames(implant):
+    labels, starts = trial(range(60))
+    exact = velocities(labels, starts, {7: implant}, RATE_HZ)
+    rng = np.random.default_rng(0)
+    for each in starts.values():
+        shifted_mm = each["femur"]["translation_mm"] + rng.normal(0, 0.3, 3)
+        each["tibia"] = each["femur"] | {"translation_mm": shifted_mm.tolist()}
+    starts[60]["tibia"]["translation_mm"] = [x + 30 for x in starts[60]["tibia"]["translation_mm"]]
+    found = velocities(labels, starts, {7: implant}, RATE_HZ)
+    assert sorted(exact.keys() - found.keys()) == [59, 60, 61]
+    true, measured = (np.array([of[id][name] for id in found]) for of, name in ((exact, "femur"), (found, "tibia")))
+    factors = (true * measured).sum(axis=0) / (measured**2).sum(axis=0)
+    np.testing.assert_allclose(factors[:4], 1, atol=0.05)
+
+
+def test_a_low_frame_rate_is_refused(implant):
+    labels, starts = trial(range(60), rate_hz=15)
+    found = velocities(labels, starts, {7: implant}, 15)
+    late_s = 1e-4
+    for axis in range(3):
+        center_mm = [
+            [transform_points(transform_at((id - 30) / 15 + s), implant.center_mm[None])[0, axis] for id in found]
+            for s in (-late_s, late_s)
+        ]
+        true = (np.array(center_mm[1]) - center_mm[0]) / (2000 * late_s)
+        measured = np.array([each["femur"][axis] for each in found.values()])
+        assert (true * measured).sum() / (measured**2).sum() == pytest.approx(1, abs=0.05)
+    with pytest.raises(RegistrationError, match=r"the frame rate is 10 Hz; expected at least 14 Hz"):
+        velocities(labels, starts, {7: implant}, 10)
 
 
 def test_frames_without_neighbours_have_no_velocity(implant):
