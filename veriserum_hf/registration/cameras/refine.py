@@ -197,6 +197,9 @@ def refined_rig(
     adjusted, by_stored = _adjusted(used, [each for each in observed if each not in used], unknowns)
     without = left_out(unknowns, adjusted, by_stored)
     verdict, reason = verdict_of(unknowns, adjusted, without.before_px, without.after_px)
+    if "time" in free:
+        late_ms, sd_ms = unknowns.late_ms(adjusted.values), float(np.sqrt(adjusted.covariance[-1, -1]))
+        reason += f"; {unknowns.planes[1]} is exposed {late_ms:+.2f} ms (SD {sd_ms:.2f}) after {unknowns.planes[0]}"
     if len(unknowns.anatomy_ids) == 1:
         reason += f"; all frames show one implant alone, with anatomy_id {unknowns.anatomy_ids[0]}"
     unused = [each.measurement_id for each in observed if each not in by_stored]
