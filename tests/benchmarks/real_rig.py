@@ -35,9 +35,21 @@ def refined(bench: Bench, seeds: Sequence[int | None]) -> dict[int | None, Refin
 
 
 def apart(one: RefinedRig, other: RefinedRig) -> tuple[Array, float]:
-    """Shift of the second camera (3,) mm at the implants, along the world's axes, and angle in deg."""
-    T = invert_transform(one.after["fs"].world_to_camera) @ other.after["fs"].world_to_camera
-    return placed(one.center_mm, T) - one.center_mm, float(np.degrees(Rotation.from_matrix(T[:3, :3]).magnitude()))
+    """Shift of the second camera (3,) mm at the implants, along the world's axes, and angle in deg, by estimates.
+
+    A verdict may leave the stored camera in its place.
+    """
+    T = invert_transform(_estimated(one)) @ _estimated(other)
+    angle_deg = np.degrees(Rotation.from_matrix(T[:3, :3]).magnitude())
+    return placed(one.center_mm, T) - one.center_mm, float(angle_deg)
+
+
+def _estimated(rig: RefinedRig) -> Array:
+    """``world_to_camera`` of the second camera by the estimate."""
+    R = Rotation.from_rotvec(rig.estimate[3:6], degrees=True).as_matrix()
+    move = make_transform(R, rig.center_mm + rig.estimate[:3] - R @ rig.center_mm)
+    found: Array = rig.before["fs"].world_to_camera @ invert_transform(move)
+    return found
 
 
 def _error(center_mm: Array, seed: int) -> Array:
