@@ -23,7 +23,7 @@ from veriserum_hf.registration.scene import DOF, View
 
 _LOADING = 1e-7  # of the largest diagonal element of a pose's matrix
 _MAX_ITERATIONS = 32
-_NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations of the images alone
+_NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations
 _MAX_LOG_STEP = 0.5
 _LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
 
@@ -240,11 +240,15 @@ def adjust(observed: Sequence[Observed], unknowns: Unknowns, values: FloatArray)
     observed = [each.with_cameras(unknowns.cameras(values), unknowns.late_ms(values)) for each in observed]
     equations = [reduced(each, unknowns) for each in observed]
     information, right = _sums(equations, len(values))
+    by_images = _covariance(observed, equations, unknowns, ~unknowns.is_of_rig)
+    # Edges that come and go keep steps at the size that independent residuals explain, far below what is stated.
+    squared = step[free] @ np.linalg.solve(by_images[np.ix_(free, free)], step[free])
+    converged |= bool(np.sqrt(squared) < _NEGLIGIBLE * np.sqrt(free.sum()))
     stiffness = 1 / unknowns.tolerance**2
     return Adjusted(
         values=values,
         covariance=_covariance(observed, equations, unknowns, ~free),
-        covariance_by_images=_covariance(observed, equations, unknowns, ~unknowns.is_of_rig),
+        covariance_by_images=by_images,
         information=information,
         normal=information + np.diag(stiffness),
         right=right - stiffness * values,

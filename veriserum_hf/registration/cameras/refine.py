@@ -108,28 +108,31 @@ def refine_cameras(
             "more frames, or refine the cameras of several trials together: --per session"
         )
     total, done, rigs = 2 * sum(counts.values()), 0, []  # each frame is registered, and then adjusted
-    for name, group in chosen.items():
-        trials = sorted({label["trial_id"] for label in groups[name].labels})
-        observed, excluded = [], []
-        if counts[name] >= LEAST_FRAMES:
-            for label, each in zip(group.labels, _observed(group, starts, implants, moving), strict=True):
-                if each is None:
-                    excluded.append(label["measurement_id"])
-                else:
-                    observed.append(each)
-                done += 1
-                if progress:
-                    progress(done, total)
-        used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
-        if len(used) >= LEAST_FRAMES:
-            rigs.append(refined_rig(name, trials, observed, free, tolerances, excluded))
-        else:
-            seen = f"{counts[name]} frames with poses, {len(used)} of them near edges"
-            reason = f"{seen}; at least {LEAST_FRAMES} are needed"
-            rigs.append(kept_rig(name, trials, _any_views(group), tolerances, reason))
-        done += counts[name] * (2 if counts[name] < LEAST_FRAMES else 1)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
         if progress:
             progress(done, total)
+
+    for name, group in chosen.items():
+        trials = sorted({label["trial_id"] for label in groups[name].labels})
+        if counts[name] < LEAST_FRAMES:
+            reason = f"{counts[name]} frames with poses; at least {LEAST_FRAMES} are needed"
+            rigs.append(kept_rig(name, trials, _any_views(group), tolerances, reason))
+            advance(2 * counts[name])
+            continue
+        observed, excluded = [], []
+        for label, each in zip(group.labels, _observed(group, starts, implants, moving), strict=True):
+            if each is None:
+                excluded.append(label["measurement_id"])
+            else:
+                observed.append(each)
+            advance(1)
+        if not observed:
+            raise RegistrationError(f"{name}: no frame can be read; run audit on the data set")
+        rigs.append(refined_rig(name, trials, observed, free, tolerances, excluded))
+        advance(counts[name])
     return RefinedCameras(tuple(rigs), per)
 
 
@@ -188,6 +191,10 @@ def refined_rig(
             "planes. Refine without time"
         )
     used = [each for each in observed if each.share_on_edges() >= _SUPPORTED]
+    if len(used) < LEAST_FRAMES:
+        seen = f"{len(used)} of {len(observed)} frames have their outlines near edges"
+        reason = f"{seen}; at least {LEAST_FRAMES} are needed"
+        return kept_rig(name, trials, observed[0].views, tolerances, reason)
     unknowns = Unknowns(_rig(used), _anatomy_ids(observed), free, tolerances)
     if not unknowns.is_free.any():
         raise RegistrationError(
