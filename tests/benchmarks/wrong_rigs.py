@@ -45,7 +45,7 @@ class Errors:
     fs_mm, fs_deg : length of a shift, and angle of a rotation about its centre, of the stored fs intensifier.
     principal_sd_mm, sid_sd_mm : standard deviations of both planes' stored principal points and distances.
     apart_ms : time between the planes, either of them first.
-    offset_mm : of the given meshes' surfaces, outwards.
+    offset_mm, offset_sd_mm : of the given meshes' surfaces, outwards: of all, and its standard deviation over them.
 
     """
 
@@ -55,6 +55,7 @@ class Errors:
     sid_sd_mm: float = 0
     apart_ms: float = 0
     offset_mm: float = 0
+    offset_sd_mm: float = 0
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,12 @@ def recording(folder: Path, seed: int, errors: Errors, frames: int = 100, trials
             }
         rows.append(_with_cameras(row, stored))
         poses.append({name: by_plane["bs"] for name, by_plane in true_poses.items()})
-    given = Given(offset_mm=errors.offset_mm)
-    ids = {id for index in range(trials) for id in trial(drawn, index).anatomy_ids.values()}
-    meshes = {id: given_mesh(id, given, sided=False) for id in sorted(ids)}
+    ids = sorted({id for index in range(trials) for id in trial(drawn, index).anatomy_ids.values()})
+    offsets_mm = np.random.default_rng([seed, 5]).normal(errors.offset_mm, errors.offset_sd_mm, len(ids)).tolist()
+    meshes = {
+        id: given_mesh(id, Given(offset_mm=offset_mm), sided=False)
+        for id, offset_mm in zip(ids, offsets_mm, strict=True)
+    }
     return Recording(rows, true, stored, day.errors.fs_late_ms, poses, meshes)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veriserum_hf.registration.deviations import PlanesApart
-from veriserum_hf.registration.verdicts import MIN_SCORE, Findings, verdict
+from veriserum_hf.registration.verdicts import MIN_SCORE, Findings, verdict, verdicts_of_frame
 
 LIMITS = (30.0, 30.0)
 GOOD = Findings(
@@ -79,6 +79,20 @@ def test_a_good_pose_has_converged_without_a_reason():
 def test_each_rule_has_its_reason(changes, chosen, reason):
     found, detail = verdict(replace(GOOD, **changes), LIMITS)
     assert found == chosen and detail.startswith(reason)
+
+
+def test_implants_of_a_frame_share_what_the_planes_contradict_each_other_by():
+    apart = replace(GOOD, contradictory=True, planes_apart=PlanesApart(-0.4, 0.05))
+    found = verdicts_of_frame({"femur": GOOD, "tibia": apart}, LIMITS)
+    assert [verdict for verdict, _ in found.values()] == ["ambiguous", "ambiguous"]
+    assert found["femur"][1].startswith(
+        "the planes contradict each other at the tibia of this frame: their poses are 0.40 +- 0.05 mm apart"
+    )
+    for other in (GOOD, replace(apart, score=0.1), replace(GOOD, converged=False)):  # a lost pose says nothing
+        found = verdicts_of_frame({"femur": GOOD, "tibia": other}, LIMITS)
+        assert found == {"femur": verdict(GOOD, LIMITS), "tibia": verdict(other, LIMITS)}
+    lost = replace(GOOD, score=0.1)
+    assert verdicts_of_frame({"femur": lost, "tibia": apart}, LIMITS)["femur"] == verdict(lost, LIMITS)
 
 
 def test_failures_go_before_ambiguities():

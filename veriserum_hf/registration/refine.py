@@ -29,7 +29,7 @@ from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.search import optimise, polish
 from veriserum_hf.registration.outline.search import OutlineFit
 from veriserum_hf.registration.scene import Scene
-from veriserum_hf.registration.verdicts import verdict
+from veriserum_hf.registration.verdicts import verdicts_of_frame
 
 try:
     import torch
@@ -242,9 +242,8 @@ def _assessed(
     T = frame.initial if fit is None else fit.state.T_world_implant
     T = np.stack([T[k] if each is None else each.T_world_implant for k, each in enumerate(used)])
     state = frame.outlines.with_attenuations(T, None if fit is None else fit.state)
-    found: dict[Component, RefinedPose] = {}
-    for k, (component, each) in enumerate(zip(components, used, strict=True)):
-        about, covariance, image_covariance = frame.findings(
+    known = {
+        component: frame.findings(
             state,
             k,
             image_covariance=None if each is None else each.covariance,
@@ -252,7 +251,12 @@ def _assessed(
             runner_up_deg=float("nan") if fit is None else float(fit.runners_up[k]),
             deviations=deviations,
         )
-        chosen, detail = verdict(about, limits)
+        for k, (component, each) in enumerate(zip(components, used, strict=True))
+    }
+    verdicts = verdicts_of_frame({component: about for component, (about, _, _) in known.items()}, limits)
+    found: dict[Component, RefinedPose] = {}
+    for k, (component, (about, covariance, image_covariance)) in enumerate(known.items()):
+        chosen, detail = verdicts[component]
         failed = chosen == FAILED
         if chosen != CONVERGED:
             detail += frame.clipped_statement(k, frame.initial[k] if failed else T[k])
@@ -263,7 +267,7 @@ def _assessed(
             T_world_implant=frame.initial[k] if failed else T[k],
             covariance=nothing if failed else covariance,
             image_covariance=nothing if failed else image_covariance,
-            method="outline" if each is None else "intensity",
+            method="outline" if used[k] is None else "intensity",
             score=about.score,
             verdict=chosen,
             detail=detail,

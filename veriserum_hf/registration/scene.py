@@ -145,6 +145,22 @@ class View:
         """The same without its image but for the shape, to hold many."""
         return replace(self, image=np.broadcast_to(np.float32(np.nan), self.image.shape))
 
+    def without_pixels(self) -> "View":
+        """The same without what its pixels are, but for the shape."""
+        nothing = np.broadcast_to(np.False_, self.image.shape)
+        return replace(self.without_grey_values(), in_field=nothing, clipped=nothing)
+
+    def part(self, rows_columns: tuple[slice, slice]) -> "View":
+        """A copy of a part of it."""
+        rows, columns = rows_columns
+        return replace(
+            self,
+            image=self.image[rows_columns].copy(),
+            camera=self.camera.cropped((columns.start, rows.start)),
+            in_field=self.in_field[rows_columns].copy(),
+            clipped=self.clipped[rows_columns].copy(),
+        )
+
     def size_at(self, pixel_mm: float) -> tuple[int, int]:
         """Rows and columns of the image in larger pixels; its own along an axis whose pixels are that large."""
         factors = self.pixel_mm[::-1] / pixel_mm

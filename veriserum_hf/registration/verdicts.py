@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veriserum_hf.core import FloatArray, PlaneName, Verdict
+from veriserum_hf.core import CONVERGED, Component, FloatArray, PlaneName, Verdict
 from veriserum_hf.poses import DEVIATIONS_95
 from veriserum_hf.registration.deviations import PlanesApart, widest
 
@@ -50,8 +50,27 @@ class Findings:
     moved: tuple[float, float]
 
 
+def verdicts_of_frame(
+    found: Mapping[Component, Findings], limits: tuple[float, float]
+) -> dict[Component, tuple[Verdict, str]]:
+    """Verdicts of all implants of a frame, and their reasons.
+
+    The implants share cameras and moment: where the planes contradict each other at one of them, the pose of another
+    is wrong by the same cause, in directions that its own outline may not show.
+    """
+    chosen = {name: verdict(each, limits) for name, each in found.items()}
+    contradicted = next((name for name, (_, detail) in chosen.items() if detail.startswith(CONTRADICTION)), None)
+    if contradicted is None:
+        return chosen
+    reason = f"{CONTRADICTION} at the {contradicted} of this frame: {_apart(found[contradicted])}"
+    return {name: ("ambiguous", reason) if each[0] == CONVERGED else each for name, each in chosen.items()}
+
+
 def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]:
-    """Verdict and its reason; ``limits``, mm and deg, are those of the distance from the initial pose."""
+    """Verdict of one implant, and its reason.
+
+    ``limits``, mm and deg, are those of the distance from the initial pose.
+    """
     seen = [plane for plane, share in found.shares_in_field.items() if share >= MIN_SHARE_IN_FIELD]
     if not seen or not np.isfinite(found.covariance).all():
         return "failed", "not observable: in no plane's field, or the images do not determine its pose"
@@ -72,9 +91,8 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
         )
     if found.contradictory:
         return "ambiguous", (
-            f"{CONTRADICTION}: their poses are {abs(found.planes_apart.mm):.2f} +- {found.planes_apart.sd_mm:.2f} mm "
-            "apart in the direction that both see, or rotated; check that their cameras are of this rig, and their "
-            "images of one moment"
+            f"{CONTRADICTION}: {_apart(found)}; check that their cameras are of this rig, and their images of one "
+            "moment"
         )
     depth, position = _apart_from_depth(found, seen)
     widest_mm, widest_deg = (DEVIATIONS_95 * widest(part) for part in (position, found.covariance[3:, 3:]))
@@ -88,6 +106,11 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
     if not found.converged:
         return "ambiguous", "not converged within the number of iterations"
     return "converged", depth
+
+
+def _apart(found: Findings) -> str:
+    mm, sd_mm = abs(found.planes_apart.mm), found.planes_apart.sd_mm
+    return f"their poses are {mm:.2f} +- {sd_mm:.2f} mm apart in the direction that both see, or rotated"
 
 
 def _apart_from_depth(found: Findings, seen: Sequence[PlaneName]) -> tuple[str, FloatArray]:

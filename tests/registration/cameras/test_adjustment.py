@@ -12,6 +12,7 @@ from veriserum_hf.registration.cameras.adjustment import Observed, adjust, reduc
 from veriserum_hf.registration.cameras.unknowns import Rig, Tolerances, Unknowns
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
+from veriserum_hf.registration.outline.search import ASSESSED, FINE
 from veriserum_hf.registration.scene import Implant
 
 
@@ -50,6 +51,23 @@ def test_rotation_and_vertical_shift_of_the_second_camera_come_back(rows, coarse
     before = angle_between_deg(cameras["fs"].world_to_camera[:3, :3], exact["fs"].world_to_camera[:3, :3])
     after = angle_between_deg(refined.world_to_camera[:3, :3], exact["fs"].world_to_camera[:3, :3])
     assert after < 0.8 * before
+
+
+def test_the_part_of_the_images_that_is_held_has_the_residuals_of_the_whole(rows, coarse_meshes):
+    row = rows[0]
+    implants = {
+        name: Implant(row[name]["anatomy_id"], coarse_meshes[row[name]["anatomy_id"]]) for name in ("femur", "tibia")
+    }
+    frame = Frame(views_of(row, ("bs", "fs")), implants, np.array([transform(row[name]) for name in implants]))
+    state = frame.outlines.initial_state(frame.initial)
+    held, whole = Observed.of(1, 1, frame, state), frame.outlines.solver(FINE)
+    for plane, of_plane in whole.residuals(state, ASSESSED).items():
+        level = held.solver.levels[plane]
+        assert level.image.size < 0.7 * whole.levels[plane].image.size
+        for own, of_held in zip(of_plane, held.residuals()[plane], strict=True):
+            np.testing.assert_allclose(of_held.pieces.px + level.first_px, own.pieces.px, atol=1e-9)
+            np.testing.assert_allclose(of_held.residual_px, own.residual_px, atol=1e-6)
+            np.testing.assert_array_equal(of_held.visible, own.visible)
 
 
 def test_time_between_the_planes_comes_back_with_its_sign(rows, coarse_meshes):

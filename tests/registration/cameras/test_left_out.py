@@ -31,7 +31,7 @@ def test_a_displacement_comes_back_from_its_residuals_along_all_normals_and_alon
     sums = np.zeros((CELLS, CELLS, 6))
     own = residuals(px, normals, normals @ true_px)
     own.residual_px[:20] = np.nan  # no edge there
-    add_residuals(sums, own, (100, 100))
+    add_residuals(sums, own, np.zeros(2, int), (100, 100))
     np.testing.assert_allclose(displacement_px(sums[0, 0]), true_px, atol=1e-3)
     np.testing.assert_allclose(displacement_px(sums[-1, -1]), (0.3, 0), atol=1e-3)
     assert displacement_px(sums[0, -1]) is None

@@ -74,13 +74,12 @@ def test_derivatives_are_those_of_cameras_that_change(frame, unknowns):
         found = unknowns.derivatives(plane, own, level, implant, T)
         assert found.shape == (len(own.pieces.px), len(unknowns.names))
         world_mm = transform_points(T, own.pieces.points_mm)
-        shape = frame.views[plane].image.shape
         for n, name in enumerate(unknowns.names):
             if name == "scale":
                 break
             values = np.zeros(len(unknowns.names))
             values[n] = step
-            camera = unknowns.cameras(values)[plane].resized(shape, level.view.image.shape)
+            camera = observed.with_cameras(unknowns.cameras(values)).solver.levels[plane].camera
             moved_px = (camera.project(world_mm) - level.camera.project(world_mm)) / step
             along = (moved_px * own.pieces.normals).sum(axis=1)
             np.testing.assert_allclose(found[:, n], along, atol=2e-3 + 1e-3 * np.abs(along).max(), err_msg=name)

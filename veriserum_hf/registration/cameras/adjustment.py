@@ -25,6 +25,9 @@ _LOADING = 1e-7  # of the largest diagonal element of a pose's matrix
 _MAX_ITERATIONS = 32
 _NEGLIGIBLE = 0.05  # steps of the rig, in standard deviations
 _MAX_LOG_STEP = 0.5
+# On the detector, around the implants as registered by the stored cameras: several times farther than outlines move
+# when cameras are refined.
+_AROUND_MM = 20.0
 _LEAST_CLUSTERS = 10  # of frames, whose sums give the covariance
 
 
@@ -35,8 +38,8 @@ class Observed:
     Attributes
     ----------
     trial_id, measurement_id : of the frame.
-    views : by plane, with the stored cameras; without grey values.
-    solver : of the finest scale, with the cameras reached.
+    views : by plane, with the stored cameras; without pixels.
+    solver : of the finest scale, with the cameras reached, and the part of the images that is around the implants.
     bodies : K implants.
     state : their poses and attenuations.
     velocity : (K, 6) mm/ms, steps of the poses per time; zero where it is of no interest.
@@ -63,8 +66,12 @@ class Observed:
         """A frame whose outlines are registered."""
         if velocity is None:
             velocity = np.zeros((len(frame.bodies), DOF))
-        views = {plane: view.without_grey_values() for plane, view in frame.views.items()}
-        levels = {plane: level.to_hold() for plane, level in frame.outlines.solver(FINE).levels.items()}
+        views = {plane: view.without_pixels() for plane, view in frame.views.items()}
+        levels = {}
+        for plane, level in frame.outlines.solver(FINE).levels.items():
+            poses = zip(frame.bodies, state.T_world_implant, strict=True)
+            shadows = [level.render(body.implant, T) for body, T in poses]
+            levels[plane] = level.around(shadows, int(_AROUND_MM / level.view.pixel_mm.min()))
         solver = OutlineSolver(levels, frame.bodies)
         return cls(trial_id, measurement_id, views, solver, frame.bodies, state, velocity)
 
@@ -73,9 +80,13 @@ class Observed:
         levels = {}
         for plane, level in self.solver.levels.items():
             shape = self.views[plane].image.shape
-            levels[plane] = level.with_camera(cameras[plane].resized(shape, level.view.image.shape))
+            levels[plane] = level.with_camera(cameras[plane].resized(shape, self.size(plane)))
         motions_mm = {plane: late_ms * self.velocity for plane in list(cameras)[1:] if late_ms}
         return replace(self, solver=OutlineSolver(levels, self.bodies, motions_mm))
+
+    def size(self, plane: PlaneName) -> tuple[int, int]:
+        """Rows and columns of the whole image at the finest scale."""
+        return self.views[plane].size_at(FINE.pixel_mm)
 
     def residuals(self) -> dict[PlaneName, list[Residuals]]:
         """Residuals of all implants by plane."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veriserum_hf.calibration import ResidualField
-from veriserum_hf.core import FloatArray, PlaneName
+from veriserum_hf.core import FloatArray, IndexArray, PlaneName
 from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, registered_by
 from veriserum_hf.registration.cameras.unknowns import Unknowns
 from veriserum_hf.registration.outline.solver import Residuals
@@ -54,7 +54,7 @@ def left_out(unknowns: Unknowns, adjusted: Adjusted, by_stored: Sequence[Observe
                 misfits_px[row, n] = _misfit_px(by_plane)
                 for plane, of_plane in by_plane.items():
                     for own in of_plane:
-                        add_residuals(sums[plane][row], own, seen.solver.levels[plane].view.image.shape)
+                        add_residuals(sums[plane][row], own, seen.solver.levels[plane].first_px, seen.size(plane))
     fields = {plane: _field(adjusted.observed[0], plane, of_plane) for plane, of_plane in sums.items()}
     return LeftOut(misfits_px[0], misfits_px[1], fields)
 
@@ -72,11 +72,14 @@ def _misfit_px(by_plane: Mapping[PlaneName, Sequence[Residuals]]) -> float:
     return float(np.mean(medians)) if medians else float("nan")
 
 
-def add_residuals(sums: FloatArray, own: Residuals, shape: tuple[int, ...]) -> None:
-    """Add normal equations of each cell's displacement to sums (CELLS, CELLS, 6); the last is a number of pieces."""
+def add_residuals(sums: FloatArray, own: Residuals, first_px: IndexArray, shape: tuple[int, int]) -> None:
+    """Add normal equations of each cell's displacement to sums (CELLS, CELLS, 6); the last is a number of pieces.
+
+    Pixels are counted from ``first_px``, (column, row), of an image of this shape.
+    """
     weight = own.weights()
     used = weight > 0
-    px, (x, y), residual_px = own.pieces.px[used], own.pieces.normals[used].T, own.residual_px[used]
+    px, (x, y), residual_px = own.pieces.px[used] + first_px, own.pieces.normals[used].T, own.residual_px[used]
     column, row = np.clip((px + 0.5) / (shape[1], shape[0]) * CELLS, 0, CELLS - 1).astype(int).T
     columns = np.stack([x * x, x * y, y * y, x * residual_px, y * residual_px], axis=1) * weight[used, None]
     np.add.at(sums, (row, column), np.column_stack([columns, np.ones(len(px))]))

@@ -46,17 +46,31 @@ class Level:
         self.view = view.reduced(pixel_mm)
         self.camera, self.blur_px = self.view.camera, blur_px
         self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
+        self.first_px = np.zeros(2, int)  # (column, row) of its first pixel in the whole image
 
     def with_camera(self, camera: Camera) -> "Level":
-        """The same image by another camera, of its pixels."""
+        """The same image by another camera, of the whole image at this scale."""
         found = copy.copy(self)
-        found.camera = camera
+        found.camera = camera.cropped(self.first_px)
         return found
 
-    def to_hold(self) -> "Level":
-        """The same without the grey values that are not blurred, which only the search for a polarity needs."""
-        found = copy.copy(self)
-        found.view = self.view.without_grey_values()
+    def around(self, shadows: Sequence["Shadow"], margin_px: int) -> "Level":
+        """The part of the image around shadows, to hold many; without unblurred grey values, which polarity needs."""
+        seen = [shadow for shadow in shadows if shadow.lengths_mm.size]
+        corners = [
+            (each.column, each.row, *np.add((each.column, each.row), each.lengths_mm.shape[::-1])) for each in seen
+        ]
+        found, (rows, columns) = copy.copy(self), self.image.shape
+        bounds = np.array(corners or [(0, 0, columns, rows)])
+        first = np.maximum(bounds[:, :2].min(axis=0) - margin_px, 0)
+        stop = np.minimum(bounds[:, 2:].max(axis=0) + margin_px, (columns, rows))
+        part = slice(first[1], stop[1]), slice(first[0], stop[0])
+        found.view = self.view.part(part).without_grey_values()
+        found.image, found.first_px, found.camera = (
+            self.image[part].copy(),
+            self.first_px + first,
+            self.camera.cropped(first),
+        )
         return found
 
     def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
