@@ -278,6 +278,12 @@ class Scene:
         moved[..., :3, 3] = center_world_mm + steps_mm[..., :3] - (rotation @ centers[..., None])[..., 0]
         return moved
 
+    def steps_between(self, T_from: Tensor, T_to: Tensor) -> Tensor:
+        """Steps that `moved` takes from poses to others, (F, K, 4, 4) each, to (F, K, 6) mm."""
+        rotvec = roma.rotmat_to_rotvec(T_to[..., :3, :3] @ T_from[..., :3, :3].mT)
+        shift_mm = self.centers_world_mm(T_to) - self.centers_world_mm(T_from)
+        return torch.cat([shift_mm, rotvec * self.radii_mm[..., None]], dim=-1)
+
     def centers_world_mm(self, T_world_implant: Tensor) -> Tensor:
         """Centres of the implants in the world, (F, K, 4, 4) to (F, K, 3) mm."""
         return (T_world_implant[..., :3, :3] @ self.centers_mm[..., None])[..., 0] + T_world_implant[..., :3, 3]

@@ -88,6 +88,7 @@ class PlaneGradients:
             size = tuple(scale.rays * edge for edge in view.image.shape)
             self._rendered.append((view.camera.resized(view.image.shape, size), size))
         self._kernels = _kernels(scale.blur_px, scene.device)
+        self._moment_kernels = _moment_kernels(*self._kernels)
         T = T_world_implant.cpu().numpy()
         self._origin, self._extent = self._window(T)
         self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
@@ -99,7 +100,8 @@ class PlaneGradients:
         self._unclipped = (~clipped[:, None]).float() if clipped.any() else None
         if self._unclipped is not None:
             *moments, seen = self._blurred(self._unclipped, 3).unbind(2)
-            self._centers = torch.stack(moments, dim=2) / seen[:, :, None].clamp(min=_LEAST_SEEN)
+            self._seen = seen[:, :, None].clamp(min=_LEAST_SEEN)
+            self._centers = torch.stack(moments, dim=2) / self._seen
             kept &= seen[:, 0] > _LEAST_SEEN
             self._brighter = images > (images.amin((2, 3), keepdim=True) + images.amax((2, 3), keepdim=True)) / 2
         wanted = kept.flatten(1).any(0)
@@ -111,6 +113,8 @@ class PlaneGradients:
         self.tiles = (row / tile).long() * kept.shape[2] + (column / tile).long()
         self._fields = self._polynomials()
         self._scattered = self.gradients(self._fields[:, 1:])  # the first is constant and has no gradient
+        slopes = torch.gradient(self._fields, dim=(3, 2))
+        self._expansion = [self._on_grid(each).flatten(2)[..., self._places] for each in (self._fields, *slopes)]
         self.observed = self.gradients(images)[:, 0].double()
 
     def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
@@ -142,11 +146,23 @@ class PlaneGradients:
     def fields(self, transmission: Tensor) -> Tensor:
         """Gradients of the components of the image model, (F, C, 2, S), for a transmission (F, 1, rows, columns).
 
-        First the light, a polynomial times the transmission; then its blur, to first order (by diffusion); then the
-        scatter, a polynomial.
+        First the light, a polynomial times the transmission, of which the polynomial is linear within the reach of
+        the blur (product rule); then its blur, to first order (by diffusion); then the scatter, a polynomial.
         """
-        seen = self.gradients(torch.cat([self._fields * transmission, _laplacian(transmission)], dim=1))
-        return torch.cat([seen, self._scattered], dim=1)
+        blur = self.gradients(_laplacian(transmission))
+        return torch.cat([self._light(transmission), blur, self._scattered], dim=1)
+
+    def _light(self, transmission: Tensor) -> Tensor:
+        """Gradients of a transmission (F, 1, rows, columns) times each polynomial, (F, C, 2, S)."""
+        seen = transmission if self._unclipped is None else transmission * self._unclipped
+        moments = self._filtered(seen, *self._moment_kernels)[:, 0].flatten(2)[..., self._places].unsqueeze(1)
+        value, by_column, by_row = (each[:, :, None] for each in self._expansion)  # (F, C, 1, S) each
+        slope, by_own, by_other = (moments[:, :, n : 6 : 3] for n in range(3))  # (F, 1, 2, S) each
+        own, other = (torch.cat(pair, dim=2) for pair in ((by_column, by_row), (by_row, by_column)))
+        found = value * slope + own * by_own + other * by_other
+        if self._unclipped is not None:
+            found = found - value * self._centers[:, 0].flatten(2)[..., self._places].unsqueeze(1) * moments[:, :, 6:]
+        return found
 
     def light(self, coefficients: Tensor) -> Tensor:
         """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
@@ -167,13 +183,16 @@ class PlaneGradients:
 
     def _blurred(self, images: Tensor, count: int) -> Tensor:
         """The first of slope along columns, slope along rows, and blur, of images on the grid, (F, M, count, ...)."""
-        frames, several, *shape = images.shape
         smooth, slope = self._kernels
+        down, across = (smooth, slope, smooth), (slope, smooth, smooth)
+        return self._filtered(images, torch.stack(down[:count]), torch.stack(across[:count]))
+
+    def _filtered(self, images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+        """Images (F, M, rows, columns) on the grid, filtered by pairs of kernels (N, length), (F, M, N, ...)."""
+        frames, several, *shape = images.shape
         stride = self._scale.stride
-        down = torch.stack([smooth, slope, smooth][:count])[:, None, :, None]
-        across = torch.stack([slope, smooth, smooth][:count])[:, None, None, :]
-        found = functional.conv2d(images.reshape(-1, 1, *shape), down, stride=(stride, 1))
-        found = functional.conv2d(found, across, stride=(1, stride), groups=count)
+        found = functional.conv2d(images.reshape(-1, 1, *shape), down[:, None, :, None], stride=(stride, 1))
+        found = functional.conv2d(found, across[:, None, None, :], stride=(1, stride), groups=len(down))
         return found.view(frames, several, *found.shape[1:])
 
     def _window(self, T: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,10 +236,10 @@ class PlaneGradients:
         return _dilated(projection > 0, *self._scale.margin_mm / self.views[0].pixel_mm[::-1])[:, 0]
 
     def _on_grid(self, pixels: Tensor) -> Tensor:
-        """Values of (F, rows, columns) at the places of the coarser grid, where the filters fit into the window."""
+        """Values of (F, ..., rows, columns) at the places of the coarser grid, where the filters fit into the window."""
         reach = len(self._kernels[0]) // 2
         stride = self._scale.stride
-        return pixels[:, reach : pixels.shape[1] - reach : stride, reach : pixels.shape[2] - reach : stride]
+        return pixels[..., reach : pixels.shape[-2] - reach : stride, reach : pixels.shape[-1] - reach : stride]
 
     def _render(self, implant: Implant, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]) -> None:
         """Render into the window of a frame."""
@@ -298,3 +317,16 @@ def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
     smooth = torch.exp(-(at**2) / (2 * blur_px**2))
     slope = at * smooth
     return (smooth / smooth.sum()).float().to(device), (slope / (at * slope).sum()).float().to(device)
+
+
+def _moment_kernels(smooth: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs of kernels, down and across, (7, length) each.
+
+    They give the slope along columns, and what that of an image is that rises by one a column, and by one a row,
+    where it is multiplied by that slope; the same along rows; and the blur.
+    """
+    at = torch.arange(len(smooth), device=smooth.device) - len(smooth) // 2
+    pairs = [(smooth, slope), (smooth, at * slope), (at * smooth, slope)]
+    pairs += [(across, down) for down, across in pairs] + [(smooth, smooth)]
+    down, across = (torch.stack(each) for each in zip(*pairs, strict=True))
+    return down, across

@@ -18,11 +18,13 @@ is minimised by iteratively reweighted least squares with Levenberg-Marquardt da
 Unknowns: everything except poses and attenuations is linear and solved in closed form. These coefficients and the
 attenuations are eliminated from the normal equations of the poses (variable projection; Golub and Pereyra, SIAM J.
 Numer. Anal. 1973). Derivatives with respect to pose are central differences of renderings: a path length is
-discontinuous where a face is parallel to the ray; a difference captures this step, a derivative does not.
+discontinuous where a face is parallel to the ray; a difference captures this step, a derivative does not. They are
+most of the work, and hardly change over a fraction of a pixel: they are kept until an implant or its attenuation has
+changed by more (chord method; Ortega and Rheinboldt 1970).
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from veriserum_hf.core import PlaneName
@@ -46,6 +48,11 @@ _INITIAL_DAMPING = 1e-3
 _DIFFERENCE_PX = 0.8  # step of the central differences, in pixels of the scale
 _MAX_STEP_PX = 5.0  # in pixels of the scale
 _CONVERGED_STEP_PX = 0.004  # below it an implant has converged; in pixels of the scale
+# Derivatives with respect to poses are kept until an implant has moved so far, or the logarithm of an attenuation has
+# changed so much.
+_KEPT_PX = 0.25
+_KEPT_LOG = 0.2
+_ATTENUATION_STEPS = 6  # with the initial poses, before these move
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,10 @@ class Solver:
         self.planes = {plane: PlaneGradients(scene, plane, scale, state.T_world_implant) for plane in scene.views}
         self._pixel_mm = min(math.sqrt(each.views[0].pixel_mm.prod()) for each in self.planes.values())
         self._frames, self._implants = state.T_world_implant.shape[:2]
+        self._rendered: dict[PlaneName, tuple[Tensor, tuple[Tensor, ...]]] = {}
         self.fits = self._fits(state, None, _INITIAL_REWEIGHTINGS)
         self._linearised: tuple[State, dict[PlaneName, Equations]] | None = None
+        self._by_pose: tuple[State, dict[PlaneName, list[Tensor]]] | None = None
 
     def run(self) -> tuple[State, Tensor]:
         """Optimise; the state reached, and whether each implant has converged, (F, K) bool."""
@@ -135,6 +144,7 @@ class Solver:
         damping = torch.full_like(T[:, 0, 0, 0], _INITIAL_DAMPING)
         converged = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)
         self.fits = self._fits(self.state, self.fits, 1)
+        self._adjust_attenuations()
         for _ in range(self.scale.iterations):
             equations = self.equations()
             moving, state, fits = ~converged.all(dim=1), self.state, self.fits
@@ -163,18 +173,30 @@ class Solver:
     def equations(self) -> Mapping[PlaneName, Equations]:
         """Linearise the residuals of every plane at the current state."""
         if self._linearised is None or self._linearised[0] is not self.state:
-            self._linearised = (self.state, {plane: self._equations(plane) for plane in self.planes})
+            by_pose = self._derivatives_by_pose()
+            self._linearised = (self.state, {plane: self._equations(plane, by_pose[plane]) for plane in self.planes})
         return self._linearised[1]
 
-    def _equations(self, plane: PlaneName) -> Equations:
+    def _derivatives_by_pose(self) -> Mapping[PlaneName, list[Tensor]]:
+        """Those kept, or taken at the current state where it is farther than they hold."""
+        if self._by_pose is None or not self._is_near(self._by_pose[0]):
+            self._by_pose = (self.state, {plane: self._differences(plane) for plane in self.planes})
+        return self._by_pose[1]
+
+    def _is_near(self, other: State) -> bool:
+        """Whether no frame is farther from a state than its derivatives hold."""
+        moved_mm = self.scene.steps_between(other.T_world_implant, self.state.T_world_implant).abs().amax()
+        changed = [(self.state.log_per_mm[plane] - each).abs().amax() for plane, each in other.log_per_mm.items()]
+        return bool(moved_mm < _KEPT_PX * self._pixel_mm and torch.stack(changed).amax() < _KEPT_LOG)
+
+    def _equations(self, plane: PlaneName, by_pose: Sequence[Tensor]) -> Equations:
         view, fit = self.planes[plane], self.fits[plane]
-        light = view.light(fit.coefficients)
-        columns = [*self._by_pose(plane, light), *self._by_attenuation(plane, light)]
+        columns = [*by_pose, *self._by_attenuation(plane, view.light(fit.coefficients))]
         unknowns = torch.cat([*columns, fit.regressors], dim=1).double().flatten(2)
         weighted = unknowns * (fit.weight / fit.scale[:, None] ** 2).repeat(1, 2)[:, None]
         gram = weighted @ unknowns.mT
         right = weighted @ fit.residual.flatten(1)[..., None]
-        poses = DOF * self._implants
+        poses = DOF * len(by_pose)
         stiffness = torch.zeros(gram.shape[1] - poses, dtype=gram.dtype, device=gram.device)
         stiffness[: self._implants] = _LOG_STIFFNESS
         others = gram[:, poses:, poses:]
@@ -183,9 +205,28 @@ class Solver:
             gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
         )
 
-    def _by_pose(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
+    def _adjust_attenuations(self) -> None:
+        """Estimate attenuations with the poses held, so that derivatives with respect to these are worth keeping."""
+        for _ in range(_ATTENUATION_STEPS):
+            log_per_mm = {}
+            for plane, before in self.state.log_per_mm.items():
+                each = self._equations(plane, [])
+                step = torch.linalg.solve(each.others, each.right_others)[:, : self._implants, 0]
+                log_per_mm[plane] = _limited(before, step)
+            tried = State(self.state.T_world_implant, log_per_mm)
+            fits = self._fits(tried, self.fits, 1)
+            better = _cost(fits) < _cost(self.fits)
+            longest = torch.stack([(log_per_mm[plane] - self.state.log_per_mm[plane]).abs().amax() for plane in fits])
+            kept = tried.where(better, self.state)
+            self.state = State(self.state.T_world_implant, kept.log_per_mm)
+            self.fits = {plane: each.where(better, self.fits[plane]) for plane, each in fits.items()}
+            if not better.any() or longest.amax() < _KEPT_LOG / 4:
+                break
+
+    def _differences(self, plane: PlaneName) -> list[Tensor]:
         """Derivatives of the gradients with respect to the steps of each implant, (F, 6, 2, S) per mm."""
         view, fit, state = self.planes[plane], self.fits[plane], self.state
+        light = view.light(fit.coefficients)
         half_mm = _DIFFERENCE_PX * self._pixel_mm / 2
         both_ways = half_mm * torch.cat([torch.eye(DOF), -torch.eye(DOF)]).to(state.T_world_implant)
         found = []
@@ -219,8 +260,7 @@ class Solver:
         log_per_mm = {}
         for plane, each in equations.items():
             others = torch.linalg.solve(each.others, each.right_others - each.mixed @ step)[:, : self._implants, 0]
-            changed = self.state.log_per_mm[plane] + others.clamp(-_MAX_LOG_STEP, _MAX_LOG_STEP)
-            log_per_mm[plane] = changed.clamp(*map(math.log, _PER_MM_RANGE))
+            log_per_mm[plane] = _limited(self.state.log_per_mm[plane], others)
         steps_mm = step.view(self._frames, self._implants, DOF)
         return State(self.scene.moved(self.state.T_world_implant, steps_mm), log_per_mm), steps_mm
 
@@ -230,12 +270,18 @@ class Solver:
             plane: self._fit(plane, state, before[plane] if before else None, reweightings) for plane in self.planes
         }
 
+    def _path_lengths(self, plane: PlaneName, T_world_implant: Tensor) -> tuple[Tensor, ...]:
+        """Path lengths by implant, (F, rows, columns) of rays; rendered once while the poses are the same object."""
+        kept = self._rendered.get(plane)
+        if kept is None or kept[0] is not T_world_implant:
+            view = self.planes[plane]
+            of_implants = enumerate(self.scene.implants)
+            found = tuple(view.lengths(component, T_world_implant[:, k, None]) for k, component in of_implants)
+            kept = self._rendered[plane] = (T_world_implant, found)
+        return kept[1]
+
     def _fit(self, plane: PlaneName, state: State, before: Fit | None, reweightings: int) -> Fit:
-        view = self.planes[plane]
-        lengths = tuple(
-            view.lengths(component, state.T_world_implant[:, k, None])
-            for k, component in enumerate(self.scene.implants)
-        )
+        view, lengths = self.planes[plane], self._path_lengths(plane, state.T_world_implant)
         per_mm = state.log_per_mm[plane].exp().float()
         exponent = torch.stack([per_mm[:, k, None, None, None] * each for k, each in enumerate(lengths)]).sum(0)
         regressors = view.fields(view.pixels(torch.exp(-exponent)))
@@ -254,6 +300,11 @@ class Solver:
             weight = view.used / (1 + ratio) ** 2
         cost = self.scale.cutoff**2 * (view.used * ratio / (1 + ratio)).sum(1)
         return Fit(lengths, exponent, regressors, coefficients, residual, weight, scale, cost)
+
+
+def _limited(log_per_mm: Tensor, step: Tensor) -> Tensor:
+    """Logarithms of attenuations after a step, both within their limits."""
+    return (log_per_mm + step.clamp(-_MAX_LOG_STEP, _MAX_LOG_STEP)).clamp(*map(math.log, _PER_MM_RANGE))
 
 
 def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:

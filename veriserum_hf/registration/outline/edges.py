@@ -48,15 +48,26 @@ def mean_rise(
 
 
 def seen_around(usable: BoolArray, px: FloatArray, normals: FloatArray, offset_px: FloatArray) -> BoolArray:
-    """Whether the pixels within 1.5 px of an edge at ``offset_px`` along its normal can be used, (n,) bool."""
+    """Whether the pixels within 1.5 px of an edge at ``offset_px`` along its normal can be used, (n,) bool.
+
+    They cannot where there is no edge (NaN), or outside the image.
+    """
+    return _seen_around(usable, px, normals, offset_px)
+
+
+@compiled
+def _seen_around(usable: BoolArray, px: FloatArray, normals: FloatArray, offset_px: FloatArray) -> BoolArray:
     rows, columns = usable.shape
-    seen = np.isfinite(offset_px)
-    at = np.where(seen, offset_px, 0.0)
-    for along in (-_FITTED_PX, 0.0, _FITTED_PX):
-        column, row = np.rint(px + (at + along)[:, None] * normals).astype(int).T
-        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        seen &= inside
-        seen[inside] &= usable[row[inside], column[inside]]
+    seen = np.zeros(len(px), np.bool_)
+    for n in range(len(px)):
+        if not np.isfinite(offset_px[n]):
+            continue
+        seen[n] = True
+        for step in range(-1, 2):
+            along = offset_px[n] + step * _FITTED_PX
+            column, row = round(px[n, 0] + along * normals[n, 0]), round(px[n, 1] + along * normals[n, 1])
+            if not (0 <= row < rows and 0 <= column < columns) or not usable[row, column]:
+                seen[n] = False
     return seen
 
 

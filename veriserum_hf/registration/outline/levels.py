@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -46,6 +47,7 @@ class Level:
         self.view = view.reduced(pixel_mm)
         self.camera, self.blur_px = self.view.camera, blur_px
         self.image = _blurred(-self.view.image if brighter_inside else self.view.image, blur_px)
+        self._any_clipped = bool(self.view.clipped.any())
         self.first_px = np.zeros(2, int)  # (column, row) of its first pixel in the whole image
 
     def with_camera(self, camera: Camera) -> "Level":
@@ -86,14 +88,16 @@ class Level:
         """Visible outline of an implant: the end of its shadow, outside those of others."""
         pieces = body.generator.pieces(T_world_implant, self.camera)
         pieces = pieces.taken(own.ends_at(pieces) & own.covers(pieces.px - _ACROSS_PX * pieces.normals))
-        canvas = own.padded(_MARGIN_PX)
+        canvas = own.canvas
         shadow: NDArray[np.float32] = (canvas.lengths_mm > 0).astype(np.float32)
         found, _ = self._along(pieces, 1 - _blurred(shadow, self.blur_px), canvas, others)
         return found
 
     def clipped(self, pieces: ContourPieces, offset_px: FloatArray) -> BoolArray:
         """Whether pixels next to the edges at these distances along an outline's normals are clipped, (n,) bool."""
-        return ~seen_around(~self.view.clipped, pieces.px, pieces.normals, np.nan_to_num(offset_px))
+        if not self._any_clipped:
+            return np.zeros(len(offset_px), bool)
+        return ~seen_around(~self.view.clipped, pieces.px, pieces.normals, _without_nan(offset_px))
 
     def expected(
         self,
@@ -112,7 +116,7 @@ class Level:
         respect to the logarithm of the implant's own attenuation.
 
         """
-        canvas = shadows[own].padded(_MARGIN_PX)
+        canvas = shadows[own].canvas
         exponent = np.zeros_like(canvas.lengths_mm)
         for k, shadow in enumerate(shadows):
             if k != own:
@@ -171,7 +175,7 @@ class Level:
         """
         find = mean_rise if soft else steepest
         offset_px, slope = find(self.image, pieces.px, pieces.normals, window_px)
-        visible = seen_around(self.view.in_field, pieces.px, pieces.normals, np.nan_to_num(offset_px))
+        visible = seen_around(self.view.in_field, pieces.px, pieces.normals, _without_nan(offset_px))
         offset_px[~visible] = slope[~visible] = np.nan
         return offset_px, slope, visible
 
@@ -191,9 +195,31 @@ class Shadow:
     column: int
     lengths_mm: NDArray[np.float32]
 
-    def padded(self, by_px: int) -> "Shadow":
-        """With more pixels on every side, that nothing is in."""
-        return Shadow(self.row - by_px, self.column - by_px, np.pad(self.lengths_mm, by_px))
+    @cached_property
+    def canvas(self) -> "Shadow":
+        """With so many more pixels on every side, in which nothing is, that its blur ends there."""
+        return self._padded(_MARGIN_PX)
+
+    def _padded(self, by_px: int) -> "Shadow":
+        rows, columns = self.lengths_mm.shape
+        lengths_mm = np.zeros((rows + 2 * by_px, columns + 2 * by_px), np.float32)
+        lengths_mm[by_px : by_px + rows, by_px : by_px + columns] = self.lengths_mm
+        return Shadow(self.row - by_px, self.column - by_px, lengths_mm)
+
+    @cached_property
+    def _grown(self) -> dict[int, "Shadow"]:
+        """1 where it is, or within so many pixels; each is made once."""
+        return {}
+
+    def _around(self, around_px: int) -> "Shadow":
+        if around_px not in self._grown:
+            grown = self._padded(around_px)
+            shadow = (grown.lengths_mm > 0).astype(np.float32)
+            if around_px:
+                disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * around_px + 1,) * 2)
+                shadow = np.asarray(cv2.dilate(shadow, disc), np.float32)
+            self._grown[around_px] = Shadow(grown.row, grown.column, shadow)
+        return self._grown[around_px]
 
     def ends_at(self, pieces: ContourPieces) -> BoolArray:
         """Whether the shadow ends at pieces, (n,) bool; the others are edges inside it."""
@@ -203,10 +229,8 @@ class Shadow:
         """Whether pixels (n, 2) are in the shadow or so near it."""
         if not self.lengths_mm.size:
             return np.zeros(len(px), bool)
-        grown = self.padded(around_px)
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * around_px + 1,) * 2)
-        shadow = cv2.dilate((grown.lengths_mm > 0).astype(np.uint8), disc).astype(np.float32)
-        return _nearest(shadow, px - (grown.column, grown.row)) > 0
+        around = self._around(around_px)
+        return _nearest(around.lengths_mm, px - (around.column, around.row)) > 0
 
     def add_to(self, canvas: NDArray[np.float32], of: "Shadow", per_mm: float) -> None:
         """Add the attenuation of the part that lies in the canvas of another shadow."""
@@ -218,6 +242,10 @@ class Shadow:
                 np.float32(per_mm)
                 * self.lengths_mm[top - self.row : bottom - self.row, left - self.column : right - self.column]
             )
+
+
+def _without_nan(values: FloatArray) -> FloatArray:
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _blurred(image: NDArray[np.float32], blur_px: float) -> NDArray[np.float32]:

@@ -114,7 +114,7 @@ class Residuals:
         An edge counts in full at its place, half at 0.64 px from it.
         """
         length_px = self.pieces.length_px * (self.visible if of is None else self.visible & of)
-        near = 1 / (1 + np.nan_to_num(self.residual_px, nan=np.inf) ** 2) ** 2
+        near = np.where(np.isnan(self.residual_px), 0.0, 1 / (1 + self.residual_px**2) ** 2)
         total_px = float(length_px.sum())
         return float(length_px @ near) / total_px if total_px else 0.0
 
@@ -252,7 +252,7 @@ class OutlineSolver:
         by_step = level.by_step(pieces, body.implant, T[k])
         clipped, ends = level.clipped(pieces, offset_px), shadows[k].ends_at(pieces)
         residual_px = offset_px - expected_px
-        return Residuals(pieces, ends, residual_px, by_step, np.nan_to_num(by_log), slope, visible, clipped)
+        return Residuals(pieces, ends, residual_px, by_step, np.where(np.isnan(by_log), 0.0, by_log), slope, visible, clipped)
 
 
 @dataclass(frozen=True, eq=False)
