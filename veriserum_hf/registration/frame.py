@@ -16,7 +16,6 @@ from veriserum_hf.registration.outline.evidence import (
     shares_near,
     without_shared_error,
 )
-from veriserum_hf.registration.outline.levels import Body
 from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
 from veriserum_hf.registration.outline.solver import OutlineState, Residuals
 from veriserum_hf.registration.scene import Implant, View, central_ray
@@ -46,13 +45,14 @@ class Frame:
         self, views: Mapping[PlaneName, View], implants: Mapping[Component, Implant], T_world_implant: FloatArray
     ) -> None:
         self.views, self.implants, self.initial = views, list(implants.values()), T_world_implant
-        self.bodies = [Body(implant, implant.contours) for implant in self.implants]
-        upright = OutlineFrame(views, self.bodies, dict.fromkeys(views, False))
+        upright = OutlineFrame(views, self.implants, dict.fromkeys(views, False))
+        coarse = upright.solver(COARSE)
         self._brighter = {
-            plane: brighter_inside(level, self.bodies, T_world_implant)
-            for plane, level in upright.solver(COARSE).levels.items()
+            plane: brighter_inside(level, coarse.bodies, T_world_implant) for plane, level in coarse.levels.items()
         }
-        self.outlines = OutlineFrame(views, self.bodies, self._brighter) if any(self._brighter.values()) else upright
+        self.outlines = (
+            OutlineFrame(views, self.implants, self._brighter) if any(self._brighter.values()) else upright
+        )
 
     def by_outline(self) -> OutlineFit:
         """Register by outlines from the initial poses."""
@@ -60,10 +60,8 @@ class Frame:
 
     def intensities_explained(self, fit: OutlineFit) -> bool:
         """Whether the path lengths of any implant explain the grey values inside it."""
-        shares = [
-            explained(level, self.bodies, fit.state.T_world_implant)
-            for level in self.outlines.solver(MIDDLE).levels.values()
-        ]
+        solver = self.outlines.solver(MIDDLE)
+        shares = [explained(level, solver.bodies, fit.state.T_world_implant) for level in solver.levels.values()]
         return bool((np.mean(shares, axis=0) >= _EXPLAINED).any())
 
     def accepts(self, fit: OutlineFit, k: int, intensity: IntensityPose) -> bool:
@@ -124,12 +122,10 @@ class Frame:
 
     def _score(self, state: OutlineState, residuals: Mapping[PlaneName, Residuals]) -> float:
         """Share of the outline with an edge where it must be, above chance, in the worse plane; 0 without any."""
-        scores = []
+        scores, fine = [], self.outlines.solver(FINE)
         for plane, share in shares_near(without_shared_error(residuals), NEAR_PX).items():
-            level = self.outlines.solver(FINE).levels[plane]
-            shadows = [
-                level.render(body.implant, T) for body, T in zip(self.bodies, state.T_world_implant, strict=True)
-            ]
+            level = fine.levels[plane]
+            shadows = [level.render(body, T) for body, T in zip(fine.bodies, state.T_world_implant, strict=True)]
             scores.append(above_chance(share, chance(level, residuals[plane], shadows, ASSESSED.window_px)))
         return min(scores, default=0.0)
 

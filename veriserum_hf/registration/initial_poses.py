@@ -11,7 +11,7 @@ from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_listed
 from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.scene import implant_of
 
 Starts = Mapping[int, Poses]  # by measurement id
 MODEL, NONE = "model", "none"
@@ -122,7 +122,7 @@ def check_meshes(source: Rows[Frames], shown: Collection[tuple[Component, int]])
                 f"the initial poses include {component} {id}, but {source.dataset} has no mesh of it{why}, only of "
                 f"{listed(sorted(source.meshes), 20) or 'none'}"
             )
-        Implant(id, source.meshes[id])
+        implant_of(id, source.meshes[id])
 
 
 class StartingModel:

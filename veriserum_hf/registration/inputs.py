@@ -22,7 +22,7 @@ from veriserum_hf.core import (
 from veriserum_hf.dataset import is_raw
 from veriserum_hf.errors import CalibrationError, RegistrationError
 from veriserum_hf.geometry import make_transform, quaternion_to_matrix, transform_points
-from veriserum_hf.registration.scene import Implant, Scene, View
+from veriserum_hf.registration.scene import Implant, Scene, View, implant_of
 
 try:
     import torch
@@ -176,7 +176,7 @@ def implants_of(
                     f"{name_of(row)}: there is no mesh of {component} {pose['anatomy_id']}, only of {sorted(meshes)}"
                 )
             ids.add(int(pose["anatomy_id"]))
-    return {id: Implant(id, meshes[id]) for id in ids}
+    return {id: implant_of(id, meshes[id]) for id in ids}
 
 
 def _transform(row: FrameRow, component: Component, pose: PoseRow) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ def _check_seen(
     what: str, implant: Implant, T_world_implant: NDArray[np.float64], views: Mapping[PlaneName, View]
 ) -> None:
     """Raise RegistrationError for an initial pose not in front of every source, or outside all fields."""
-    corners_mm = transform_points(T_world_implant, implant.mesh.vertices)
+    corners_mm = transform_points(T_world_implant, implant.rough.vertices)
     for plane, view in views.items():
         depth_mm = view.camera.depths_mm(corners_mm)
         if not depth_mm.min() > 0:

@@ -8,7 +8,7 @@ moves a point at that radius.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName, clipped_pixels, round_field
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import FIELD_MM, Camera, detector_mm, first_px_of_whole, transform_points
-from veriserum_hf.rendering import ContourGenerator, check_closed, path_length_window
+from veriserum_hf.rendering import check_closed, path_length_window, simplified
 
 try:
     import roma
@@ -33,6 +33,8 @@ DOF = 6
 CLEAR_MM = 20.0  # between an implant and a source: more than the steps of the numerical derivatives
 # Implants are centimetres large; another size means another unit.
 _SIZES_MM = (10.0, 500.0)
+_ROUGH_MM = 0.1
+_KEPT = 64  # implants
 _WHOLE = 0.99  # share of a pixel that must be in the field
 _SURROUNDINGS_MM = 7.0  # on the detector, on either side of an outline; 10 px of a whole image of 512 px
 _CLIPPED = 0.25  # share of a larger pixel that is clipped, above which the pixel is
@@ -87,9 +89,15 @@ class Implant:
         return float(np.sqrt(np.average((corners**2).sum(axis=1), weights=self.mesh.area_faces)))
 
     @cached_property
-    def contours(self) -> ContourGenerator:
-        """Its edges, prepared for contours."""
-        return ContourGenerator(self.mesh)
+    def rough(self) -> trimesh.Trimesh:
+        """Its mesh, enough to state where it is in an image."""
+        return simplified(self.mesh, _ROUGH_MM)
+
+
+@lru_cache(maxsize=_KEPT)
+def implant_of(anatomy_id: int, mesh: trimesh.Trimesh) -> Implant:
+    """Implant of a mesh, made once for all frames that show it; see `Implant` for what is raised."""
+    return Implant(anatomy_id, mesh)
 
 
 def central_ray(camera: Camera, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
@@ -184,11 +192,11 @@ class View:
     def share_in_field(self, implant: Implant, T_world_implant: FloatArray) -> float:
         """Share of an implant's surface that is projected into the field, 0 to 1, at a pose (4, 4) mm."""
         rows, columns = self.image.shape
-        surface_mm = transform_points(T_world_implant, implant.mesh.triangles_center)
+        surface_mm = transform_points(T_world_implant, implant.rough.triangles_center)
         column, row = np.rint(np.nan_to_num(self.camera.project(surface_mm), nan=-1.0)).astype(int).T
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         inside[inside] = self.in_field[row[inside], column[inside]]
-        return float(np.average(inside, weights=implant.mesh.area_faces))
+        return float(np.average(inside, weights=implant.rough.area_faces))
 
     def share_clipped(self, implant: Implant, T_world_implant: FloatArray) -> float:
         """Share of the surroundings of an implant's outline that are clipped, 0 to 1, at a pose (4, 4) mm.
@@ -198,7 +206,7 @@ class View:
         """
         if not self.clipped.any():
             return 0.0
-        seen = path_length_window(implant.mesh, T_world_implant, self.camera, self.image.shape)
+        seen = path_length_window(implant.rough, T_world_implant, self.camera, self.image.shape)
         if not seen.values.any():
             return 0.0
         columns, rows = np.rint(_SURROUNDINGS_MM / self.pixel_mm).astype(int).tolist()

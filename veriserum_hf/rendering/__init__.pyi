@@ -1,6 +1,7 @@
 from . import differentiable as differentiable
 from .compilation import compiled as compiled
 from .contours import outline as outline
+from .detail import simplified as simplified
 from .rasteriser import (
     check_closed as check_closed,
     path_length as path_length,

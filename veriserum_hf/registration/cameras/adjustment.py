@@ -65,15 +65,15 @@ class Observed:
     ) -> "Observed":
         """A frame whose outlines are registered."""
         if velocity is None:
-            velocity = np.zeros((len(frame.bodies), DOF))
+            velocity = np.zeros((len(frame.implants), DOF))
         views = {plane: view.without_pixels() for plane, view in frame.views.items()}
-        levels = {}
-        for plane, level in frame.outlines.solver(FINE).levels.items():
-            poses = zip(frame.bodies, state.T_world_implant, strict=True)
-            shadows = [level.render(body.implant, T) for body, T in poses]
+        fine, levels = frame.outlines.solver(FINE), {}
+        for plane, level in fine.levels.items():
+            poses = zip(fine.bodies, state.T_world_implant, strict=True)
+            shadows = [level.render(body, T) for body, T in poses]
             levels[plane] = level.around(shadows, int(_AROUND_MM / level.view.pixel_mm.min()))
-        solver = OutlineSolver(levels, frame.bodies)
-        return cls(trial_id, measurement_id, views, solver, frame.bodies, state, velocity)
+        solver = OutlineSolver(levels, fine.bodies)
+        return cls(trial_id, measurement_id, views, solver, fine.bodies, state, velocity)
 
     def with_cameras(self, cameras: Mapping[PlaneName, Camera], late_ms: float = 0.0) -> "Observed":
         """The same seen by other cameras, of the images as stored, the second exposed so much later."""

@@ -45,7 +45,7 @@ from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import COARSE, FINE, MIDDLE
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import Implant, View, implant_of
 
 FRAMES = 100
 _SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes
@@ -92,7 +92,7 @@ def refine_cameras(
     source = open_rows(dataset, configs_for(poses), archive_px=ARCHIVE_PX)
     starts = starts_of(source, source.splits, poses)
     groups = groups_of(source.splits, starts, per)
-    implants = {id: Implant(id, mesh) for id, mesh in source.meshes.items()}
+    implants = {id: implant_of(id, mesh) for id, mesh in source.meshes.items()}
     usable, moving = groups, dict[int, dict[Component, FloatArray]]()
     if "time" in free and frame_rate_hz:
         for group in groups.values():

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
-from veriserum_hf.geometry import transform_points
+from veriserum_hf.geometry import Camera, transform_points
 from veriserum_hf.registration.scene import Implant, Scene
-from veriserum_hf.rendering import path_length_window
+from veriserum_hf.rendering import path_length_window, simplified
 
 try:
     import torch
@@ -48,6 +49,7 @@ class Scale:
     margin_mm : on the detector, around the implants' projections.
     iterations : of the optimisation, at most.
     cutoff : residuals this many times the robust scale have a quarter of the weight.
+    within_mm : accuracy of the meshes.
     tile_px : edge of the squares within which residuals may be correlated, in pixels of this scale.
 
     """
@@ -59,6 +61,7 @@ class Scale:
     margin_mm: float
     iterations: int
     cutoff: float
+    within_mm: float
     tile_px: float = 24.0
 
 
@@ -83,10 +86,6 @@ class PlaneGradients:
     def __init__(self, scene: Scene, plane: PlaneName, scale: Scale, T_world_implant: Tensor) -> None:
         self._scene, self._scale = scene, scale
         self.views = [view.reduced(scale.pixel_mm) for view in scene.views[plane]]
-        self._rendered = []  # camera and size of the images of rays
-        for view in self.views:
-            size = tuple(scale.rays * edge for edge in view.image.shape)
-            self._rendered.append((view.camera.resized(view.image.shape, size), size))
         self._kernels = _kernels(scale.blur_px, scene.device)
         self._moment_kernels = _moment_kernels(*self._kernels)
         T = T_world_implant.cpu().numpy()
@@ -117,19 +116,22 @@ class PlaneGradients:
         self._expansion = [self._on_grid(each).flatten(2)[..., self._places] for each in (self._fields, *slopes)]
         self.observed = self.gradients(images)[:, 0].double()
 
-    def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
-        """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays."""
-        implants = self._scene.implants[component]
-        rays = self._scale.rays
+    def lengths(self, component: Component, T_world_implant: Tensor, rays: int | None = None) -> Tensor:
+        """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays.
+
+        ``rays`` along each edge of a pixel are those of the scale, if not given.
+        """
+        implants, rays = self._scene.implants[component], rays or self._scale.rays
         shape = (self._shape[0] * rays, self._shape[1] * rays)
         if self._scene.device.type == "cpu":
             T = T_world_implant.numpy()
             images = np.zeros((*T.shape[:2], *shape), np.float32)
             for frame, implant in enumerate(implants):
+                mesh = simplified(implant.mesh, self._scale.within_mm)
                 for pose in range(T.shape[1]):
-                    self._render(implant, frame, T[frame, pose], images[frame, pose])
+                    self._render(mesh, frame, T[frame, pose], images[frame, pose], rays)
             return torch.from_numpy(images)
-        return self._render_in_torch(implants, T_world_implant, shape)
+        return self._render_in_torch(implants, T_world_implant, shape, rays)
 
     def pixels(self, rays: Tensor) -> Tensor:
         """Means of the rays of each pixel, (F, M, rows, columns)."""
@@ -157,7 +159,7 @@ class PlaneGradients:
         seen = transmission if self._unclipped is None else transmission * self._unclipped
         moments = self._filtered(seen, *self._moment_kernels)[:, 0].flatten(2)[..., self._places].unsqueeze(1)
         value, by_column, by_row = (each[:, :, None] for each in self._expansion)  # (F, C, 1, S) each
-        slope, by_own, by_other = (moments[:, :, n : 6 : 3] for n in range(3))  # (F, 1, 2, S) each
+        slope, by_own, by_other = (moments[:, :, n:6:3] for n in range(3))  # (F, 1, 2, S) each
         own, other = (torch.cat(pair, dim=2) for pair in ((by_column, by_row), (by_row, by_column)))
         found = value * slope + own * by_own + other * by_other
         if self._unclipped is not None:
@@ -202,7 +204,7 @@ class PlaneGradients:
             reach_px = self._scale.margin_mm / view.pixel_mm + len(self._kernels[0])
             px = np.concatenate(
                 [
-                    view.camera.project(transform_points(T[frame, k], implants[frame].mesh.vertices))
+                    view.camera.project(transform_points(T[frame, k], implants[frame].rough.vertices))
                     for k, implants in enumerate(self._scene.implants.values())
                 ]
             )
@@ -236,16 +238,18 @@ class PlaneGradients:
         return _dilated(projection > 0, *self._scale.margin_mm / self.views[0].pixel_mm[::-1])[:, 0]
 
     def _on_grid(self, pixels: Tensor) -> Tensor:
-        """Values of (F, ..., rows, columns) at the places of the coarser grid, where the filters fit into the window."""
+        """Values of (F, ..., rows, columns) at the places of the coarser grid where the filters fit in the window."""
         reach = len(self._kernels[0]) // 2
         stride = self._scale.stride
         return pixels[..., reach : pixels.shape[-2] - reach : stride, reach : pixels.shape[-1] - reach : stride]
 
-    def _render(self, implant: Implant, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]) -> None:
+    def _render(
+        self, mesh: trimesh.Trimesh, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32], rays: int
+    ) -> None:
         """Render into the window of a frame."""
-        camera, size = self._rendered[frame]
-        seen = path_length_window(implant.mesh, T_world_implant, camera, size)
-        column, row = self._origin[frame] * self._scale.rays
+        camera, size = self._camera_of_rays(frame, rays)
+        seen = path_length_window(mesh, T_world_implant, camera, size)
+        column, row = self._origin[frame] * rays
         top, left = seen.row - row, seen.column - column
         rows, columns = (
             slice(max(start, 0), min(start + length, limit))
@@ -256,16 +260,21 @@ class PlaneGradients:
                 rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
             ]
 
+    def _camera_of_rays(self, frame: int, rays: int) -> tuple[Camera, tuple[int, int]]:
+        """Camera of an image whose pixels are the rays of a frame, and its size."""
+        view = self.views[frame]
+        rows, columns = view.image.shape
+        size = (rays * rows, rays * columns)
+        return view.camera.resized(view.image.shape, size), size
+
     def _render_in_torch(
-        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int]
+        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int], rays: int
     ) -> Tensor:
         """Render the frames of each implant together."""
-        rays, (frames, poses) = self._scale.rays, T_world_implant.shape[:2]
+        frames, poses = T_world_implant.shape[:2]
         images = torch.zeros(frames * poses, *shape, device=self._scene.device)
         T = T_world_implant.flatten(0, 1).float()
-        windows = [
-            camera.cropped(first * rays) for (camera, _), first in zip(self._rendered, self._origin, strict=True)
-        ]
+        windows = [self._camera_of_rays(n, rays)[0].cropped(first * rays) for n, first in enumerate(self._origin)]
         cameras = [
             torch.tensor(np.array(each), dtype=torch.float32, device=T.device).repeat_interleave(poses, 0)
             for each in ([view.intrinsics for view in windows], [view.world_to_camera for view in windows])

@@ -232,11 +232,11 @@ class Solver:
         found = []
         for k, component in enumerate(self.scene.implants):
             per_mm = state.log_per_mm[plane][:, k].exp().float()[:, None, None, None]
-            others = fit.exponent - per_mm * fit.lengths[k]
+            others = view.pixels(fit.exponent - per_mm * fit.lengths[k])
             steps_mm = torch.zeros(self._frames, 2 * DOF, self._implants, DOF).to(both_ways)
             steps_mm[:, :, k] = both_ways
             moved = self.scene.moved(state.T_world_implant, steps_mm)[:, :, k]
-            through = view.pixels(torch.exp(-(others + per_mm * view.lengths(component, moved))))
+            through = torch.exp(-(others + per_mm * view.lengths(component, moved, rays=1)))
             found.append(view.gradients(light * (through[:, :DOF] - through[:, DOF:])) / (2 * half_mm))
         return found
 

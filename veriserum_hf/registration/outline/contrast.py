@@ -21,7 +21,7 @@ def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: Float
 
     By ranks of grey values, so that clipped pixels count for what they show.
     """
-    shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
+    shadows = [level.render(body, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     shadow = _lengths(level, shadows) > 0
     near = _dilated(shadow, _RING_PX) & level.view.in_field
     inside = shadow[near]
@@ -37,7 +37,7 @@ def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray)
     Beyond a linear trend of the background. Near 0 for opaque, hollow or saturated metal: there a model of
     intensities is determined by the outline alone.
     """
-    shadows = [level.render(body.implant, T) for body, T in zip(bodies, T_world_implant, strict=True)]
+    shadows = [level.render(body, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     found = []
     for k, own in enumerate(shadows):
         lengths_mm = _lengths(level, [own])

@@ -3,32 +3,46 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
+import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import Camera, transform_points
 from veriserum_hf.registration.outline.edges import mean_rise, seen_around, steepest
 from veriserum_hf.registration.scene import Implant, View
-from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window
+from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window, simplified
 
 _MARGIN_PX = 12  # of renderings around the implants
 _ACROSS_PX = 1.2  # the shadow ends between these distances outside and inside of an outline
 _COVERED_PX = 4  # around the shadow of another implant, where its edges may be taken for those of this one
 _SAME_NORMAL = np.cos(np.radians(30))
 _CLEAR = 0.25  # of the steepest edges of a rendering: fainter ones are not expected in an image
+_KEPT = 256  # meshes whose edges are prepared
 _LOG_DIFFERENCE = 0.2  # step of the derivative with respect to the logarithm of an attenuation
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """An implant, and its edges prepared for contours."""
+    """An implant, its mesh in the detail of a scale, and the edges of that prepared for contours."""
 
     implant: Implant
+    mesh: trimesh.Trimesh
     generator: ContourGenerator
+
+    @classmethod
+    def of(cls, implant: Implant, within_mm: float) -> "Body":
+        """An implant whose mesh is that accurate."""
+        mesh = simplified(implant.mesh, within_mm)
+        return cls(implant, mesh, _contours(mesh))
+
+
+@lru_cache(maxsize=_KEPT)
+def _contours(mesh: trimesh.Trimesh) -> ContourGenerator:
+    return ContourGenerator(mesh)
 
 
 class Level:
@@ -75,10 +89,10 @@ class Level:
         )
         return found
 
-    def render(self, implant: Implant, T_world_implant: FloatArray) -> "Shadow":
+    def render(self, body: Body, T_world_implant: FloatArray) -> "Shadow":
         """Path lengths through an implant at a pose."""
         window = path_length_window(
-            implant.mesh, T_world_implant, self.camera, self.view.image.shape, margin_px=_MARGIN_PX
+            body.mesh, T_world_implant, self.camera, self.view.image.shape, margin_px=_MARGIN_PX
         )
         return Shadow(window.row, window.column, window.values.astype(np.float32))
 

@@ -22,24 +22,27 @@ from veriserum_hf.registration.outline.solver import (
     moved,
     normal_matrix,
 )
-from veriserum_hf.registration.scene import View, central_ray
+from veriserum_hf.registration.scene import Implant, View, central_ray
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Pixels on the detector, mm; blur in these pixels; steps."""
+    """Pixels on the detector, mm; blur in these pixels; accuracy of the meshes, mm; steps."""
 
     pixel_mm: float
     blur_px: float
+    within_mm: float
     passes: tuple[Pass, ...]
 
 
 _BLUR_PX = 1.4
-COARSE = _Scale(FIELD_MM / 256, _BLUR_PX, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3)))
-MIDDLE = _Scale(
-    FIELD_MM / 512, _BLUR_PX, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
+COARSE = _Scale(
+    FIELD_MM / 256, _BLUR_PX, 0.1, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3))
 )
-FINE = _Scale(FIELD_MM / 1024, _BLUR_PX, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
+MIDDLE = _Scale(
+    FIELD_MM / 512, _BLUR_PX, 0.03, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
+)
+FINE = _Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
 ASSESSED = Pass(3, expected=True)
 _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
@@ -78,9 +81,9 @@ class OutlineFrame:
     """One frame: its views and implants, at every scale that is needed."""
 
     def __init__(
-        self, views: Mapping[PlaneName, View], bodies: Sequence[Body], brighter_inside: Mapping[PlaneName, bool]
+        self, views: Mapping[PlaneName, View], implants: Sequence[Implant], brighter_inside: Mapping[PlaneName, bool]
     ) -> None:
-        self._views, self._bodies, self._brighter = views, bodies, brighter_inside
+        self._views, self._implants, self._brighter = views, implants, brighter_inside
         self._solvers: dict[_Scale, OutlineSolver] = {}
 
     def solver(self, scale: _Scale) -> OutlineSolver:
@@ -90,20 +93,21 @@ class OutlineFrame:
                 plane: Level(view, scale.pixel_mm, scale.blur_px, brighter_inside=self._brighter[plane])
                 for plane, view in self._views.items()
             }
-            self._solvers[scale] = OutlineSolver(levels, self._bodies)
+            bodies = [Body.of(implant, scale.within_mm) for implant in self._implants]
+            self._solvers[scale] = OutlineSolver(levels, bodies)
         return self._solvers[scale]
 
     def initial_state(self, T_world_implant: FloatArray) -> OutlineState:
         """State at initial poses (K, 4, 4)."""
-        log_per_mm = np.full(len(self._bodies), np.log(_INITIAL_PER_MM))
+        log_per_mm = np.full(len(self._implants), np.log(_INITIAL_PER_MM))
         return OutlineState(T_world_implant, dict.fromkeys(self._views, log_per_mm))
 
     def register(self, T_world_implant: FloatArray) -> OutlineFit:
         """Register from initial poses (K, 4, 4)."""
         given = self.initial_state(T_world_implant)
         state = self.solver(MIDDLE).run(self.solver(COARSE).run(given, COARSE.passes), MIDDLE.passes)
-        runners_up = np.full(len(self._bodies), np.nan)
-        for k in range(len(self._bodies)):
+        runners_up = np.full(len(self._implants), np.nan)
+        for k in range(len(self._implants)):
             state = self._best(state, given.T_world_implant[k], k)
             planes = seen_in(self.of_implant(MIDDLE, state, k))
             if len(planes) == 1:
@@ -144,7 +148,7 @@ class OutlineFrame:
     def _weak(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
         """Poses moved along the two weakest directions, both ways."""
         values, vectors = np.linalg.eigh(normal_matrix(self.of_implant(MIDDLE, state, k)))
-        radius_mm = self._bodies[k].implant.radius_mm
+        radius_mm = self._implants[k].radius_mm
         for n in range(2):
             step_mm = vectors[:, n] * _WEAK_PX / np.sqrt(max(values[n], 1e-12))
             longest = max(
@@ -166,7 +170,7 @@ class OutlineFrame:
         A tray that is the wrong way round has most of its edges where they must be, in both planes.
         """
         T = state.T_world_implant[k]
-        axes = self._bodies[k].implant.mesh.principal_inertia_vectors @ T[:3, :3].T
+        axes = self._implants[k].mesh.principal_inertia_vectors @ T[:3, :3].T
         yield from self._through_coarse(state, T, k, rotations_deg=180 * axes)
 
     def _far(self, state: OutlineState, T_given: FloatArray, k: int) -> Iterator[OutlineState]:
@@ -184,7 +188,7 @@ class OutlineFrame:
         shifts_mm: FloatArray = _NONE,
     ) -> Iterator[OutlineState]:
         """Poses rotated, (n, 3) deg, or shifted, (n, 3) mm, from one, and moved by the coarse scale."""
-        angles_mm = np.radians(rotations_deg) * self._bodies[k].implant.radius_mm
+        angles_mm = np.radians(rotations_deg) * self._implants[k].radius_mm
         steps_mm = np.concatenate([np.pad(shifts_mm, ((0, 0), (0, 3))), np.pad(angles_mm, ((0, 0), (3, 0)))])
         for step_mm in steps_mm:
             start = self._moved(state, T, k, step_mm)
@@ -192,7 +196,7 @@ class OutlineFrame:
                 yield self.solver(COARSE).run(start, COARSE.passes, only=k)
 
     def _moved(self, state: OutlineState, T: FloatArray, k: int, step_mm: FloatArray) -> OutlineState:
-        return _with_pose(state, k, moved(self._bodies[k].implant, T, step_mm))
+        return _with_pose(state, k, moved(self._implants[k], T, step_mm))
 
     def _mirrored(
         self, state: OutlineState, given: OutlineState, k: int, plane: PlaneName
@@ -203,7 +207,7 @@ class OutlineFrame:
         cannot distinguish them. The second value is the angle of the pose not taken from the initial one, in degrees,
         or NaN.
         """
-        implant, T = self._bodies[k].implant, state.T_world_implant[k]
+        implant, T = self._implants[k], state.T_world_implant[k]
         center_mm = transform_points(T, implant.center_mm[None])[0]
         ray = central_ray(self._views[plane].camera, implant, T)
         best, own, other = support(self.of_implant(MIDDLE, state, k)), state, None

@@ -234,7 +234,7 @@ class OutlineSolver:
         found = {}
         for plane, level in self.levels.items():
             T = self.seen(plane, state.T_world_implant)
-            found[plane] = {k: level.render(self.bodies[k].implant, T[k]) for k in wanted}
+            found[plane] = {k: level.render(self.bodies[k], T[k]) for k in wanted}
         return found
 
     def _of_implant(
@@ -252,7 +252,9 @@ class OutlineSolver:
         by_step = level.by_step(pieces, body.implant, T[k])
         clipped, ends = level.clipped(pieces, offset_px), shadows[k].ends_at(pieces)
         residual_px = offset_px - expected_px
-        return Residuals(pieces, ends, residual_px, by_step, np.where(np.isnan(by_log), 0.0, by_log), slope, visible, clipped)
+        return Residuals(
+            pieces, ends, residual_px, by_step, np.where(np.isnan(by_log), 0.0, by_log), slope, visible, clipped
+        )
 
 
 @dataclass(frozen=True, eq=False)
