@@ -315,8 +315,9 @@ def _laplacian(images: Tensor) -> Tensor:
 
 def _dilated(pixels: Tensor, rows_px: float, columns_px: float) -> Tensor:
     """Pixels (F, 1, rows, columns) within reach, along rows and columns, of one that is set."""
-    reach = (round(rows_px), round(columns_px))
-    return functional.max_pool2d(pixels.float(), [2 * each + 1 for each in reach], 1, reach) > 0
+    rows, columns = round(rows_px), round(columns_px)
+    down = functional.max_pool2d(pixels.float(), (2 * rows + 1, 1), 1, (rows, 0))
+    return functional.max_pool2d(down, (1, 2 * columns + 1), 1, (0, columns)) > 0
 
 
 def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
