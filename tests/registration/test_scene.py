@@ -1,5 +1,7 @@
 """Steps of poses, the form of covariances, and both renderers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from veriserum_hf.registration.deviations import of_origin
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
 from veriserum_hf.registration.intensity.search import SCALES
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import Implant, Scene, View
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,26 @@ def assert_same_lengths(scene, T, scale, plane):
         assert difference.max() < 0.2  # where the surface runs along the ray, rounding to single precision is felt
         gradients = [view.gradients(view.pixels(lengths)) for lengths in (expected, found)]
         assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[0].abs().max()
+
+
+@pytest.mark.parametrize("clipped", [False, True])
+def test_products_with_polynomials_have_the_gradients_of_the_products(started, clipped):
+    scene, T = started
+    if clipped:
+        views = {plane: [clipped_above(view) for view in of_plane] for plane, of_plane in scene.views.items()}
+        scene = Scene(views, scene.implants, scene.device)
+    view = PlaneGradients(scene, "bs", SCALES[3], T)
+    through = torch.exp(-0.3 * view.pixels(view.lengths("femur", T[:, :1])))
+    light = view.fields(through)[:, : view._fields.shape[1]]
+    exact = view.gradients(view._fields * through)
+    for n in range(exact.shape[1]):
+        assert (light[:, n] - exact[:, n]).abs().amax() < 0.015 * exact[:, n].abs().amax()
+
+
+def clipped_above(view):
+    clipped = np.zeros_like(view.clipped)
+    clipped[: len(clipped) // 2] = True
+    return replace(view, clipped=clipped)
 
 
 def test_the_share_in_the_field_goes_from_all_to_nothing_as_the_intensifier_is_raised(rows, meshes):

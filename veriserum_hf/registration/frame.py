@@ -16,6 +16,7 @@ from veriserum_hf.registration.outline.evidence import (
     shares_near,
     without_shared_error,
 )
+from veriserum_hf.registration.outline.last_poses import LastPoses
 from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
 from veriserum_hf.registration.outline.solver import OutlineState, Residuals
 from veriserum_hf.registration.scene import Implant, View, central_ray
@@ -44,7 +45,8 @@ class Frame:
     def __init__(
         self, views: Mapping[PlaneName, View], implants: Mapping[Component, Implant], T_world_implant: FloatArray
     ) -> None:
-        self.views, self.implants, self.initial = views, list(implants.values()), T_world_implant
+        self.views, self.initial = views, T_world_implant
+        self.components, self.implants = list(implants), list(implants.values())
         upright = OutlineFrame(views, self.implants, dict.fromkeys(views, False))
         coarse = upright.solver(COARSE)
         self._brighter = {
@@ -54,9 +56,13 @@ class Frame:
             OutlineFrame(views, self.implants, self._brighter) if any(self._brighter.values()) else upright
         )
 
-    def by_outline(self) -> OutlineFit:
-        """Register by outlines from the initial poses."""
-        return self.outlines.register(self.initial)
+    def by_outline(self, last_poses: LastPoses | None = None) -> OutlineFit:
+        """Register by outlines from the initial poses, or from those that the frames before lead to."""
+        if last_poses is None:
+            return self.outlines.register(self.initial)
+        fit = self.outlines.register(self.initial, last_poses.predicted(self.components, self.initial))
+        last_poses.add(self.components, fit.state.T_world_implant)
+        return fit
 
     def intensities_explained(self, fit: OutlineFit) -> bool:
         """Whether the path lengths of any implant explain the grey values inside it."""

@@ -27,7 +27,10 @@ from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.frame import Frame, IntensityPose
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.search import optimise, polish
+from veriserum_hf.registration.intensity.state import State
+from veriserum_hf.registration.outline.last_poses import LastPoses
 from veriserum_hf.registration.outline.search import OutlineFit
+from veriserum_hf.registration.outline.solver import OutlineState
 from veriserum_hf.registration.scene import Scene
 from veriserum_hf.registration.verdicts import verdicts_of_frame
 
@@ -167,8 +170,12 @@ def register_batch(
     limit_mm: float = LIMIT_MM,
     limit_deg: float = LIMIT_DEG,
     device: str = "cpu",
+    last_poses: LastPoses | None = None,
 ) -> list[dict[Component, RefinedPose]]:
     """Refine frames together, as `register` does each; a GPU needs some dozens at once to be used well.
+
+    Where ``last_poses`` are given, the frames follow each other in a trial: each may begin from the poses before, if
+    these are on edges of its images. The initial poses remain those that limits refer to.
 
     Raises
     ------
@@ -189,7 +196,7 @@ def register_batch(
         )
         for n in range(len(rows))
     ]
-    fits = [None if method == "intensity" else frame.by_outline() for frame in frames]
+    fits = [None if method == "intensity" else frame.by_outline(last_poses) for frame in frames]
     intensities = _by_intensity(scene, starts_T, frames, fits, method)
     limits = (limit_mm, limit_deg)
     return [
@@ -213,8 +220,7 @@ def _by_intensity(
     if method == "intensity":
         outcome = optimise(scene, starts_T)
     else:
-        T = np.stack([fit.state.T_world_implant for n in chosen if (fit := fits[n]) is not None])
-        outcome = polish(scene.only(chosen), torch.tensor(T, device=scene.device))
+        outcome = polish(scene.only(chosen), _joined([fit.state for n in chosen if (fit := fits[n])], scene.device))
     for place, n in enumerate(chosen):
         found[n] = [
             IntensityPose(
@@ -225,6 +231,16 @@ def _by_intensity(
             for k in range(len(scene.implants))
         ]
     return found
+
+
+def _joined(states: Sequence[OutlineState], device: torch.device) -> State:
+    """States of frames that outlines have reached, as one of a batch."""
+    T = torch.tensor(np.stack([each.T_world_implant for each in states]), device=device)
+    log_per_mm = {
+        plane: torch.tensor(np.stack([each.log_per_mm[plane] for each in states]), device=device)
+        for plane in states[0].log_per_mm
+    }
+    return State(T, log_per_mm)
 
 
 def _assessed(

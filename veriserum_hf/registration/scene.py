@@ -264,13 +264,16 @@ class Scene:
         return torch.tensor(np.array(by_component), device=self.device).T
 
     @cached_property
-    def parts(self) -> Mapping[int, differentiable.TensorMesh]:
-        """The meshes as tensors, by anatomy id, for rendering in torch."""
-        all_implants = [implant for implants in self.implants.values() for implant in implants]
-        return {
-            implant.anatomy_id: differentiable.TensorMesh.from_mesh(implant.mesh, self.device)
-            for implant in {implant.anatomy_id: implant for implant in all_implants}.values()
-        }
+    def _parts(self) -> dict[tuple[int, float], differentiable.TensorMesh]:
+        return {}
+
+    def part(self, implant: Implant, within_mm: float) -> differentiable.TensorMesh:
+        """Mesh of an implant, that accurate, as tensors for rendering in torch."""
+        key = implant.anatomy_id, within_mm
+        if key not in self._parts:
+            mesh = simplified(implant.mesh, within_mm)
+            self._parts[key] = differentiable.TensorMesh.from_mesh(mesh, self.device)
+        return self._parts[key]
 
     def moved(self, T_world_implant: Tensor, steps_mm: Tensor) -> Tensor:
         """Poses after steps: (F, K, 4, 4) and (F, ..., K, 6) to (F, ..., K, 4, 4), float64 mm."""

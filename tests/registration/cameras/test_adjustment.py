@@ -62,7 +62,7 @@ def test_the_part_of_the_images_that_is_held_has_the_residuals_of_the_whole(rows
     state = frame.outlines.initial_state(frame.initial)
     held, whole = Observed.of(1, 1, frame, state), frame.outlines.solver(FINE)
     for plane, of_plane in whole.residuals(state, ASSESSED).items():
-        level = held.solver.levels[plane]
+        level = held.levels[plane]
         assert level.image.size < 0.7 * whole.levels[plane].image.size
         for own, of_held in zip(of_plane, held.residuals()[plane], strict=True):
             np.testing.assert_allclose(of_held.pieces.px + level.first_px, own.pieces.px, atol=1e-9)

@@ -19,7 +19,6 @@ from veriserum_hf.registration.cameras.verdict import kept_rig
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import FINE
-from veriserum_hf.registration.outline.solver import OutlineSolver
 from veriserum_hf.registration.scene import Implant
 from veriserum_hf.reports import refined_cameras_page
 
@@ -92,7 +91,7 @@ def test_the_page_has_verdict_reason_and_figures_and_is_one_file(found, tmp_path
 
 def test_time_between_planes_needs_two(rows, coarse_meshes):
     frames = list(observed(rows[0], coarse_meshes, np.zeros(6), 1)) * 10
-    alone = [replace(each, views={"bs": each.views["bs"]}, solver=OutlineSolver({}, each.bodies)) for each in frames]
+    alone = [replace(each, views={"bs": each.views["bs"]}, levels={}) for each in frames]
     with pytest.raises(RegistrationError, match="session 1: the frames are of bs alone"):
         refined_rig("session 1", [1], alone, ("sid", "time"), Tolerances())
 

@@ -52,7 +52,7 @@ def test_time_moves_outlines_of_the_second_plane_by_the_velocity_of_implants(fra
     seen = observed.with_cameras(unknowns.cameras(values), unknowns.late_ms(values))
     residuals = seen.residuals()
     implant, T, step_ms = frame.implants[0], frame.initial[0], 1e-3
-    for plane, level in seen.solver.levels.items():
+    for plane, level in seen.levels.items():
         own, T_seen = residuals[plane][0], seen.solver.seen(plane, seen.state.T_world_implant)[0]
         np.testing.assert_allclose(T_seen, moved(implant, T, late_ms * velocity) if plane == "fs" else T)
         found = unknowns.derivatives(plane, own, level, implant, T_seen, velocity)[:, -1]
@@ -69,7 +69,7 @@ def test_derivatives_are_those_of_cameras_that_change(frame, unknowns):
     observed = Observed.of(1, 1, frame, frame.outlines.initial_state(frame.initial))
     residuals = observed.residuals()
     step = 1e-3
-    for plane, level in observed.solver.levels.items():
+    for plane, level in observed.levels.items():
         own, implant, T = residuals[plane][0], frame.implants[0], frame.initial[0]
         found = unknowns.derivatives(plane, own, level, implant, T)
         assert found.shape == (len(own.pieces.px), len(unknowns.names))
@@ -79,7 +79,7 @@ def test_derivatives_are_those_of_cameras_that_change(frame, unknowns):
                 break
             values = np.zeros(len(unknowns.names))
             values[n] = step
-            camera = observed.with_cameras(unknowns.cameras(values)).solver.levels[plane].camera
+            camera = observed.with_cameras(unknowns.cameras(values)).levels[plane].camera
             moved_px = (camera.project(world_mm) - level.camera.project(world_mm)) / step
             along = (moved_px * own.pieces.normals).sum(axis=1)
             np.testing.assert_allclose(found[:, n], along, atol=2e-3 + 1e-3 * np.abs(along).max(), err_msg=name)

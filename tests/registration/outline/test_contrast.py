@@ -17,7 +17,7 @@ def levels(frame, scale):
 def test_an_inverted_image_is_recognised(inverted, frame_of, row, true_poses):
     frame = frame_of(changed(row, lambda image: 1 - image if inverted else image))
     for plane, level in frame.outlines.solver(COARSE).levels.items():
-        assert brighter_inside(level, frame.bodies, true_poses) == inverted
+        assert brighter_inside(level, frame.outlines.solver(COARSE).bodies, true_poses) == inverted
         before = np.corrcoef(level.image.ravel(), level.view.image.ravel())[0, 1]
         assert (before < 0) == inverted, plane  # what is searched has dark implants
 
@@ -32,13 +32,13 @@ def test_an_inverted_image_is_recognised_from_afar_where_metal_and_background_ar
         return 1 - curve if inverted else curve
 
     frame = frame_of(changed(opaque(rows[1], coarse_meshes), windowed))
-    meshes = [body.implant.mesh for body in frame.bodies]
+    meshes = [implant.mesh for implant in frame.implants]
     for seed in range(3):
         rng = np.random.default_rng(seed)
         off = np.stack([displaced(T, mesh, rng, 12, 10) for T, mesh in zip(true_poses, meshes, strict=True)])
         for level in levels(frame, COARSE):
             assert level.view.clipped[level.view.in_field].mean() > 0.8
-            assert brighter_inside(level, frame.bodies, off) == inverted
+            assert brighter_inside(level, frame.outlines.solver(COARSE).bodies, off) == inverted
 
 
 def test_path_lengths_explain_semi_transparent_metal_and_not_opaque_metal(
@@ -46,14 +46,14 @@ def test_path_lengths_explain_semi_transparent_metal_and_not_opaque_metal(
 ):
     dark = frame_of(opaque(rows[1], coarse_meshes))
     for level in levels(frame, MIDDLE):
-        assert min(explained(level, frame.bodies, true_poses)) > 0.7
+        assert min(explained(level, frame.outlines.solver(MIDDLE).bodies, true_poses)) > 0.7
     for level in levels(dark, MIDDLE):
-        assert max(explained(level, dark.bodies, true_poses)) < 0.7
+        assert max(explained(level, dark.outlines.solver(MIDDLE).bodies, true_poses)) < 0.7
 
 
 def test_metal_that_is_not_in_the_field_is_explained_by_nothing(frame, true_poses):
     away = true_poses.copy()
     away[:, 1, 3] += 1000
     for level in levels(frame, MIDDLE):
-        assert explained(level, frame.bodies, away) == [0.0, 0.0]
-        assert not brighter_inside(level, frame.bodies, away)
+        assert explained(level, frame.outlines.solver(MIDDLE).bodies, away) == [0.0, 0.0]
+        assert not brighter_inside(level, frame.outlines.solver(COARSE).bodies, away)

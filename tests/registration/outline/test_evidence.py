@@ -34,15 +34,13 @@ def test_more_edges_and_less_chance_never_count_less(share, more, by_chance):
 
 
 def by_plane(frame, state, k):
-    levels = frame.outlines.solver(FINE).levels
-    found = {}
+    fine, found = frame.outlines.solver(FINE), {}
     for plane, own in frame.outlines.of_implant(FINE, state, k).items():
-        shadows = [
-            levels[plane].render(body.implant, T) for body, T in zip(frame.bodies, state.T_world_implant, strict=True)
-        ]
+        level, poses = fine.levels[plane], zip(fine.bodies, state.T_world_implant, strict=True)
+        shadows = [level.render(body, T) for body, T in poses]
         found[plane] = (
             shares_near({plane: own}, NEAR_PX)[plane],
-            chance(levels[plane], own, shadows, ASSESSED.window_px),
+            chance(level, own, shadows, ASSESSED.window_px),
         )
     return found
 

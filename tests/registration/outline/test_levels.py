@@ -15,14 +15,15 @@ def levels(frame):
 
 
 def outline(frame, level, k, T):
-    shadows = [level.render(body.implant, each) for body, each in zip(frame.bodies, T, strict=True)]
-    return level.outline(frame.bodies[k], T[k], shadows[k], [s for n, s in enumerate(shadows) if n != k])
+    bodies = frame.outlines.solver(MIDDLE).bodies
+    shadows = [level.render(body, each) for body, each in zip(bodies, T, strict=True)]
+    return level.outline(bodies[k], T[k], shadows[k], [s for n, s in enumerate(shadows) if n != k])
 
 
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("k", [0, 1])
 def test_derivatives_by_steps_are_those_of_finite_differences(plane, k, frame, levels, true_poses):
-    level, implant = levels[plane], frame.bodies[k].implant
+    level, implant = levels[plane], frame.implants[k]
     pieces = outline(frame, level, k, true_poses)
     assert len(pieces.px) > 30
     numeric = np.empty((len(pieces.px), 6))
@@ -62,8 +63,8 @@ def test_edges_where_the_image_is_missing_are_not_seen(frame_of, row, true_poses
 
 def test_no_outline_runs_through_the_shadow_of_another_implant(frame, levels, true_poses):
     T = true_poses.copy()
-    T[1, :3, 3] += transform_points(T[0], frame.bodies[0].implant.center_mm[None])[0]
-    T[1, :3, 3] -= transform_points(T[1], frame.bodies[1].implant.center_mm[None])[0]
+    T[1, :3, 3] += transform_points(T[0], frame.implants[0].center_mm[None])[0]
+    T[1, :3, 3] -= transform_points(T[1], frame.implants[1].center_mm[None])[0]
     for level in levels.values():
-        shadow = level.render(frame.bodies[0].implant, T[0])
+        shadow = level.render(frame.outlines.solver(MIDDLE).bodies[0], T[0])
         assert not shadow.covers(outline(frame, level, 1, T).px, 2).any()

@@ -37,7 +37,7 @@ def off(row, T, meshes, mm, deg, seed=1):
 def mirrored_tray(frame, T):
     """Pose of the tray behind a plane across its ray, exchanged left and right."""
     (view,) = frame.views.values()
-    implant = frame.bodies[TIBIA].implant
+    implant = frame.implants[TIBIA]
     center_mm = transform_points(T, implant.center_mm[None])[0]
     ray = center_mm - view.camera.source_mm
     axis = implant.mesh.principal_inertia_vectors[0]
@@ -69,7 +69,7 @@ def test_two_planes_exclude_mirrored_poses(frame_of, symmetric, exact, coarse_me
     fit = frame.by_outline()
     assert np.isnan(fit.runners_up).all() and fit.converged.all()
     for k in (FEMUR, TIBIA):
-        center_mm = frame.bodies[k].implant.center_mm[None]
+        center_mm = frame.implants[k].center_mm[None]
         T, T_true = fit.state.T_world_implant[k], exact[k]
         assert np.linalg.norm(transform_points(T, center_mm) - transform_points(T_true, center_mm)) < 0.05
         assert angle_between_deg(T[:3, :3], T_true[:3, :3]) < 0.2

@@ -28,8 +28,8 @@ def fitted(frame_of, row, true_poses, coarse_meshes):
 def test_from_three_mm_and_degrees_off_it_converges_to_the_truth(fitted, true_poses):
     frame, fit = fitted
     assert fit.converged.all() and np.isnan(fit.runners_up).all()
-    for body, T, T_true in zip(frame.bodies, fit.state.T_world_implant, true_poses, strict=True):
-        center = body.implant.center_mm[None]
+    for implant, T, T_true in zip(frame.implants, fit.state.T_world_implant, true_poses, strict=True):
+        center = implant.center_mm[None]
         assert np.linalg.norm(transform_points(T, center) - transform_points(T_true, center)) < 0.05
         assert angle_between_deg(T[:3, :3], T_true[:3, :3]) < 0.2
 
@@ -65,7 +65,7 @@ def test_without_edges_there_is_no_step(fitted):
 
 
 def test_a_step_and_its_opposite_cancel_to_second_order(frame, true_poses):
-    implant = frame.bodies[0].implant
+    implant = frame.implants[0]
     step = np.array([1, -2, 3, 0.4, 0.5, -0.6])
     T = moved(implant, moved(implant, true_poses[0], step), -step)
     np.testing.assert_allclose(T, true_poses[0], atol=1e-9)
@@ -103,11 +103,11 @@ def test_blur_and_a_grey_value_curve_that_displace_whole_outlines_hardly_move_a_
     dark = opaque(rows[1], coarse_meshes)
     soft = {f"image_{plane}": cv2.GaussianBlur(dark[f"image_{plane}"], (0, 0), 1) for plane in PLANES}
     fits = [(frame := frame_of(row)).by_outline() for row in (dark, changed(dark | soft, lambda image: image**2))]
-    for k, body in enumerate(frame.bodies):
+    for k, implant in enumerate(frame.implants):
         for own in frame.outlines.of_implant(FINE, fits[1].state, k).values():
             assert np.nanmedian(own.residual_px) > 0.15
         T, T_soft = (fit.state.T_world_implant[k] for fit in fits)
-        center = body.implant.center_mm[None]
+        center = implant.center_mm[None]
         assert np.linalg.norm(transform_points(T_soft, center) - transform_points(T, center)) < 0.2
         assert angle_between_deg(T_soft[:3, :3], T[:3, :3]) < 0.4
 

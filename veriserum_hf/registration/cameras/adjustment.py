@@ -16,7 +16,7 @@ from veriserum_hf.geometry import Camera
 from veriserum_hf.registration.cameras.unknowns import Unknowns
 from veriserum_hf.registration.frame import Frame
 from veriserum_hf.registration.outline.evidence import NEAR_PX, shares_near
-from veriserum_hf.registration.outline.levels import Body
+from veriserum_hf.registration.outline.levels import Body, Level
 from veriserum_hf.registration.outline.search import ASSESSED, FINE
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState, Residuals, moved
 from veriserum_hf.registration.scene import DOF, View
@@ -39,20 +39,22 @@ class Observed:
     ----------
     trial_id, measurement_id : of the frame.
     views : by plane, with the stored cameras; without pixels.
-    solver : of the finest scale, with the cameras reached, and the part of the images that is around the implants.
+    levels : by plane, of the finest scale, with the cameras reached: the part of the image around the implants.
     bodies : K implants.
     state : their poses and attenuations.
     velocity : (K, 6) mm/ms, steps of the poses per time; zero where it is of no interest.
+    late_ms : by how much later the second plane is exposed than the first.
 
     """
 
     trial_id: int
     measurement_id: int
     views: Mapping[PlaneName, View]
-    solver: OutlineSolver
+    levels: Mapping[PlaneName, Level]
     bodies: Sequence[Body]
     state: OutlineState
     velocity: FloatArray
+    late_ms: float = 0.0
 
     @classmethod
     def of(
@@ -72,17 +74,21 @@ class Observed:
             poses = zip(fine.bodies, state.T_world_implant, strict=True)
             shadows = [level.render(body, T) for body, T in poses]
             levels[plane] = level.around(shadows, int(_AROUND_MM / level.view.pixel_mm.min()))
-        solver = OutlineSolver(levels, fine.bodies)
-        return cls(trial_id, measurement_id, views, solver, fine.bodies, state, velocity)
+        return cls(trial_id, measurement_id, views, levels, fine.bodies, state, velocity)
+
+    @property
+    def solver(self) -> OutlineSolver:
+        """Solver of the frame."""
+        motions_mm = {plane: self.late_ms * self.velocity for plane in list(self.levels)[1:] if self.late_ms}
+        return OutlineSolver(self.levels, self.bodies, motions_mm)
 
     def with_cameras(self, cameras: Mapping[PlaneName, Camera], late_ms: float = 0.0) -> "Observed":
         """The same seen by other cameras, of the images as stored, the second exposed so much later."""
         levels = {}
-        for plane, level in self.solver.levels.items():
+        for plane, level in self.levels.items():
             shape = self.views[plane].image.shape
             levels[plane] = level.with_camera(cameras[plane].resized(shape, self.size(plane)))
-        motions_mm = {plane: late_ms * self.velocity for plane in list(cameras)[1:] if late_ms}
-        return replace(self, solver=OutlineSolver(levels, self.bodies, motions_mm))
+        return replace(self, levels=levels, late_ms=late_ms)
 
     def size(self, plane: PlaneName) -> tuple[int, int]:
         """Rows and columns of the whole image at the finest scale."""
@@ -164,7 +170,7 @@ def reduced(observed: Observed, unknowns: Unknowns) -> list[Reduced | None]:
         planes = {}
         for plane, each in own.items():
             T, velocity = observed.solver.seen(plane, observed.state.T_world_implant)[k], observed.velocity[k]
-            level = observed.solver.levels[plane]
+            level = observed.levels[plane]
             by_unknown = unknowns.derivatives(plane, each, level, body.implant, T, velocity)
             planes[plane] = _Plane(each, by_unknown, with_edge=len(own) > 1)
         scale = float(np.mean([each.information for each in planes.values()]))

@@ -54,7 +54,7 @@ def left_out(unknowns: Unknowns, adjusted: Adjusted, by_stored: Sequence[Observe
                 misfits_px[row, n] = _misfit_px(by_plane)
                 for plane, of_plane in by_plane.items():
                     for own in of_plane:
-                        add_residuals(sums[plane][row], own, seen.solver.levels[plane].first_px, seen.size(plane))
+                        add_residuals(sums[plane][row], own, seen.levels[plane].first_px, seen.size(plane))
     fields = {plane: _field(adjusted.observed[0], plane, of_plane) for plane, of_plane in sums.items()}
     return LeftOut(misfits_px[0], misfits_px[1], fields)
 
@@ -87,7 +87,7 @@ def add_residuals(sums: FloatArray, own: Residuals, first_px: IndexArray, shape:
 
 def _field(observed: Observed, plane: PlaneName, sums: FloatArray) -> ResidualField:
     before, after = ([[displacement_px(cell) for cell in row] for row in of_row] for of_row in sums)
-    pixel_mm = observed.solver.levels[plane].view.pixel_mm
+    pixel_mm = observed.levels[plane].view.pixel_mm
     return {"pixel_mm": pixel_mm.tolist(), "before": before, "after": after}
 
 

@@ -17,7 +17,7 @@ import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
-from veriserum_hf.geometry import Camera, transform_points
+from veriserum_hf.geometry import transform_points
 from veriserum_hf.registration.scene import Implant, Scene
 from veriserum_hf.rendering import path_length_window, simplified
 
@@ -86,6 +86,10 @@ class PlaneGradients:
     def __init__(self, scene: Scene, plane: PlaneName, scale: Scale, T_world_implant: Tensor) -> None:
         self._scene, self._scale = scene, scale
         self.views = [view.reduced(scale.pixel_mm) for view in scene.views[plane]]
+        self._rendered = []  # camera and size of the images of rays
+        for view in self.views:
+            size = tuple(scale.rays * edge for edge in view.image.shape)
+            self._rendered.append((view.camera.resized(view.image.shape, size), size))
         self._kernels = _kernels(scale.blur_px, scene.device)
         self._moment_kernels = _moment_kernels(*self._kernels)
         T = T_world_implant.cpu().numpy()
@@ -99,8 +103,7 @@ class PlaneGradients:
         self._unclipped = (~clipped[:, None]).float() if clipped.any() else None
         if self._unclipped is not None:
             *moments, seen = self._blurred(self._unclipped, 3).unbind(2)
-            self._seen = seen[:, :, None].clamp(min=_LEAST_SEEN)
-            self._centers = torch.stack(moments, dim=2) / self._seen
+            self._centers = torch.stack(moments, dim=2) / seen[:, :, None].clamp(min=_LEAST_SEEN)
             kept &= seen[:, 0] > _LEAST_SEEN
             self._brighter = images > (images.amin((2, 3), keepdim=True) + images.amax((2, 3), keepdim=True)) / 2
         wanted = kept.flatten(1).any(0)
@@ -116,12 +119,9 @@ class PlaneGradients:
         self._expansion = [self._on_grid(each).flatten(2)[..., self._places] for each in (self._fields, *slopes)]
         self.observed = self.gradients(images)[:, 0].double()
 
-    def lengths(self, component: Component, T_world_implant: Tensor, rays: int | None = None) -> Tensor:
-        """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays.
-
-        ``rays`` along each edge of a pixel are those of the scale, if not given.
-        """
-        implants, rays = self._scene.implants[component], rays or self._scale.rays
+    def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
+        """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays."""
+        implants, rays = self._scene.implants[component], self._scale.rays
         shape = (self._shape[0] * rays, self._shape[1] * rays)
         if self._scene.device.type == "cpu":
             T = T_world_implant.numpy()
@@ -129,9 +129,9 @@ class PlaneGradients:
             for frame, implant in enumerate(implants):
                 mesh = simplified(implant.mesh, self._scale.within_mm)
                 for pose in range(T.shape[1]):
-                    self._render(mesh, frame, T[frame, pose], images[frame, pose], rays)
+                    self._render(mesh, frame, T[frame, pose], images[frame, pose])
             return torch.from_numpy(images)
-        return self._render_in_torch(implants, T_world_implant, shape, rays)
+        return self._render_in_torch(implants, T_world_implant, shape)
 
     def pixels(self, rays: Tensor) -> Tensor:
         """Means of the rays of each pixel, (F, M, rows, columns)."""
@@ -244,12 +244,12 @@ class PlaneGradients:
         return pixels[..., reach : pixels.shape[-2] - reach : stride, reach : pixels.shape[-1] - reach : stride]
 
     def _render(
-        self, mesh: trimesh.Trimesh, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32], rays: int
+        self, mesh: trimesh.Trimesh, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]
     ) -> None:
         """Render into the window of a frame."""
-        camera, size = self._camera_of_rays(frame, rays)
+        camera, size = self._rendered[frame]
         seen = path_length_window(mesh, T_world_implant, camera, size)
-        column, row = self._origin[frame] * rays
+        column, row = self._origin[frame] * self._scale.rays
         top, left = seen.row - row, seen.column - column
         rows, columns = (
             slice(max(start, 0), min(start + length, limit))
@@ -260,30 +260,26 @@ class PlaneGradients:
                 rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
             ]
 
-    def _camera_of_rays(self, frame: int, rays: int) -> tuple[Camera, tuple[int, int]]:
-        """Camera of an image whose pixels are the rays of a frame, and its size."""
-        view = self.views[frame]
-        rows, columns = view.image.shape
-        size = (rays * rows, rays * columns)
-        return view.camera.resized(view.image.shape, size), size
-
     def _render_in_torch(
-        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int], rays: int
+        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int]
     ) -> Tensor:
         """Render the frames of each implant together."""
-        frames, poses = T_world_implant.shape[:2]
+        rays, (frames, poses) = self._scale.rays, T_world_implant.shape[:2]
         images = torch.zeros(frames * poses, *shape, device=self._scene.device)
         T = T_world_implant.flatten(0, 1).float()
-        windows = [self._camera_of_rays(n, rays)[0].cropped(first * rays) for n, first in enumerate(self._origin)]
+        windows = [
+            camera.cropped(first * rays) for (camera, _), first in zip(self._rendered, self._origin, strict=True)
+        ]
         cameras = [
             torch.tensor(np.array(each), dtype=torch.float32, device=T.device).repeat_interleave(poses, 0)
             for each in ([view.intrinsics for view in windows], [view.world_to_camera for view in windows])
         ]
         ids = np.repeat([implant.anatomy_id for implant in implants], poses)
-        for id in np.unique(ids).tolist():
-            for some in torch.from_numpy(np.nonzero(ids == id)[0]).to(T.device).split(_RENDERED_AT_ONCE):
+        for implant in {implant.anatomy_id: implant for implant in implants}.values():
+            part = self._scene.part(implant, self._scale.within_mm)
+            of_implant = np.nonzero(ids == implant.anatomy_id)[0]
+            for some in torch.from_numpy(of_implant).to(T.device).split(_RENDERED_AT_ONCE):
                 K_some, world_to_camera = (each[some] for each in cameras)
-                part = self._scene.parts[id]
                 images[some] = differentiable.path_length([part], T[some, None], K_some, world_to_camera, shape)[:, 0]
         return images.view(frames, poses, *shape)
 

@@ -114,9 +114,9 @@ def optimise(scene: Scene, T_world_implant: Tensor) -> Outcome:
     return outcome
 
 
-def polish(scene: Scene, T_world_implant: Tensor) -> Outcome:
-    """Optimise at the finest scale alone, from poses (F, K, 4, 4) that are right to a fraction of a millimetre."""
-    return _coarse_to_fine(scene, initial_state(scene, T_world_implant), _scales(scene)[-1:])
+def polish(scene: Scene, state: State) -> Outcome:
+    """Optimise at the finest scale alone, from poses that are right to a fraction of a millimetre."""
+    return _coarse_to_fine(scene, state, _scales(scene)[-1:])
 
 
 def _scales(scene: Scene) -> list[Scale]:

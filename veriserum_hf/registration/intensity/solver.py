@@ -178,16 +178,25 @@ class Solver:
         return self._linearised[1]
 
     def _derivatives_by_pose(self) -> Mapping[PlaneName, list[Tensor]]:
-        """Those kept, or taken at the current state where it is farther than they hold."""
-        if self._by_pose is None or not self._is_near(self._by_pose[0]):
+        """Those kept, and of frames whose state is farther than they hold, those at the current one."""
+        if self._by_pose is None:
             self._by_pose = (self.state, {plane: self._differences(plane) for plane in self.planes})
+        state, kept = self._by_pose
+        near = self._is_near(state)
+        if not near.all():
+            here = {plane: self._differences(plane) for plane in self.planes}
+            for plane, own in here.items():
+                here[plane] = [where(near, *each) for each in zip(kept[plane], own, strict=True)]
+            self._by_pose = (state.where(near, self.state), here)
         return self._by_pose[1]
 
-    def _is_near(self, other: State) -> bool:
-        """Whether no frame is farther from a state than its derivatives hold."""
-        moved_mm = self.scene.steps_between(other.T_world_implant, self.state.T_world_implant).abs().amax()
-        changed = [(self.state.log_per_mm[plane] - each).abs().amax() for plane, each in other.log_per_mm.items()]
-        return bool(moved_mm < _KEPT_PX * self._pixel_mm and torch.stack(changed).amax() < _KEPT_LOG)
+    def _is_near(self, other: State) -> Tensor:
+        """Whether frames are so near a state that its derivatives hold, (F,) bool."""
+        steps_mm = self.scene.steps_between(other.T_world_implant, self.state.T_world_implant)
+        near = steps_mm.abs().amax((1, 2)) < _KEPT_PX * self._pixel_mm
+        for plane, each in other.log_per_mm.items():
+            near &= (self.state.log_per_mm[plane] - each).abs().amax(1) < _KEPT_LOG
+        return near
 
     def _equations(self, plane: PlaneName, by_pose: Sequence[Tensor]) -> Equations:
         view, fit = self.planes[plane], self.fits[plane]
@@ -207,6 +216,7 @@ class Solver:
 
     def _adjust_attenuations(self) -> None:
         """Estimate attenuations with the poses held, so that derivatives with respect to these are worth keeping."""
+        done = torch.zeros(self._frames, dtype=torch.bool, device=self.scene.device)
         for _ in range(_ATTENUATION_STEPS):
             log_per_mm = {}
             for plane, before in self.state.log_per_mm.items():
@@ -215,12 +225,13 @@ class Solver:
                 log_per_mm[plane] = _limited(before, step)
             tried = State(self.state.T_world_implant, log_per_mm)
             fits = self._fits(tried, self.fits, 1)
-            better = _cost(fits) < _cost(self.fits)
-            longest = torch.stack([(log_per_mm[plane] - self.state.log_per_mm[plane]).abs().amax() for plane in fits])
+            better = ~done & (_cost(fits) < _cost(self.fits))
+            steps = [(log_per_mm[plane] - self.state.log_per_mm[plane]).abs().amax(1) for plane in fits]
+            done |= ~better | (torch.stack(steps).amax(0) < _KEPT_LOG / 2)
             kept = tried.where(better, self.state)
             self.state = State(self.state.T_world_implant, kept.log_per_mm)
             self.fits = {plane: each.where(better, self.fits[plane]) for plane, each in fits.items()}
-            if not better.any() or longest.amax() < _KEPT_LOG / 4:
+            if done.all():
                 break
 
     def _differences(self, plane: PlaneName) -> list[Tensor]:
@@ -232,11 +243,11 @@ class Solver:
         found = []
         for k, component in enumerate(self.scene.implants):
             per_mm = state.log_per_mm[plane][:, k].exp().float()[:, None, None, None]
-            others = view.pixels(fit.exponent - per_mm * fit.lengths[k])
+            others = fit.exponent - per_mm * fit.lengths[k]
             steps_mm = torch.zeros(self._frames, 2 * DOF, self._implants, DOF).to(both_ways)
             steps_mm[:, :, k] = both_ways
             moved = self.scene.moved(state.T_world_implant, steps_mm)[:, :, k]
-            through = torch.exp(-(others + per_mm * view.lengths(component, moved, rays=1)))
+            through = view.pixels(torch.exp(-(others + per_mm * view.lengths(component, moved))))
             found.append(view.gradients(light * (through[:, :DOF] - through[:, DOF:])) / (2 * half_mm))
         return found
 

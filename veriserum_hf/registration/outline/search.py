@@ -48,6 +48,7 @@ ASSESSED = Pass(3, expected=True)
 _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
 _WEAK_MM, _WEAK_DEG = 8.0, 10.0  # but no farther than this
+_NEAR = 0.35  # support of an initial pose within some 1 mm and 1 degree; 5 mm off it is at most 0.2
 _FIRST = 3  # of the passes at the middle scale, after which a second initial pose is given up if it returns
 _SAME_PX = 0.5  # root mean square distance of outlines that are one
 _LOST = 0.5  # support below which a pose is wrong, and farther initial poses are tried
@@ -105,13 +106,21 @@ class OutlineFrame:
         log_per_mm = np.full(len(self._implants), np.log(_INITIAL_PER_MM))
         return OutlineState(T_world_implant, dict.fromkeys(self._views, log_per_mm))
 
-    def register(self, T_world_implant: FloatArray) -> OutlineFit:
-        """Register from initial poses (K, 4, 4)."""
+    def register(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
+        """Register from initial poses (K, 4, 4), or from others, where those are on edges of the image.
+
+        A pose that is on edges needs neither the coarse scale nor second initial poses, if it stays on them.
+        """
         given = self.initial_state(T_world_implant)
-        state = self.solver(MIDDLE).run(self.solver(COARSE).run(given, COARSE.passes), MIDDLE.passes)
+        state, before = self._nearest(given, predicted)
+        is_near = before > _NEAR
+        if not is_near.all():
+            state = self.solver(COARSE).run(state, COARSE.passes)
+        state = self.solver(MIDDLE).run(state, MIDDLE.passes)
         runners_up = np.full(len(self._implants), np.nan)
         for k in range(len(self._implants)):
-            state = self._best(state, given.T_world_implant[k], k)
+            stays = bool(is_near[k]) and self._support(state, k) > max(before[k], _LOST)
+            state = self._best(state, given.T_world_implant[k], k, stays=stays)
             planes = seen_in(self.of_implant(MIDDLE, state, k))
             if len(planes) == 1:
                 state, runners_up[k] = self._mirrored(state, given, k, planes[0])
@@ -125,16 +134,35 @@ class OutlineFrame:
             reached = self.solver(FINE).run(self.initial_state(T_world_implant), (ASSESSED,) * _ATTENUATION_STEPS)
         return OutlineState(T_world_implant, reached.log_per_mm)
 
-    def _best(self, state: OutlineState, T_given: FloatArray, k: int) -> OutlineState:
-        """State with the best pose of one implant that second initial poses lead to, more where its edges are few."""
+    def _nearest(self, given: OutlineState, predicted: Sequence[FloatArray]) -> tuple[OutlineState, FloatArray]:
+        """Of the initial poses of each implant the one with most edges, if it has enough; and its support."""
+        T = given.T_world_implant.copy()
+        before = np.array([self._support(given, k) for k in range(len(T))])
+        for other in map(self.initial_state, predicted):
+            for k in range(len(T)):
+                if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+                    continue
+                if (there := self._support(other, k)) > max(before[k], _NEAR):
+                    T[k], before[k] = other.T_world_implant[k], there
+        return OutlineState(T, given.log_per_mm), before
+
+    def _support(self, state: OutlineState, k: int) -> float:
+        return support(self.of_implant(MIDDLE, state, k))
+
+    def _best(self, state: OutlineState, T_given: FloatArray, k: int, *, stays: bool) -> OutlineState:
+        """State with the best pose of one implant that second initial poses lead to, more where its edges are few.
+
+        Where its initial pose was on edges, and stays on them, only the wrong way round is left to exclude.
+        """
         residuals = self.of_implant(MIDDLE, state, k)
         found, matrix = support(residuals), normal_matrix(residuals)
-        for enough, others in (
+        alternatives = [
             (_ENOUGH, self._weak),
             (_FEW, self._rotated),
             (_FEW, self._half_rotated),
             (_LOST, self._far),
-        ):
+        ]
+        for enough, others in [(_FEW, self._reversed)] if stays else alternatives:
             for other in others(state, T_given, k) if found < enough else ():
                 if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
                     continue
@@ -171,6 +199,12 @@ class OutlineFrame:
         """The initial pose unchanged, and rotated ones through the coarse scale."""
         yield _with_pose(state, k, T_given)
         yield from self._through_coarse(state, T_given, k, rotations_deg=_ROTATED_DEG * _BOTH_WAYS)
+
+    def _reversed(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
+        """Poses rotated by 180 degrees about the principal axes."""
+        implant, T = self._implants[k], state.T_world_implant[k]
+        for axis in implant.mesh.principal_inertia_vectors @ T[:3, :3].T:
+            yield self._moved(state, T, k, np.concatenate([np.zeros(3), np.pi * implant.radius_mm * axis]))
 
     def _half_rotated(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
         """Poses rotated by 180 degrees about the principal axes, through the coarse scale.

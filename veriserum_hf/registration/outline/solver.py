@@ -151,6 +151,7 @@ class OutlineSolver:
         motions_mm: Mapping[PlaneName, FloatArray] | None = None,
     ) -> None:
         self.levels, self.bodies, self._motions_mm = levels, bodies, motions_mm or {}
+        self._rendered: dict[tuple[PlaneName, int], tuple[FloatArray, Shadow]] = {}
 
     def seen(self, plane: PlaneName, T_world_implant: FloatArray) -> FloatArray:
         """Poses (K, 4, 4) when a plane is exposed."""
@@ -232,10 +233,17 @@ class OutlineSolver:
 
     def _shadows(self, state: OutlineState, wanted: Sequence[int]) -> dict[PlaneName, dict[int, Shadow]]:
         found = {}
-        for plane, level in self.levels.items():
+        for plane in self.levels:
             T = self.seen(plane, state.T_world_implant)
-            found[plane] = {k: level.render(self.bodies[k], T[k]) for k in wanted}
+            found[plane] = {k: self._shadow(plane, k, T[k]) for k in wanted}
         return found
+
+    def _shadow(self, plane: PlaneName, k: int, T: FloatArray) -> Shadow:
+        """Shadow of an implant at a pose (4, 4), rendered again only if the pose is another."""
+        kept = self._rendered.get((plane, k))
+        if kept is None or not np.array_equal(kept[0], T):
+            kept = self._rendered[plane, k] = (T.copy(), self.levels[plane].render(self.bodies[k], T))
+        return kept[1]
 
     def _of_implant(
         self, level: Level, T: FloatArray, log_per_mm: FloatArray, each: Pass, shadows: Sequence[Shadow], k: int

@@ -1,10 +1,13 @@
 """Registration of a trial frame by frame; frames that fail are initialised from neighbouring frames.
 
-A frame whose own initial pose does not lead to the verdict ``"converged"`` is registered again, initialised from the
-last frame that converged, in two ways. With the motion between the initial poses of the two frames: right where all
-initial poses have nearly the same error, such as a robot's targets. Without motion, over a few frames: right where
-this initial pose is an outlier, such as a wrong prediction of a network; at 30 frames a second a knee moves by a few
-mm and degrees between frames. Implants are independent: one that has converged is registered again from the pose it
+A frame is registered from its own initial pose, or from the poses of the frames before it where these are on edges
+of its images (`veriserum_hf.registration.outline.last_poses`).
+
+A frame where that does not lead to the verdict ``"converged"`` is registered again, initialised from the last frame
+that converged, in two ways. With the motion between the initial poses of the two frames: right where all initial
+poses have nearly the same error, such as a robot's targets. Without motion, over a few frames: right where this
+initial pose is an outlier, such as a wrong prediction of a network; at 30 frames a second a knee moves by a few mm
+and degrees between frames. Implants are independent: one that has converged is registered again from the pose it
 converged to. A second pass runs backwards, so that the first frames of a trial have a neighbour too. The better
 verdict is kept, and of equal verdicts the better score.
 
@@ -13,9 +16,8 @@ frames, at most `MOST_SEARCHES` of a trial. From a frame found so the trial is t
 from the last one that converged, without extrapolated motion, which loses implants.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
+from itertools import groupby, islice
 
 import numpy as np
 import trimesh
@@ -26,6 +28,7 @@ from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.from_images.found_poses import find_poses
 from veriserum_hf.registration.initial_poses import Starts
+from veriserum_hf.registration.outline.last_poses import LastPoses
 from veriserum_hf.registration.refine import ChosenMethod, RefinedPose, register_batch
 from veriserum_hf.registration.trials.poses import Found, InitialPose, Neighbour, Origin
 from veriserum_hf.registration.trials.rows import rows_of_trial
@@ -109,20 +112,25 @@ class _Trial:
 
     def from_given_starts(self, at_once: int, advance: Callable[[int], None]) -> None:
         """Register every frame from its own initial pose."""
-        reading = enumerate(self.frames.read())
+        reading, last_poses = enumerate(self.frames.read()), LastPoses()
         while part := list(islice(reading, at_once)):
-            batches: dict[tuple[str, ...], dict[int, FrameRow]] = defaultdict(dict)
+            readable: list[tuple[int, FrameRow]] = []
             for index, row in part:
                 if isinstance(row, FrameError):
                     self._is_unreadable(index, row)
                 elif self.given[index]:
-                    images = ((plane, row[IMAGE_OF[plane]]) for plane in PLANES)
-                    shapes = (f"{plane} {np.asarray(image).shape}" for plane, image in images if image is not None)
-                    batches[*shapes, *sorted(self.given[index])][index] = row
-            for rows in batches.values():
-                starts = [self.given[index] for index in rows]
-                self.found.update(zip(rows, self._registered(list(rows.values()), starts), strict=True))
+                    readable.append((index, row))
+            for _, batch in groupby(readable, lambda each: self._what_is_seen(*each)):
+                indices, rows = zip(*batch, strict=True)
+                starts = [self.given[index] for index in indices]
+                self.found.update(zip(indices, self._registered(rows, starts, last_poses), strict=True))
             advance(len(part))
+
+    def _what_is_seen(self, index: int, row: FrameRow) -> tuple[object, ...]:
+        """Sizes of images, and implants: frames in which they are the same can be registered together."""
+        images = ((plane, row[IMAGE_OF[plane]]) for plane in PLANES)
+        shapes = ((plane, np.asarray(image).shape) for plane, image in images if image is not None)
+        return (*shapes, *sorted(self.given[index]))
 
     def from_neighbours(self, forwards_from: int = 0, backwards_from: int | None = None) -> None:
         """Register what has not converged again, from the frame before it, and then from the frame after it."""
@@ -234,17 +242,28 @@ class _Trial:
                 found[name] = better
 
     def _registered(
-        self, rows: Sequence[FrameRow], starts: Sequence[Mapping[Component, InitialPose]]
+        self,
+        rows: Sequence[FrameRow],
+        starts: Sequence[Mapping[Component, InitialPose]],
+        last_poses: LastPoses | None = None,
     ) -> list[dict[Component, Found]]:
         """Register frames together, each from its initial poses; one by one where this fails."""
         given = [{name: initial.as_row() for name, initial in start.items()} for start in starts]
         try:
             poses = register_batch(
-                rows, self.meshes, given, method=self.method, deviations=self.deviations, device=self.device
+                rows,
+                self.meshes,
+                given,
+                method=self.method,
+                deviations=self.deviations,
+                device=self.device,
+                last_poses=last_poses,
             )
         except RegistrationError as error:
             if len(rows) > 1:  # the error of one frame must not affect the others
-                return [self._registered([row], [start])[0] for row, start in zip(rows, starts, strict=True)]
+                return [
+                    self._registered([row], [start], last_poses)[0] for row, start in zip(rows, starts, strict=True)
+                ]
             (start,) = starts
             if len(start) > 1:  # nor that of one implant the other
                 apart = (self._registered(rows, [{name: initial}])[0] for name, initial in start.items())
