@@ -1,6 +1,7 @@
 """Registration against an earlier commit, on the same frames in one run: ``... bench_speed FOLDER BEFORE``.
 
-BEFORE is a checkout of that commit. Every run is a process of its own, the commits take turns; FOLDER keeps the frames.
+BEFORE is a checkout of that commit. Every run is a process of its own, and the commits take turns; FOLDER keeps the
+frames.
 """
 
 import argparse
@@ -149,8 +150,8 @@ def main() -> None:
     write_table(
         "Speed of registration",
         requirements(runs),
-        f"the commit before is {before}; {len(truth) // 2} frames of the simulator in {DRAWN.trials} trials at 30 Hz, "
-        "with holders; one process; times contain reading frames and the start of numba's functions",
+        f"the commit before is {before}; {len(truth) // 2} frames of the simulator, with holders, in {DRAWN.trials} "
+        "trials at 30 Hz; one process; times contain reading frames and the start of numba's functions",
         options.results,
         before=accuracy_table(runs),
     )

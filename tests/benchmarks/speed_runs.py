@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import concatenate_datasets, load_dataset
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.dataset import open_rows
@@ -37,23 +36,23 @@ def of_file(path):
 
 def one_by_one(dataset, starts, subdivisions):
     """Every frame alone, from its own initial pose; the femur's mesh has four times the triangles a subdivision."""
-    meshes = open_rows(dataset, ("calibrated",), archive_px=512).meshes
+    source = open_rows(dataset, ("calibrated",), archive_px=512)
+    meshes = dict(source.meshes)
     for id, mesh in meshes.items():
         if len(mesh.faces) > 20_000:
             for _ in range(subdivisions):
                 meshes[id] = meshes[id].subdivide()
-    splits = load_dataset(dataset, "calibrated")
-    rows = concatenate_datasets([splits[name] for name in sorted(splits)]).with_format("numpy").sort("measurement_id")
     given = {}
     for pose in pq.read_table(starts).to_pylist():
         given.setdefault(pose["measurement_id"], {})[pose["component"]] = pose
     found = []
+    rows = (row for frames in source.splits.values() for row in frames.read())
     for row in rows:
-        for name, pose in register(dict(row), meshes, given[int(row["measurement_id"])]).items():
+        for name, pose in register(row, meshes, given[row["measurement_id"]]).items():
             failed = np.isnan(pose.covariance).any()
             found.append(
                 {
-                    "id": int(row["measurement_id"]),
+                    "id": row["measurement_id"],
                     "component": name,
                     "translation_mm": pose.translation_mm.tolist(),
                     "quaternion_xyzw": Rotation.from_matrix(pose.T_world_implant[:3, :3]).as_quat().tolist(),

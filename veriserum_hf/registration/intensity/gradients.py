@@ -157,14 +157,16 @@ class PlaneGradients:
     def _light(self, transmission: Tensor) -> Tensor:
         """Gradients of a transmission (F, 1, rows, columns) times each polynomial, (F, C, 2, S)."""
         seen = transmission if self._unclipped is None else transmission * self._unclipped
-        moments = self._filtered(seen, *self._moment_kernels)[:, 0].flatten(2)[..., self._places].unsqueeze(1)
+        kernels = [each[: 6 if self._unclipped is None else 9] for each in self._moment_kernels]
+        moments = self._filtered(seen, *kernels)[:, 0].flatten(2)[..., self._places].unsqueeze(1)  # (F, 1, 6 or 9, S)
         value, by_column, by_row = (each[:, :, None] for each in self._expansion)  # (F, C, 1, S) each
         slope, by_own, by_other = (moments[:, :, n:6:3] for n in range(3))  # (F, 1, 2, S) each
         own, other = (torch.cat(pair, dim=2) for pair in ((by_column, by_row), (by_row, by_column)))
         found = value * slope + own * by_own + other * by_other
-        if self._unclipped is not None:
-            found = found - value * self._centers[:, 0].flatten(2)[..., self._places].unsqueeze(1) * moments[:, :, 6:]
-        return found
+        if self._unclipped is None:
+            return found
+        blur = value * moments[:, :, 6:7] + by_column * moments[:, :, 7:8] + by_row * moments[:, :, 8:]
+        return found - self._centers[:, 0].flatten(2)[..., self._places].unsqueeze(1) * blur
 
     def light(self, coefficients: Tensor) -> Tensor:
         """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
@@ -326,13 +328,14 @@ def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def _moment_kernels(smooth: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of kernels, down and across, (7, length) each.
+    """Pairs of kernels, down and across, (9, length) each.
 
-    They give the slope along columns, and what that of an image is that rises by one a column, and by one a row,
-    where it is multiplied by that slope; the same along rows; and the blur.
+    They give the slope along columns of an image; what is added to it where the image is multiplied by one that rises
+    by one a column, and by one that rises by one a row; the same three along rows; and the same three of the blur.
     """
     at = torch.arange(len(smooth), device=smooth.device) - len(smooth) // 2
     pairs = [(smooth, slope), (smooth, at * slope), (at * smooth, slope)]
-    pairs += [(across, down) for down, across in pairs] + [(smooth, smooth)]
+    pairs += [(across, down) for down, across in pairs]
+    pairs += [(smooth, smooth), (smooth, at * smooth), (at * smooth, smooth)]
     down, across = (torch.stack(each) for each in zip(*pairs, strict=True))
     return down, across
