@@ -39,7 +39,6 @@ class TrialJob:
     file : Parquet file to write.
     unfinished : folder above it that lists finished files.
     method, deviations : see `veriserum_hf.registration.refine.register`.
-    device : ``"cpu"`` or ``"cuda"``.
 
     """
 
@@ -50,7 +49,6 @@ class TrialJob:
     file: Path
     unfinished: Path
     method: ChosenMethod
-    device: str
     deviations: Deviations
 
     @property
@@ -65,6 +63,7 @@ class TrialJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Register every frame, and write the file in one step."""
+        there = device()
         with single_threaded_opencv(), _one_thread_of_torch():
             rows = register_trial(
                 self.frames,
@@ -73,11 +72,16 @@ class TrialJob:
                 advance,
                 searched=self.searched,
                 method=self.method,
-                device=self.device,
+                device=there,
                 deviations=self.deviations,
-                at_once=_AT_ONCE[self.device],
+                at_once=_AT_ONCE[there],
             )
         write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
+
+
+def device() -> str:
+    """Where the trials of this machine are registered: ``"cuda"`` where there is a GPU, or ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -97,7 +101,6 @@ def trial_jobs(
     source: Rows[Frames],
     incomplete: Path,
     method: ChosenMethod,
-    device: str,
     plane_covariances: Mapping[int, FloatArray],
 ) -> list[TrialJob]:
     """One job for each trial that has an initial pose, or implants to search for.
@@ -119,5 +122,5 @@ def trial_jobs(
             file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
             covariance = plane_covariances.get(trial_id)
             deviations = Deviations() if covariance is None else Deviations(plane_covariance=covariance)
-            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device, deviations))
+            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, deviations))
     return jobs
