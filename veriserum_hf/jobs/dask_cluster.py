@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from veriserum_hf.core import __version__
 from veriserum_hf.errors import WorkerError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _SCHEDULER_S, _WORKER_S = 15.0, 120.0  # to wait for the scheduler's answer, and for a first worker
-_LOGGERS = ("distributed", "tornado.application", "asyncio")
+_LOGGERS = ("distributed", "tornado", "asyncio")
 _RESUME = "What is finished is kept: run the same command again to resume"
 
 
@@ -96,11 +95,12 @@ def _check(client: "Client", scheduler_file: str | os.PathLike[str]) -> None:
     if not isinstance(found, dict):  # which it is of a client that is not asynchronous
         raise TypeError(f"versions are {found!r}")
     nodes = {"the scheduler": found["scheduler"]} | {f"the worker {name}": v for name, v in found["workers"].items()}
+    here = found["client"]["packages"]["veriserum_hf"]
     for name, node in nodes.items():
-        own = node["packages"]["veriserum_hf"]
-        if own != __version__:
+        there = node["packages"]["veriserum_hf"]
+        if there != here:
             raise WorkerError(
-                f"{name} of {scheduler_file} has veriserum_hf {own or 'not installed'} instead of {__version__}. All "
+                f"{name} of {scheduler_file} has veriserum_hf {there or 'not installed'} instead of {here}. All "
                 "machines need the same versions, such as one environment on the shared file system"
             )
 
@@ -108,13 +108,14 @@ def _check(client: "Client", scheduler_file: str | os.PathLike[str]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what Dask logs of lost connections and large jobs: it is reported once, in words of this package."""
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGGERS]
+    loggers = [logger for name in names if not (logger := logging.getLogger(name)).disabled]
+    for logger in loggers:
+        logger.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="distributed")
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger in loggers:
+            logger.disabled = False
