@@ -23,7 +23,7 @@ from veriserum_hf.jobs.folder import incomplete_folder
 from veriserum_hf.jobs.pool import run_jobs
 from veriserum_hf.jobs.worker import run_in_worker
 
-SMALL = ("--trials", 2, "--frames-per-trial", 1, "--pairs", 1, "--size", 200, "--marker-frames", 0)
+SMALL = ("--trials", 6, "--frames-per-trial", 1, "--pairs", 1, "--size", 200, "--marker-frames", 0)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,7 @@ def test_workers_have_nothing_to_do_when_the_command_is_killed(cluster, executor
     assert begun(tmp_path) == last + 2
 
 
-def test_simulate_convert_register_and_predict_give_the_same_bytes_as_on_one_machine(
-    cluster, archive, dataset, tmp_path
-):
+def test_simulate_register_and_predict_give_the_same_bytes_as_on_one_machine(cluster, archive, dataset, tmp_path):
     def both(name, *arguments):
         """Outputs of a command that the cluster runs, and of the same one here."""
         outputs = tmp_path / "there" / name, tmp_path / "here" / name
@@ -133,8 +131,6 @@ def test_simulate_convert_register_and_predict_give_the_same_bytes_as_on_one_mac
 
     assert outcome("simulate", tmp_path / "archive", *SMALL, "--workers", 1)[0] == 0
     assert content(archive) == content(tmp_path / "archive")
-    there, here = both("converted", "convert", archive, "OUT", "--size", 128)
-    assert content(there) == content(here)
     poses = "--trial", str(open_rows(str(dataset), "calibrated").joined("all").rows[0]["trial_id"])
     there, here = both("registered.parquet", "register", dataset, "-o", "OUT", "--start", "refined", *poses)
     assert there.read_bytes() == here.read_bytes()
@@ -143,20 +139,19 @@ def test_simulate_convert_register_and_predict_give_the_same_bytes_as_on_one_mac
     assert there.read_bytes() == here.read_bytes()
 
 
-def test_a_worker_that_is_killed_in_a_shard_leaves_no_trace(cluster, tiny, tmp_path):
-    assert outcome("convert", tiny.root, tmp_path / "here", "--size", 128)[0] == 0
-    unfinished = incomplete_folder(tmp_path / "there")
-    killer = threading.Thread(target=lambda: os.kill(process_at_work(unfinished / "data"), signal.SIGKILL))
-    killer.start()
-    status, _, printed = outcome(
-        "convert", tiny.root, tmp_path / "there", "--size", 128, "--scheduler-file", cluster.file
+def test_a_worker_that_is_killed_in_a_shard_leaves_no_trace(cluster, archive, dataset, tmp_path):
+    output = tmp_path / "OUT"
+    killer = threading.Thread(
+        target=lambda: os.kill(process_at_work(incomplete_folder(output) / "data"), signal.SIGKILL)
     )
+    killer.start()
+    status, _, printed = outcome("convert", archive, output, "--size", 128, "--scheduler-file", cluster.file)
     killer.join()
+    assert sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
     cluster.add_worker()
     assert status == 0, printed
-    assert sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
-    assert content(tmp_path / "there") == content(tmp_path / "here")
-    assert {path.name for path in tmp_path.iterdir()} == {"here", "there"}
+    assert content(output) == content(dataset)  # which was converted here
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_worker_of_another_version_is_named(executor, tmp_path, monkeypatch):
@@ -212,13 +207,14 @@ def test_a_single_frame_is_not_predicted_on_a_cluster(tmp_path):
     assert status == 2 and "--scheduler-file needs --dataset" in printed
 
 
-def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(cluster, tiny, tmp_path):
+def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(cluster, tmp_path):
     """The last one here: the cluster is another one afterwards."""
-    command = ("convert", tiny.root, tmp_path / "there", "--size", 128, "--scheduler-file", cluster.file)
-    unfinished = incomplete_folder(tmp_path / "there") / "data"
+    frames = ("--trials", 4, "--frames-per-trial", 5, "--pairs", 1, "--size", 100, "--marker-frames", 0)
+    command = ("simulate", tmp_path / "there", *frames, "--scheduler-file", cluster.file)
+    unfinished = incomplete_folder(tmp_path / "there")
 
     def lose():
-        while not list(unfinished.rglob("*.parquet")):
+        while not list(unfinished.rglob("*.jpg")):
             time.sleep(0.001)
         cluster.lose_scheduler()
 
@@ -235,5 +231,5 @@ def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(cluster, t
     cluster.stop()
     cluster.start(1)
     assert outcome(*command)[0] == 0
-    assert outcome("convert", tiny.root, tmp_path / "here", "--size", 128)[0] == 0
+    assert outcome("simulate", tmp_path / "here", *frames, "--workers", 1)[0] == 0
     assert content(tmp_path / "there") == content(tmp_path / "here")
