@@ -79,11 +79,11 @@ class DaskCluster:
             )
 
 
-def process_at_work(folder: Path) -> int:
-    """Wait for an unfinished file below a folder, and return the number of the process that writes it."""
+def process_at_work(*folders: Path) -> int:
+    """Wait for an unfinished file below some folders, and return the number of the process that writes it."""
     while True:
         with suppress(FileNotFoundError):
-            for path in folder.rglob(".*.partial"):
+            for path in (path for folder in folders for path in folder.rglob(".*.partial")):
                 if path.is_file():
                     return int(path.name.rpartition(".")[0].rpartition(".")[2].split("-")[1])
         time.sleep(0.001)
