@@ -116,6 +116,7 @@ def tables_of(text):
         "RESULTS_CONVENTIONS.md",
         "RESULTS_IMPORT.md",
         "RESULTS_MESHES.md",
+        "RESULTS_CLUSTER.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):

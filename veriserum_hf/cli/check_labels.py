@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from veriserum_hf.cli.options import AsJson, Cameras, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
+from veriserum_hf.cli.options import (
+    AsJson,
+    Cameras,
+    DatasetOrArchive,
+    PosesOutput,
+    RegistrationWorkers,
+    SchedulerFile,
+    Split,
+)
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Table
+from veriserum_hf.jobs import dask_executor
 
 if TYPE_CHECKING:
     from veriserum_hf.registration import CommonOffset, LabelCheck
@@ -23,6 +32,7 @@ def check_labels(
     split: Split = "all",
     cameras: Cameras = None,
     workers: RegistrationWorkers = None,
+    scheduler_file: SchedulerFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List the labels that disagree with their images.
@@ -59,8 +69,13 @@ def check_labels(
     """
     from veriserum_hf.registration import check_labels as check
 
-    with show_progress("registering", "frames", when_interrupted=KEPT) as progress:
-        found = check(dataset, output, split=split, cameras=cameras, workers=workers, progress=progress)
+    with (
+        dask_executor(scheduler_file) as executor,
+        show_progress("registering", "frames", when_interrupted=KEPT) as progress,
+    ):
+        found = check(
+            dataset, output, split=split, cameras=cameras, workers=workers, executor=executor, progress=progress
+        )
     flagged, not_assessed = found.flagged, found.not_assessed
     if as_json:
         document = {

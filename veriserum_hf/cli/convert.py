@@ -6,9 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AllowRejects, Archive, AsJson, Cameras, Shards, ShardSize, White, Workers
+from veriserum_hf.cli.options import (
+    AllowRejects,
+    Archive,
+    AsJson,
+    Cameras,
+    SchedulerFile,
+    Shards,
+    ShardSize,
+    White,
+    Workers,
+)
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import Encoding, SplitBy, Table
+from veriserum_hf.jobs import dask_executor
 
 if TYPE_CHECKING:
     from veriserum_hf.dataset import ConversionResult, Counts
@@ -37,6 +48,7 @@ def convert(
     format: Shards = "parquet",
     shard_size: ShardSize = "500MB",
     workers: Workers = None,
+    scheduler_file: SchedulerFile = None,
     allow_rejects: AllowRejects = False,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +75,10 @@ def convert(
         split_by=split_by,
         white=white,
     )
-    with show_progress("converting", "frames", when_interrupted=KEPT) as progress:
+    with (
+        dask_executor(scheduler_file) as executor,
+        show_progress("converting", "frames", when_interrupted=KEPT) as progress,
+    ):
         result = convert_archive(
             archive,
             output,
@@ -73,6 +88,7 @@ def convert(
             format=format,
             shard_size_bytes=parse_size(shard_size),
             workers=workers,
+            executor=executor,
             progress=progress,
         )
     print_result(result, as_json)

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.convert import print_result
-from veriserum_hf.cli.options import AllowRejects, AsJson, Cameras, Shards, ShardSize, White, Workers
+from veriserum_hf.cli.options import AllowRejects, AsJson, Cameras, SchedulerFile, Shards, ShardSize, White, Workers
 from veriserum_hf.cli.output import KEPT, show_progress
 from veriserum_hf.core import Encoding
+from veriserum_hf.jobs import dask_executor
 
 
 def import_(
@@ -30,6 +31,7 @@ def import_(
     format: Shards = "parquet",
     shard_size: ShardSize = "500MB",
     workers: Workers = None,
+    scheduler_file: SchedulerFile = None,
     allow_rejects: AllowRejects = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +51,10 @@ def import_(
     from veriserum_hf.dataset import ImportOptions, import_study, parse_size
 
     options = ImportOptions(encoding=encoding, bits=bits, white=white, split=split)
-    with show_progress("importing", "frames", when_interrupted=KEPT) as progress:
+    with (
+        dask_executor(scheduler_file) as executor,
+        show_progress("importing", "frames", when_interrupted=KEPT) as progress,
+    ):
         result = import_study(
             study,
             output,
@@ -58,6 +63,7 @@ def import_(
             format=format,
             shard_size_bytes=parse_size(shard_size),
             workers=workers,
+            executor=executor,
             progress=progress,
         )
     print_result(result, as_json)

@@ -28,6 +28,14 @@ RegistrationWorkers = Annotated[
         show_default=False,
     ),
 ]
+SchedulerFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Use the workers of a Dask cluster: the file that its scheduler has written. Needs the extra cluster.",
+        show_default=False,
+    ),
+]
 PosesOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="PARQUET", help="File to write.", show_default=False)
 ]

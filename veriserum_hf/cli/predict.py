@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AsJson, Cameras
-from veriserum_hf.cli.output import print_json, print_text, show_progress
+from veriserum_hf.cli.options import AsJson, Cameras, SchedulerFile
+from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress
 from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.jobs import dask_executor
 
 _Model = Annotated[
     str, typer.Argument(help="Output folder of a training, or a model on the hub.", show_default=False)
@@ -57,13 +58,14 @@ def predict(
     cameras: Cameras = None,
     batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames per batch.")] = 16,
     output: _Output = None,
+    scheduler_file: SchedulerFile = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Predict the poses of both implants in one raw frame, or in every frame of a data set.
 
     Poses map points of the implant's STL file (mm) to the world frame (mm). The poses of a data set are written to a
     Parquet file with the columns of an archive's truth.parquet. Poses are not verified against the images: see their
-    confidence.
+    confidence. With --scheduler-file, run an interrupted prediction again with the same command to resume it.
 
     Exit status: 0 done, 2 not done.
 
@@ -85,10 +87,12 @@ def predict(
     }
     _check_one_of([name for name, value in of_one_frame.items() if value is not None], dataset)
     if dataset is not None:
-        _predict_dataset(model, dataset, config, split, cameras, batch_size, output, as_json)
+        _predict_dataset(model, dataset, config, split, cameras, batch_size, output, scheduler_file, as_json)
         return
     if cameras is not None:
         raise TrainingError("--cameras needs --dataset; a single frame is predicted with its --calibration")
+    if scheduler_file is not None:
+        raise TrainingError("--scheduler-file needs --dataset; a single frame is predicted here")
     if output is not None:
         raise TrainingError("--output needs --dataset; the poses of one frame are printed, see --json")
     paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
@@ -150,10 +154,11 @@ def _predict_dataset(
     cameras: Path | None,
     batch_size: int,
     output: Path | None,
+    scheduler_file: Path | None,
     as_json: bool,
 ) -> None:
     from veriserum_hf.dataset import TRAINING_DATA, CamerasFile, check_trials, open_rows, trial_overlap
-    from veriserum_hf.inference import check_fit, load_model, write_predictions
+    from veriserum_hf.inference import check_fit, load_model, predict_elsewhere, write_predictions
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -174,8 +179,16 @@ def _predict_dataset(
     about |= {} if refined is None else refined.about
     overlap = trial_overlap(model.config.training_data, dataset, frames, split)
     kept = about | {TRAINING_DATA: json.dumps(model.config.training_data)}
-    with show_progress("predicting", "frames") as progress:
-        poses = write_predictions(model, frames, output, about=kept, batch_size=batch_size, progress=progress)
+    with (
+        dask_executor(scheduler_file) as executor,
+        show_progress("predicting", "frames", when_interrupted=KEPT if scheduler_file else "") as progress,
+    ):
+        if executor is None:
+            poses = write_predictions(model, frames, output, about=kept, batch_size=batch_size, progress=progress)
+        else:
+            poses = predict_elsewhere(
+                name, frames, output, about=kept, batch_size=batch_size, executor=executor, progress=progress
+            )
     if as_json:
         found = {"output": str(output), "frames": len(frames), "poses": poses, "training_overlap": overlap}
         print_json(about | found)

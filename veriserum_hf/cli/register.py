@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from veriserum_hf.cli.options import AsJson, Cameras, DatasetOrArchive, PosesOutput, RegistrationWorkers, Split
+from veriserum_hf.cli.options import (
+    AsJson,
+    Cameras,
+    DatasetOrArchive,
+    PosesOutput,
+    RegistrationWorkers,
+    SchedulerFile,
+    Split,
+)
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress, warn
 from veriserum_hf.core import FAILED, VERDICTS, Table
+from veriserum_hf.jobs import dask_executor
 
 if TYPE_CHECKING:
     from veriserum_hf.registration import Registrations
@@ -44,6 +53,7 @@ def register(
     trial: Annotated[list[int] | None, typer.Option(help="Id of a trial; repeatable. All if not given.")] = None,
     cameras: Cameras = None,
     workers: RegistrationWorkers = None,
+    scheduler_file: SchedulerFile = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Refine poses by 2D/3D registration, trial by trial.
@@ -69,6 +79,7 @@ def register(
     from veriserum_hf.registration import register_dataset
 
     with (
+        dask_executor(scheduler_file) as executor,
         show_progress("predicting", "frames", when_interrupted=KEPT) as model_progress,
         show_progress("registering", "frames", when_interrupted=KEPT) as progress,
     ):
@@ -82,6 +93,7 @@ def register(
             trials=trial or (),
             cameras=cameras,
             workers=workers,
+            executor=executor,
             progress=progress,
             model_progress=model_progress,
         )

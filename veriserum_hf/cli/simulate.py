@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from veriserum_hf.cli.options import Workers
+from veriserum_hf.cli.options import SchedulerFile, Workers
 from veriserum_hf.cli.output import KEPT, print_text, show_progress
 from veriserum_hf.core import DistortionFields, FrameIds, Rotations
+from veriserum_hf.jobs import dask_executor
 
 
 def simulate(
@@ -17,6 +18,7 @@ def simulate(
     pairs: Annotated[int, typer.Option(help="Implant pairs to use, 1 to 10.")] = 10,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers; another seed gives another archive.")] = 0,
     workers: Workers = None,
+    scheduler_file: SchedulerFile = None,
     size: Annotated[
         str, typer.Option(help="Rows of the raw frames, px, or WIDTHxHEIGHT in the ratio 1664x1600.", metavar="PX")
     ] = "1600",
@@ -116,6 +118,9 @@ def simulate(
         sid_sd_mm=sid_sd_mm,
         async_ms=async_ms,
     )
-    with show_progress("simulating", "frames", when_interrupted=KEPT) as progress:
-        written = write_simulated(output, settings, workers=workers, progress=progress)
+    with (
+        dask_executor(scheduler_file) as executor,
+        show_progress("simulating", "frames", when_interrupted=KEPT) as progress,
+    ):
+        written = write_simulated(output, settings, workers=workers, executor=executor, progress=progress)
     print_text(f"written to {written}")

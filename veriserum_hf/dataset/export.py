@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def convert_archive(
     format: ShardFormat = "parquet",
     shard_size_bytes: int = 500_000_000,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionResult:
     """Convert an archive to a folder ready for the hub, or resume an interrupted conversion.
@@ -53,6 +55,7 @@ def convert_archive(
     format : of the shards.
     shard_size_bytes : approximate maximum size of a shard.
     workers : processes; None: one for each core. The result does not depend on it.
+    executor : runs the work instead of processes of this machine; see `veriserum_hf.jobs.run_jobs`.
     progress : called with the number of rows done and of all.
 
     Raises
@@ -87,6 +90,7 @@ def convert_archive(
             if config in KIND_OF_CONFIG
         }
     raw = archive.raw_format
+    reads = sorted({archive.layout.root, *(Path(file.path).parent for file in archive.layout.every_file())})
     del archive  # frees hundreds of MB that the plans do not need
 
     def unchanged(incomplete: Path) -> None:
@@ -112,8 +116,9 @@ def convert_archive(
         [str(problem) for problem in agreement.problems],
         {LABELS_AND_IMAGES: asdict(agreement.decisions[LABELS_AND_IMAGES])},
         {},
+        reads,
     )
-    return write_folder(work, target, format, shard_size_bytes, workers, progress)
+    return write_folder(work, target, format, shard_size_bytes, workers, executor, progress)
 
 
 def _record(

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -24,7 +25,6 @@ from veriserum_hf.dataset.splits import SPLIT_SEED
 from veriserum_hf.errors import ConversionError
 from veriserum_hf.jobs import (
     SUMS,
-    cores,
     damaged_files,
     incomplete_folder,
     keep_whole,
@@ -120,6 +120,7 @@ class Work:
     problems : sentences for the result.
     more : further entries of the record that depend on the machine.
     files : content of further files of the folder, by name.
+    reads : folders that the makers read.
 
     """
 
@@ -133,6 +134,7 @@ class Work:
     problems: Sequence[str]
     more: Mapping[str, object]
     files: Mapping[str, str]
+    reads: Sequence[Path]
 
 
 def write_folder(
@@ -141,6 +143,7 @@ def write_folder(
     format: ShardFormat,
     shard_size_bytes: int,
     workers: int | None,
+    executor: Executor | None,
     progress: Callable[[int, int], None] | None,
 ) -> ConversionResult:
     """Make the rows and put the folder in place, or resume work that was interrupted.
@@ -152,6 +155,7 @@ def write_folder(
     format : of the shards.
     shard_size_bytes : approximate maximum size of a shard.
     workers : processes; None: one for each core. The result does not depend on it.
+    executor : runs the work instead of processes of this machine; see `veriserum_hf.jobs.run_jobs`.
     progress : called with the number of rows done and of all.
 
     Raises
@@ -166,7 +170,7 @@ def write_folder(
         if (result := finished(target, work.record)) is not None:  # by another process, a moment ago
             return result
         jobs = plan_jobs(work.plans, work.makers, format, shard_size_bytes, incomplete)
-        run_jobs(jobs, workers or cores(), progress)
+        run_jobs(jobs, workers, progress, executor=executor, folder=incomplete, reads=work.reads)
         work.unchanged(incomplete)
         return _finish(work, jobs, target, incomplete)
 

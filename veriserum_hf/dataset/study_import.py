@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ def import_study(
     format: ShardFormat = "parquet",
     shard_size_bytes: int = 500_000_000,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionResult:
     """Make a folder ready for the hub from own frames, or resume an import that was interrupted.
@@ -55,6 +57,7 @@ def import_study(
     format : of the shards.
     shard_size_bytes : approximate maximum size of a shard.
     workers : processes; None: one for each core. The result does not depend on it.
+    executor : runs the work instead of processes of this machine; see `veriserum_hf.jobs.run_jobs`.
     progress : called with the number of rows done and of all.
 
     Raises
@@ -88,12 +91,16 @@ def import_study(
                 "rows of both states: remove it, then run again."
             )
 
-    work = _work(content, record, unchanged, refined)
-    return write_folder(work, target, format, shard_size_bytes, workers, progress)
+    work = _work(content, record, unchanged, refined, sorted({path.absolute().parent for path in inputs}))
+    return write_folder(work, target, format, shard_size_bytes, workers, executor, progress)
 
 
 def _work(
-    content: StudyContent, record: Record, unchanged: Callable[[Path], None], refined: CamerasFile | None
+    content: StudyContent,
+    record: Record,
+    unchanged: Callable[[Path], None],
+    refined: CamerasFile | None,
+    reads: Sequence[Path],
 ) -> Work:
     """The planned rows of a study, and what else its folder states."""
     study, options, images, cameras = content.study, content.options, content.images, content.cameras
@@ -117,6 +124,7 @@ def _work(
         problems=notes,
         more={},
         files={SOURCES: sources_text(frames, content.names)},
+        reads=reads,
     )
 
 

@@ -109,7 +109,8 @@ def predict_table(
         If a frame cannot be used.
 
     """
-    return pa.concat_tables([PREDICTED_SCHEMA.empty_table(), *_tables(model, frames, batch_size, progress)])
+    tables = _counted(tables_of(model, frames, white_level_of(frames), batch_size), len(frames), progress)
+    return pa.concat_tables([PREDICTED_SCHEMA.empty_table(), *tables])
 
 
 def write_predictions(
@@ -139,33 +140,47 @@ def write_predictions(
         If a frame cannot be used or the file cannot be written.
 
     """
-    schema = PREDICTED_SCHEMA.with_metadata({"veriserum_hf": __version__, **about, **PREDICTED_SCHEMA.metadata})
-    count = 0
+    schema, count = predicted_schema(about), 0
+    tables = tables_of(model, frames, white_level_of(frames), batch_size)
     with writing(output, TrainingError), atomic_path(output) as partial, parquet_file(partial, schema) as write:
-        for poses in _tables(model, frames, batch_size, progress):
+        for poses in _counted(tables, len(frames), progress):
             write(poses.cast(schema))
             count += len(poses)
     return count
 
 
-def _tables(
-    model: VeriserumPoseModel, frames: StoredFrames, batch_size: int, progress: Progress | None
+def predicted_schema(about: Mapping[str, str]) -> pa.Schema:
+    """Schema of a file of predictions, with the model and the data that they are of."""
+    return PREDICTED_SCHEMA.with_metadata({"veriserum_hf": __version__, **about, **PREDICTED_SCHEMA.metadata})
+
+
+def white_level_of(frames: StoredFrames) -> int:
+    """Grey level that is white in frames."""
+    return frames.white_level if is_raw(frames.column_names) else 255
+
+
+def tables_of(
+    model: VeriserumPoseModel, frames: StoredFrames, white_level: int, batch_size: int
 ) -> Iterator[pa.Table]:
-    """Poses batch by batch, so that memory does not grow with the data set."""
-    done = 0
+    """Poses batch by batch, so that memory does not grow with the data set; TrainingError for an unusable frame."""
     try:
-        for poses in predict_frames(model, _shown(frames, model.config.image_size), batch_size):
+        for poses in predict_frames(model, _shown(frames, model.config.image_size, white_level), batch_size):
             yield pa.Table.from_pylist(poses, PREDICTED_SCHEMA)
-            done += len(poses) // len(COMPONENTS)
-            if progress:
-                progress(done, len(frames))
     except OSError as error:  # errors of who takes the tables are not raised here
         raise TrainingError(f"cannot read the frames: {error}") from error
 
 
-def _shown(frames: StoredFrames, size: int) -> Iterator[Frame]:
+def _counted(tables: Iterable[pa.Table], total: int, progress: Progress | None) -> Iterator[pa.Table]:
+    done = 0
+    for poses in tables:
+        yield poses
+        done += len(poses) // len(COMPONENTS)
+        if progress:
+            progress(done, total)
+
+
+def _shown(frames: StoredFrames, size: int, white_level: int) -> Iterator[Frame]:
     """Frames as the model takes them."""
-    white_level = frames.white_level if is_raw(frames.column_names) else 255
     ids = frames.table("measurement_id")["measurement_id"].to_pylist()
     for measurement_id, row in zip(ids, frames.read(), strict=True):
         if isinstance(row, FrameError):

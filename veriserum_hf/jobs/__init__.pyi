@@ -1,4 +1,5 @@
 from .arrow import arrow_file as arrow_file, parquet_bytes as parquet_bytes, parquet_file as parquet_file
+from .dask_cluster import dask_executor as dask_executor
 from .disk import way_out as way_out, writing as writing
 from .files import (
     atomic_path as atomic_path,

@@ -44,7 +44,7 @@ def atomic_path(target: Path, suffix: str = "") -> Iterator[Path]:
 @contextmanager
 def in_one_step(target: Path, suffix: str = "") -> Iterator[Path]:
     """As `atomic_path`, but the disk may have nothing or half of it after a power cut: the caller must find out."""
-    temporary = _next_to(target, f".partial{suffix}")
+    temporary = next_to(target, f".partial{suffix}")
     try:
         yield temporary
         if temporary.is_dir() and target.is_dir():
@@ -118,7 +118,7 @@ def _put_back_or_remove(abandoned: Path) -> None:
 
 
 def _replace_folder(new: Path, target: Path) -> None:
-    old = _next_to(target, _REPLACED)
+    old = next_to(target, _REPLACED)
     target.rename(old)
     try:
         new.rename(target)
@@ -128,7 +128,8 @@ def _replace_folder(new: Path, target: Path) -> None:
     _remove(old)
 
 
-def _next_to(target: Path, ending: str) -> Path:
+def next_to(target: Path, ending: str) -> Path:
+    """Return a hidden path next to a target, different each time, that `remove_abandoned` knows by its ending."""
     name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME])
     return target.with_name(f".{name}.{_place()}-{os.getpid()}-{secrets.token_hex(8)}{ending}")
 

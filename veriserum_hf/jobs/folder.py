@@ -95,8 +95,10 @@ def keep_whole(incomplete: Path) -> None:
 def put_in_place(whole: Path, target: Path) -> None:
     """Rename a finished file or folder below the unfinished work to the target, and remove the rest of it.
 
-    All of it is on the disk before, and under its name in one step.
+    All of it is on the disk before, and under its name in one step. What worker processes left that were killed
+    meanwhile is not part of it.
     """
+    remove_abandoned(whole)
     sync_all(whole)
     if target.is_dir() and not target.is_symlink():
         target.rmdir()  # empty, or the work would not have come this far

@@ -2,24 +2,30 @@
 
 import multiprocessing
 import os
+import pickle  # jobs travel to processes of this package
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
-from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import ModuleType
 from typing import Protocol
 
 from veriserum_hf.errors import WorkerError
+from veriserum_hf.jobs.board import notice_board, units_on
 from veriserum_hf.jobs.interrupts import SIGNALS
+from veriserum_hf.jobs.provenance import versions
+from veriserum_hf.jobs.worker import Needed, run_in_worker
 
-# In a worker process: units done by all workers, and whether to stop.
-_worker_state: "tuple[Synchronized[int], Event]"
+_PACKAGE = "veriserum_hf"
+_HANDED_OUT = 256  # jobs that an executor gets at once
+_LOOK_EVERY_S = 0.2
+_LATEST_S = 90.0  # that NFS may take to show a file of another machine
 
 
 class Job(Protocol):
@@ -42,19 +48,32 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], None] | None) -> None:
+def run_jobs(
+    jobs: Sequence[Job],
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+    *,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    reads: Sequence[Path] = (),
+) -> None:
     """Run the jobs that are not done, the long ones first, in this process or in several.
 
     Parameters
     ----------
     jobs : what there is to do; they travel to other processes.
-    workers : processes; 1 is this one.
+    workers : processes, 1 is this one, None for one a core; with an executor, jobs that are handed out at once.
     progress : called with the number of units done and of all.
+    executor : runs the jobs instead of processes of this machine; it is not shut down.
+    folder : that all processes can write to, on whatever machine they are; for the jobs' progress, see
+        `veriserum_hf.jobs.board`. Without an executor, the folder of temporary files if not given.
+    reads : files and folders that the executor's processes must see, too.
 
     Raises
     ------
     WorkerError
-        If a worker process was killed from outside.
+        If a worker process was killed from outside, the executor is lost, or one of its processes does not see a
+        folder or has other versions.
 
     """
     total = sum(job.units for job in jobs)
@@ -62,43 +81,113 @@ def run_jobs(jobs: Sequence[Job], workers: int, progress: Callable[[int, int], N
     report = progress or (lambda done, all: None)
     report(done_before, total)
     waiting = sorted((job for job in jobs if not job.done), key=lambda job: -job.units)
-    if workers == 1 or len(waiting) <= 1:
-        done = done_before
 
-        def advance(units: int) -> None:
-            nonlocal done
-            done += units
-            report(done, total)
+    def count(done: int) -> None:
+        report(done_before + done, total)
 
-        for job in waiting:
-            job.run(advance)
+    if executor is not None:
+        needed = Needed(versions(), reads)
+        _run_elsewhere(waiting, workers or _HANDED_OUT, executor, folder, needed, count)
+        return
+    processes = min(workers or cores(), len(waiting))
+    if processes <= 1:
+        _run_here(waiting, count)
         return
     # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
-    context = multiprocessing.get_context("spawn")
-    with _signals_held():  # semaphores have a process of their own
-        state = (context.Value("q", 0), context.Event())
-    pool = ProcessPoolExecutor(min(workers, len(waiting)), context, initializer=_start_worker, initargs=state)
-    # Neither `concurrent.futures.wait` nor the counter's lock is used here: an interrupt while one takes its
-    # lock would leave it locked, and the shutdown would wait for ever.
-    finished: SimpleQueue[Future[None]] = SimpleQueue()
+    with _signals_held():  # its semaphores have a process of their own
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
-        with _signals_held(), _without_main_script():  # the workers start with the first submission
-            for job in waiting:
-                pool.submit(_run_in_worker, job).add_done_callback(finished.put)
-        left = len(waiting)
-        while left:
-            with suppress(Empty):
-                finished.get(timeout=0.2).result()
-                left -= 1
-            report(done_before + state[0].get_obj().value, total)
-    except BrokenProcessPool as error:
-        raise WorkerError(
-            "A worker process was killed, perhaps for lack of memory. What is finished is kept: run the same command "
-            "again with fewer --workers to resume."
-        ) from error
+        _run_elsewhere(waiting, 2 * processes, pool, folder, None, count)
     finally:
-        state[1].set()
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_here(jobs: Sequence[Job], count: Callable[[int], None]) -> None:
+    done = 0
+
+    def advance(units: int) -> None:
+        nonlocal done
+        done += units
+        count(done)
+
+    for job in jobs:
+        job.run(advance)
+
+
+def _run_elsewhere(
+    jobs: Sequence[Job],
+    at_once: int,
+    executor: Executor,
+    folder: Path | None,
+    needed: Needed | None,
+    count: Callable[[int], None],
+) -> None:
+    """Hand jobs out, some at once, so that neither this process nor a scheduler holds all of them."""
+    # Neither `concurrent.futures.wait` nor a lock is used here: an interrupt while one takes its lock would leave it
+    # locked, and the shutdown would wait for ever.
+    finished: SimpleQueue[Future[None]] = SimpleQueue()
+    left, under_way = deque(enumerate(jobs)), dict[Future[None], tuple[Path, Job]]()
+    done = most = 0
+    with notice_board(folder) as board, _lost_workers_reported(needed is None):
+        try:
+            while left or under_way:
+                with _signals_held(), _without_main_script():  # a pool's processes start with the first submission
+                    while left and len(under_way) < at_once:
+                        number, job = left.popleft()
+                        note = board / str(number)
+                        future = executor.submit(run_in_worker, pickle.dumps(job), note, needed)
+                        under_way[future] = note, job
+                        future.add_done_callback(finished.put)
+                with suppress(Empty):
+                    future = finished.get(timeout=_LOOK_EVERY_S)
+                    future.result()
+                    note, job = under_way.pop(future)
+                    _wait_until_seen(job)
+                    note.unlink(missing_ok=True)
+                    done += job.units
+                # A job that is run again, as its process was killed, begins at 0.
+                most = max(most, done + sum(units_on(note) for note, _ in under_way.values()))
+                count(most)
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+@contextmanager
+def _lost_workers_reported(local: bool) -> Iterator[None]:
+    kept = "What is finished is kept: run the same command again"
+    try:
+        yield
+    except BrokenExecutor as error:
+        raise WorkerError(
+            f"A worker process was killed, perhaps for lack of memory. {kept} with fewer --workers to resume."
+            if local
+            else f"The executor is broken: {error}. {kept} to resume."
+        ) from error
+    except CancelledError as error:
+        raise WorkerError(
+            "The jobs were cancelled, as they are when the connection to the scheduler is lost. "
+            f"{kept} to resume, when there is a scheduler."
+        ) from error
+    except ImportError as error:
+        if local or not (error.name or "").startswith(_PACKAGE):
+            raise
+        raise WorkerError(
+            f"A worker process has no {_PACKAGE}, or another version of it: {error}. All machines need the same "
+            f"versions, such as one environment on the shared file system. {kept} to resume."
+        ) from error
+
+
+def _wait_until_seen(job: Job) -> None:
+    """Wait for the files of a job that is finished: on a shared file system, those of other machines appear late."""
+    deadline = time.monotonic() + _LATEST_S
+    while not job.done:
+        if time.monotonic() > deadline:
+            raise WorkerError(
+                "A worker process has finished a job, but its files are not here. The folders of input and output "
+                "must be shared by all machines, under the same paths."
+            )
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -127,9 +216,7 @@ def _without_main_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _start_worker(counter: "Synchronized[int]", stop: Event) -> None:
-    global _worker_state  # noqa: PLW0603 - the pool offers no other way to hand a worker what it shares
-    _worker_state = counter, stop
+def _start_worker() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -140,15 +227,3 @@ def _end_with_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
-
-
-def _run_in_worker(job: Job) -> None:
-    counter, stop = _worker_state
-
-    def advance(units: int) -> None:
-        with counter.get_lock():
-            counter.value += units
-        if stop.is_set():
-            raise WorkerError("stopped")
-
-    job.run(advance)

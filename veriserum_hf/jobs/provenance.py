@@ -3,11 +3,15 @@
 import ast
 import hashlib
 import json
+import platform
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from veriserum_hf.core import __version__
+
 _PACKAGE = Path(__file__).parents[1]
+_LIBRARIES = ("datasets", "manifold3d", "numba", "torch", "trimesh", "transformers")  # some are extras
 
 
 def library_versions(*libraries: str) -> dict[str, str]:
@@ -40,6 +44,28 @@ def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
         for data in sorted(path.glob("*.yaml")):
             digest.update(data.read_bytes())
     return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What processes that share work must have in common, so that the result does not depend on which did what."""
+    source = hashlib.sha256()
+    for module in sorted(_PACKAGE.rglob("*.py")):
+        source.update(module.read_bytes())
+    own = {"veriserum_hf": __version__, "source of veriserum_hf": source.hexdigest()[:12]}
+    python = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    libraries = library_versions(*filter(_is_installed, _LIBRARIES))
+    return (
+        own | python | {name: found.partition("+")[0] for name, found in libraries.items()}
+    )  # torch with CUDA or not
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 @cache  # takes a third of a second for all of them

@@ -10,10 +10,17 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from veriserum_hf.jobs.files import in_one_step, write_file, write_new
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
 
 SUMS = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
@@ -52,11 +59,19 @@ def list_files(root: Path, hashes: dict[Path, str]) -> None:
     lines = "".join(f"\n{sha256}  {file.relative_to(root).as_posix()}\n" for file, sha256 in hashes.items())
     descriptor = os.open(root / SUMS, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINKS, 0o666)
     try:
+        _lock(descriptor)
         left = memoryview(lines.encode())
         while left:
             left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Be the only writer of a file until it is closed: over NFS, lines of two machines would replace each other."""
+    if _HAS_LOCKS:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def listed_files(root: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from veriserum_hf.archive import VeriserumArchive, require_agreement
-from veriserum_hf.core import CAMERA_OF, CONVERGED, FloatArray, __version__, listed
+from veriserum_hf.core import CAMERA_OF, CONVERGED, __version__, listed
 from veriserum_hf.dataset import ALL, SOURCES_OF_ROWS, CamerasFile, Frames, Rows, check_trials, is_archive, open_rows
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.jobs import (
-    cores,
     incomplete_folder,
     keep_whole,
     library_versions,
@@ -36,21 +36,14 @@ from veriserum_hf.poses import REGISTERED_SCHEMA, SessionPlanes, planes_by_sessi
 from veriserum_hf.registration.initial_poses import (
     NONE,
     StartingModel,
-    Starts,
     check_start,
     configs_for,
     identity_of_start,
     starts_of,
 )
 from veriserum_hf.registration.refine import METHODS, ChosenMethod
-from veriserum_hf.registration.trials.jobs import TRIALS, trial_jobs
+from veriserum_hf.registration.trials.jobs import TRIALS, TrialJob, device, trial_jobs
 from veriserum_hf.registration.trials.searched_implants import implants_of_poses, implants_to_find
-from veriserum_hf.registration.trials.trial import Implants
-
-try:
-    import torch
-except ImportError as error:
-    raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 # What shapes poses, in addition to frames, initial poses and options.
 SOURCES_OF_POSES = (
@@ -118,6 +111,7 @@ def register_dataset(
     trials: Sequence[int] = (),
     cameras: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     model_progress: Progress | None = None,
     any_agreement: bool = False,
@@ -137,6 +131,8 @@ def register_dataset(
     trials : ids; all if empty.
     cameras : file of refined cameras, which replace those of the frames.
     workers : processes; None for one a core, or a single one with a GPU. The result does not depend on it.
+    executor : runs the trials instead of processes of this machine, each on the device that it finds there; see
+        `veriserum_hf.jobs.run_jobs`. A model's predictions are made here.
     progress : called with the number of frames done and of all.
     model_progress : the same for the model's predictions.
     any_agreement : register an archive also where its labels and images agree in another reading only.
@@ -191,10 +187,20 @@ def register_dataset(
         if (finished := _finished(target, record)) is not None:  # by another process, a moment ago
             return _result(target, finished, source, frames)
         keep_whole(incomplete)
+        (incomplete / TRIALS).mkdir(exist_ok=True)
         if starting_model is not None:
             starts = starting_model.starts(incomplete / _MODEL_STARTS, model_progress)
             searched = implants_of_poses(starts)
-        poses = _registered(source, chosen, starts, searched, method, covariances, incomplete, workers, progress)
+        jobs = [
+            job
+            for each in chosen.values()
+            for job in trial_jobs(each, starts, searched, source, incomplete, method, covariances)
+        ]
+        if workers is None and executor is None and device() != "cpu":
+            workers = 1
+        reads = [path for path in (Path(dataset).absolute(),) if path.exists()]
+        run_jobs(jobs, workers, progress, executor=executor, folder=incomplete, reads=reads)
+        poses = _registered(jobs, source, frames)
         metadata = REGISTERED_SCHEMA.metadata | about | {"record": json.dumps(record)}
         # With the pages' checksums, so that a damaged file is not taken for the result.
         whole = parquet_bytes(poses.replace_schema_metadata(metadata), write_page_checksum=True)
@@ -223,31 +229,12 @@ def _record(
     }
 
 
-def _registered(
-    source: Rows[Frames],
-    chosen: Mapping[str, Frames],
-    starts: Starts,
-    searched: Implants,
-    method: ChosenMethod,
-    covariances: Mapping[int, FloatArray],
-    incomplete: Path,
-    workers: int | None,
-    progress: Progress | None,
-) -> pa.Table:
-    """Poses of all trials; those with a file in the folder of unfinished work are registered already."""
-    (incomplete / TRIALS).mkdir(exist_ok=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    jobs = [
-        job
-        for each in chosen.values()
-        for job in trial_jobs(each, starts, searched, source, incomplete, method, device, covariances)
-    ]
-    run_jobs(jobs, workers or (cores() if device == "cpu" else 1), progress)
+def _registered(jobs: Sequence[TrialJob], source: Rows[Frames], frames: int) -> pa.Table:
+    """Poses of all trials."""
     poses = pa.concat_tables(pq.read_table(job.file) for job in sorted(jobs, key=lambda job: job.file))
     if not len(poses):
-        count = sum(map(len, chosen.values()))
         raise RegistrationError(
-            f"no implant was found in the images of {count} frame{'s' if count > 1 else ''} of {source.name}; give "
+            f"no implant was found in the images of {frames} frame{'s' if frames > 1 else ''} of {source.name}; give "
             "initial poses of some of them, with --start FILE"
         )
     return poses

@@ -10,6 +10,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
@@ -24,7 +25,6 @@ from veriserum_hf.jobs import (
     SUMS,
     Job,
     check_place,
-    cores,
     damaged_files,
     incomplete_folder,
     keep_whole,
@@ -76,6 +76,7 @@ def simulate(
     settings: Settings | None = None,
     *,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a simulated archive, or resume one that was interrupted.
@@ -85,6 +86,7 @@ def simulate(
     output : folder to make; it must not exist, or be empty.
     settings : what to simulate.
     workers : processes; None for one a core. The result does not depend on it.
+    executor : runs the work instead of processes of this machine; see `veriserum_hf.jobs.run_jobs`.
     progress : called with the number of frames done and of all; a dual-plane frame counts as one.
 
     Returns
@@ -116,7 +118,7 @@ def simulate(
             *frame_jobs(settings, archive / FRAMES_FOLDER, incomplete),
             *_phantom_jobs(settings, archive / CALIBRATION_FOLDER, incomplete),
         ]
-        run_jobs(jobs, workers or cores(), progress)
+        run_jobs(jobs, workers, progress, executor=executor, folder=incomplete)
         write_sums(incomplete, archive)
         put_in_place(archive, target)
     return target

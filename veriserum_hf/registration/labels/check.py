@@ -12,6 +12,7 @@ initialised from neighbouring frames of its trial.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def check_labels(
     split: str = ALL,
     cameras: Path | None = None,
     workers: int | None = None,
+    executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelCheck:
     """Register every frame from its refined pose, and compare the two poses.
@@ -103,7 +105,7 @@ def check_labels(
 
     Parameters
     ----------
-    dataset, split, cameras, workers, progress : see `register_dataset`.
+    dataset, split, cameras, workers, executor, progress : see `register_dataset`.
     output : Parquet file to write, or to replace.
 
     Raises
@@ -129,6 +131,7 @@ def check_labels(
         split=split,
         cameras=cameras,
         workers=workers,
+        executor=executor,
         progress=progress,
         any_agreement=True,
         # An error of the cameras moves all labels of a session: it is in what they are compared with.

@@ -15,7 +15,8 @@ from veriserum_hf.poses import REGISTERED_SCHEMA
 from veriserum_hf.registration.deviations import Deviations
 from veriserum_hf.registration.initial_poses import Starts
 from veriserum_hf.registration.refine import ChosenMethod
-from veriserum_hf.registration.trials.trial import Implants, Meshes, register_trial
+from veriserum_hf.registration.trials.mesh_files import read_mesh, write_mesh
+from veriserum_hf.registration.trials.trial import Implants, register_trial
 
 try:
     import torch
@@ -35,22 +36,20 @@ class TrialJob:
     frames : of the trial, in their order.
     starts : initial poses by measurement id and component.
     searched : implants by measurement id that are searched for in the images where initial poses fail.
-    meshes : by anatomy id, mm.
+    meshes : files of `veriserum_hf.registration.trials.mesh_files` by anatomy id.
     file : Parquet file to write.
     unfinished : folder above it that lists finished files.
     method, deviations : see `veriserum_hf.registration.refine.register`.
-    device : ``"cpu"`` or ``"cuda"``.
 
     """
 
     frames: Frames
     starts: Starts
     searched: Implants
-    meshes: Meshes
+    meshes: Mapping[int, Path]
     file: Path
     unfinished: Path
     method: ChosenMethod
-    device: str
     deviations: Deviations
 
     @property
@@ -65,19 +64,25 @@ class TrialJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Register every frame, and write the file in one step."""
+        there = device()
         with single_threaded_opencv(), _one_thread_of_torch():
             rows = register_trial(
                 self.frames,
                 self.starts,
-                self.meshes,
+                {id: read_mesh(file) for id, file in self.meshes.items()},
                 advance,
                 searched=self.searched,
                 method=self.method,
-                device=self.device,
+                device=there,
                 deviations=self.deviations,
-                at_once=_AT_ONCE[self.device],
+                at_once=_AT_ONCE[there],
             )
         write_listed(self.unfinished, self.file, parquet_bytes(pa.Table.from_pylist(rows, REGISTERED_SCHEMA)))
+
+
+def device() -> str:
+    """Where the trials of this machine are registered: ``"cuda"`` where there is a GPU, or ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager
@@ -97,7 +102,6 @@ def trial_jobs(
     source: Rows[Frames],
     incomplete: Path,
     method: ChosenMethod,
-    device: str,
     plane_covariances: Mapping[int, FloatArray],
 ) -> list[TrialJob]:
     """One job for each trial that has an initial pose, or implants to search for.
@@ -107,7 +111,7 @@ def trial_jobs(
     rows: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
     for row, ids in enumerate(frames.table("measurement_id", "trial_id", "frame_index").to_pylist()):
         rows[ids["trial_id"]].append((ids["frame_index"], row, ids["measurement_id"]))
-    jobs = []
+    jobs, files = [], dict[int, Path]()
     for trial_id, of_trial in sorted(rows.items()):
         own = {id: starts[id] for _, _, id in sorted(of_trial) if id in starts}
         looked_for = {id: searched[id] for _, _, id in sorted(of_trial) if id in searched}
@@ -115,9 +119,10 @@ def trial_jobs(
         shown |= {id for implants in looked_for.values() for id in implants.values()}
         if shown:
             taken = frames.taken([row for _, row, _ in sorted(of_trial)])
-            meshes = {id: source.meshes[id] for id in sorted(shown)}
+            files |= {id: write_mesh(source.meshes[id], incomplete) for id in shown - files.keys()}
+            meshes = {id: files[id] for id in sorted(shown)}
             file = incomplete / TRIALS / f"trial_{trial_id:06d}.parquet"
             covariance = plane_covariances.get(trial_id)
             deviations = Deviations() if covariance is None else Deviations(plane_covariance=covariance)
-            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, device, deviations))
+            jobs.append(TrialJob(taken, own, looked_for, meshes, file, incomplete, method, deviations))
     return jobs

@@ -1,0 +1,89 @@
+"""A Dask cluster on this machine, whose workers join by the scheduler's file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+DASK = (sys.executable, "-m", "dask")
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+class DaskCluster:
+    """A scheduler and workers, each in a process of its own; output goes to files in a folder.
+
+    Parameters
+    ----------
+    folder : to work in.
+    nanny : whether a process watches each worker and starts it again, as it is by default.
+
+    """
+
+    def __init__(self, folder: Path, *, nanny: bool = False) -> None:
+        self.folder, self.nanny = folder, nanny
+        self.file = folder / "scheduler.json"
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+
+    def start(self, workers: int) -> None:
+        """Start a scheduler and workers that join it when its file is there."""
+        self.file.unlink(missing_ok=True)
+        options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", self.file)
+        self.scheduler = self._started("scheduler", *options)
+        while not self._is_written():
+            time.sleep(0.05)
+        for _ in range(workers):
+            self.add_worker()
+
+    def add_worker(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start one more worker."""
+        options = ("--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--scheduler-file", self.file)
+        nanny = "--nanny" if self.nanny else "--no-nanny"
+        self.workers.append(self._started("worker", *options, nanny, **environment))
+        return self.workers[-1]
+
+    def lose_scheduler(self) -> None:
+        """Kill the scheduler."""
+        if self.scheduler is not None:
+            self.scheduler.kill()
+            self.scheduler.wait()
+
+    def stop(self) -> None:
+        """End every process."""
+        processes = [*self.workers, *([self.scheduler] if self.scheduler else [])]
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.workers, self.scheduler = [], None
+
+    def _is_written(self) -> bool:
+        with suppress(OSError, ValueError):
+            return "address" in json.loads(self.file.read_bytes())
+        return False
+
+    def _started(self, what: str, *options: object, **environment: str) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{what}.log").open("ab") as log:
+            return subprocess.Popen(
+                [*DASK, what, *map(str, options)],
+                cwd=self.folder,  # not where the command runs, as on another machine
+                env=os.environ | _ENVIRONMENT | environment,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+
+def process_at_work(*folders: Path) -> int:
+    """Wait for an unfinished file below some folders, and return the number of the process that writes it."""
+    while True:
+        with suppress(FileNotFoundError):
+            for path in (path for folder in folders for path in folder.rglob(".*.partial")):
+                if path.is_file():
+                    return int(path.name.rpartition(".")[0].rpartition(".")[2].split("-")[1])
+        time.sleep(0.001)
