@@ -7,7 +7,7 @@ world: a shifted and scaled image is that of a camera with other intrinsics,
     A = [[s, 0, c (1 - s) + shift_column], [0, s, c (1 - s) + shift_row], [0, 0, 1]],    K' = A K,
 
 with c = (N - 1) / 2, the centre of the image, whose pixel centres are whole numbers. The camera is updated exactly;
-the image follows it by linear interpolation, with weights of 1/4096.
+the image follows it by linear interpolation, with weights of 1/256.
 
 All random numbers are drawn here, from a generator of the seed, the epoch and the frame; `changes` applies them, in
 the process that loads a frame or for a whole batch on a GPU, with the same grey levels.
@@ -168,58 +168,55 @@ def apply_changes(batch: Batch) -> Batch:
 
 def _draw(size: int, strengths: Augmentation, rng: np.random.Generator) -> tuple[Change, FloatArray]:
     """What is drawn for an image, and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
-    A = _shift_and_scale(strengths, size, rng)
+    s, shift_columns, shift_rows = _shift_and_scale(strengths, size, rng)
     largest_px = strengths.blur_mm / pixel_size_mm(size)
     sigma_px, at_white = rng.uniform(0, largest_px), rng.uniform(0, strengths.noise)
     taps = taps_of(largest_px, 1 - strengths.scale)
-    (s, _, of_columns), (_, _, of_rows) = A[:2].tolist()
-    filters = [resampling(size, s, shift_px, sigma_px, taps) for shift_px in (of_rows, of_columns)]
+    first, weights = resampling(size, s, (shift_rows, shift_columns), sigma_px, taps)
     through: ImageArray = np.full((size, size), 255, np.uint8)
     if strengths.occlusion_mm and strengths.occlusion_absorption:
         for _ in range(rng.integers(strengths.occlusions + 1)):
             _occlude(through, strengths, sigma_px, rng)
     curve = _grey_curve(strengths, rng)
-    *noise, mirrored = rng.integers((ORIENTATIONS, NOISE_MARGIN_PX, NOISE_MARGIN_PX, 2))
+    *noise, mirrored = rng.integers((ORIENTATIONS, NOISE_MARGIN_PX, NOISE_MARGIN_PX, 2)).tolist()
     deviation = np.float32(math.sqrt(255) * (-at_white if mirrored else at_white))
-    first, weights = (np.stack(parts) for parts in zip(*filters, strict=True))
+    A = np.array([[s, 0, shift_columns], [0, s, shift_rows], [0, 0, 1]])
     return Change(first, weights, through, curve, np.array(noise), deviation), A
 
 
-def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> FloatArray:
+def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Scale s, and by how much the columns and rows of pixels ``s old`` are shifted, px."""
     s = 1 + rng.uniform(-strengths.scale, strengths.scale)
     shift_px = rng.uniform(-strengths.shift_mm, strengths.shift_mm, 2) / pixel_size_mm(size)
-    A = np.diag([s, s, 1.0])
-    A[:2, 2] = (size - 1) / 2 * (1 - s) + shift_px
-    return A
+    columns, rows = ((size - 1) / 2 * (1 - s) + shift_px).tolist()
+    return s, columns, rows
 
 
 def _occlude(through: ImageArray, strengths: Augmentation, sigma_px: float, rng: np.random.Generator) -> None:
     """Put one solid into the beam, in place, blurred as the image is."""
     size = len(through)
-    radius_px = strengths.occlusion_mm / pixel_size_mm(size) * rng.uniform(0.25, 1)
-    absorbed = strengths.occlusion_absorption * rng.uniform(0.25, 1)
-    edge_px = math.hypot(rng.uniform(0.3, 1.5), sigma_px)
-    center_px = rng.uniform(0, size, 2)
-    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two mean a disc
-    # All of the solid and of its edge, and the part of that in the image.
-    reach = int(np.ceil(radius_px + 4 * edge_px))
-    first = np.rint(center_px).astype(int) - reach
+    of_radius, of_absorption, of_edge, *of_center = rng.random(5).tolist()
+    radius_px = strengths.occlusion_mm / pixel_size_mm(size) * (0.25 + 0.75 * of_radius)
+    absorbed = strengths.occlusion_absorption * (0.25 + 0.75 * of_absorption)
+    edge_px = math.hypot(0.3 + 1.2 * of_edge, sigma_px)
+    # All of the solid and of its edge, about its centre.
+    reach = math.ceil(radius_px + 4 * edge_px)
+    first_column, first_row = (round(size * part) - reach for part in of_center)
     solid: ImageArray = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
-    within_px = center_px - first
+    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two mean a disc
     if corners == 2:
-        cv2.circle(solid, tuple(np.rint(within_px).astype(int).tolist()), round(radius_px), 255, cv2.FILLED)
+        cv2.circle(solid, (reach, reach), round(radius_px), 255, cv2.FILLED)
     else:
-        angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-        outline = within_px + radius_px * rng.uniform(0.4, 1, (corners, 1)) * np.stack(
-            [np.cos(angles), np.sin(angles)], axis=1
-        )
-        cv2.fillPoly(solid, [np.rint(outline).astype(np.int32)], 255)
+        angles = 2 * math.pi * np.sort(rng.random(corners))
+        radii_px = radius_px * rng.uniform(0.4, 1, corners)
+        outline = np.rint(reach + radii_px * (np.cos(angles), np.sin(angles))).astype(np.int32)
+        cv2.fillPoly(solid, [np.ascontiguousarray(outline.T)], 255)
     solid = cv2.GaussianBlur(solid, (0, 0), edge_px)
-    of_solid = cv2.LUT(solid, np.rint(255 - absorbed * np.arange(256)).astype(np.uint8))
-    low, high = np.maximum(first, 0), np.minimum(first + len(solid), size)
-    seen = through[low[1] : high[1], low[0] : high[0]]
-    part = of_solid[low[1] - first[1] : high[1] - first[1], low[0] - first[0] : high[0] - first[0]]
-    through[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
+    of_solid = cv2.convertScaleAbs(solid, alpha=-absorbed, beta=255)
+    rows, columns = (slice(max(first, 0), first + len(solid)) for first in (first_row, first_column))
+    seen = through[rows, columns]
+    part = of_solid[max(-first_row, 0) :, max(-first_column, 0) :][: seen.shape[0], : seen.shape[1]]
+    through[rows, columns] = cv2.multiply(seen, part, scale=1 / 255)
 
 
 def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray:

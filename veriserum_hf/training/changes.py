@@ -3,7 +3,7 @@
 An image passes four steps, each of which rounds to whole grey levels:
 
 1. Resampling. Shift, scale and blur act on rows and columns separately, as two matrices with few weights in a row.
-   Weights are whole numbers of 1/4096, so that sums are exact and the same on every device.
+   Weights are whole numbers of 1/256, so that sums are exact and the same on every device.
 2. The light is multiplied by the transmission of solids in the beam.
 3. Grey levels pass through a curve.
 4. Noise is added, whose standard deviation grows with the root of the grey level.
@@ -26,7 +26,7 @@ from veriserum_hf.rendering import compiled
 
 NOISE_MARGIN_PX = 256  # how far apart the first pixels of two cuts of the noise may be, along each axis
 ORIENTATIONS = 8
-_WEIGHT = 4096  # the weights of a whole pixel
+_WEIGHT = 256  # the weights of a whole pixel: sums of grey levels fit 16 bits
 _NOISE_STEPS = 32  # of the tile in a standard deviation
 _REACH = 3  # standard deviations of a blur that are summed
 
@@ -37,7 +37,7 @@ class Change(NamedTuple):
     Attributes
     ----------
     first : (2, N) int64, of rows and of columns: the first old pixel that a new one is summed from.
-    weights : (2, N, K) int32 of K old pixels from there on, 4096 in all; pixels outside have weight 0.
+    weights : (2, N, K) int16 of K old pixels from there on, 256 in all; pixels outside have weight 0.
     through : (N, N) uint8 transmission of solids in the beam, 255 where there is none.
     curve : (256,) uint8 new grey level of each old one.
     noise : (3,) int64 orientation, row and column of the cut of noise.
@@ -46,7 +46,7 @@ class Change(NamedTuple):
     """
 
     first: NDArray[np.int64]
-    weights: NDArray[np.int32]
+    weights: NDArray[np.int16]
     through: ImageArray
     curve: ImageArray
     noise: NDArray[np.int64]
@@ -96,65 +96,59 @@ def _rounded(values: Tensor) -> Tensor:
     return (values + 0.5).floor()
 
 
-def resampling(
-    size: int, scale: float, shift_px: float, sigma_px: float, taps: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Old pixels and weights, (N,) and (N, taps), of new pixels ``scale old + shift_px``, blurred afterwards."""
-    reach = int(np.ceil(_REACH * sigma_px))
-    blur = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma_px, 1e-3)) ** 2)
-    return _resampling(size, scale, shift_px, blur / blur.sum(), taps)
-
-
 def taps_of(largest_sigma_px: float, smallest_scale: float) -> int:
     """Old pixels that a new one is summed from, at most."""
     return int(2 * np.ceil(_REACH * largest_sigma_px) / smallest_scale) + 3
 
 
 @compiled
-def _resampling(
-    size: int, scale: float, shift_px: float, blur: NDArray[np.float64], taps: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    first = np.empty(size, np.int64)
-    weights = np.zeros((size, taps), np.int32)
+def resampling(
+    size: int, scale: float, shifts_px: tuple[float, float], sigma_px: float, taps: int
+) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
+    """``first`` and ``weights`` of a `Change` whose new pixels are ``scale old + shift_px``, blurred afterwards."""
+    reach = int(np.ceil(_REACH * sigma_px))
+    blur = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma_px, 1e-3)) ** 2)
+    blur /= blur.sum()
+    first, weights = np.empty((2, size), np.int64), np.zeros((2, size, taps), np.int16)
     of_pixel = np.empty(taps)
-    reach = len(blur) // 2
-    for new in range(size):
-        of_pixel[:] = 0
-        start = int(np.floor((max(new - reach, 0) - shift_px) / scale))
-        first[new] = start
-        for step in range(len(blur)):
-            # The blur continues the image's rim; what enters the image from outside is black.
-            old = (min(max(new - reach + step, 0), size - 1) - shift_px) / scale
-            below = int(np.floor(old))
-            part = old - below
-            of_pixel[below - start] += blur[step] * (1 - part)
-            of_pixel[below + 1 - start] += blur[step] * part
-        # Rounded sums, so that all weights together are 4096.
-        total, before = 0.0, 0
-        for tap in range(taps):
-            total += of_pixel[tap]
-            now = int(np.floor(total * 4096 + 0.5))
-            if 0 <= start + tap < size:
-                weights[new, tap] = now - before
-            before = now
+    for axis in range(2):
+        for new in range(size):
+            of_pixel[:] = 0
+            start = int(np.floor((max(new - reach, 0) - shifts_px[axis]) / scale))
+            first[axis, new] = start
+            for step in range(len(blur)):
+                # The blur continues the image's rim; what enters the image from outside is black.
+                old = (min(max(new - reach + step, 0), size - 1) - shifts_px[axis]) / scale
+                below = int(np.floor(old))
+                part = old - below
+                of_pixel[below - start] += blur[step] * (1 - part)
+                of_pixel[below + 1 - start] += blur[step] * part
+            # Rounded sums, so that all weights together are those of a pixel.
+            total, before = 0.0, 0
+            for tap in range(taps):
+                total += of_pixel[tap]
+                now = int(np.floor(total * _WEIGHT + 0.5))
+                if 0 <= start + tap < size:
+                    weights[axis, new, tap] = now - before
+                before = now
     return first, weights
 
 
 @compiled
-def _resampled(image: ImageArray, first: NDArray[np.int64], weights: NDArray[np.int32]) -> ImageArray:
+def _resampled(image: ImageArray, first: NDArray[np.int64], weights: NDArray[np.int16]) -> ImageArray:
     columns = image.shape[1]
     out = np.empty((len(first), columns), np.uint8)
-    total = np.empty(columns, np.int32)
+    total = np.empty(columns, np.uint16)  # twice as fast as in 32 bits
     for new in range(len(first)):
-        total[:] = 2048
+        total[:] = _WEIGHT // 2
         for tap in range(weights.shape[1]):
-            weight = weights[new, tap]
+            weight = np.uint16(weights[new, tap])
             if weight:
                 old = image[first[new] + tap]
                 for column in range(columns):
-                    total[column] += weight * np.int32(old[column])
+                    total[column] = np.uint16(total[column] + np.uint16(weight * np.uint16(old[column])))
         for column in range(columns):
-            out[new, column] = total[column] >> 12
+            out[new, column] = np.uint8(total[column] >> np.uint16(8))
     return out
 
 
