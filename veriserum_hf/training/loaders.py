@@ -88,8 +88,7 @@ class StoredBatches:
         optimization: OptimizationSettings,
         accelerator: Accelerator,
     ) -> None:
-        # A GPU changes whole batches, to the same grey levels; random numbers are always drawn with the frames.
-        self._on_device = accelerator.device.type == "cuda"
+        self._on_device = _changes_batches(accelerator.device)
         augmentation = _augment_with(data.augmentation, draw_changes if self._on_device else augment)
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
@@ -223,6 +222,11 @@ def _cache_of(rows: datasets.Dataset, size: int, data: DataSettings) -> SampleCa
     samples = FrameSamples(rows, size=size)
     one_by_one = DataLoader(samples, None, num_workers=data.num_workers)
     return cached(rows, size, Path(data.cache), one_by_one)
+
+
+def _changes_batches(device: torch.device) -> bool:
+    """Whether images are augmented on the device, to the same grey levels as by the processes that load them."""
+    return device.type == "cuda"
 
 
 def _check_size(frames: int, batch_size: int, processes: int) -> None:
