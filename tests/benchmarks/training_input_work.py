@@ -1,8 +1,8 @@
 """What `bench_training_input` measures, in a process of its own: with this code, or with that of an older commit.
 
 ``python -P tests/benchmarks/training_input_work.py load DATASET [CACHE]`` prints the processor time of a pair, ms,
-from the file to a batch, augmented; ``... infer RUN DATASET BATCH torch|onnx`` that of predicting one. Imports are
-those that both codes have.
+from the file to a batch, augmented; ``... infer RUN DATASET torch|onnx BATCH ...`` that of predicting one, in batches
+of each size. Imports are those that both codes have.
 """
 
 import json
@@ -32,7 +32,7 @@ def load(dataset: str, cache: str | None = None) -> float:
     return 1000 * median(_cpu_s(lambda: next(batches)) for _ in range(_TIMED)) / _BATCH
 
 
-def infer(run: str, dataset: str, batch: str, engine: str) -> float:
+def infer(run: str, dataset: str, engine: str, *batches: str) -> list[float]:
     """Rows to poses, images decoded before."""
     from veriserum_hf.dataset import frame_of_row, open_rows
     from veriserum_hf.inference import load_model, predict_frames
@@ -44,8 +44,12 @@ def infer(run: str, dataset: str, batch: str, engine: str) -> float:
         from veriserum_hf.inference import OnnxModel
 
         model = OnnxModel(model)
-    list(predict_frames(model, frames, int(batch)))
-    return 1000 * median(_cpu_s(lambda: list(predict_frames(model, frames, int(batch)))) for _ in range(3)) / _FRAMES
+    times = []
+    for batch in map(int, batches):
+        list(predict_frames(model, frames, batch))
+        one_s = median(_cpu_s(lambda batch=batch: list(predict_frames(model, frames, batch))) for _ in range(3))
+        times.append(1000 * one_s / _FRAMES)
+    return times
 
 
 def _cpu_s(function) -> float:
