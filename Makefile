@@ -53,6 +53,7 @@ demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, tra
 bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
+	$(BIN)/python -m tests.benchmarks.bench_training_input
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
 	$(BIN)/python -m tests.benchmarks.bench_distortion_forms

@@ -104,6 +104,7 @@ def tables_of(text):
     [
         "RESULTS.md",
         "RESULTS_SIMULATION.md",
+        "RESULTS_TRAINING_INPUT.md",
         "RESULTS_CALIBRATION.md",
         "RESULTS_DISTORTION_FORMS.md",
         "RESULTS_PHANTOMS.md",

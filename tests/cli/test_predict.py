@@ -61,7 +61,7 @@ def predict(run_folder):
 
 def expected_poses(run_folder, rows):
     """Poses by the model itself, (rows, 2, 4, 4)."""
-    model = VeriserumPoseModel.from_pretrained(run_folder).eval()
+    model = VeriserumPoseModel.from_pretrained(run_folder).eval().to(memory_format=torch.channels_last)
     batch = collate([sample_of(row) for row in rows])
     names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id")
     with torch.inference_mode():
@@ -263,3 +263,19 @@ def test_an_output_that_cannot_be_written_is_named(predict, dataset, tmp_path):
     status, _, stderr = predict("--dataset", dataset, "--split", "test", "-o", output)
     assert status == 2 and f"cannot write {output}: Is a directory" in stderr, stderr
     assert list(output.iterdir()) == [] and [path.name for path in tmp_path.iterdir()] == ["poses.parquet"]
+
+
+def test_onnx_runtime_predicts_the_same(predict, tiny, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("veriserum_hf.inference.onnx_model.cached_assets_path", lambda *_: tmp_path)
+    tables = {}
+    for engine in ("torch", "onnx"):
+        output = tmp_path / f"{engine}.parquet"
+        status, _, errors = predict("--dataset", dataset, "--output", output, "--engine", engine)
+        assert status == 0, errors
+        tables[engine] = pq.read_table(output).to_pylist()
+    np.testing.assert_allclose(transforms(tables["onnx"]), transforms(tables["torch"]), atol=1e-3)
+    archive = VeriserumArchive(tiny.root)
+    status, printed, _ = predict(*files_of(archive, 8), "--archive", tiny.root, "--json", "--engine", "onnx")
+    of_row = [row for row in tables["onnx"] if row["measurement_id"] == 8]
+    assert status == 0
+    np.testing.assert_allclose(transforms(json.loads(printed)), transforms(of_row), atol=1e-3)

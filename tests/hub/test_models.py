@@ -145,7 +145,8 @@ def test_it_loads_where_torch_transformers_numpy_and_roma_are_and_this_package_i
     assert [implant["anatomy_id"] for implant in printed["pipeline"]] == np.load(frame)["anatomy_id"].tolist()
 
     # With this package, and without trust_remote_code.
-    np.testing.assert_array_equal(poses_of(VeriserumPoseModel.from_pretrained(NAME), row), expected)
+    again = VeriserumPoseModel.from_pretrained(NAME).to(memory_format=torch.channels_last)  # as for use
+    np.testing.assert_array_equal(poses_of(again, row), expected)
 
     everything = [pushed.stdout.encode(), pushed.stderr.encode(), *published(online).values()]
     everything += [path.read_bytes() for where in (run_folder, online.folder) for path in files_below(where)]

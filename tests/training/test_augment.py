@@ -2,6 +2,7 @@
 
 import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,9 @@ import torch
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry import mm_to_px, px_to_mm
 from veriserum_hf.geometry.rig import DualPlaneRig
-from veriserum_hf.training.augment import KEPT_RADIUS_MM, Augmentation, augment
+from veriserum_hf.training.augment import KEPT_RADIUS_MM, Augmentation, apply_changes, augment, draw_changes
+from veriserum_hf.training.batches import collate
+from veriserum_hf.training.changes import noise_tiles
 
 NOTHING = dict.fromkeys(Augmentation.__dataclass_fields__, 0)
 POINT_WORLD_MM = np.array([12.0, -31.0, 402.0])
@@ -207,3 +210,72 @@ def test_images_of_another_kind_are_refused():
     message = "image_fs must be a (1, N, N) uint8 tensor, got (1, 96, 96) of torch.float32"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         augment(original, Augmentation(), np.random.default_rng(0))
+
+
+def noise_of(seed, grey=100, size=128):
+    """Noise of both planes alone, in its standard deviation, where that is neither small nor clips many pixels."""
+    strengths = Augmentation(**(NOTHING | {"noise": 0.12}))
+    changed = draw_changes(even(grey, size), strengths, np.random.default_rng(seed))
+    deviations = [abs(float(changed[f"change_{plane}"]["deviation"])) * np.sqrt(grey) for plane in PLANES]
+    batch = apply_changes(collate([changed]))
+    fields = [batch[f"image_{plane}"][0, 0].double().numpy() - grey for plane in PLANES]
+    return [field / deviation for field, deviation in zip(fields, deviations, strict=True) if deviation > 5]
+
+
+def test_noise_is_white_and_normal_and_differs_between_images():
+    fields = [field for seed in range(30) for field in noise_of(seed)]
+    assert len(fields) > 25
+    pixels = fields[0].size
+    for field in fields:
+        assert field.mean() == pytest.approx(0, abs=5 / np.sqrt(pixels))
+        assert field.std() == pytest.approx(1, abs=0.03)
+        # Correlation of neighbours along rows, columns and diagonals.
+        for shift in ((0, 1), (1, 0), (1, 1), (0, 2), (3, 0)):
+            assert (field * np.roll(field, shift, (0, 1))).mean() == pytest.approx(0, abs=5 / np.sqrt(pixels))
+    everything = np.stack(fields).reshape(len(fields), -1)
+    assert (everything**4).mean() / (everything**2).mean() ** 2 == pytest.approx(3, abs=0.05)
+    between = np.corrcoef(everything) - np.eye(len(fields))
+    assert abs(between).max() < 6 / np.sqrt(pixels)
+
+
+def test_noise_is_cut_from_many_places_in_all_orientations():
+    original, strengths = noisy(), Augmentation()
+    changes = [draw_changes(original, strengths, np.random.default_rng(seed))["change_bs"] for seed in range(300)]
+    drawn = [(*change["noise"].tolist(), float(np.sign(change["deviation"]))) for change in changes]
+    assert len(set(drawn)) == 300 and {orientation for orientation, *_ in drawn} == set(range(8))
+    assert {sign for *_, sign in drawn} == {-1.0, 1.0}
+    tiles = noise_tiles(96)
+    assert len({tile.tobytes() for tile in tiles}) == 8 and tiles[0].std() / 32 == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("strengths", [{}, {"blur_mm": 10.0, "occlusions": 20}, {"scale": 0.15, "shift_mm": 0.0}])
+@pytest.mark.parametrize("size", [96, 131])
+def test_a_batch_gets_the_grey_levels_of_its_images(strengths, size):
+    augmentation = Augmentation(**strengths)
+    samples = [noisy(size) for _ in range(5)]
+    alone = [augment(each, augmentation, np.random.default_rng(seed)) for seed, each in enumerate(samples)]
+    drawn = [draw_changes(each, augmentation, np.random.default_rng(seed)) for seed, each in enumerate(samples)]
+    together, expected = apply_changes(collate(drawn)), collate(alone)
+    assert together.keys() == expected.keys()
+    for plane in PLANES:
+        assert torch.equal(together[f"image_{plane}"], expected[f"image_{plane}"])
+        assert torch.equal(together[f"camera_{plane}"]["intrinsics"], expected[f"camera_{plane}"]["intrinsics"])
+
+
+def test_shift_scale_and_blur_are_those_of_opencv():
+    size = 256
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.integers(0, 256, (size, size), dtype=np.uint8), (0, 0), 3)
+    image = cv2.normalize(image, None, 0, 255, cv2.NORM_MINMAX)
+    strengths = Augmentation(**(NOTHING | {"shift_mm": 15.0, "scale": 0.06, "blur_mm": 3.0}))
+    for seed in range(5):
+        original = sample(size, lambda camera: image)
+        changed = augment(original, strengths, np.random.default_rng(seed))
+        before, after = (s["camera_bs"]["intrinsics"].numpy() for s in (original, changed))
+        draws = np.random.default_rng(seed)
+        draws.uniform(size=3)
+        sigma_px = draws.uniform(0, strengths.blur_mm) * size / 360
+        expected = cv2.warpAffine(image, (after @ np.linalg.inv(before))[:2], (size, size))
+        expected = cv2.GaussianBlur(expected, (0, 0), sigma_px)
+        off = (changed["image_bs"][0].numpy().astype(int) - expected)[20:-20, 20:-20]
+        assert abs(off.mean()) < 0.1 and off.std() < 0.8 and abs(off).max() <= 6

@@ -22,6 +22,7 @@ from .frames import (
     decode_frame as decode_frame,
     decode_raw as decode_raw,
     read_frame as read_frame,
+    read_header as read_header,
 )
 from .implant_files import read_implant_mesh as read_implant_mesh
 from .layout import SIMULATION_RECORD as SIMULATION_RECORD, File as File, Layout as Layout, find_layout as find_layout

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -35,6 +35,13 @@ _Femur = Annotated[
 _Tibia = Annotated[
     int | None, typer.Option(help="Id of the tibial component, -1 if unknown; from the archive if not given.")
 ]
+_Engine = Annotated[
+    Literal["torch", "onnx"],
+    typer.Option(
+        help="What runs the network: torch, on a GPU where there is one, or ONNX Runtime on the CPU (extra onnx). "
+        "For that, the network is exported on first use, and compared with torch."
+    ),
+]
 _Dataset = Annotated[str | None, typer.Option(help="Instead of BS FS: a converted folder, or a data set on the hub.")]
 _Config = Annotated[str, typer.Option(help="With --dataset: its configuration; raw frames are corrected.")]
 _Output = Annotated[
@@ -57,6 +64,7 @@ def predict(
     split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
     cameras: Cameras = None,
     batch_size: Annotated[int, typer.Option(min=1, help="With --dataset: frames per batch.")] = 16,
+    engine: _Engine = "torch",
     output: _Output = None,
     scheduler_file: SchedulerFile = None,
     as_json: AsJson = False,
@@ -87,7 +95,7 @@ def predict(
     }
     _check_one_of([name for name, value in of_one_frame.items() if value is not None], dataset)
     if dataset is not None:
-        _predict_dataset(model, dataset, config, split, cameras, batch_size, output, scheduler_file, as_json)
+        _predict_dataset(model, dataset, config, split, cameras, batch_size, engine, output, scheduler_file, as_json)
         return
     if cameras is not None:
         raise TrainingError("--cameras needs --dataset; a single frame is predicted with its --calibration")
@@ -96,7 +104,7 @@ def predict(
     if output is not None:
         raise TrainingError("--output needs --dataset; the poses of one frame are printed, see --json")
     paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
-    rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia))
+    rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia), engine)
     if as_json:
         print_json(rows)
     else:
@@ -120,10 +128,11 @@ def _predict_frame(
     archive: Path | None,
     ids: tuple[int | None, int | None],
     anatomy_ids: tuple[int | None, int | None],
+    engine: Literal["torch", "onnx"],
 ) -> "list[PoseFileRow]":
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
-    from veriserum_hf.inference import load_model, predict_frames
+    from veriserum_hf.inference import OnnxModel, load_model, predict_frames
 
     if (archive is None) == (not calibration):
         raise TrainingError(
@@ -143,7 +152,7 @@ def _predict_frame(
     frame["anatomy_id"] = [
         found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
     ]
-    return next(predict_frames(model, [frame], 1))
+    return next(predict_frames(OnnxModel(model) if engine == "onnx" else model, [frame], 1))
 
 
 def _predict_dataset(
@@ -153,12 +162,13 @@ def _predict_dataset(
     split: str,
     cameras: Path | None,
     batch_size: int,
+    engine: Literal["torch", "onnx"],
     output: Path | None,
     scheduler_file: Path | None,
     as_json: bool,
 ) -> None:
     from veriserum_hf.dataset import TRAINING_DATA, CamerasFile, check_trials, open_rows, trial_overlap
-    from veriserum_hf.inference import check_fit, load_model, predict_elsewhere, write_predictions
+    from veriserum_hf.inference import OnnxModel, check_fit, load_model, predict_elsewhere, write_predictions
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -167,7 +177,8 @@ def _predict_dataset(
     if output.is_file():
         raise TrainingError(f"{output} exists and was not changed; choose another output, or remove it")
     refined = None if cameras is None else CamerasFile.read(cameras)
-    model = load_model(name)
+    model = load_model(name, "cpu" if engine == "onnx" else None)
+    run_by = OnnxModel(model) if engine == "onnx" else model
     rows = open_rows(dataset, config).checked(raw=True)
     if refined is not None:
         rows = rows.with_cameras(refined.cameras)
@@ -184,10 +195,17 @@ def _predict_dataset(
         show_progress("predicting", "frames", when_interrupted=KEPT if scheduler_file else "") as progress,
     ):
         if executor is None:
-            poses = write_predictions(model, frames, output, about=kept, batch_size=batch_size, progress=progress)
+            poses = write_predictions(run_by, frames, output, about=kept, batch_size=batch_size, progress=progress)
         else:
             poses = predict_elsewhere(
-                name, frames, output, about=kept, batch_size=batch_size, executor=executor, progress=progress
+                name,
+                frames,
+                output,
+                about=kept,
+                batch_size=batch_size,
+                executor=executor,
+                engine=engine,
+                progress=progress,
             )
     if as_json:
         found = {"output": str(output), "frames": len(frames), "poses": poses, "training_overlap": overlap}

@@ -23,7 +23,12 @@ from .provenance import (
 from .replaced_cameras import CamerasFile as CamerasFile, check_trials as check_trials
 from .rows import ALL as ALL, Rows as Rows
 from .selection import row_at as row_at, rows_found as rows_found, with_images as with_images
-from .stored import StoredFrames as StoredFrames, StreamedFrames as StreamedFrames
+from .stored import (
+    StoredFrames as StoredFrames,
+    StreamedFrames as StreamedFrames,
+    decoded as decoded,
+    files_of as files_of,
+)
 from .study_content import ImportOptions as ImportOptions
 from .study_import import import_study as import_study
 from .study_sources import SOURCES as SOURCES

@@ -10,7 +10,6 @@ from typing import Self, TypeVar
 import datasets
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from veriserum_hf.archive import decode_frame, highest_level, white_level
 from veriserum_hf.calibration import RefinedCameras
@@ -26,6 +25,7 @@ from veriserum_hf.core import (
     masked,
 )
 from veriserum_hf.dataset.frames import IDS, Frames, is_raw
+from veriserum_hf.dataset.image_files import decoded_image
 from veriserum_hf.dataset.replaced_cameras import with_cameras
 from veriserum_hf.errors import DataSetError, FrameError
 
@@ -80,7 +80,7 @@ class StoredFrames(Frames):
 
     def read(self) -> Iterator[FrameRow | FrameError]:
         """Every row with its images as arrays, or why they cannot be read."""
-        rows = _files_of(self.rows)
+        rows = files_of(self.rows)
         for index in range(len(rows)):
             try:
                 row: FileRow = rows[index]
@@ -109,7 +109,7 @@ class StoredFrames(Frames):
             return int(self.rows[0]["white_level"])
         sample = range(0, len(self), max(1, len(self) // _SAMPLED_ROWS))
         deep = []
-        for row in _files_of(self.rows.select(sample)):
+        for row in files_of(self.rows.select(sample)):
             for plane in PLANES:
                 file: ImageFile | None = row[IMAGE_OF[plane]]
                 if file is None or file["bytes"].startswith(_JPEG):  # 8 bits
@@ -145,7 +145,7 @@ class StreamedFrames:
 
     def files(self) -> Iterator[FileRow]:
         """Every row with the files of its images, for `decoded`; DataSetError where a shard cannot be read."""
-        rows = _files_of(self.rows)
+        rows = files_of(self.rows)
         if self.where is not None:
             column, value = self.where
             rows = rows.filter(lambda row: row[column] == value)
@@ -158,7 +158,7 @@ class StreamedFrames:
 
 def decoded(row: FileRow) -> FrameRow:
     """The same row with its images decoded; FrameError if one cannot be, or an id is null."""
-    decode = _decoded_raw if is_raw(row.keys()) else _decoded_image
+    decode = _decoded_raw if is_raw(row.keys()) else decoded_image
     if missing := [name for name in IDS if row.get(name, 0) is None]:  # as in an Arrow file without that column
         raise FrameError("unreadable", f"{' and '.join(missing)} is null, expected a whole number")
     bs, fs = (decode(file) if (file := row[IMAGE_OF[plane]]) else None for plane in PLANES)
@@ -170,21 +170,12 @@ def _decoded_raw(file: ImageFile) -> Grey:
     return decode_frame(file["bytes"])
 
 
-def _decoded_image(file: ImageFile) -> Grey:
-    try:
-        image: Grey = np.asarray(datasets.Image().decode_example(file))
-    # The errors that Pillow raises for a damaged file.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError("unreadable", str(error)) from error
-    return image
-
-
 def concatenated(parts: Sequence[StoredFrames]) -> StoredFrames:
     """Frames of several splits, concatenated."""
     return StoredFrames(datasets.concatenate_datasets([part.rows for part in parts]))
 
 
-def _files_of(rows: _Opened) -> _Opened:
+def files_of(rows: _Opened) -> _Opened:
     """The same rows with the files of their images instead of the images."""
     for name in IMAGE_OF.values():
         rows = rows.cast_column(name, datasets.Image(decode=False))

@@ -56,8 +56,9 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
     except (OSError, ValueError, SafetensorError) as error:
         why = f"{no_folder(name)}{masked(str(error)).rstrip('.')}"
         raise TrainingError(f"cannot load the model {name}: {why}. Expected {_EXPECTED}") from error
-    # Not the model's own `to`, which transformers wraps without types.
-    return torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    # Not the model's own `to`, which transformers wraps without types. Convolutions are faster with channels last.
+    there: VeriserumPoseModel = torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return torch.nn.Module.to(there, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _check_processor(folder: Path, size: int) -> None:

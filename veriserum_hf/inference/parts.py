@@ -5,6 +5,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 
@@ -12,6 +13,7 @@ from veriserum_hf.core import COMPONENTS, __version__
 from veriserum_hf.dataset import StoredFrames
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.inference.models import load_model, weights_sha256
+from veriserum_hf.inference.onnx_model import OnnxModel
 from veriserum_hf.inference.predictions import Progress, predicted_schema, tables_of, white_level_of
 from veriserum_hf.jobs import (
     keep_whole,
@@ -28,6 +30,7 @@ from veriserum_hf.poses import PREDICTED_SCHEMA
 
 # What shapes predictions, in addition to frames, model and options.
 _SOURCES = ("dataset.model_frames", "dataset.stored", "dataset.whole_camera", "geometry", "inference", "modeling")
+Engine = Literal["torch", "onnx"]
 _FRAMES_OF_A_PART = 512  # on one core, ten seconds
 _MERGED = "poses.parquet"  # below the folder of unfinished work
 
@@ -38,7 +41,7 @@ class PartJob:
 
     Attributes
     ----------
-    model, weights : name of the model, and hash of its weights.
+    model, weights, engine : name of the model, hash of its weights, and what runs it.
     frames, white_level, batch_size : see `veriserum_hf.inference.predictions.tables_of`.
     file : Parquet file to write, a row group for each batch.
     unfinished : folder above it that lists finished files.
@@ -47,6 +50,7 @@ class PartJob:
 
     model: str
     weights: str | None
+    engine: Engine
     frames: StoredFrames
     white_level: int
     batch_size: int
@@ -65,7 +69,7 @@ class PartJob:
 
     def run(self, advance: Callable[[int], None]) -> None:
         """Predict batch by batch, and write the file in one step."""
-        model = _loaded(self.model, self.weights)
+        model = _loaded(self.model, self.weights, self.engine)
         with listed_path(self.unfinished, self.file) as partial, parquet_file(partial, PREDICTED_SCHEMA) as write:
             for poses in tables_of(model, self.frames, self.white_level, self.batch_size):
                 write(poses)
@@ -73,9 +77,9 @@ class PartJob:
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, weights: str | None) -> VeriserumPoseModel:
+def _loaded(name: str, weights: str | None, engine: Engine) -> VeriserumPoseModel | OnnxModel:
     """Load the model once in a process, and again when its weights have changed."""
-    return load_model(name)
+    return OnnxModel(load_model(name, "cpu")) if engine == "onnx" else load_model(name)
 
 
 def predict_elsewhere(
@@ -86,6 +90,7 @@ def predict_elsewhere(
     about: Mapping[str, str],
     batch_size: int,
     executor: Executor,
+    engine: Engine = "torch",
     progress: Progress | None = None,
 ) -> int:
     """Write the same file as `veriserum_hf.inference.write_predictions`, whose parts an executor makes.
@@ -98,6 +103,7 @@ def predict_elsewhere(
     frames, about, batch_size, progress : see `veriserum_hf.inference.write_predictions`.
     output : the file, which must not exist.
     executor : see `veriserum_hf.jobs.run_jobs`.
+    engine : ``"torch"``, or ``"onnx"`` for ONNX Runtime on the CPU.
 
     Returns
     -------
@@ -119,6 +125,7 @@ def predict_elsewhere(
         "about": dict(about),
         "weights_sha256": weights,
         "batch_size": batch_size,
+        "engine": engine,
     }
     schema, count = predicted_schema(about), 0
     with staging_folder(target, record, "prediction", TrainingError) as incomplete:
@@ -128,6 +135,7 @@ def predict_elsewhere(
             PartJob(
                 str(Path(model).absolute()) if Path(model).is_dir() else model,
                 weights,
+                engine,
                 frames.taken(range(first, min(first + step, len(frames)))),
                 white_level,
                 batch_size,

@@ -17,6 +17,7 @@ try:
     import torch
 
     from veriserum_hf.core import COMPONENTS
+    from veriserum_hf.inference.onnx_model import OnnxModel
     from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 except ImportError as error:
     raise ImportError('a model needs torch: pip install "veriserum-hf[train]"') from error
@@ -26,13 +27,13 @@ Progress = Callable[[int, int], None]
 
 
 def predict_frames(
-    model: VeriserumPoseModel, frames: Iterable[Frame], batch_size: int
+    model: VeriserumPoseModel | OnnxModel, frames: Iterable[Frame], batch_size: int
 ) -> Iterator[list[PoseFileRow]]:
     """Predict poses batch by batch: two rows for every frame, femoral component first, by `PREDICTED_SCHEMA`.
 
     Parameters
     ----------
-    model : in evaluation mode, on the device that is to be used.
+    model : in evaluation mode, on the device that is to be used; or run by ONNX Runtime.
     frames : of `veriserum_hf.dataset.frame_of_row` or `veriserum_hf.dataset.frame_of_files`; images of any size and
         shape, with both planes or one.
     batch_size : frames at once.
@@ -92,7 +93,7 @@ def _or_none(confidence: float) -> float | None:
 
 
 def predict_table(
-    model: VeriserumPoseModel, frames: StoredFrames, *, batch_size: int, progress: Progress | None = None
+    model: VeriserumPoseModel | OnnxModel, frames: StoredFrames, *, batch_size: int, progress: Progress | None = None
 ) -> pa.Table:
     """Predict the poses of a data set's frames; a table by `PREDICTED_SCHEMA`.
 
@@ -114,7 +115,7 @@ def predict_table(
 
 
 def write_predictions(
-    model: VeriserumPoseModel,
+    model: VeriserumPoseModel | OnnxModel,
     frames: StoredFrames,
     output: Path,
     *,
@@ -160,7 +161,7 @@ def white_level_of(frames: StoredFrames) -> int:
 
 
 def tables_of(
-    model: VeriserumPoseModel, frames: StoredFrames, white_level: int, batch_size: int
+    model: VeriserumPoseModel | OnnxModel, frames: StoredFrames, white_level: int, batch_size: int
 ) -> Iterator[pa.Table]:
     """Poses batch by batch, so that memory does not grow with the data set; TrainingError for an unusable frame."""
     try:

@@ -51,6 +51,7 @@ SOURCES_OF_POSES = (
     "dataset.archive_frames",
     "dataset.frames",
     "dataset.model_frames",
+    "dataset.image_files",
     "dataset.stored",
     "dataset.whole_camera",
     "geometry.sessions",

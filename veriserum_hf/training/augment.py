@@ -7,12 +7,15 @@ world: a shifted and scaled image is that of a camera with other intrinsics,
     A = [[s, 0, c (1 - s) + shift_column], [0, s, c (1 - s) + shift_row], [0, 0, 1]],    K' = A K,
 
 with c = (N - 1) / 2, the centre of the image, whose pixel centres are whole numbers. The camera is updated exactly;
-the image follows it to the precision of OpenCV's interpolation, 1/64 px.
+the image follows it by linear interpolation, with weights of 1/256.
+
+All random numbers are drawn here, from a generator of the seed, the epoch and the frame; `changes` applies them, in
+the process that loads a frame or for a whole batch on a GPU, with the same grey levels.
 """
 
 import math
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +23,16 @@ import torch
 
 from veriserum_hf.core import PLANES, FloatArray, ImageArray
 from veriserum_hf.geometry import FIELD_MM, pixel_size_mm
-from veriserum_hf.training.batches import Sample
+from veriserum_hf.training.batches import Batch, Sample
+from veriserum_hf.training.changes import (
+    NOISE_MARGIN_PX,
+    ORIENTATIONS,
+    Change,
+    change_batch,
+    change_image,
+    resampling,
+    taps_of,
+)
 
 # Implants that project no farther from the image's centre than this stay in the image whatever is drawn.
 KEPT_RADIUS_MM = 150.0
@@ -36,7 +48,6 @@ _UPPER_BOUNDS = {  # of a strength; the others have no bound
     "noise": 0.5,
 }
 _MAX_CORNERS = 7
-_NOISE_MARGIN_PX = 256  # how far apart the first pixels of two crops of the noise may be, along each axis
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,16 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
         If an image is not a (1, N, N) uint8 tensor.
 
     """
+    changed = draw_changes(sample, augmentation, rng)
+    for plane in PLANES:
+        if change := changed.pop(f"change_{plane}", None):
+            image = change_image(sample[f"image_{plane}"][0].numpy(), Change(**change))
+            changed[f"image_{plane}"] = torch.from_numpy(image)[None]
+    return changed
+
+
+def draw_changes(sample: Sample, augmentation: Augmentation, rng: np.random.Generator) -> Sample:
+    """As `augment`, with the sample's own images, and what is drawn for each in ``change_bs`` and ``change_fs``."""
     changed = dict(sample)
     for plane in PLANES:
         image = sample.get(f"image_{plane}")
@@ -129,70 +150,73 @@ def augment(sample: Sample, augmentation: Augmentation, rng: np.random.Generator
                 f"image_{plane} must be a (1, N, N) uint8 tensor, got {tuple(image.shape)} of {image.dtype}"
             )
         camera = sample[f"camera_{plane}"]
-        changed_image, A = _change(image[0].numpy(), augmentation, rng)
-        changed[f"image_{plane}"] = torch.from_numpy(changed_image)[None]
+        change, A = _draw(image.shape[1], augmentation, rng)
+        changed[f"change_{plane}"] = change._asdict()
         intrinsics = torch.from_numpy(A).to(camera["intrinsics"].dtype) @ camera["intrinsics"]
         changed[f"camera_{plane}"] = camera | {"intrinsics": intrinsics}
     return changed
 
 
-def _change(image: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> tuple[ImageArray, FloatArray]:
-    """A changed image (N, N), and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
-    size = len(image)
-    A = _shift_and_scale(strengths, size, rng)
-    if strengths.shift_mm or strengths.scale:
-        # Black comes in from outside, as where a raw frame does not reach.
-        image = cv2.warpAffine(image, A[:2], (size, size), flags=cv2.INTER_LINEAR)
-    else:
-        image = image.copy()
-    if strengths.occlusions and strengths.occlusion_mm and strengths.occlusion_absorption:
+def apply_changes(batch: Batch) -> Batch:
+    """Change the images of a batch of `draw_changes` on their device, to the same grey levels as `augment`."""
+    changed: dict[str, Any] = dict(batch)
+    for plane in PLANES:
+        if change := changed.pop(f"change_{plane}", None):
+            changed[f"image_{plane}"] = change_batch(changed[f"image_{plane}"], change)
+    return changed  # type: ignore[return-value]
+
+
+def _draw(size: int, strengths: Augmentation, rng: np.random.Generator) -> tuple[Change, FloatArray]:
+    """What is drawn for an image, and the matrix (3, 3) that takes old pixels (column, row, 1) to new ones."""
+    s, shift_columns, shift_rows = _shift_and_scale(strengths, size, rng)
+    largest_px = strengths.blur_mm / pixel_size_mm(size)
+    sigma_px, at_white = rng.uniform(0, largest_px), rng.uniform(0, strengths.noise)
+    taps = taps_of(largest_px, 1 - strengths.scale)
+    first, weights = resampling(size, s, (shift_rows, shift_columns), sigma_px, taps)
+    through: ImageArray = np.full((size, size), 255, np.uint8)
+    if strengths.occlusion_mm and strengths.occlusion_absorption:
         for _ in range(rng.integers(strengths.occlusions + 1)):
-            _occlude(image, strengths, rng)
-    sigma_px = rng.uniform(0, strengths.blur_mm) / pixel_size_mm(size)
-    if sigma_px > 0:
-        image = cv2.GaussianBlur(image, (0, 0), sigma_px)
-    if strengths.gain or strengths.contrast or strengths.gamma:
-        image = cv2.LUT(image, _grey_curve(strengths, rng))
-    if strengths.noise:
-        image = _with_noise(image, rng.uniform(0, strengths.noise), rng)
-    return image, A
+            _occlude(through, strengths, sigma_px, rng)
+    curve = _grey_curve(strengths, rng)
+    *noise, mirrored = rng.integers((ORIENTATIONS, NOISE_MARGIN_PX, NOISE_MARGIN_PX, 2)).tolist()
+    deviation = np.float32(math.sqrt(255) * (-at_white if mirrored else at_white))
+    A = np.array([[s, 0, shift_columns], [0, s, shift_rows], [0, 0, 1]])
+    return Change(first, weights, through, curve, np.array(noise), deviation), A
 
 
-def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> FloatArray:
+def _shift_and_scale(strengths: Augmentation, size: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """Scale s, and by how much the columns and rows of pixels ``s old`` are shifted, px."""
     s = 1 + rng.uniform(-strengths.scale, strengths.scale)
     shift_px = rng.uniform(-strengths.shift_mm, strengths.shift_mm, 2) / pixel_size_mm(size)
-    A = np.diag([s, s, 1.0])
-    A[:2, 2] = (size - 1) / 2 * (1 - s) + shift_px
-    return A
+    columns, rows = ((size - 1) / 2 * (1 - s) + shift_px).tolist()
+    return s, columns, rows
 
 
-def _occlude(image: ImageArray, strengths: Augmentation, rng: np.random.Generator) -> None:
-    """Put one solid into the beam, in place: light is multiplied by its transmission."""
-    size = len(image)
-    radius_px = strengths.occlusion_mm / pixel_size_mm(size) * rng.uniform(0.25, 1)
-    absorbed = strengths.occlusion_absorption * rng.uniform(0.25, 1)
-    edge_px = rng.uniform(0.3, 1.5)
-    center_px = rng.uniform(0, size, 2)
-    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two mean a disc
-    # All of the solid and of its edge, and the part of that in the image.
-    reach = int(np.ceil(radius_px + 4 * edge_px))
-    first = np.rint(center_px).astype(int) - reach
+def _occlude(through: ImageArray, strengths: Augmentation, sigma_px: float, rng: np.random.Generator) -> None:
+    """Put one solid into the beam, in place, blurred as the image is."""
+    size = len(through)
+    of_radius, of_absorption, of_edge, *of_center = rng.random(5).tolist()
+    radius_px = strengths.occlusion_mm / pixel_size_mm(size) * (0.25 + 0.75 * of_radius)
+    absorbed = strengths.occlusion_absorption * (0.25 + 0.75 * of_absorption)
+    edge_px = math.hypot(0.3 + 1.2 * of_edge, sigma_px)
+    # All of the solid and of its edge, about its centre.
+    reach = math.ceil(radius_px + 4 * edge_px)
+    first_column, first_row = (round(size * part) - reach for part in of_center)
     solid: ImageArray = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
-    within_px = center_px - first
+    corners = int(rng.integers(2, _MAX_CORNERS + 1))  # two mean a disc
     if corners == 2:
-        cv2.circle(solid, tuple(np.rint(within_px).astype(int).tolist()), round(radius_px), 255, cv2.FILLED)
+        cv2.circle(solid, (reach, reach), round(radius_px), 255, cv2.FILLED)
     else:
-        angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-        outline = within_px + radius_px * rng.uniform(0.4, 1, (corners, 1)) * np.stack(
-            [np.cos(angles), np.sin(angles)], axis=1
-        )
-        cv2.fillPoly(solid, [np.rint(outline).astype(np.int32)], 255)
+        angles = 2 * math.pi * np.sort(rng.random(corners))
+        radii_px = radius_px * rng.uniform(0.4, 1, corners)
+        outline = np.rint(reach + radii_px * (np.cos(angles), np.sin(angles))).astype(np.int32)
+        cv2.fillPoly(solid, [np.ascontiguousarray(outline.T)], 255)
     solid = cv2.GaussianBlur(solid, (0, 0), edge_px)
-    through = cv2.LUT(solid, np.rint(255 - absorbed * np.arange(256)).astype(np.uint8))
-    low, high = np.maximum(first, 0), np.minimum(first + len(solid), size)
-    seen = image[low[1] : high[1], low[0] : high[0]]
-    part = through[low[1] - first[1] : high[1] - first[1], low[0] - first[0] : high[0] - first[0]]
-    image[low[1] : high[1], low[0] : high[0]] = cv2.multiply(seen, part, scale=1 / 255)
+    of_solid = cv2.convertScaleAbs(solid, alpha=-absorbed, beta=255)
+    rows, columns = (slice(max(first, 0), first + len(solid)) for first in (first_row, first_column))
+    seen = through[rows, columns]
+    part = of_solid[max(-first_row, 0) :, max(-first_column, 0) :][: seen.shape[0], : seen.shape[1]]
+    through[rows, columns] = cv2.multiply(seen, part, scale=1 / 255)
 
 
 def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray:
@@ -204,24 +228,3 @@ def _grey_curve(strengths: Augmentation, rng: np.random.Generator) -> ImageArray
     level = gain * (0.5 + contrast * (level - 0.5))
     curve: ImageArray = np.rint(255 * level.clip(0, 1)).astype(np.uint8)
     return curve
-
-
-def _with_noise(image: ImageArray, at_white: float, rng: np.random.Generator) -> ImageArray:
-    """An image with noise whose variance grows with the grey level."""
-    size = len(image)
-    row, column = rng.integers(_NOISE_MARGIN_PX, size=2)
-    noise = _white_noise(size)[row : row + size, column : column + size]
-    quarters, mirrored = int(rng.integers(4)), int(rng.integers(2))
-    noise = np.ascontiguousarray(np.rot90(noise.T if mirrored else noise, quarters))
-    deviation = cv2.LUT(image, (255 * at_white * np.sqrt(np.arange(256) / 255)).astype(np.float32))
-    noisy: ImageArray = cv2.add(image, cv2.multiply(deviation, noise), dtype=cv2.CV_8U)
-    return noisy
-
-
-@lru_cache(maxsize=2)
-def _white_noise(size: int) -> ImageArray:
-    """Normal numbers to cut an image's noise from: drawing new ones would take longest of all."""
-    edge = size + _NOISE_MARGIN_PX
-    noise: ImageArray = np.random.default_rng(0).standard_normal((edge, edge), dtype=np.float32)
-    noise.setflags(write=False)
-    return noise

@@ -1,7 +1,7 @@
 """Rows of the data set as tensors, map-style and streaming."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import datasets
 import numpy as np
@@ -14,14 +14,15 @@ from veriserum_hf.core import (
     COMPONENTS,
     IMAGE_OF,
     CameraRow,
+    FileRow,
     FrameRow,
     ImageArray,
     PlaneName,
     PoseRow,
     cameras_of,
 )
-from veriserum_hf.dataset import holds_images
-from veriserum_hf.errors import CalibrationError, TrainingError
+from veriserum_hf.dataset import decoded, files_of, holds_images
+from veriserum_hf.errors import CalibrationError, FrameError, TrainingError
 from veriserum_hf.geometry import (
     FIELD_MM,
     NATIVE_SIZE,
@@ -68,6 +69,13 @@ class Batch(TypedDict):
 
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
+
+
+class Samples(Protocol):
+    """Samples by index."""
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return one of them."""
 
 
 def sample_of(row: FrameRow, size: int | None = None) -> Sample:
@@ -222,13 +230,20 @@ class FrameSamples(Dataset[Sample]):
         neither the order of frames nor the number of workers nor an interruption changes anything.
     seed : of the augmentation.
     size : of the images, px, see `sample_of`.
+    cache : the same samples by index, decoded before; they are decoded on demand if not given.
 
     """
 
     def __init__(
-        self, rows: datasets.Dataset, augment: Augment | None = None, seed: int = 0, size: int | None = None
+        self,
+        rows: datasets.Dataset,
+        augment: Augment | None = None,
+        seed: int = 0,
+        size: int | None = None,
+        cache: Samples | None = None,
     ) -> None:
-        self.rows, self.augment, self.seed, self.size = rows, augment, seed, size
+        self.rows, self.augment, self.seed, self.size = files_of(rows), augment, seed, size
+        self.cache = cache
         self._epoch = _shared_epoch()
 
     def set_epoch(self, epoch: int) -> None:
@@ -239,7 +254,8 @@ class FrameSamples(Dataset[Sample]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Sample:
-        return _augmented(self.rows[index], self.augment, self.seed, int(self._epoch), self.size)
+        sample = _sample_of_files(self.rows[index], self.size) if self.cache is None else self.cache[index]
+        return _augmented(sample, self.augment, self.seed, int(self._epoch))
 
 
 class StreamedSamples(IterableDataset[Sample]):
@@ -265,6 +281,7 @@ class StreamedSamples(IterableDataset[Sample]):
         world_size: int = 1,
         shuffle_buffer: int = 0,
     ) -> None:
+        rows = files_of(rows)
         if shuffle_buffer:
             rows = rows.shuffle(seed=seed, buffer_size=shuffle_buffer)
         self.rows = split_dataset_by_node(rows, rank, world_size)
@@ -277,11 +294,17 @@ class StreamedSamples(IterableDataset[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         for row in self.rows:
-            yield _augmented(row, self.augment, self.seed, int(self._epoch), self.size)
+            yield _augmented(_sample_of_files(row, self.size), self.augment, self.seed, int(self._epoch))
 
 
-def _augmented(row: FrameRow, augment: Augment | None, seed: int, epoch: int, size: int | None) -> Sample:
-    sample = sample_of(row, size)
+def _sample_of_files(row: FileRow, size: int | None) -> Sample:
+    try:
+        return sample_of(decoded(row), size)
+    except FrameError as error:
+        raise TrainingError(f"measurement {row['measurement_id']} cannot be used: {error}") from error
+
+
+def _augmented(sample: Sample, augment: Augment | None, seed: int, epoch: int) -> Sample:
     if augment is None:
         return sample
-    return augment(sample, np.random.default_rng((seed, epoch, row["measurement_id"])))
+    return augment(sample, np.random.default_rng((seed, epoch, int(sample["measurement_id"]))))

@@ -1,7 +1,8 @@
 """Training and validation batches of a run, from its settings."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import datasets
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from veriserum_hf.dataset import TrainingTrials, no_trials, open_rows, training_trials
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.training.augment import Augmentation, augment
+from veriserum_hf.training.augment import Augmentation, apply_changes, augment, draw_changes
 from veriserum_hf.training.batches import (
     Augment,
     Batch,
@@ -24,8 +25,11 @@ from veriserum_hf.training.batches import (
     collate,
     image_size_of,
 )
+from veriserum_hf.training.cache import SampleCache, cached
 from veriserum_hf.training.on_the_fly import SimulatedBatches
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
+
+Change = Callable[[Sample, Augmentation, np.random.Generator], Sample]
 
 
 class Batches(Protocol):
@@ -84,7 +88,8 @@ class StoredBatches:
         optimization: OptimizationSettings,
         accelerator: Accelerator,
     ) -> None:
-        augmentation = _augment_with(data.augmentation)
+        self._on_device = _changes_batches(accelerator.device)
+        augmentation = _augment_with(data.augmentation, draw_changes if self._on_device else augment)
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
         self.image_size = image_size_of(next(iter(rows.take(1))))
@@ -110,7 +115,8 @@ class StoredBatches:
             self._loader = load(self._samples)
             return
         _check_size(len(rows), optimization.batch_size, accelerator.num_processes)
-        self._samples = FrameSamples(rows, augmentation, optimization.seed, self.image_size)
+        cache = _cache_of(rows, self.image_size, data)
+        self._samples = FrameSamples(rows, augmentation, optimization.seed, self.image_size, cache)
         self._loader = accelerator.prepare(load(self._samples, shuffle=True))
         self.batches_per_epoch = len(self._loader)
 
@@ -123,7 +129,8 @@ class StoredBatches:
             for batch in skip_first_batches(self._loader, batches) if batches else self._loader:
                 batches += 1
                 self.position = (epoch, batches)
-                yield send_to_device(batch, self._device, non_blocking=True)
+                there = send_to_device(batch, self._device, non_blocking=True)
+                yield apply_changes(there) if self._on_device else there
             if not batches:
                 raise TrainingError("this process has no frames: use fewer processes, or a data set of more shards")
             epoch, batches = epoch + 1, 0
@@ -159,7 +166,9 @@ def validation_samples(data: DataSettings, size: int | None = None) -> FrameSamp
     if data.dataset is None:
         return None
     frames = open_rows(data.dataset, data.dataset_config_name).splits.get("validation")
-    return FrameSamples(frames.rows, size=size) if frames else None  # of small data sets, no trial may be there
+    if not frames:  # of small data sets, no trial may be there
+        return None
+    return FrameSamples(frames.rows, size=size, cache=_cache_of(frames.rows, size, data) if size else None)
 
 
 def trials_trained_on(data: DataSettings) -> TrainingTrials | None:
@@ -206,6 +215,20 @@ def batches_of(
     )
 
 
+def _cache_of(rows: datasets.Dataset, size: int, data: DataSettings) -> SampleCache | None:
+    """The cache of a split, made by as many processes as will read it; None without one."""
+    if data.cache is None:
+        return None
+    samples = FrameSamples(rows, size=size)
+    one_by_one = DataLoader(samples, None, num_workers=data.num_workers)
+    return cached(rows, size, Path(data.cache), one_by_one)
+
+
+def _changes_batches(device: torch.device) -> bool:
+    """Whether images are augmented on the device, to the same grey levels as by the processes that load them."""
+    return device.type == "cuda"
+
+
 def _check_size(frames: int, batch_size: int, processes: int) -> None:
     if frames < batch_size * processes:
         raise TrainingError(
@@ -214,15 +237,15 @@ def _check_size(frames: int, batch_size: int, processes: int) -> None:
         )
 
 
-def _augment_with(strengths: Json | str | None) -> Augment | None:
+def _augment_with(strengths: Json | str | None, change: Change) -> Augment | None:
     if not isinstance(strengths, dict):  # None: the settings have read what was JSON
         return None
     try:
         augmentation = Augmentation(**strengths)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"augmentation: {error}") from error
-    return partial(_augmented, augmentation)
+    return partial(_augmented, change, augmentation)
 
 
-def _augmented(augmentation: Augmentation, sample: Sample, rng: np.random.Generator) -> Sample:
-    return augment(sample, augmentation, rng)
+def _augmented(change: Change, augmentation: Augmentation, sample: Sample, rng: np.random.Generator) -> Sample:
+    return change(sample, augmentation, rng)

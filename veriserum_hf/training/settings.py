@@ -38,6 +38,9 @@ class DataSettings:
     streaming: bool = _option(False, "Read the data set as a stream, shard by shard.")
     shuffle_buffer: int = _option(512, "Frames of a stream among which the next one is drawn.")
     num_workers: int = _option(1, "Processes a training process decodes and augments frames with.")
+    cache: str | None = _option(
+        None, "Folder for decoded images, which are stored there once and used by every later training."
+    )
     prefetch_factor: int = _option(2, "Batches that each of these processes has ready in advance.")
     augmentation: Json | str | None = field(
         default=None,
@@ -57,6 +60,11 @@ class DataSettings:
             raise TrainingError(
                 f"frames of --data {ON_THE_FLY} are rendered one by one, neither streamed nor augmented: remove "
                 "augmentation and streaming from the settings"
+            )
+        if self.cache is not None and (self.data == ON_THE_FLY or self.streaming):
+            raise TrainingError(
+                "a cache is of a data set with random access, neither streamed nor rendered on the fly: remove cache "
+                "from the settings, or streaming and data"
             )
         _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
         if not 32 <= self.size <= NATIVE_SIZE:
@@ -179,7 +187,7 @@ class TrainingSettings:
     def resume_invariants(self) -> dict[str, object]:
         """Settings that a resumed run must share with the interrupted one."""
         free = {f.name for f in fields(RunSettings)}
-        free |= {"max_train_steps", "num_train_epochs", "dataset", "prefetch_factor"}
+        free |= {"max_train_steps", "num_train_epochs", "dataset", "cache", "prefetch_factor"}
         if not self.data.streaming:  # each worker shuffles its own part of a stream
             free.add("num_workers")
         return {name: value for name, value in self.as_flat().items() if name not in free}

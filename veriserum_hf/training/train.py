@@ -63,7 +63,7 @@ def run_training(arguments: Sequence[str], program: str | None = None) -> None:
     settings = parse_settings(arguments, program, __doc__)
     with (
         _messages_on_standard_error(),
-        _disk_errors(settings),
+        _errors_as_messages(settings),
         ended(make_accelerator(settings)) as accelerator,
     ):
         TrainingRun(settings, accelerator).run()
@@ -108,10 +108,14 @@ def _messages_on_standard_error() -> Iterator[None]:
 
 
 @contextmanager
-def _disk_errors(settings: TrainingSettings) -> Iterator[None]:
-    """Raise TrainingError where the run's folder cannot be written to, or data not read."""
+def _errors_as_messages(settings: TrainingSettings) -> Iterator[None]:
+    """Raise TrainingError where the run's folder cannot be written to, or data not read; each in one line."""
     try:
         yield
+    except TrainingError as error:
+        # Of a process that loads data, torch puts the traceback before the message.
+        *traceback, message = str(error).split(f"{TrainingError.__qualname__}: ")
+        raise (TrainingError(message.rstrip()) if traceback else error) from error
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"the run in {settings.run.output_dir} stopped: {error}. Its finished checkpoints are kept: free disk "
