@@ -24,11 +24,21 @@ from tests.benchmarks.table import COMPARISON, Row, write_table
 from tests.jobs.clusters import DaskCluster, process_at_work
 from veriserum_hf.jobs import incomplete_folder
 from veriserum_hf.simulation import Settings, simulate
+from veriserum_hf.simulation.tables import FRAMES_FOLDER
 
 RESULTS = Path(__file__).with_name("RESULTS_CLUSTER.md")
 _ROUNDS = 3
+_LARGE_IMAGES = (
+    "--size",
+    1024,
+    "--bits",
+    16,
+    "--encoding",
+    "png",
+)  # so that the start of the program is a small part
 _LEAST_EFFICIENCY = 0.9
 _SETTLED_S, _IDLE_S = 8, 20
+_WRITTEN = ("data/calibrated", f"archive/{FRAMES_FOLDER}")  # by workers alone, below the unfinished work
 _FRAMES = ("--trials", "4", "--frames-per-trial", "5", "--pairs", "2", "--size", "800", "--marker-frames", "1")
 
 
@@ -102,7 +112,7 @@ class Commands:
         """Words of a command."""
         return {
             "simulate": ("simulate", output, *_FRAMES),
-            "convert": ("convert", self.large, output),
+            "convert": ("convert", self.large, output, *_LARGE_IMAGES),
             "register": ("register", self.folder / "dataset", "--start", "refined", "-o", output),
         }[name]
 
@@ -174,7 +184,7 @@ def _rows(commands: Commands) -> Iterator[Row]:
         output, ended = commands.there_while(name, _killer(commands.cluster))
         left = [path.name for path in output.parent.iterdir() if path != output]
         same = ended.status in (0, 3) and _content(output) == expected[name]
-        found = f"{'same bytes' if same else 'other bytes'}, {len(left)} leftovers"
+        found = f"{'same bytes' if same else f'other bytes, exit status {ended.status}'}, {len(left)} leftovers"
         yield Row(f"{name}: a worker killed (SIGKILL) in a job", found, "same bytes, 0 leftovers", same and not left)
     yield from _lost_scheduler(commands, expected["convert"])
 
@@ -184,8 +194,9 @@ def _killer(cluster: DaskCluster) -> Callable[[Path], None]:
         """Kill the process that writes a file of the result; of a registration, one that is at work."""
         unfinished = incomplete_folder(output)
         while True:
-            if any((unfinished / folder).exists() for folder in ("data", "archive")):
-                os.kill(process_at_work(unfinished / "data", unfinished / "archive"), signal.SIGKILL)
+            folders = [folder for name in _WRITTEN if (folder := unfinished / name).exists()]
+            if folders:
+                os.kill(process_at_work(*folders), signal.SIGKILL)
                 return
             with suppress(FileNotFoundError, ValueError):
                 notes = [int(note.read_text()) for note in unfinished.glob(".jobs.*.partial/*")]
