@@ -6,7 +6,7 @@ DEMO := demo
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras fuzz clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -71,6 +71,9 @@ bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives s
 
 bench-real: $(INSTALLED)  ## registration of real frames of other laboratories, where they are at hand; resumes
 	$(BIN)/python -m tests.benchmarks.bench_real $(BENCH_DATA)
+
+bench-speed: $(INSTALLED)  ## registration against an earlier commit: make bench-speed BEFORE=CHECKOUT; half an hour
+	$(BIN)/python -m tests.benchmarks.bench_speed $(BENCH_DATA) $(BEFORE)
 
 bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)

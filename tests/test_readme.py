@@ -111,6 +111,7 @@ def tables_of(text):
         "RESULTS_ACCURACY.md",
         "RESULTS_REGISTRATION.md",
         "RESULTS_REAL.md",
+        "RESULTS_SPEED.md",
         "RESULTS_TRANSFER.md",
         "RESULTS_CAMERAS.md",
         "RESULTS_DAMAGE.md",
