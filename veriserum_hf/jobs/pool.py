@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import pickle  # jobs travel to processes of this package
 import signal
 import sys
 import threading
@@ -135,7 +134,7 @@ def _run_elsewhere(
                     while left and len(under_way) < at_once:
                         number, job = left.popleft()
                         note = board / str(number)
-                        future = executor.submit(run_in_worker, pickle.dumps(job), note, needed)
+                        future = executor.submit(run_in_worker, job, note, needed)
                         under_way[future] = note, job
                         future.add_done_callback(finished.put)
                 with suppress(Empty):
@@ -168,6 +167,13 @@ def _lost_workers_reported(local: bool) -> Iterator[None]:
         raise WorkerError(
             "The jobs were cancelled, as they are when the connection to the scheduler is lost. "
             f"{kept} to resume, when there is a scheduler."
+        ) from error
+    except OSError as error:
+        if local:
+            raise
+        raise WorkerError(
+            f"A worker process cannot read or write what its job needs: {error}. It must be shared by all machines, "
+            f"under the same path; for a cache, see HF_HOME. {kept} to resume."
         ) from error
     except ImportError as error:
         if local or not (error.name or "").startswith(_PACKAGE):

@@ -1,14 +1,17 @@
 """What runs a job in another process, of this machine or another one."""
 
-import pickle  # of jobs that this package has made, as every pool of processes does
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from veriserum_hf.errors import WorkerError
 from veriserum_hf.jobs.board import place, writer_of
 from veriserum_hf.jobs.provenance import versions
+
+if TYPE_CHECKING:
+    from veriserum_hf.jobs.pool import Job
 
 _one_at_a_time = threading.Lock()  # jobs are made for processes: they set how many threads libraries use
 
@@ -47,12 +50,12 @@ class Needed:
             )
 
 
-def run_in_worker(pickled: bytes, note: Path, needed: Needed | None) -> None:
-    """Run a job, which is read only where what it needs is there.
+def run_in_worker(job: "Job", note: Path, needed: Needed | None) -> None:
+    """Run a job where what it needs is there.
 
     Parameters
     ----------
-    pickled : the job.
+    job : what there is to do.
     note : file on the notice board for its progress.
     needed : of an executor's processes; None for those of this machine.
 
@@ -62,11 +65,4 @@ def run_in_worker(pickled: bytes, note: Path, needed: Needed | None) -> None:
         advance(0)
         if needed is not None:
             needed.check()
-        try:
-            job = pickle.loads(pickled)  # noqa: S301 - see above
-        except OSError as error:
-            raise WorkerError(
-                f"{place()} cannot read what its job needs: {error}. It must be shared by all machines, under the "
-                "same path; for a cache, see HF_HOME. What is finished is kept: run the same command again to resume."
-            ) from error
         job.run(advance)
