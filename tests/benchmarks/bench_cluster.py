@@ -29,13 +29,6 @@ from veriserum_hf.simulation.tables import FRAMES_FOLDER
 RESULTS = Path(__file__).with_name("RESULTS_CLUSTER.md")
 _ROUNDS = 3
 _WARMED_UP = {"simulate": 1, "convert": 3, "register": 1}  # runs; a conversion of so few frames has few jobs
-    "--size",
-    1024,
-    "--bits",
-    16,
-    "--encoding",
-    "png",
-)  # so that the start of the program is a small part
 _LEAST_EFFICIENCY = 0.9
 _SETTLED_S, _IDLE_S = 8, 20
 _WRITTEN = ("data/calibrated", f"archive/{FRAMES_FOLDER}")  # by workers alone, below the unfinished work
