@@ -24,7 +24,8 @@ def simplified(mesh: trimesh.Trimesh, within_mm: float) -> trimesh.Trimesh:
     if solid.status() != Error.NoError:
         return mesh
     found = solid.simplify(within_mm).to_mesh64()
-    vertices, faces = np.asarray(found.vert_properties)[:, :3], np.asarray(found.tri_verts).astype(np.int64)
+    # Copies: memory of manifold3d that is alive when Python ends is reported as a leak.
+    vertices, faces = np.array(found.vert_properties)[:, :3].copy(), np.array(found.tri_verts, dtype=np.int64)
     if not 0 < len(faces) < len(mesh.faces):
         return mesh
     coarse = trimesh.Trimesh(vertices, faces, process=False)

@@ -8,7 +8,6 @@ Clipped pixels are missing data, in the X-ray images and in the rendered ones: t
 other pixels around it. So an outline next to a saturated area counts with its dark side.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.intensity.filters import dilated, kernels, laplacian, moment_kernels
 from veriserum_hf.registration.scene import Implant, Scene
 from veriserum_hf.rendering import path_length_window, simplified
 
@@ -30,7 +30,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-_FILTER_REACH = 3.5  # standard deviations
 _LEAST_SEEN = 0.2  # share of the blur's weight on pixels that are not clipped, where a place is used
 _FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
@@ -90,15 +89,15 @@ class PlaneGradients:
         for view in self.views:
             size = tuple(scale.rays * edge for edge in view.image.shape)
             self._rendered.append((view.camera.resized(view.image.shape, size), size))
-        self._kernels = _kernels(scale.blur_px, scene.device)
-        self._moment_kernels = _moment_kernels(*self._kernels)
+        self._kernels = kernels(scale.blur_px, scene.device)
+        self._moment_kernels = moment_kernels(*self._kernels)
         T = T_world_implant.cpu().numpy()
         self._origin, self._extent = self._window(T)
         self._shape = (int(self._extent[:, 1].max()), int(self._extent[:, 0].max()))
         images, in_field, clipped = self._crops()
         # The edge of the field is not an implant: filters must not reach across it.
         reach = len(self._kernels[0]) // 2
-        in_field = ~_dilated(~in_field[:, None], reach, reach)[:, 0]
+        in_field = ~dilated(~in_field[:, None], reach, reach)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
         self._unclipped = (~clipped[:, None]).float() if clipped.any() else None
         if self._unclipped is not None:
@@ -151,14 +150,14 @@ class PlaneGradients:
         First the light, a polynomial times the transmission, of which the polynomial is linear within the reach of
         the blur (product rule); then its blur, to first order (by diffusion); then the scatter, a polynomial.
         """
-        blur = self.gradients(_laplacian(transmission))
+        blur = self.gradients(laplacian(transmission))
         return torch.cat([self._light(transmission), blur, self._scattered], dim=1)
 
     def _light(self, transmission: Tensor) -> Tensor:
         """Gradients of a transmission (F, 1, rows, columns) times each polynomial, (F, C, 2, S)."""
         seen = transmission if self._unclipped is None else transmission * self._unclipped
-        kernels = [each[: 6 if self._unclipped is None else 9] for each in self._moment_kernels]
-        moments = self._filtered(seen, *kernels)[:, 0].flatten(2)[..., self._places].unsqueeze(1)  # (F, 1, 6 or 9, S)
+        pairs = [each[: 6 if self._unclipped is None else 9] for each in self._moment_kernels]
+        moments = self._filtered(seen, *pairs)[:, 0].flatten(2)[..., self._places].unsqueeze(1)  # (F, 1, 6 or 9, S)
         value, by_column, by_row = (each[:, :, None] for each in self._expansion)  # (F, C, 1, S) each
         slope, by_own, by_other = (moments[:, :, n:6:3] for n in range(3))  # (F, 1, 2, S) each
         own, other = (torch.cat(pair, dim=2) for pair in ((by_column, by_row), (by_row, by_column)))
@@ -237,7 +236,7 @@ class PlaneGradients:
         projection = torch.zeros(len(self.views), 1, *self._shape, device=self._scene.device)
         for k, component in enumerate(self._scene.implants):
             projection += self.pixels(self.lengths(component, T_world_implant[:, k, None]))
-        return _dilated(projection > 0, *self._scale.margin_mm / self.views[0].pixel_mm[::-1])[:, 0]
+        return dilated(projection > 0, *self._scale.margin_mm / self.views[0].pixel_mm[::-1])[:, 0]
 
     def _on_grid(self, pixels: Tensor) -> Tensor:
         """Values of (F, ..., rows, columns) at the places of the coarser grid where the filters fit in the window."""
@@ -301,41 +300,3 @@ class PlaneGradients:
             for j in range(_FIELD_ORDER + 1 - i)
         ]
         return torch.stack(powers, dim=1)
-
-
-def _laplacian(images: Tensor) -> Tensor:
-    """Laplacian of images (F, C, rows, columns)."""
-    padded = functional.pad(images, (1, 1, 1, 1), mode="replicate")
-    horizontal = padded[:, :, 1:-1, 2:] + padded[:, :, 1:-1, :-2]
-    vertical = padded[:, :, 2:, 1:-1] + padded[:, :, :-2, 1:-1]
-    return horizontal + vertical - 4 * images
-
-
-def _dilated(pixels: Tensor, rows_px: float, columns_px: float) -> Tensor:
-    """Pixels (F, 1, rows, columns) within reach, along rows and columns, of one that is set."""
-    rows, columns = round(rows_px), round(columns_px)
-    down = functional.max_pool2d(pixels.float(), (2 * rows + 1, 1), 1, (rows, 0))
-    return functional.max_pool2d(down, (1, 2 * columns + 1), 1, (0, columns)) > 0
-
-
-def _kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Gaussian that sums to one, and its derivative, scaled to give the slope of a ramp exactly."""
-    reach = math.ceil(_FILTER_REACH * blur_px)
-    at = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    smooth = torch.exp(-(at**2) / (2 * blur_px**2))
-    slope = at * smooth
-    return (smooth / smooth.sum()).float().to(device), (slope / (at * slope).sum()).float().to(device)
-
-
-def _moment_kernels(smooth: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of kernels, down and across, (9, length) each.
-
-    They give the slope along columns of an image; what is added to it where the image is multiplied by one that rises
-    by one a column, and by one that rises by one a row; the same three along rows; and the same three of the blur.
-    """
-    at = torch.arange(len(smooth), device=smooth.device) - len(smooth) // 2
-    pairs = [(smooth, slope), (smooth, at * slope), (at * smooth, slope)]
-    pairs += [(across, down) for down, across in pairs]
-    pairs += [(smooth, smooth), (smooth, at * smooth), (at * smooth, smooth)]
-    down, across = (torch.stack(each) for each in zip(*pairs, strict=True))
-    return down, across

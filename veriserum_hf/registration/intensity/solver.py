@@ -24,10 +24,10 @@ changed by more (chord method; Ortega and Rheinboldt 1970).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from veriserum_hf.core import PlaneName
+from veriserum_hf.registration.intensity.equations import Equations, Fit, normal_equations
 from veriserum_hf.registration.intensity.gradients import PlaneGradients, Scale
 from veriserum_hf.registration.intensity.state import State, where
 from veriserum_hf.registration.scene import DOF, Scene
@@ -53,68 +53,6 @@ _CONVERGED_STEP_PX = 0.004  # below it an implant has converged; in pixels of th
 _KEPT_PX = 0.25
 _KEPT_LOG = 0.2
 _ATTENUATION_STEPS = 6  # with the initial poses, before these move
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Model of one plane's image at a state, and its residuals.
-
-    Attributes
-    ----------
-    lengths : path lengths by implant, (F, rows, columns) of rays, mm.
-    exponent : (F, rows, columns), sum of attenuation times path length.
-    regressors : (F, C, 2, S) gradients of the light and of the scatter.
-    coefficients : (F, C) of the regressors.
-    residual : (F, 2, S) observed gradient less modelled.
-    weight : (F, S) robust weights, 0 to 1.
-    scale : (F,) robust standard deviation of a residual.
-    cost : (F,), to be minimised.
-
-    """
-
-    lengths: tuple[Tensor, ...]
-    exponent: Tensor
-    regressors: Tensor
-    coefficients: Tensor
-    residual: Tensor
-    weight: Tensor
-    scale: Tensor
-    cost: Tensor
-
-    def where(self, first: Tensor, other: "Fit") -> "Fit":
-        """Fit of the frames where ``first``, (F,) bool, is set, and of the others that of ``other``."""
-        return Fit(
-            tuple(where(first, *each) for each in zip(self.lengths, other.lengths, strict=True)),
-            where(first, self.exponent, other.exponent),
-            where(first, self.regressors, other.regressors),
-            where(first, self.coefficients, other.coefficients),
-            where(first, self.residual, other.residual),
-            where(first, self.weight, other.weight),
-            where(first, self.scale, other.scale),
-            where(first, self.cost, other.cost),
-        )
-
-
-@dataclass(frozen=True)
-class Equations:
-    """Normal equations of one plane: the unknowns are 6K steps of the poses, and those of this plane alone.
-
-    Attributes
-    ----------
-    poses : (F, 6K, 6K).
-    mixed : (F, C, 6K).
-    others : (F, C, C): logarithms of K attenuations, then coefficients of the fields.
-    right_poses, right_others : (F, 6K, 1) and (F, C, 1).
-    derivatives : (F, 6K + C, 2S) of the modelled gradients with respect to each unknown (Jacobian).
-
-    """
-
-    poses: Tensor
-    mixed: Tensor
-    others: Tensor
-    right_poses: Tensor
-    right_others: Tensor
-    derivatives: Tensor
 
 
 class Solver:
@@ -316,16 +254,6 @@ class Solver:
 def _limited(log_per_mm: Tensor, step: Tensor) -> Tensor:
     """Logarithms of attenuations after a step, both within their limits."""
     return (log_per_mm + step.clamp(-_MAX_LOG_STEP, _MAX_LOG_STEP)).clamp(*map(math.log, _PER_MM_RANGE))
-
-
-def normal_equations(equations: Iterable[Equations]) -> tuple[Tensor, Tensor]:
-    """Matrix (F, 6K, 6K) and right side (F, 6K, 1) of the poses alone, summed over the planes."""
-    matrix, right = 0.0, 0.0
-    for each in equations:
-        others = torch.linalg.solve(each.others, torch.cat([each.mixed, each.right_others], dim=2))
-        matrix = matrix + each.poses - each.mixed.mT @ others[..., :-1]
-        right = right + each.right_poses - each.mixed.mT @ others[..., -1:]
-    return torch.as_tensor(matrix), torch.as_tensor(right)
 
 
 def _residual_scale(squared: Tensor, used: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ Biometrika 1986).
 import numpy as np
 
 from veriserum_hf.core import PlaneName
-from veriserum_hf.registration.intensity.solver import Solver, normal_equations
+from veriserum_hf.registration.intensity.equations import normal_equations
+from veriserum_hf.registration.intensity.solver import Solver
 from veriserum_hf.registration.scene import DOF
 
 try:
