@@ -31,8 +31,8 @@ from veriserum_hf.geometry import Camera, invert_transform
 from veriserum_hf.registration.cameras.refine import refined_rig, registered_frame
 from veriserum_hf.registration.cameras.unknowns import Free, Tolerances
 from veriserum_hf.registration.deviations import Deviations
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.refine import register
-from veriserum_hf.registration.scene import Implant
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "tests/benchmarks/RESULTS_CAMERAS.md"

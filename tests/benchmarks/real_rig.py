@@ -12,7 +12,7 @@ from veriserum_hf.calibration import RefinedRig
 from veriserum_hf.geometry import invert_transform, make_transform, matrix_to_quaternion
 from veriserum_hf.registration.cameras.refine import refined_rig, registered_frame
 from veriserum_hf.registration.cameras.unknowns import Tolerances
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.implant import Implant
 
 WRONG_MM, WRONG_DEG = 2.0, 0.5
 

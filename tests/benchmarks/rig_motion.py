@@ -7,7 +7,7 @@ from tests.benchmarks.wrong_rigs import _LABEL_SD_DEG, _LABEL_SD_MM, Recording, 
 from veriserum_hf.core import PLANES, Component, PoseRow
 from veriserum_hf.geometry import matrix_to_quaternion
 from veriserum_hf.registration.cameras.velocities import Place, Velocities, velocities
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.simulation.activities import FRAME_RATE_HZ
 from veriserum_hf.simulation.implants import implant_mesh
 from veriserum_hf.simulation.scenario import Trial, trial

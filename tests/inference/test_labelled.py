@@ -33,7 +33,7 @@ def check(found):
     np.testing.assert_allclose(found["confidence"], frame / 1000, rtol=1e-6)
 
 
-def test_one_process():
+def test_in_one_process_every_row_is_the_one_of_its_frame():
     check(vars(predict_labelled(ReadsTheNumber(), loader(), Accelerator(cpu=True))))
 
 

@@ -7,14 +7,15 @@ import torch
 
 from tests.fixtures.other_cameras import cropped, one_plane
 from tests.registration.scenes import error, smaller, starts, transform
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
-from veriserum_hf.registration.intensity.search import SCALES
+from veriserum_hf.registration.intensity.scales import SCALES
 from veriserum_hf.registration.intensity.solver import Solver
 from veriserum_hf.registration.intensity.state import initial_state
 from veriserum_hf.registration.intensity.uncertainty import agreement
 from veriserum_hf.registration.refine import register
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import View
 
 
 def exposed(row, gain):

@@ -16,8 +16,8 @@ from veriserum_hf.registration.from_images.edge_maps import EdgeMap
 from veriserum_hf.registration.from_images.found_poses import find_poses
 from veriserum_hf.registration.from_images.pose_search import CANDIDATES, candidate_poses
 from veriserum_hf.registration.from_images.templates import ReducedMesh, Templates
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import views_of
-from veriserum_hf.registration.scene import Implant
 
 _SIZE = 128
 

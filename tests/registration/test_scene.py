@@ -12,10 +12,11 @@ from tests.registration.scenes import raised, rig_of, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
 from veriserum_hf.registration.deviations import of_origin
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import scene_of
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
-from veriserum_hf.registration.intensity.search import SCALES
-from veriserum_hf.registration.scene import Implant, Scene, View
+from veriserum_hf.registration.intensity.scales import SCALES
+from veriserum_hf.registration.scene import Scene, View
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from veriserum_hf.cli.options import AsJson, Cameras, SchedulerFile
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress
-from veriserum_hf.core import PLANES, PlaneName, PoseFileRow
+from veriserum_hf.core import PLANES, Engine, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.jobs import dask_executor
 
@@ -36,7 +36,7 @@ _Tibia = Annotated[
     int | None, typer.Option(help="Id of the tibial component, -1 if unknown; from the archive if not given.")
 ]
 _Engine = Annotated[
-    Literal["torch", "onnx"],
+    Engine,
     typer.Option(
         help="What runs the network: torch, on a GPU where there is one, or ONNX Runtime on the CPU (extra onnx). "
         "For that, the network is exported on first use, and compared with torch."
@@ -128,7 +128,7 @@ def _predict_frame(
     archive: Path | None,
     ids: tuple[int | None, int | None],
     anatomy_ids: tuple[int | None, int | None],
-    engine: Literal["torch", "onnx"],
+    engine: Engine,
 ) -> "list[PoseFileRow]":
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
@@ -162,7 +162,7 @@ def _predict_dataset(
     split: str,
     cameras: Path | None,
     batch_size: int,
-    engine: Literal["torch", "onnx"],
+    engine: Engine,
     output: Path | None,
     scheduler_file: Path | None,
     as_json: bool,

@@ -18,6 +18,7 @@ from .domain import (
     Component as Component,
     DistortionFields as DistortionFields,
     Encoding as Encoding,
+    Engine as Engine,
     FrameIds as FrameIds,
     PlaneName as PlaneName,
     Rotations as Rotations,

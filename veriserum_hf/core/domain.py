@@ -20,6 +20,7 @@ NOT_ASSESSED = "not assessed"
 # What a user chooses between.
 Encoding = Literal["jpeg", "png", "raw"]  # of corrected images
 SplitBy = Literal["trial", "implant"]
+Engine = Literal["torch", "onnx"]  # that runs a network
 ShardFormat = Literal["parquet", "arrow"]
 DistortionFields = Literal["lab", "real"]  # of simulated intensifiers: of the lab's stored form, or beyond it
 FrameIds = Literal["measurement", "pose"]  # which id names a frame of an archive

@@ -5,11 +5,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import pyarrow.parquet as pq
 
-from veriserum_hf.core import COMPONENTS, __version__
+from veriserum_hf.core import COMPONENTS, Engine, __version__
 from veriserum_hf.dataset import StoredFrames
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.inference.models import load_model, weights_sha256
@@ -29,8 +28,15 @@ from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.poses import PREDICTED_SCHEMA
 
 # What shapes predictions, in addition to frames, model and options.
-_SOURCES = ("dataset.model_frames", "dataset.stored", "dataset.whole_camera", "geometry", "inference", "modeling")
-Engine = Literal["torch", "onnx"]
+_SOURCES = (
+    "dataset.image_files",
+    "dataset.model_frames",
+    "dataset.stored",
+    "dataset.whole_camera",
+    "geometry",
+    "inference",
+    "modeling",
+)
 _FRAMES_OF_A_PART = 512  # on one core, ten seconds
 _MERGED = "poses.parquet"  # below the folder of unfinished work
 

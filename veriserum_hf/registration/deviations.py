@@ -14,9 +14,10 @@ from scipy.stats import chi2
 
 from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.levels import Level
-from veriserum_hf.registration.outline.solver import Residuals
-from veriserum_hf.registration.scene import DOF, Implant, central_ray
+from veriserum_hf.registration.outline.residuals import Residuals
+from veriserum_hf.registration.scene import DOF
 
 _TILE_PX = 24.0  # residuals within a square of this edge may be correlated
 _LOADING = 1e-4  # of the largest diagonal element, in directions that one plane alone hardly determines

@@ -8,6 +8,7 @@ import numpy as np
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
 from veriserum_hf.registration.deviations import Deviations, PlanesApart, of_center, of_origin, stated
+from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.contrast import brighter_inside, explained
 from veriserum_hf.registration.outline.evidence import (
     NEAR_PX,
@@ -17,9 +18,10 @@ from veriserum_hf.registration.outline.evidence import (
     without_shared_error,
 )
 from veriserum_hf.registration.outline.last_poses import LastPoses
+from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
-from veriserum_hf.registration.outline.solver import OutlineState, Residuals
-from veriserum_hf.registration.scene import Implant, View, central_ray
+from veriserum_hf.registration.outline.solver import OutlineState
+from veriserum_hf.registration.scene import View
 from veriserum_hf.registration.verdicts import Findings
 
 # Of the variance inside an implant that its path lengths must explain, mean of the planes, before intensities are

@@ -11,7 +11,7 @@ from veriserum_hf.dataset import Frame, Frames, Rows, frame_of_row
 from veriserum_hf.errors import FrameError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_listed
 from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
-from veriserum_hf.registration.scene import implant_of
+from veriserum_hf.registration.implant import implant_of
 
 Starts = Mapping[int, Poses]  # by measurement id
 MODEL, NONE = "model", "none"

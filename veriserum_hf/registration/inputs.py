@@ -22,7 +22,8 @@ from veriserum_hf.core import (
 from veriserum_hf.dataset import is_raw
 from veriserum_hf.errors import CalibrationError, RegistrationError
 from veriserum_hf.geometry import make_transform, quaternion_to_matrix, transform_points
-from veriserum_hf.registration.scene import Implant, Scene, View, implant_of
+from veriserum_hf.registration.implant import Implant, implant_of
+from veriserum_hf.registration.scene import Scene, View
 
 try:
     import torch

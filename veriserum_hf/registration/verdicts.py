@@ -59,7 +59,9 @@ def verdicts_of_frame(
     is wrong by the same cause, in directions that its own outline may not show.
     """
     chosen = {name: verdict(each, limits) for name, each in found.items()}
-    contradicted = next((name for name, (_, detail) in chosen.items() if detail.startswith(CONTRADICTION)), None)
+    contradicted = next(
+        (name for name, (word, _) in chosen.items() if word == "ambiguous" and found[name].contradictory), None
+    )
     if contradicted is None:
         return chosen
     reason = f"{CONTRADICTION} at the {contradicted} of this frame: {_apart(found[contradicted])}"

@@ -8,12 +8,13 @@ from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import transform
 from veriserum_hf.geometry import Camera, angle_between_deg, invert_transform, make_transform, transform_points
-from veriserum_hf.registration.cameras.adjustment import Observed, adjust, reduced
+from veriserum_hf.registration.cameras.adjustment import adjust, reduced
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.unknowns import Rig, Tolerances, Unknowns
 from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import ASSESSED, FINE
-from veriserum_hf.registration.scene import Implant
 
 
 def test_rotation_and_vertical_shift_of_the_second_camera_come_back(rows, coarse_meshes):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from veriserum_hf.registration.cameras.left_out import CELLS, add_residuals, displacement_px
-from veriserum_hf.registration.outline.solver import Residuals
+from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.rendering import ContourPieces
 
 

@@ -12,14 +12,14 @@ from veriserum_hf.calibration import RefinedCameras, read_refined_cameras, refin
 from veriserum_hf.cli.app import app
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.registration import Tolerances, refine_cameras
-from veriserum_hf.registration.cameras.adjustment import Observed
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.refine import refined_rig
 from veriserum_hf.registration.cameras.unknowns import Rig, Unknowns
 from veriserum_hf.registration.cameras.verdict import kept_rig
 from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import FINE
-from veriserum_hf.registration.scene import Implant
 from veriserum_hf.reports import refined_cameras_page
 
 

@@ -5,12 +5,12 @@ import pytest
 
 from tests.registration.scenes import transform
 from veriserum_hf.geometry import transform_points
-from veriserum_hf.registration.cameras.adjustment import Observed
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.unknowns import Rig, Tolerances, Unknowns
 from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import views_of
-from veriserum_hf.registration.outline.solver import moved
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.outline.steps import moved
 
 
 @pytest.fixture(scope="module")

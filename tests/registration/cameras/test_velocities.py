@@ -9,8 +9,8 @@ from tests.registration.scenes import pose
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import make_transform, transform_points
 from veriserum_hf.registration.cameras.velocities import velocities
-from veriserum_hf.registration.outline.solver import moved
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.implant import Implant
+from veriserum_hf.registration.outline.steps import moved
 
 RATE_HZ = 30.0
 

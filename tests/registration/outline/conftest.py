@@ -6,7 +6,8 @@ import pytest
 from tests.registration.scenes import drawn, rig_of, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.registration.frame import Frame
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.implant import Implant
+from veriserum_hf.registration.scene import View
 
 
 @pytest.fixture(scope="session")

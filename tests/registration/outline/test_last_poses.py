@@ -6,7 +6,7 @@ import pytest
 from tests.registration.outline.test_search import TIBIA
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.registration.outline.last_poses import LastPoses
-from veriserum_hf.registration.outline.solver import moved
+from veriserum_hf.registration.outline.steps import moved
 
 NAMES = ("femur", "tibia")
 STEP_MM = np.array([0.6, -0.4, 0.3, 0.2, 0.5, -0.3])

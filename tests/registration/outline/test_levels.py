@@ -6,7 +6,7 @@ import pytest
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import transform_points
 from veriserum_hf.registration.outline.search import FINE, MIDDLE
-from veriserum_hf.registration.outline.solver import moved
+from veriserum_hf.registration.outline.steps import moved
 
 
 @pytest.fixture(scope="module")

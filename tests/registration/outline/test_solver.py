@@ -12,7 +12,7 @@ from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
 from veriserum_hf.registration.outline import solver
 from veriserum_hf.registration.outline.search import ASSESSED, FINE, MIDDLE, support
-from veriserum_hf.registration.outline.solver import moved, normal_matrix, solve_step
+from veriserum_hf.registration.outline.steps import moved, normal_matrix, solve_step
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import session_numbers, transform_points
 from veriserum_hf.poses import transforms
 from veriserum_hf.registration.cameras.velocities import Velocities
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.initial_poses import Starts
-from veriserum_hf.registration.scene import Implant
 
 LEAST_FRAMES = 10
 

@@ -7,9 +7,10 @@ import numpy as np
 
 from veriserum_hf.calibration import ResidualField
 from veriserum_hf.core import FloatArray, IndexArray, PlaneName
-from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, registered_by
+from veriserum_hf.registration.cameras.adjustment import Adjusted, registered_by
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.unknowns import Unknowns
-from veriserum_hf.registration.outline.solver import Residuals
+from veriserum_hf.registration.outline.residuals import Residuals
 
 CELLS = 8  # of a residual field, along each edge of an image
 _FOLDS = 5

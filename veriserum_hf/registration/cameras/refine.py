@@ -26,7 +26,7 @@ from veriserum_hf.geometry import (
     transform_points,
 )
 from veriserum_hf.poses import transforms
-from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed, adjust, registered_by
+from veriserum_hf.registration.cameras.adjustment import Adjusted, adjust, registered_by
 from veriserum_hf.registration.cameras.details import details_of
 from veriserum_hf.registration.cameras.groups import (
     LEAST_FRAMES,
@@ -37,15 +37,17 @@ from veriserum_hf.registration.cameras.groups import (
     spread,
 )
 from veriserum_hf.registration.cameras.left_out import left_out
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.unknowns import Free, Rig, Tolerances, Unknowns
 from veriserum_hf.registration.cameras.velocities import Velocities, velocities
 from veriserum_hf.registration.cameras.verdict import kept_rig, plane_covariance, verdict_of
 from veriserum_hf.registration.data_sets import ARCHIVE_PX
 from veriserum_hf.registration.frame import Frame
+from veriserum_hf.registration.implant import Implant, implant_of
 from veriserum_hf.registration.initial_poses import Starts, configs_for, starts_of
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.outline.search import COARSE, FINE, MIDDLE
-from veriserum_hf.registration.scene import Implant, View, implant_of
+from veriserum_hf.registration.scene import View
 
 FRAMES = 100
 _SUPPORTED = 0.3  # share of the outline on edges of frames that are used: with wrong cameras no pose fits both planes

@@ -16,9 +16,10 @@ from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Camera, invert_transform, make_transform, transform_points
 from veriserum_hf.registration.deviations import harmonics
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.outline.levels import Level
-from veriserum_hf.registration.outline.solver import Residuals
-from veriserum_hf.registration.scene import DOF, Implant
+from veriserum_hf.registration.outline.residuals import Residuals
+from veriserum_hf.registration.scene import DOF
 
 Free = Literal["fs-pose", "sid", "principal-point", "time"]
 _WAVES = 4

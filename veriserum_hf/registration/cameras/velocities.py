@@ -24,8 +24,9 @@ from veriserum_hf.core import FAILED, BoolArray, Component, FloatArray, PoseRow
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import transform_points
 from veriserum_hf.poses import transforms
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.initial_poses import Starts
-from veriserum_hf.registration.scene import DOF, Implant
+from veriserum_hf.registration.scene import DOF
 
 Velocities = Mapping[int, Mapping[Component, FloatArray]]  # by measurement id
 _PLACES = (-2, -1, 0, 1, 2)  # frames before and after

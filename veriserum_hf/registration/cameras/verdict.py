@@ -8,8 +8,9 @@ from scipy.stats import chi2, wilcoxon
 from veriserum_hf.calibration import RefinedRig, RigVerdict, SizedCamera
 from veriserum_hf.core import FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
-from veriserum_hf.registration.cameras.adjustment import Adjusted, Observed
+from veriserum_hf.registration.cameras.adjustment import Adjusted
 from veriserum_hf.registration.cameras.details import is_determined, nothing_refined
+from veriserum_hf.registration.cameras.observed import Observed
 from veriserum_hf.registration.cameras.unknowns import Tolerances, Unknowns
 from veriserum_hf.registration.scene import DOF, View
 

@@ -30,8 +30,9 @@ from veriserum_hf.registration.from_images.hypotheses import (
     meeting_point,
 )
 from veriserum_hf.registration.from_images.templates import ReducedMesh
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import name_of, views_of
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import View
 
 CANDIDATES = 8
 _DIRECTIONS, _FEW_DIRECTIONS = 320, 80

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.registration.scene import Implant
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.rendering import compiled
 
 POINTS = 64  # of a template

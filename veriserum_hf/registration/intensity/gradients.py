@@ -9,7 +9,6 @@ other pixels around it. So an outline next to a saturated area counts with its d
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import trimesh
@@ -17,8 +16,10 @@ from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.intensity.filters import dilated, kernels, laplacian, moment_kernels
-from veriserum_hf.registration.scene import Implant, Scene
+from veriserum_hf.registration.intensity.scales import Scale
+from veriserum_hf.registration.scene import Scene
 from veriserum_hf.rendering import path_length_window, simplified
 
 try:
@@ -33,35 +34,6 @@ except ImportError as error:
 _LEAST_SEEN = 0.2  # share of the blur's weight on pixels that are not clipped, where a place is used
 _FIELD_ORDER = 3  # of the polynomial that the open field is within a window
 _RENDERED_AT_ONCE = 64  # on a GPU, of poses
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One level of the image pyramid, and how far around the implants it extends.
-
-    Attributes
-    ----------
-    pixel_mm : edge of a pixel on the detector; images with larger pixels keep them.
-    blur_px : standard deviation of the blur, in pixels of this scale.
-    stride : of the grid that gradients are kept on, in pixels of this scale.
-    rays : along each edge of a pixel of this scale, when implants are rendered.
-    margin_mm : on the detector, around the implants' projections.
-    iterations : of the optimisation, at most.
-    cutoff : residuals this many times the robust scale have a quarter of the weight.
-    within_mm : accuracy of the meshes.
-    tile_px : edge of the squares within which residuals may be correlated, in pixels of this scale.
-
-    """
-
-    pixel_mm: float
-    blur_px: float
-    stride: int
-    rays: int
-    margin_mm: float
-    iterations: int
-    cutoff: float
-    within_mm: float
-    tile_px: float = 24.0
 
 
 class PlaneGradients:

@@ -8,8 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from veriserum_hf.geometry import FIELD_MM
-from veriserum_hf.registration.intensity.gradients import Scale
+from veriserum_hf.registration.intensity.scales import SCALES, Scale
 from veriserum_hf.registration.intensity.solver import Solver
 from veriserum_hf.registration.intensity.state import State, initial_state, with_frame
 from veriserum_hf.registration.intensity.uncertainty import agreement, covariances
@@ -21,51 +20,6 @@ try:
 except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
-# Their pixels are those of a whole Veriserum image of 64, 128, 256 and 512 px. The last has the widest blur: a
-# hundredth of a pixel shows in the slopes of outlines, not in the few pixels at their centre, which sampling, holders
-# and JPEG affect most.
-SCALES = (
-    Scale(
-        pixel_mm=FIELD_MM / 64,
-        blur_px=1.2,
-        stride=1,
-        rays=2,
-        margin_mm=40.0,
-        iterations=12,
-        cutoff=3.0,
-        within_mm=0.2,
-    ),
-    Scale(
-        pixel_mm=FIELD_MM / 128,
-        blur_px=1.5,
-        stride=1,
-        rays=1,
-        margin_mm=20.0,
-        iterations=12,
-        cutoff=3.0,
-        within_mm=0.15,
-    ),
-    Scale(
-        pixel_mm=FIELD_MM / 256,
-        blur_px=1.5,
-        stride=1,
-        rays=1,
-        margin_mm=8.0,
-        iterations=8,
-        cutoff=3.0,
-        within_mm=0.08,
-    ),
-    Scale(
-        pixel_mm=FIELD_MM / 512,
-        blur_px=1.8,
-        stride=2,
-        rays=2,
-        margin_mm=6.0,
-        iterations=8,
-        cutoff=5.0,
-        within_mm=0.005,
-    ),
-)
 MIN_SCORE = 0.55  # correct poses in simulated frames, cluttered by holders, have at least 0.6
 _RESTART_ROTATION_DEG = 10.0
 _MAX_WINDOWS = 3  # of a scale, one after the other: an implant may leave that of its initial pose

@@ -28,7 +28,8 @@ from collections.abc import Mapping, Sequence
 
 from veriserum_hf.core import PlaneName
 from veriserum_hf.registration.intensity.equations import Equations, Fit, normal_equations
-from veriserum_hf.registration.intensity.gradients import PlaneGradients, Scale
+from veriserum_hf.registration.intensity.gradients import PlaneGradients
+from veriserum_hf.registration.intensity.scales import Scale
 from veriserum_hf.registration.intensity.state import State, where
 from veriserum_hf.registration.scene import DOF, Scene
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from veriserum_hf.core import BoolArray, PlaneName
 from veriserum_hf.registration.outline.levels import Level, Shadow
-from veriserum_hf.registration.outline.solver import EDGE_PX, Residuals
+from veriserum_hf.registration.outline.residuals import EDGE_PX, Residuals
 from veriserum_hf.rendering import ContourPieces
 
 NEAR_PX = 1.0  # an edge so near an outline supports it

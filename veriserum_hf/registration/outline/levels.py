@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.geometry import Camera, transform_points
+from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.outline.edges import mean_rise, seen_around, steepest
-from veriserum_hf.registration.scene import Implant, View
+from veriserum_hf.registration.scene import View
 from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window, simplified
 
 _MARGIN_PX = 12  # of renderings around the implants

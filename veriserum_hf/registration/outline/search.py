@@ -12,18 +12,13 @@ import numpy as np
 
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
 from veriserum_hf.geometry import FIELD_MM, angle_between_deg, make_transform, transform_points
+from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
-from veriserum_hf.registration.outline.solver import (
-    OutlineSolver,
-    OutlineState,
-    Pass,
-    Residuals,
-    moved,
-    normal_matrix,
-    step_between,
-)
-from veriserum_hf.registration.scene import Implant, View, central_ray
+from veriserum_hf.registration.outline.residuals import Residuals
+from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
+from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix, step_between
+from veriserum_hf.registration.scene import View
 
 
 @dataclass(frozen=True)
