@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DASK = (sys.executable, "-m", "dask")
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+# As docs/cluster.md recommends: otherwise Dask has workers give memory back, and ask for it again, for every image.
+_ENVIRONMENT |= {"MALLOC_TRIM_THRESHOLD_": "67108864", "MALLOC_MMAP_THRESHOLD_": "33554432"}
 
 
 class DaskCluster:
