@@ -17,7 +17,7 @@ from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
 from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
-from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix, step_between
+from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix
 from veriserum_hf.registration.scene import View
 
 
@@ -44,8 +44,6 @@ _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
 _WEAK_MM, _WEAK_DEG = 8.0, 10.0  # but no farther than this
 _NEAR = 0.35  # support of an initial pose within some 1 mm and 1 degree; 5 mm off it is at most 0.2
-_FIRST = 3  # of the passes at the middle scale, after which a second initial pose is given up if it returns
-_SAME_PX = 0.5  # root mean square distance of outlines that are one
 _LOST = 0.5  # support below which a pose is wrong, and farther initial poses are tried
 _FAR_MM = 8.0
 _BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
@@ -149,8 +147,7 @@ class OutlineFrame:
 
         Where its initial pose was on edges, and stays on them, only the wrong way round is left to exclude.
         """
-        residuals = self.of_implant(MIDDLE, state, k)
-        found, matrix = support(residuals), normal_matrix(residuals)
+        found = self._support(state, k)
         alternatives = [
             (_ENOUGH, self._weak),
             (_FEW, self._rotated),
@@ -161,14 +158,9 @@ class OutlineFrame:
             for other in others(state, T_given, k) if found < enough else ():
                 if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
                     continue
-                reached = self.solver(MIDDLE).run(other, MIDDLE.passes[:_FIRST], only=k)
-                step_mm = step_between(self._implants[k], state.T_world_implant[k], reached.T_world_implant[k])
-                if step_mm @ matrix @ step_mm < _SAME_PX**2:
-                    continue
-                reached = self.solver(MIDDLE).run(reached, MIDDLE.passes[_FIRST:], only=k)
-                residuals = self.of_implant(MIDDLE, reached, k)
-                if (support_there := support(residuals)) > found:
-                    state, found, matrix = reached, support_there, normal_matrix(residuals)
+                reached = self.solver(MIDDLE).run(other, MIDDLE.passes, only=k)
+                if (support_there := self._support(reached, k)) > found:
+                    state, found = reached, support_there
         return state
 
     def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:

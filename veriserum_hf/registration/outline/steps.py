@@ -105,13 +105,6 @@ def normal_matrix(residuals: Mapping[PlaneName, Residuals]) -> FloatArray:
     return np.mean(matrices, axis=0) if matrices else np.zeros((DOF, DOF))
 
 
-def step_between(implant: Implant, T_from: FloatArray, T_to: FloatArray) -> FloatArray:
-    """Step, (6,) mm, that `moved` takes from one pose (4, 4) to another."""
-    shift_mm = np.subtract(*(transform_points(T, implant.center_mm[None])[0] for T in (T_to, T_from)))
-    rotvec = Rotation.from_matrix(T_to[:3, :3] @ T_from[:3, :3].T).as_rotvec()
-    return np.concatenate([shift_mm, rotvec * implant.radius_mm])
-
-
 def moved(implant: Implant, T_world_implant: FloatArray, step_mm: FloatArray) -> FloatArray:
     """Pose after a step, (6,) mm: `scene.Scene.moved` of one implant."""
     rotation = Rotation.from_rotvec(step_mm[3:] / implant.radius_mm).as_matrix() @ T_world_implant[:3, :3]
