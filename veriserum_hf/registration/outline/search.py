@@ -23,7 +23,10 @@ from veriserum_hf.registration.scene import View
 
 @dataclass(frozen=True)
 class _Scale:
-    """Pixels on the detector, mm; blur in these pixels; accuracy of the meshes, mm; steps."""
+    """Pixels on the detector, mm; blur in these pixels; accuracy of the meshes, mm; steps.
+
+    Meshes err by less than a fiftieth of a pixel: where the initial pose is bad, coarser ones lose some implants.
+    """
 
     pixel_mm: float
     blur_px: float
@@ -33,10 +36,10 @@ class _Scale:
 
 _BLUR_PX = 1.4
 COARSE = _Scale(
-    FIELD_MM / 256, _BLUR_PX, 0.1, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3))
+    FIELD_MM / 256, _BLUR_PX, 0.02, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3))
 )
 MIDDLE = _Scale(
-    FIELD_MM / 512, _BLUR_PX, 0.03, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
+    FIELD_MM / 512, _BLUR_PX, 0.01, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
 )
 FINE = _Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
 ASSESSED = Pass(3, expected=True)
