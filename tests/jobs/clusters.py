@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 DASK = (sys.executable, "-m", "dask")
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
@@ -37,8 +40,7 @@ class DaskCluster:
         self.file.unlink(missing_ok=True)
         options = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", self.file)
         self.scheduler = self._started("scheduler", *options)
-        while not self._is_written():
-            time.sleep(0.05)
+        wait_for(self._is_written, f"the scheduler's file: see {self.folder / 'scheduler.log'}")
         for _ in range(workers):
             self.add_worker()
 
@@ -83,9 +85,21 @@ class DaskCluster:
 
 def process_at_work(*folders: Path) -> int:
     """Wait for an unfinished file below some folders, and return the number of the process that writes it."""
-    while True:
+
+    def found() -> int:
         with suppress(FileNotFoundError):
             for path in (path for folder in folders for path in folder.rglob(".*.partial")):
                 if path.is_file():
                     return int(path.name.rpartition(".")[0].rpartition(".")[2].split("-")[1])
+        return 0
+
+    return wait_for(found, "an unfinished file")
+
+
+def wait_for(found: Callable[[], T], what: str, latest_s: float = 120) -> T:
+    """Wait for something and return it; AssertionError if it does not come."""
+    deadline = time.monotonic() + latest_s
+    while not (it := found()):
+        assert time.monotonic() < deadline, f"waited {latest_s:.0f} s for {what}"
         time.sleep(0.001)
+    return it

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import outcome
-from tests.jobs.clusters import DaskCluster, process_at_work
+from tests.jobs.clusters import DaskCluster, process_at_work, wait_for
 from tests.jobs.processes import at_work
 from tests.jobs.squares import Square
 from tests.registration.sources import save_untrained
@@ -29,6 +29,15 @@ SMALL = ("--trials", 6, "--frames-per-trial", 1, "--pairs", 1, "--size", 200, "-
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A scheduler with two workers."""
+    made = DaskCluster(tmp_path_factory.mktemp("cluster"))
+    made.start(2)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def own_cluster(tmp_path_factory):
+    """Another one, to be lost: clients of the others would wait for it."""
     made = DaskCluster(tmp_path_factory.mktemp("cluster"))
     made.start(2)
     yield made
@@ -207,16 +216,14 @@ def test_a_single_frame_is_not_predicted_on_a_cluster(tmp_path):
     assert status == 2 and "--scheduler-file needs --dataset" in printed
 
 
-def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(cluster, tmp_path):
-    """The last one here: the cluster is another one afterwards."""
+def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(own_cluster, tmp_path):
     frames = ("--trials", 4, "--frames-per-trial", 5, "--pairs", 1, "--size", 100, "--marker-frames", 0)
-    command = ("simulate", tmp_path / "there", *frames, "--scheduler-file", cluster.file)
+    command = ("simulate", tmp_path / "there", *frames, "--scheduler-file", own_cluster.file)
     unfinished = incomplete_folder(tmp_path / "there")
 
     def lose():
-        while not list(unfinished.rglob("*.jpg")):
-            time.sleep(0.001)
-        cluster.lose_scheduler()
+        wait_for(lambda: list(unfinished.rglob("*.jpg")), "a first frame")
+        own_cluster.lose_scheduler()
 
     killer = threading.Thread(target=lose)
     killer.start()
@@ -228,8 +235,8 @@ def test_a_lost_scheduler_is_one_message_and_the_same_command_resumes(cluster, t
         "kept: run the same command again to resume, when there is a scheduler."
     )
     assert unfinished.exists()
-    cluster.stop()
-    cluster.start(1)
+    own_cluster.stop()
+    own_cluster.start(1)
     assert outcome(*command)[0] == 0
     assert outcome("simulate", tmp_path / "here", *frames, "--workers", 1)[0] == 0
     assert content(tmp_path / "there") == content(tmp_path / "here")
