@@ -83,7 +83,7 @@ class DaskCluster:
             )
 
 
-def process_at_work(*folders: Path) -> int:
+def process_at_work(*folders: Path, latest_s: float = 120) -> int:
     """Wait for an unfinished file below some folders, and return the number of the process that writes it."""
 
     def found() -> int:
@@ -93,7 +93,7 @@ def process_at_work(*folders: Path) -> int:
                     return int(path.name.rpartition(".")[0].rpartition(".")[2].split("-")[1])
         return 0
 
-    return wait_for(found, "an unfinished file")
+    return wait_for(found, "an unfinished file", latest_s)
 
 
 def wait_for(found: Callable[[], T], what: str, latest_s: float = 120) -> T:

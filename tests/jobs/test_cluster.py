@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def content(folder):
 
 def begun(folder):
     return len((folder / "order").read_text().split())
+
+
+def kill_at_work(folder):
+    """Kill the process that writes below a folder, if one is seen within 20 s."""
+    with suppress(AssertionError):
+        os.kill(process_at_work(folder, latest_s=20), signal.SIGKILL)
 
 
 def test_every_job_is_done_by_a_worker_and_nothing_else_is_left(executor, tmp_path):
@@ -149,18 +156,20 @@ def test_simulate_register_and_predict_give_the_same_bytes_as_on_one_machine(clu
 
 
 def test_a_worker_that_is_killed_in_a_shard_leaves_no_trace(cluster, archive, dataset, tmp_path):
-    output = tmp_path / "OUT"
-    killer = threading.Thread(
-        target=lambda: os.kill(process_at_work(incomplete_folder(output) / "data"), signal.SIGKILL)
-    )
-    killer.start()
-    status, _, printed = outcome("convert", archive, output, "--size", 128, "--scheduler-file", cluster.file)
-    killer.join()
-    assert sum(worker.poll() == -signal.SIGKILL for worker in cluster.workers) == 1
+    for attempt in range(9):  # a shard may be finished before it is seen
+        output = tmp_path / str(attempt) / "OUT"
+        output.parent.mkdir()
+        killer = threading.Thread(target=kill_at_work, args=[incomplete_folder(output) / "data"])
+        killer.start()
+        status, _, printed = outcome("convert", archive, output, "--size", 128, "--scheduler-file", cluster.file)
+        killer.join()
+        assert status == 0, printed
+        if killed := [worker for worker in cluster.workers if worker.poll() == -signal.SIGKILL]:
+            break
     cluster.add_worker()
-    assert status == 0, printed
+    assert len(killed) == 1
     assert content(output) == content(dataset)  # which was converted here
-    assert list(tmp_path.iterdir()) == [output]
+    assert list(output.parent.iterdir()) == [output]
 
 
 def test_a_worker_of_another_version_is_named(executor, tmp_path, monkeypatch):
