@@ -5,10 +5,11 @@
 """
 
 import os
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,25 +21,30 @@ _SAMPLED_EVERY_S = 0.02
 
 
 class Watched(NamedTuple):
-    """What a command printed, how long it took, and its peak resident memory: its own and its largest child's."""
+    """What a command printed, how long it took, and its peak resident memory: its own and its largest child's.
+
+    ``cpu_s`` is that of the command and its children.
+    """
 
     output: str
     wall_s: float
     peak_mb: float
     worker_peak_mb: float
+    cpu_s: float
 
 
-def run_watched(*command: str, cache: Path) -> Watched:
+def run_watched(*command: str, cache: Path, statuses: Container[int] = (0,)) -> Watched:
     """Run a command from the repository's root, with ``cache`` for datasets, and watch it and its workers.
 
-    Linux hands the peak in ``ru_maxrss`` down from parent to child; ``VmHWM`` is reset with each program.
+    RuntimeError if it ends with another status than these. Linux hands the peak in ``ru_maxrss`` down from parent to
+    child; ``VmHWM`` is reset with each program.
     """
     environment = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(cache),
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     }
-    started, own, workers = time.perf_counter(), 0.0, 0.0
+    started, own, workers, cpu_before_s = time.perf_counter(), 0.0, 0.0, _children_cpu_s()
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             own = max(own, _peak_mb(process.pid))
@@ -46,9 +52,14 @@ def run_watched(*command: str, cache: Path) -> Watched:
             time.sleep(_SAMPLED_EVERY_S)
         wall_s = time.perf_counter() - started
         output = process.stdout.read() if process.stdout else ""
-    if process.returncode:
+    if process.returncode not in statuses:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}")
-    return Watched(output, wall_s, own, workers)
+    return Watched(output, wall_s, own, workers, _children_cpu_s() - cpu_before_s)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _children(pid: int) -> list[int]:

@@ -1,0 +1,201 @@
+"""Cost and memory of every command by the number of frames: ``python -m tests.benchmarks.bench_scale FOLDER``.
+
+Archives of 100 to 10,000 dual-plane frames, hard links to those of a simulated archive. What is measured is kept in
+the folder, so that the same command resumes. Writes RESULTS_SCALE.md: what was measured, and what follows from it for
+as many frames as the real data set has, and for a million.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.large_archives import write_large
+from tests.benchmarks.processes import run_watched
+from tests.benchmarks.table import CORES, setting
+from veriserum_hf.core import Table
+
+RESULTS = Path(__file__).with_name("RESULTS_SCALE.md")
+VERISERUM = str(Path(sys.executable).with_name("veriserum"))
+FEW, SOME, MANY = 100, 1_000, 10_000
+TARGETS = (1_000, 55_495, 1_000_000)
+_MOST_MB = 1_000
+_FRAMES_PER_TRIAL = 20
+_SIMULATED = ("--trials", "6", "--frames-per-trial", "4", "--pairs", "3", "--marker-frames", "0", "--size", "1000")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of ``veriserum``, of ``FOLDER/{frames}``, and what limits it.
+
+    Attributes
+    ----------
+    words : with the names of its files.
+    bottleneck : what takes the time.
+    most_frames : that it is run with; a frame costs the same in a larger archive.
+
+    """
+
+    words: tuple[str, ...]
+    bottleneck: str
+    most_frames: int = MANY
+    output: str | None = None
+
+
+COMMANDS = {
+    "simulate": Command(
+        ("simulate", "{folder}/simulated", "--trials", "{trials}", "--frames-per-trial", "20", "--pairs", "3"),
+        "rendering: all cores",
+        SOME,
+        "simulated",
+    ),
+    "audit": Command(("audit", "{archive}"), "SQLite and the names of the files: one process"),
+    "audit --deep": Command(("audit", "{archive}", "--deep"), "decoding: all cores"),
+    "convert": Command(
+        ("convert", "{archive}", "{folder}/data", "--workers", "2"), "decoding and encoding: all cores", output="data"
+    ),
+    "train, 3 steps": Command(
+        ("train", "--config", "training/configs/demo.yaml", "--dataset", "{folder}/data", "--max_train_steps", "3")
+        + ("--eval_steps", "99", "--output_dir", "{folder}/run"),
+        "the network: a GPU; afterwards decoding (`--cache`)",
+        output="run",
+    ),
+    "predict": Command(
+        ("predict", "{few}/run", "--dataset", "{folder}/data", "--output", "{folder}/predicted.parquet"),
+        "the network: a GPU, ONNX Runtime, or a cluster",
+    ),
+    "register": Command(
+        ("register", "{folder}/data", "--start", "refined", "--output", "{folder}/registered.parquet")
+        + ("--workers", "2"),
+        "rendering and outlines: all cores, or a cluster",
+        SOME,
+    ),
+    "check-labels": Command(
+        ("check-labels", "{folder}/data", "--output", "{folder}/labels.parquet", "--workers", "2"),
+        "rendering and outlines: all cores, or a cluster",
+        SOME,
+    ),
+    "refine-cameras": Command(
+        ("refine-cameras", "{folder}/data", "--poses", "{folder}/registered.parquet")
+        + ("--output", "{folder}/cameras.json"),
+        "bundle adjustment of some hundred chosen frames, however many there are",
+        SOME,
+    ),
+    "report": Command(
+        ("report", "{folder}/data", "--split", "all", "--poses", "{folder}/predicted.parquet")
+        + ("--output", "{folder}/report.html"),
+        "drawing of the figures: one process",
+    ),
+    "show, a trial": Command(
+        ("show", "{folder}/data", "--trial", "1", "--output", "{folder}/trial.gif"), "one trial, whatever there is"
+    ),
+}
+
+
+def measure(name: str, command: Command, frames: int, root: Path) -> dict[str, float]:
+    """Processor seconds of a command and its peak memory, MB: its own and its largest worker's."""
+    folder = root / str(frames)
+    if command.output:
+        shutil.rmtree(folder / command.output, ignore_errors=True)
+    names: dict[str, Any] = {"folder": folder, "archive": folder / "archive", "few": root / str(FEW)}
+    words = [word.format(**names, trials=frames // _FRAMES_PER_TRIAL) for word in command.words]
+    script = (sys.executable, "training/train.py") if words[0] == "train" else (VERISERUM, words[0])
+    ended = run_watched(*script, *words[1:], cache=root / "cache", statuses=(0, 1, 3))
+    print(f"{name}, {frames} frames: {ended.cpu_s:.1f} CPU-s, {ended.peak_mb:.0f} / {ended.worker_peak_mb:.0f} MB")
+    return {"cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb, "worker_peak_mb": ended.worker_peak_mb}
+
+
+def measurements(root: Path, most_frames: int) -> dict[str, dict[int, dict[str, float]]]:
+    """Measure what has not been measured yet."""
+    kept = root / "measured.json"
+    found = json.loads(kept.read_text()) if kept.exists() else {}
+    if not (root / "base").exists():
+        subprocess.run([VERISERUM, "simulate", root / "base", *_SIMULATED], check=True)
+    for frames in (FEW, SOME, MANY):
+        if frames > most_frames:
+            continue
+        archive = root / str(frames) / "archive"
+        if not archive.exists():
+            write_large(archive, root / "base", pairs=frames, trials=frames // _FRAMES_PER_TRIAL)
+        for name, command in COMMANDS.items():
+            key = f"{name}/{frames}"
+            if key not in found and frames <= command.most_frames:
+                found[key] = measure(name, command, frames, root)
+                kept.write_text(json.dumps(found, indent=1))
+    by_name: dict[str, dict[int, dict[str, float]]] = {name: {} for name in COMMANDS}
+    for key, values in found.items():
+        name, _, frames_text = key.rpartition("/")
+        by_name[name][int(frames_text)] = values
+    return by_name
+
+
+def per_frame(by_frames: dict[int, dict[str, float]], what: str) -> float:
+    """Growth a frame, of the two largest numbers of frames; 0 where it is smaller than the noise."""
+    (few, one), (many, other) = sorted(by_frames.items())[-2:]
+    return max(0.0, (other[what] - one[what]) / (many - few))
+
+
+def tables(measured: dict[str, dict[int, dict[str, float]]]) -> Iterator[Table]:
+    """What was measured; what follows from it."""
+    rows = []
+    for name, by_frames in measured.items():
+        cells = [
+            f"{found['cpu_s']:.1f} s, {max(found['peak_mb'], found['worker_peak_mb']):.0f} MB"
+            if (found := by_frames.get(frames))
+            else "-"
+            for frames in (FEW, SOME, MANY)
+        ]
+        largest_mb = max(max(found["peak_mb"], found["worker_peak_mb"]) for found in by_frames.values())
+        growth = 1e3 * per_frame(by_frames, "cpu_s")
+        rows.append([name, *cells, f"{growth:.1f} ms", "met" if largest_mb <= _MOST_MB else "MISSED"])
+    header = ["command", *(f"{frames:,} frames" for frames in (FEW, SOME, MANY)), "CPU a frame", "at most 1,000 MB"]
+    yield Table(header, rows, alignment="lrrrrl")
+    rows = []
+    for name, by_frames in measured.items():
+        most = max(by_frames)
+        cells = []
+        for frames in TARGETS:
+            cpu_s, peak_mb = (
+                by_frames[most][what] + (frames - most) * per_frame(by_frames, what) for what in ("cpu_s", "peak_mb")
+            )
+            if frames < most:
+                cpu_s, peak_mb = by_frames[frames]["cpu_s"], by_frames[frames]["peak_mb"]
+            cells.append(f"{_duration(cpu_s)}, {max(peak_mb, by_frames[most]['worker_peak_mb']) / 1e3:.1f} GB")
+        rows.append([name, *cells, COMMANDS[name].bottleneck])
+    header = ["command", *(f"{frames:,} frames" for frames in TARGETS), "what takes the time, and what helps"]
+    yield Table(header, rows, alignment="lrrrl")
+
+
+def _duration(cpu_s: float) -> str:
+    if cpu_s < 600:
+        return f"{cpu_s:.0f} CPU-s"
+    return f"{cpu_s / 60:.0f} CPU-min" if cpu_s < 36_000 else f"{cpu_s / 3600:.0f} CPU-h"
+
+
+def main() -> None:
+    """Measure what is not there yet, and write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--frames", type=int, default=MANY, help="at most so many")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    written, follows = tables(measurements(arguments.folder.resolve(), arguments.frames))
+    sentence = setting(
+        "hard links to 24 simulated frame pairs of 1000 px; of each command the processor time with its workers, and "
+        f"the peak memory of its largest process, with {CORES} workers where it has any"
+    )
+    text = (
+        f"# Scale\n\nWritten by `make bench-scale`.\n\n{written.markdown()}\n\n{follows.markdown()}\n\n{sentence}\n"
+    )
+    print(text)
+    if arguments.frames >= MANY:
+        RESULTS.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
