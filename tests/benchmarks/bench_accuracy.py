@@ -32,7 +32,8 @@ from veriserum_hf.modeling.configuration_veriserum import COMPONENTS
 from veriserum_hf.poses.estimates import Estimates
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
-from veriserum_hf.training.batches import FrameSamples, collate
+from veriserum_hf.training.batches import collate
+from veriserum_hf.training.samples import FrameSamples
 
 ROOT = Path(__file__).parents[2]
 SIMULATED = Settings(trials=400, frames_per_trial=8, height_px=800, seed=0)

@@ -33,8 +33,9 @@ from veriserum_hf.hub.models import push_model
 from veriserum_hf.inference.labelled import predict_labelled
 from veriserum_hf.inference.models import load_model, weights_sha256
 from veriserum_hf.modeling import VeriserumPoseModel
-from veriserum_hf.training.batches import FrameSamples, collate
+from veriserum_hf.training.batches import collate
 from veriserum_hf.training.publishing import push_run
+from veriserum_hf.training.samples import FrameSamples
 
 ROOT = Path(__file__).parents[2]
 NAME = "my-lab/knee-poses"

@@ -23,8 +23,9 @@ from veriserum_hf.inference.models import check_fit
 from veriserum_hf.inference.predictions import predict_frames
 from veriserum_hf.modeling import VeriserumImageProcessor
 from veriserum_hf.training.augment import Augmentation, augment
-from veriserum_hf.training.batches import FrameSamples, collate, image_size_of, model_inputs, sample_of
+from veriserum_hf.training.batches import collate, image_size_of, model_inputs, sample_of
 from veriserum_hf.training.run import TrainingRun
+from veriserum_hf.training.samples import FrameSamples
 
 MESHES = {entry["id"]: trimesh.creation.box((60, 40, 50)) for entry in ANATOMIES}
 

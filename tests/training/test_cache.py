@@ -14,8 +14,8 @@ from tests.training.test_loaders import EPOCH, assert_same, loaded
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training import cache as caches, loaders
-from veriserum_hf.training.batches import FrameSamples
 from veriserum_hf.training.cache import cached
+from veriserum_hf.training.samples import FrameSamples
 
 
 @pytest.fixture(scope="module")

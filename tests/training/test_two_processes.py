@@ -17,7 +17,8 @@ from tests.training.runs import (
     run_as_users_do,
     train_and_kill,
 )
-from veriserum_hf.training.batches import StreamedSamples, sample_of
+from veriserum_hf.training.batches import sample_of
+from veriserum_hf.training.samples import StreamedSamples
 
 
 @pytest.fixture(scope="module")

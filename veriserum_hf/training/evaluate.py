@@ -26,8 +26,8 @@ from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_p
 from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
 from veriserum_hf.jobs import exit_status, heed_signals
 from veriserum_hf.reports import evaluation_markdown
-from veriserum_hf.training.batches import FrameSamples
 from veriserum_hf.training.loaders import batches_of
+from veriserum_hf.training.samples import FrameSamples
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -16,17 +16,10 @@ from torch.utils.data import DataLoader
 from veriserum_hf.dataset import TrainingTrials, no_trials, open_rows, training_trials
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.training.augment import Augmentation, apply_changes, augment, draw_changes
-from veriserum_hf.training.batches import (
-    Augment,
-    Batch,
-    FrameSamples,
-    Sample,
-    StreamedSamples,
-    collate,
-    image_size_of,
-)
+from veriserum_hf.training.batches import Batch, Sample, collate, image_size_of
 from veriserum_hf.training.cache import SampleCache, cached
 from veriserum_hf.training.on_the_fly import SimulatedBatches
+from veriserum_hf.training.samples import Augment, FrameSamples, StreamedSamples
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
 
 Change = Callable[[Sample, Augmentation, np.random.Generator], Sample]
