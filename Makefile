@@ -6,7 +6,7 @@ DEMO := demo
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed fuzz clean
+.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed bench-scale fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -74,6 +74,9 @@ bench-real: $(INSTALLED)  ## registration of real frames of other laboratories, 
 
 bench-speed: $(INSTALLED)  ## registration against an earlier commit: make bench-speed BEFORE=CHECKOUT; half an hour
 	$(BIN)/python -m tests.benchmarks.bench_speed $(BENCH_DATA) $(BEFORE)
+
+bench-scale: $(INSTALLED)  ## cost and memory of every command by the number of frames; resumes; an hour and a half on two cores
+	$(BIN)/python -m tests.benchmarks.bench_scale $(BENCH_DATA)/scale
 
 bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)
