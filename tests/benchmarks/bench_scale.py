@@ -23,6 +23,7 @@ from veriserum_hf.core import Table
 RESULTS = Path(__file__).with_name("RESULTS_SCALE.md")
 VERISERUM = str(Path(sys.executable).with_name("veriserum"))
 FEW, SOME, MANY = 100, 1_000, 10_000
+_ALL, _SLOW = (FEW, SOME, MANY), (FEW, SOME)
 TARGETS = (1_000, 55_495, 1_000_000)
 _MOST_MB = 1_000
 _FRAMES_PER_TRIAL = 20
@@ -37,13 +38,14 @@ class Command:
     ----------
     words : with the names of its files.
     bottleneck : what takes the time.
-    most_frames : that it is run with; a frame costs the same in a larger archive.
+    frames : that it is run with; of slow commands few, since every frame costs the same.
+    output : folder of its result.
 
     """
 
     words: tuple[str, ...]
     bottleneck: str
-    most_frames: int = MANY
+    frames: tuple[int, ...] = _ALL
     output: str | None = None
 
 
@@ -51,7 +53,7 @@ COMMANDS = {
     "simulate": Command(
         ("simulate", "{folder}/simulated", "--trials", "{trials}", "--frames-per-trial", "20", "--pairs", "3"),
         "rendering: all cores",
-        SOME,
+        _SLOW,
         "simulated",
     ),
     "audit": Command(("audit", "{archive}"), "SQLite and the names of the files: one process"),
@@ -73,18 +75,18 @@ COMMANDS = {
         ("register", "{folder}/data", "--start", "refined", "--output", "{folder}/registered.parquet")
         + ("--workers", "2"),
         "rendering and outlines: all cores, or a cluster",
-        SOME,
+        _SLOW,
     ),
     "check-labels": Command(
         ("check-labels", "{folder}/data", "--output", "{folder}/labels.parquet", "--workers", "2"),
         "rendering and outlines: all cores, or a cluster",
-        SOME,
+        _SLOW,
     ),
     "refine-cameras": Command(
         ("refine-cameras", "{folder}/data", "--poses", "{folder}/registered.parquet")
         + ("--output", "{folder}/cameras.json"),
         "bundle adjustment of some hundred chosen frames, however many there are",
-        SOME,
+        _SLOW,
     ),
     "report": Command(
         ("report", "{folder}/data", "--split", "all", "--poses", "{folder}/predicted.parquet")
@@ -110,27 +112,24 @@ def measure(name: str, command: Command, frames: int, root: Path) -> dict[str, f
     return {"cpu_s": ended.cpu_s, "peak_mb": ended.peak_mb, "worker_peak_mb": ended.worker_peak_mb}
 
 
-def measurements(root: Path, most_frames: int) -> dict[str, dict[int, dict[str, float]]]:
-    """Measure what has not been measured yet."""
+def measurements(root: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """Measure what has not been measured yet; by command and number of frames."""
     kept = root / "measured.json"
     found = json.loads(kept.read_text()) if kept.exists() else {}
     if not (root / "base").exists():
         subprocess.run([VERISERUM, "simulate", root / "base", *_SIMULATED], check=True)
-    for frames in (FEW, SOME, MANY):
-        if frames > most_frames:
-            continue
+    by_name: dict[str, dict[int, dict[str, float]]] = {name: {} for name in COMMANDS}
+    for frames in _ALL:
         archive = root / str(frames) / "archive"
         if not archive.exists():
             write_large(archive, root / "base", pairs=frames, trials=frames // _FRAMES_PER_TRIAL)
         for name, command in COMMANDS.items():
-            key = f"{name}/{frames}"
-            if key not in found and frames <= command.most_frames:
-                found[key] = measure(name, command, frames, root)
-                kept.write_text(json.dumps(found, indent=1))
-    by_name: dict[str, dict[int, dict[str, float]]] = {name: {} for name in COMMANDS}
-    for key, values in found.items():
-        name, _, frames_text = key.rpartition("/")
-        by_name[name][int(frames_text)] = values
+            if frames in command.frames:
+                key = f"{name}/{frames}"
+                if key not in found:
+                    found[key] = measure(name, command, frames, root)
+                    kept.write_text(json.dumps(found, indent=1))
+                by_name[name][frames] = found[key]
     return by_name
 
 
@@ -142,33 +141,33 @@ def per_frame(by_frames: dict[int, dict[str, float]], what: str) -> float:
 
 def tables(measured: dict[str, dict[int, dict[str, float]]]) -> Iterator[Table]:
     """What was measured; what follows from it."""
-    rows = []
+    rows, follow = [], []
     for name, by_frames in measured.items():
-        cells = [
-            f"{found['cpu_s']:.1f} s, {max(found['peak_mb'], found['worker_peak_mb']):.0f} MB"
-            if (found := by_frames.get(frames))
-            else "-"
-            for frames in (FEW, SOME, MANY)
-        ]
-        largest_mb = max(max(found["peak_mb"], found["worker_peak_mb"]) for found in by_frames.values())
-        growth = 1e3 * per_frame(by_frames, "cpu_s")
-        rows.append([name, *cells, f"{growth:.1f} ms", "met" if largest_mb <= _MOST_MB else "MISSED"])
-    header = ["command", *(f"{frames:,} frames" for frames in (FEW, SOME, MANY)), "CPU a frame", "at most 1,000 MB"]
+        cells = [_measured(by_frames.get(frames)) for frames in _ALL]
+        largest_mb = max(map(_largest_mb, by_frames.values()))
+        cost = f"{1e3 * per_frame(by_frames, 'cpu_s'):.1f} ms"
+        rows.append([name, *cells, cost, "met" if largest_mb <= _MOST_MB else "MISSED"])
+        follow.append([name, *(_expected(by_frames, frames) for frames in TARGETS), COMMANDS[name].bottleneck])
+    header = ["command", *(f"{frames:,} frames" for frames in _ALL), "CPU a frame", "at most 1,000 MB"]
     yield Table(header, rows, alignment="lrrrrl")
-    rows = []
-    for name, by_frames in measured.items():
-        most = max(by_frames)
-        cells = []
-        for frames in TARGETS:
-            cpu_s, peak_mb = (
-                by_frames[most][what] + (frames - most) * per_frame(by_frames, what) for what in ("cpu_s", "peak_mb")
-            )
-            if frames < most:
-                cpu_s, peak_mb = by_frames[frames]["cpu_s"], by_frames[frames]["peak_mb"]
-            cells.append(f"{_duration(cpu_s)}, {max(peak_mb, by_frames[most]['worker_peak_mb']) / 1e3:.1f} GB")
-        rows.append([name, *cells, COMMANDS[name].bottleneck])
     header = ["command", *(f"{frames:,} frames" for frames in TARGETS), "what takes the time, and what helps"]
-    yield Table(header, rows, alignment="lrrrl")
+    yield Table(header, follow, alignment="lrrrl")
+
+
+def _largest_mb(found: dict[str, float]) -> float:
+    return max(found["peak_mb"], found["worker_peak_mb"])
+
+
+def _measured(found: dict[str, float] | None) -> str:
+    return f"{found['cpu_s']:.1f} s, {_largest_mb(found):.0f} MB" if found else "-"
+
+
+def _expected(by_frames: dict[int, dict[str, float]], frames: int) -> str:
+    """Processor time and memory of the largest process; as measured, or continued by the growth a frame."""
+    nearest = by_frames.get(frames, by_frames[max(by_frames)])
+    more = 0 if frames in by_frames else frames - max(by_frames)
+    cpu_s, peak_mb = (nearest[what] + more * per_frame(by_frames, what) for what in ("cpu_s", "peak_mb"))
+    return f"{_duration(cpu_s)}, {max(peak_mb, nearest['worker_peak_mb']) / 1e3:.1f} GB"
 
 
 def _duration(cpu_s: float) -> str:
@@ -181,10 +180,9 @@ def main() -> None:
     """Measure what is not there yet, and write both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--frames", type=int, default=MANY, help="at most so many")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    written, follows = tables(measurements(arguments.folder.resolve(), arguments.frames))
+    written, follows = tables(measurements(arguments.folder.resolve()))
     sentence = setting(
         "hard links to 24 simulated frame pairs of 1000 px; of each command the processor time with its workers, and "
         f"the peak memory of its largest process, with {CORES} workers where it has any"
@@ -193,8 +191,7 @@ def main() -> None:
         f"# Scale\n\nWritten by `make bench-scale`.\n\n{written.markdown()}\n\n{follows.markdown()}\n\n{sentence}\n"
     )
     print(text)
-    if arguments.frames >= MANY:
-        RESULTS.write_text(text)
+    RESULTS.write_text(text)
 
 
 if __name__ == "__main__":
