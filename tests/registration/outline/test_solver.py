@@ -10,7 +10,7 @@ from tests.registration.opaque import opaque
 from tests.registration.scenes import changed, displaced, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
-from veriserum_hf.registration.outline import solver
+from veriserum_hf.registration.outline import residuals
 from veriserum_hf.registration.outline.search import ASSESSED, FINE, MIDDLE, support
 from veriserum_hf.registration.outline.steps import moved, normal_matrix, solve_step
 
@@ -83,7 +83,7 @@ def test_edges_too_far_outside_hardly_move_a_pose_in_two_planes(fitted, monkeypa
     frame, fit = fitted
 
     def moved_px(own, edge_px):
-        monkeypatch.setattr(solver, "EDGE_PX", edge_px)
+        monkeypatch.setattr(residuals, "EDGE_PX", edge_px)
         outside = {plane: replace(each, residual_px=each.residual_px + 0.3) for plane, each in own.items()}
         before, after = solve_step(own, ASSESSED), solve_step(outside, ASSESSED)
         step_mm = after.step_mm - before.step_mm
