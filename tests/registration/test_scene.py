@@ -14,6 +14,7 @@ from veriserum_hf.geometry.pose import transform_points
 from veriserum_hf.registration.deviations import of_origin
 from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.inputs import scene_of
+from veriserum_hf.registration.intensity.boxes import box_of_lengths
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
 from veriserum_hf.registration.intensity.scales import SCALES
 from veriserum_hf.registration.scene import Scene, View
@@ -94,9 +95,9 @@ def test_both_renderers_give_the_same_lengths_in_parts_with_pixels_that_are_not_
 def assert_same_lengths(scene, T, scale, plane):
     view = PlaneGradients(scene, plane, scale, T)
     poses = scene.moved(T, random_steps(2, 3, 2, 6))
-    for k, (component, implants) in enumerate(scene.implants.items()):
+    for k, component in enumerate(scene.implants):
         expected = view.lengths(component, poses[:, :, k])
-        found = view._render_in_torch(implants, poses[:, :, k], expected.shape[2:])
+        found = view._render_in_torch(component, poses[:, :, k])
         difference = (found - expected).abs()[expected > 0]
         assert expected.max() > 10 and difference.quantile(0.99) < 1e-3
         assert difference.max() < 0.2  # where the surface runs along the ray, rounding to single precision is felt
@@ -105,17 +106,47 @@ def assert_same_lengths(scene, T, scale, plane):
 
 
 @pytest.mark.parametrize("clipped", [False, True])
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_part_of_the_window_that_an_implant_is_in_has_all_its_lengths_and_gradients(started, scale, clipped):
+    scene, T = with_clipped(started[0]) if clipped else started[0], started[1]
+    view = PlaneGradients(scene, "bs", scale, T)
+    poses = scene.moved(T, random_steps(2, 3, 2, 6))
+    poses[0, 0, 0, :3, 3] += 300.0  # outside
+    for k, component in enumerate(scene.implants):
+        whole, (box, part) = view.lengths(component, poses[:, :, k]), view.lengths_around(component, poses[:, :, k])
+        assert torch.equal(box.of(whole, scale.rays), part) and (whole > 0).sum() == (part > 0).sum() > 0
+        smallest = box_of_lengths(whole, scale.rays).of(whole, scale.rays)
+        assert (smallest > 0).sum() == (whole > 0).sum() and smallest.numel() <= part.numel()
+        expected, found = view.gradients(view.pixels(whole)), view.gradients(view.pixels(part), box)
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_an_implant_that_is_not_in_the_window_has_no_gradients(started):
+    scene, T = started
+    view, away = PlaneGradients(scene, "bs", SCALES[3], T), T.clone()
+    away[..., :3, 3] += 300.0
+    box, lengths = view.lengths_around("femur", away[:, :1])
+    assert not lengths.any() and not view.gradients(view.pixels(lengths), box).any()
+    nothing = box_of_lengths(view.lengths("femur", away[:, :1]), SCALES[3].rays)
+    assert min(nothing.shape) > 0
+
+
+@pytest.mark.parametrize("clipped", [False, True])
 def test_products_with_polynomials_have_the_gradients_of_the_products(started, clipped):
     scene, T = started
     if clipped:
-        views = {plane: [clipped_above(view) for view in of_plane] for plane, of_plane in scene.views.items()}
-        scene = Scene(views, scene.implants, scene.device)
+        scene = with_clipped(scene)
     view = PlaneGradients(scene, "bs", SCALES[3], T)
     through = torch.exp(-0.3 * view.pixels(view.lengths("femur", T[:, :1])))
     light = view.fields(through)[:, : view._fields.shape[1]]
     exact = view.gradients(view._fields * through)
     for n in range(exact.shape[1]):
         assert (light[:, n] - exact[:, n]).abs().amax() < 0.015 * exact[:, n].abs().amax()
+
+
+def with_clipped(scene):
+    views = {plane: [clipped_above(view) for view in of_plane] for plane, of_plane in scene.views.items()}
+    return Scene(views, scene.implants, scene.device)
 
 
 def clipped_above(view):

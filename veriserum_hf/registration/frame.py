@@ -132,9 +132,9 @@ class Frame:
         """Share of the outline with an edge where it must be, above chance, in the worse plane; 0 without any."""
         scores, fine = [], self.outlines.solver(FINE)
         for plane, share in shares_near(without_shared_error(residuals), NEAR_PX).items():
-            level = fine.levels[plane]
-            shadows = [level.render(body, T) for body, T in zip(fine.bodies, state.T_world_implant, strict=True)]
-            scores.append(above_chance(share, chance(level, residuals[plane], shadows, ASSESSED.window_px)))
+            shadows = fine.shadows(plane, state.T_world_implant)
+            by_chance = chance(fine.levels[plane], residuals[plane], shadows, ASSESSED.window_px)
+            scores.append(above_chance(share, by_chance))
         return min(scores, default=0.0)
 
     def _residuals(self, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:

@@ -13,18 +13,21 @@ Within a triangle 1/z is affine in the pixel (perspective), z the depth along th
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import trimesh
+from numba.extending import register_jitable
 from numpy.typing import ArrayLike, NDArray
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.geometry import Camera, Plane, Size, rows_columns, transform_points
+from veriserum_hf.geometry import Camera, Plane, Size, rows_columns
 from veriserum_hf.rendering.compilation import compiled
 
 # Where front and back meet at the outline, their depths differ by rounding alone.
 _ROUNDING_MM = 1e-6
+_KEPT = 256  # meshes
 
 
 class Window(NamedTuple):
@@ -85,23 +88,33 @@ def path_length_window(
     rows, columns = rows_columns(size)
     camera = camera_of(camera, size)
     T_camera_implant = camera.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64)
-    in_camera = transform_points(T_camera_implant, mesh.vertices)
-    nearest_mm = in_camera[:, 2].min()
-    if not nearest_mm > 0:
+    K = camera.intrinsics
+    vertices, faces = _surface(mesh)
+    corners, least, most = _projected(vertices, T_camera_implant, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    if not (least[2] > 0 and np.isfinite(T_camera_implant).all()):
         raise ValueError(
-            f"the mesh reaches {-nearest_mm:.0f} mm behind the X-ray source, expected all of it in front; check that "
+            f"the mesh reaches {-least[2]:.0f} mm behind the X-ray source, expected all of it in front; check that "
             "its pose is in mm and in the world frame"
         )
-    K = camera.intrinsics
-    px = in_camera[:, :2] / in_camera[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
-    x, y = px.T  # numpy reduces a column far faster than it reduces both at once
-    low, high = -margin_px, np.array([columns, rows]) + margin_px
-    first = np.clip(np.ceil((x.min(), y.min())), low, high).astype(int)
-    last = np.clip(np.floor((x.max(), y.max())), low - 1, high - 1).astype(int)
-    values = np.zeros(np.maximum(last - first + 1, 0)[::-1])
-    _add_signed_depths(values, px - first, in_camera[:, 2], mesh.faces)
-    _depths_to_lengths(values, K[0, 0], K[1, 1], K[0, 2] - first[0], K[1, 2] - first[1])
-    return Window(int(first[1]), int(first[0]), values)
+    column, width = _seen(least[0], most[0], -margin_px, columns + margin_px)
+    row, height = _seen(least[1], most[1], -margin_px, rows + margin_px)
+    values = np.zeros((height, width))
+    _add_signed_depths(values, corners, faces, column, row)
+    _depths_to_lengths(values, K[0, 0], K[1, 1], K[0, 2] - column, K[1, 2] - row)
+    return Window(row, column, values)
+
+
+def _seen(least_px: float, most_px: float, start: int, stop: int) -> tuple[int, int]:
+    """First pixel from ``start`` to ``stop`` that is between two coordinates, and the number of those."""
+    first = math.ceil(min(max(least_px, start), stop))
+    last = math.floor(min(max(most_px, start - 1), stop - 1))
+    return first, max(last - first + 1, 0)
+
+
+@lru_cache(maxsize=_KEPT)
+def _surface(mesh: trimesh.Trimesh) -> tuple[FloatArray, NDArray[np.uint32]]:
+    """Vertices and faces as plain arrays, kept by the content of the mesh."""
+    return np.array(mesh.vertices, dtype=np.float64), np.array(mesh.faces, dtype=np.uint32)
 
 
 def camera_of(camera: Camera | Plane, size: Size) -> Camera:
@@ -128,44 +141,95 @@ def check_closed(mesh: trimesh.Trimesh) -> None:
 
 
 @compiled
-def _add_signed_depths(image: FloatArray, px: FloatArray, z: FloatArray, faces: NDArray[np.int64]) -> None:
-    """Add to every pixel the depths of the triangles that cover it: back faces positive, front faces negative."""
-    rows, columns = image.shape
-    for f in range(faces.shape[0]):
-        i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-        y_low = min(px[i, 1], px[j, 1], px[k, 1])
-        y_high = max(px[i, 1], px[j, 1], px[k, 1])
-        first_row = max(0, math.ceil(y_low))
-        end_row = min(rows, math.ceil(y_high))
-        if first_row >= end_row:
+def _projected(
+    vertices: FloatArray, T_camera_implant: FloatArray, fx: float, fy: float, cx: float, cy: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Column and row in px, depth in mm and its inverse, of every vertex, (n, 4), and the least and largest of each.
+
+    The four of a vertex lie together, since triangles need them so. They are NaN where it is behind the source.
+    """
+    R, t = T_camera_implant[:3, :3], T_camera_implant[:3, 3]
+    corners, least, most = np.empty((len(vertices), 4)), np.full(4, np.inf), np.full(4, -np.inf)
+    for n in range(len(vertices)):
+        x, y, z = vertices[n, 0], vertices[n, 1], vertices[n, 2]
+        depth = R[2, 0] * x + R[2, 1] * y + R[2, 2] * z + t[2]
+        inverse = 1.0 / depth if depth > 0.0 else np.nan
+        corners[n, 0] = (R[0, 0] * x + R[0, 1] * y + R[0, 2] * z + t[0]) * inverse * fx + cx
+        corners[n, 1] = (R[1, 0] * x + R[1, 1] * y + R[1, 2] * z + t[1]) * inverse * fy + cy
+        corners[n, 2] = depth
+        corners[n, 3] = inverse
+        for i in range(4):
+            least[i], most[i] = min(least[i], corners[n, i]), max(most[i], corners[n, i])
+    return corners, least, most
+
+
+@register_jitable
+def _first_px(px: float, count: int) -> int:
+    """First pixel of an image that is not before a coordinate."""
+    return math.ceil(min(max(px, 0.0), float(count)))
+
+
+@register_jitable
+def _first_column(x: float, y: float, slope: float, row: int, column_a: int, column_b: int) -> int:
+    """First column that is not before the crossing of an edge with a row; never beyond those of the edge's ends."""
+    column = math.ceil(x + (row - y) * slope)
+    return min(max(column, min(column_a, column_b)), max(column_a, column_b))
+
+
+@compiled
+def _add_signed_depths(
+    image: FloatArray, corners: FloatArray, faces: NDArray[np.uint32], first_column: int, first_row: int
+) -> None:
+    """Add to every pixel the depths of the triangles that cover it: back faces positive, front faces negative.
+
+    Arrays are not passed on to functions of the loop: that would cost as much as a triangle.
+    """
+    # Most triangles are about as small as a pixel: whole numbers, found once a corner, show which cover none.
+    first = np.empty((len(corners), 2), np.int64)
+    for n in range(len(corners)):
+        corners[n, 0] -= first_column
+        corners[n, 1] -= first_row
+        first[n, 0] = _first_px(corners[n, 0], image.shape[1])
+        first[n, 1] = _first_px(corners[n, 1], image.shape[0])
+    for f in range(len(faces)):
+        # From top to bottom one edge goes all the way. Rows run downwards: seen from the source, a front face has its
+        # downward edge on the left. This is a short one, until two corners are swapped.
+        i, j, k, sign = faces[f, 0], faces[f, 1], faces[f, 2], 1.0
+        if first[j, 1] < first[i, 1]:
+            i, j, sign = j, i, -sign
+        if first[k, 1] < first[j, 1]:
+            j, k, sign = k, j, -sign
+            if first[j, 1] < first[i, 1]:
+                i, j, sign = j, i, -sign
+        column_i, column_j, column_k = first[i, 0], first[j, 0], first[k, 0]
+        if first[i, 1] == first[k, 1] or (column_i == column_j and column_i == column_k):
             continue
-        # 1/z = a + b (x - x_i) + c (y - y_i)
-        x1, y1, x2, y2 = px[j, 0] - px[i, 0], px[j, 1] - px[i, 1], px[k, 0] - px[i, 0], px[k, 1] - px[i, 1]
-        a = 1.0 / z[i]
-        d1, d2 = 1.0 / z[j] - a, 1.0 / z[k] - a
+        x, y, z, a = corners[i, 0], corners[i, 1], corners[i, 2], corners[i, 3]
+        x_j, y_j, z_j = corners[j, 0], corners[j, 1], corners[j, 2]
+        x_k, y_k, z_k = corners[k, 0], corners[k, 1], corners[k, 2]
+        # 1/z = a + b (column - x) + c (row - y)
+        x1, y1, d1, x2, y2, d2 = x_j - x, y_j - y, corners[j, 3] - a, x_k - x, y_k - y, corners[k, 3] - a
         area = x1 * y2 - x2 * y1
-        b, c = 0.0, 0.0
-        if area != 0.0:
-            b, c = (d1 * y2 - d2 * y1) / area, (x1 * d2 - x2 * d1) / area
+        per_area = 1.0 / area if area != 0.0 else 0.0
+        b, c = (d1 * y2 - d2 * y1) * per_area, (x1 * d2 - x2 * d1) * per_area
         # A triangle seen edge on has no reliable plane; its corners still bound its depth.
-        z_low, z_high = min(z[i], z[j], z[k]), max(z[i], z[j], z[k])
-        for row in range(first_row, end_row):
-            # Of a closed polygon's edges, one crosses the row upwards and one downwards, or none does.
-            up, down = math.inf, math.inf
-            for tail, head in ((i, j), (j, k), (k, i)):
-                if (px[tail, 1] <= row) != (px[head, 1] <= row):
-                    low, high = (tail, head) if px[tail, 1] <= row else (head, tail)
-                    across = (row - px[low, 1]) / (px[high, 1] - px[low, 1])
-                    x = px[low, 0] + across * (px[high, 0] - px[low, 0])
-                    if low == tail:
-                        down = x
-                    else:
-                        up = x
-            # Rows run downwards: seen from the source, a front face has its downward edge on the left.
-            sign, left, right = (1.0, up, down) if up < down else (-1.0, down, up)
-            for column in range(max(0, math.ceil(left)), min(columns, math.ceil(right))):
-                depth = 1.0 / (a + b * (column - px[i, 0]) + c * (row - px[i, 1]))
-                image[row, column] += sign * min(max(depth, z_low), z_high)
+        z_low, z_high = min(z, z_j, z_k), max(z, z_j, z_k)
+        long_slope = x2 / y2
+        for is_lower in range(2):
+            start, stop = (first[j, 1], first[k, 1]) if is_lower else (first[i, 1], first[j, 1])
+            short_x, short_y = (x_j, y_j) if is_lower else (x, y)
+            column_a, column_b = (column_j, column_k) if is_lower else (column_i, column_j)
+            dx, dy = (x_k - x_j, y_k - y_j) if is_lower else (x1, y1)
+            short_slope = dx / dy if start < stop else 0.0
+            for row in range(start, stop):
+                left, signed = _first_column(x, y, long_slope, row, column_i, column_k), sign
+                right = _first_column(short_x, short_y, short_slope, row, column_a, column_b)
+                if right < left:
+                    left, right, signed = right, left, -sign
+                inverse = a + c * (row - y)
+                for column in range(left, right):
+                    depth = 1.0 / (inverse + b * (column - x))
+                    image[row, column] += signed * min(max(depth, z_low), z_high)
 
 
 @compiled

@@ -37,7 +37,7 @@ class ContourPieces:
 
     def taken(self, chosen: BoolArray) -> "ContourPieces":
         """Pieces that are chosen, (n,) bool."""
-        return ContourPieces(self.points_mm[chosen], self.px[chosen], self.normals[chosen], self.length_px[chosen])
+        return ContourPieces(*_taken(chosen, self.points_mm, self.px, self.normals, self.length_px))
 
 
 class ContourGenerator:
@@ -45,75 +45,101 @@ class ContourGenerator:
 
     def __init__(self, mesh: trimesh.Trimesh) -> None:
         self._vertices = np.ascontiguousarray(mesh.vertices, dtype=np.float64)
-        self._faces = np.ascontiguousarray(mesh.faces, dtype=np.int64)
         self._normals = np.ascontiguousarray(mesh.face_normals, dtype=np.float64)
+        self._heights_mm = (self._normals * self._vertices[mesh.faces[:, 0]]).sum(axis=1)
         convex = mesh.face_adjacency_convex
         self._pairs = np.ascontiguousarray(mesh.face_adjacency[convex], dtype=np.int64)
-        self._edges = np.ascontiguousarray(mesh.face_adjacency_edges[convex], dtype=np.int64)
+        ends = mesh.face_adjacency_edges[convex]
+        third = mesh.faces[self._pairs[:, 0]].sum(axis=1) - ends.sum(axis=1)
+        self._corners = np.ascontiguousarray(np.column_stack([ends, third]), dtype=np.int64)
 
     def pieces(self, T_world_implant: FloatArray, camera: Camera, step_px: float = 1.0) -> ContourPieces:
         """Pieces of the contours at a pose (4, 4) mm, none longer than ``step_px``; hidden ones too."""
         T = camera.world_to_camera @ T_world_implant
-        source_mm = -T[:3, :3].T @ T[:3, 3]
-        in_camera = self._vertices @ T[:3, :3].T + T[:3, 3]
-        K = camera.intrinsics
-        px = in_camera[:, :2] / in_camera[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2]
-        towards = _towards(self._vertices, self._faces, self._normals, source_mm)
-        points, normals, length = _pieces(self._vertices, self._faces, self._pairs, self._edges, towards, px, step_px)
-        in_camera = points @ T[:3, :3].T + T[:3, 3]
-        return ContourPieces(
-            points, in_camera[:, :2] / in_camera[:, 2:] * (K[0, 0], K[1, 1]) + K[:2, 2], normals, length
-        )
+        towards = _towards(self._normals, self._heights_mm, -T[:3, :3].T @ T[:3, 3])
+        corners_mm = self._vertices[_contour_corners(self._pairs, self._corners, towards)]
+        points, normals, length = _pieces(corners_mm, _projected(corners_mm, T, camera.intrinsics), step_px)
+        return ContourPieces(points, _projected(points, T, camera.intrinsics), normals, length)
 
 
 @compiled
-def _towards(vertices: FloatArray, faces: NDArray[np.int64], normals: FloatArray, source_mm: FloatArray) -> BoolArray:
-    """Whether each face is seen from the source."""
-    seen = np.empty(len(faces), np.bool_)
-    for f in range(len(faces)):
-        along = 0.0
-        for axis in range(3):
-            along += normals[f, axis] * (source_mm[axis] - vertices[faces[f, 0], axis])
-        seen[f] = along > 0
+def _taken(
+    chosen: BoolArray, points_mm: FloatArray, px: FloatArray, normals: FloatArray, length_px: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    count = 0
+    for n in range(len(chosen)):
+        count += chosen[n]
+    points, at, across, length = np.empty((count, 3)), np.empty((count, 2)), np.empty((count, 2)), np.empty(count)
+    m = 0
+    for n in range(len(chosen)):
+        if chosen[n]:
+            points[m, 0], points[m, 1], points[m, 2] = points_mm[n, 0], points_mm[n, 1], points_mm[n, 2]
+            at[m, 0], at[m, 1] = px[n, 0], px[n, 1]
+            across[m, 0], across[m, 1] = normals[n, 0], normals[n, 1]
+            length[m] = length_px[n]
+            m += 1
+    return points, at, across, length
+
+
+@compiled
+def _towards(normals: FloatArray, heights_mm: FloatArray, source_mm: FloatArray) -> BoolArray:
+    """Whether the source is above the plane of each face, so that it sees it."""
+    seen = np.empty(len(normals), np.bool_)
+    x, y, z = source_mm
+    for f in range(len(normals)):
+        seen[f] = normals[f, 0] * x + normals[f, 1] * y + normals[f, 2] * z > heights_mm[f]
     return seen
 
 
 @compiled
-def _pieces(
-    vertices: FloatArray,
-    faces: NDArray[np.int64],
-    pairs: NDArray[np.int64],
-    edges: NDArray[np.int64],
-    towards: BoolArray,
-    px: FloatArray,
-    step_px: float,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Centres in mm, outward normals and lengths in px of all pieces."""
-    count = 0
+def _contour_corners(pairs: NDArray[np.int64], corners: NDArray[np.int64], towards: BoolArray) -> NDArray[np.int64]:
+    """Corners, three for each, of edges between a face towards the source and one away from it."""
+    found, count = np.empty(3 * len(pairs), np.int64), 0
     for e in range(len(pairs)):
         if towards[pairs[e, 0]] != towards[pairs[e, 1]]:
-            a, b = edges[e, 0], edges[e, 1]
-            count += max(1, int(np.ceil(np.hypot(px[b, 0] - px[a, 0], px[b, 1] - px[a, 1]) / step_px)))
-    points, normals, length = np.empty((count, 3)), np.empty((count, 2)), np.empty(count)
+            for corner in range(3):
+                found[count + corner] = corners[e, corner]
+            count += 3
+    return found[:count].copy()
+
+
+@compiled
+def _projected(points_mm: FloatArray, T: FloatArray, K: FloatArray) -> FloatArray:
+    """Points in the mesh's coordinates to (column, row)."""
+    px = np.empty((len(points_mm), 2))
+    for n in range(len(points_mm)):
+        x, y, z = points_mm[n, 0], points_mm[n, 1], points_mm[n, 2]
+        depth_mm = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + T[2, 3]
+        px[n, 0] = (T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]) / depth_mm * K[0, 0] + K[0, 2]
+        px[n, 1] = (T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]) / depth_mm * K[1, 1] + K[1, 2]
+    return px
+
+
+@compiled
+def _pieces(corners_mm: FloatArray, px: FloatArray, step_px: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Centres in mm, outward normals and lengths in px of all pieces of edges.
+
+    Three corners for each edge, (3 n, 3) mm and (3 n, 2) px: its ends, and the third of one of its faces. Both faces
+    of a convex contour edge lie on one side of it in the image.
+    """
+    parts = np.empty(len(px) // 3, np.int64)
+    for e in range(len(parts)):
+        a, b = 3 * e, 3 * e + 1
+        parts[e] = max(1, int(np.ceil(np.hypot(px[b, 0] - px[a, 0], px[b, 1] - px[a, 1]) / step_px)))
+    points, normals, length = np.empty((parts.sum(), 3)), np.empty((parts.sum(), 2)), np.empty(parts.sum())
     n = 0
-    for e in range(len(pairs)):
-        if towards[pairs[e, 0]] == towards[pairs[e, 1]]:
-            continue
-        a, b = edges[e, 0], edges[e, 1]
+    for e in range(len(parts)):
+        a, b, c = 3 * e, 3 * e + 1, 3 * e + 2
         dx, dy = px[b, 0] - px[a, 0], px[b, 1] - px[a, 1]
         edge_px = np.hypot(dx, dy)
-        parts = max(1, int(np.ceil(edge_px / step_px)))
-        # Both faces of a convex contour edge lie on one side of it in the image.
-        face = faces[pairs[e, 0]]
-        third = face[0] + face[1] + face[2] - a - b
-        side = dx * (px[third, 1] - px[a, 1]) - dy * (px[third, 0] - px[a, 0])
+        side = dx * (px[c, 1] - px[a, 1]) - dy * (px[c, 0] - px[a, 0])
         sign = 1.0 if side > 0 else -1.0
-        for part in range(parts):
-            share = (part + 0.5) / parts
+        for part in range(parts[e]):
+            share = (part + 0.5) / parts[e]
             for axis in range(3):
-                points[n, axis] = vertices[a, axis] * (1 - share) + vertices[b, axis] * share
+                points[n, axis] = corners_mm[a, axis] * (1 - share) + corners_mm[b, axis] * share
             normals[n, 0] = sign * dy / max(edge_px, 1e-12)
             normals[n, 1] = -sign * dx / max(edge_px, 1e-12)
-            length[n] = edge_px / parts
+            length[n] = edge_px / parts[e]
             n += 1
     return points, normals, length

@@ -56,9 +56,9 @@ def test_only_the_chosen_implant_moves(frame, true_poses):
 
 def test_without_edges_there_is_no_step(fitted):
     frame, fit = fitted
-    own = frame.outlines.of_implant(FINE, fit.state, 0)
+    found = frame.outlines.of_implant(FINE, fit.state, 0)
+    own = {plane: replace(each, residual_px=np.full_like(each.residual_px, np.nan)) for plane, each in found.items()}
     for each in own.values():
-        each.residual_px[:] = np.nan
         assert not each.weights().any()
     step = solve_step(own, ASSESSED)
     assert not step.step_mm.any() and step.length_px == 0 and step.log_steps == {}

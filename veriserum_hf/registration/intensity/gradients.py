@@ -8,19 +8,17 @@ Clipped pixels are missing data, in the X-ray images and in the rendered ones: t
 other pixels around it. So an outline next to a saturated area counts with its dark side.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
-from veriserum_hf.registration.implant import Implant
+from veriserum_hf.registration.intensity.boxes import Box, box_of_windows, drawn
 from veriserum_hf.registration.intensity.filters import dilated, kernels, laplacian, moment_kernels
 from veriserum_hf.registration.intensity.scales import Scale
 from veriserum_hf.registration.scene import Scene
 from veriserum_hf.rendering import path_length_window, simplified
+from veriserum_hf.rendering.rasteriser import Window
 
 try:
     import torch
@@ -92,27 +90,31 @@ class PlaneGradients:
 
     def lengths(self, component: Component, T_world_implant: Tensor) -> Tensor:
         """Path lengths in mm through an implant at M poses, (F, M, 4, 4) to (F, M, rows, columns) of rays."""
-        implants, rays = self._scene.implants[component], self._scale.rays
-        shape = (self._shape[0] * rays, self._shape[1] * rays)
-        if self._scene.device.type == "cpu":
-            T = T_world_implant.numpy()
-            images = np.zeros((*T.shape[:2], *shape), np.float32)
-            for frame, implant in enumerate(implants):
-                mesh = simplified(implant.mesh, self._scale.within_mm)
-                for pose in range(T.shape[1]):
-                    self._render(mesh, frame, T[frame, pose], images[frame, pose])
-            return torch.from_numpy(images)
-        return self._render_in_torch(implants, T_world_implant, shape)
+        if self._scene.device.type != "cpu":
+            return self._render_in_torch(component, T_world_implant)
+        whole = Box(0, 0, *self._shape)
+        return torch.stack([drawn(each, whole, self._scale.rays) for each in self._seen(component, T_world_implant)])
+
+    def lengths_around(self, component: Component, T_world_implant: Tensor) -> tuple[Box, Tensor]:
+        """Part of the window outside which there are no path lengths at any of the poses, and those in this part."""
+        if self._scene.device.type != "cpu":
+            return Box(0, 0, *self._shape), self._render_in_torch(component, T_world_implant)
+        seen, rays = self._seen(component, T_world_implant), self._scale.rays
+        box = box_of_windows([window for of_frame in seen for window in of_frame], rays, self._shape)
+        return box, torch.stack([drawn(each, box, rays) for each in seen])
 
     def pixels(self, rays: Tensor) -> Tensor:
         """Means of the rays of each pixel, (F, M, rows, columns)."""
         return functional.avg_pool2d(rays, self._scale.rays) if self._scale.rays > 1 else rays
 
-    def gradients(self, images: Tensor) -> Tensor:
-        """Blurred gradients of images (F, M, rows, columns) at the places of the grid, (F, M, 2, S)."""
+    def gradients(self, images: Tensor, box: Box | None = None) -> Tensor:
+        """Blurred gradients of images (F, M, rows, columns) at the places of the grid, (F, M, 2, S).
+
+        Images may be a part of the window, outside which they are zero.
+        """
         if self._unclipped is None:
-            return self._blurred(images, 2).flatten(3)[..., self._places]
-        sums = self._blurred(images * self._unclipped, 3)
+            return self._blurred(images, 2, box).flatten(3)[..., self._places]
+        sums = self._blurred(images * (self._unclipped if box is None else box.of(self._unclipped)), 3, box)
         # About the centre of the pixels that remain: an even image has no gradient, however they lie.
         return (sums[:, :, :2] - self._centers * sums[:, :, 2:]).flatten(3)[..., self._places]
 
@@ -156,11 +158,22 @@ class PlaneGradients:
         open_field = (self._unclipped == 0) & (self._brighter != inverted[:, None, None, None])
         return (opaque & open_field).sum((1, 2, 3)).double() / area.clamp(min=1)
 
-    def _blurred(self, images: Tensor, count: int) -> Tensor:
+    def _blurred(self, images: Tensor, count: int, box: Box | None = None) -> Tensor:
         """The first of slope along columns, slope along rows, and blur, of images on the grid, (F, M, count, ...)."""
         smooth, slope = self._kernels
-        down, across = (smooth, slope, smooth), (slope, smooth, smooth)
-        return self._filtered(images, torch.stack(down[:count]), torch.stack(across[:count]))
+        down, across = torch.stack((smooth, slope, smooth)[:count]), torch.stack((slope, smooth, smooth)[:count])
+        if box is None:
+            return self._filtered(images, down, across)
+        stride, beyond = self._scale.stride, len(smooth) - 1
+        rows, columns = ((edge - beyond - 1) // stride + 1 for edge in self._shape)
+        found = images.new_zeros(*images.shape[:2], count, rows, columns)
+        places = box.reached(beyond, stride, (rows, columns))
+        if min(places.shape) > 0:
+            top, left = stride * places.top, stride * places.left
+            bottom, right = stride * (places.bottom - 1) + beyond + 1, stride * (places.right - 1) + beyond + 1
+            around = (box.left - left, right - box.right, box.top - top, bottom - box.bottom)
+            places.of(found)[:] = self._filtered(functional.pad(images, around), down, across)
+        return found
 
     def _filtered(self, images: Tensor, down: Tensor, across: Tensor) -> Tensor:
         """Images (F, M, rows, columns) on the grid, filtered by pairs of kernels (N, length), (F, M, N, ...)."""
@@ -216,28 +229,21 @@ class PlaneGradients:
         stride = self._scale.stride
         return pixels[..., reach : pixels.shape[-2] - reach : stride, reach : pixels.shape[-1] - reach : stride]
 
-    def _render(
-        self, mesh: trimesh.Trimesh, frame: int, T_world_implant: FloatArray, image: NDArray[np.float32]
-    ) -> None:
-        """Render into the window of a frame."""
-        camera, size = self._rendered[frame]
-        seen = path_length_window(mesh, T_world_implant, camera, size)
-        column, row = self._origin[frame] * self._scale.rays
-        top, left = seen.row - row, seen.column - column
-        rows, columns = (
-            slice(max(start, 0), min(start + length, limit))
-            for start, length, limit in zip((top, left), seen.values.shape, image.shape, strict=True)
-        )
-        if rows.start < rows.stop and columns.start < columns.stop:
-            image[rows, columns] = seen.values[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
+    def _seen(self, component: Component, T_world_implant: Tensor) -> list[list[Window]]:
+        """Path lengths by frame and pose; rows and columns are those of rays of the frame's window."""
+        found = []
+        for frame, implant in enumerate(self._scene.implants[component]):
+            mesh, (camera, size) = simplified(implant.mesh, self._scale.within_mm), self._rendered[frame]
+            column, row = (self._origin[frame] * self._scale.rays).tolist()
+            windows = (path_length_window(mesh, T, camera, size) for T in T_world_implant[frame].numpy())
+            found.append([Window(each.row - row, each.column - column, each.values) for each in windows])
+        return found
 
-    def _render_in_torch(
-        self, implants: Sequence[Implant], T_world_implant: Tensor, shape: tuple[int, int]
-    ) -> Tensor:
+    def _render_in_torch(self, component: Component, T_world_implant: Tensor) -> Tensor:
         """Render the frames of each implant together."""
-        rays, (frames, poses) = self._scale.rays, T_world_implant.shape[:2]
+        implants, rays = self._scene.implants[component], self._scale.rays
+        shape = (self._shape[0] * rays, self._shape[1] * rays)
+        frames, poses = T_world_implant.shape[:2]
         images = torch.zeros(frames * poses, *shape, device=self._scene.device)
         T = T_world_implant.flatten(0, 1).float()
         windows = [

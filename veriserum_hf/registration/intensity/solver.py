@@ -27,6 +27,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from veriserum_hf.core import PlaneName
+from veriserum_hf.registration.intensity.boxes import box_of_lengths
 from veriserum_hf.registration.intensity.equations import Equations, Fit, normal_equations
 from veriserum_hf.registration.intensity.gradients import PlaneGradients
 from veriserum_hf.registration.intensity.scales import Scale
@@ -182,23 +183,26 @@ class Solver:
         found = []
         for k, component in enumerate(self.scene.implants):
             per_mm = state.log_per_mm[plane][:, k].exp().float()[:, None, None, None]
-            others = fit.exponent - per_mm * fit.lengths[k]
             steps_mm = torch.zeros(self._frames, 2 * DOF, self._implants, DOF).to(both_ways)
             steps_mm[:, :, k] = both_ways
             moved = self.scene.moved(state.T_world_implant, steps_mm)[:, :, k]
-            through = view.pixels(torch.exp(-(others + per_mm * view.lengths(component, moved))))
-            found.append(view.gradients(light * (through[:, :DOF] - through[:, DOF:])) / (2 * half_mm))
+            box, lengths = view.lengths_around(component, moved)
+            here, exponent = (box.of(each, self.scale.rays) for each in (fit.lengths[k], fit.exponent))
+            through = view.pixels(torch.exp(-(exponent + per_mm * (lengths - here))))
+            difference = box.of(light) * (through[:, :DOF] - through[:, DOF:])
+            found.append(view.gradients(difference, box) / (2 * half_mm))
         return found
 
     def _by_attenuation(self, plane: PlaneName, light: Tensor) -> list[Tensor]:
         """Derivatives of the gradients with respect to the logarithm of each attenuation, (F, 1, 2, S)."""
         view, fit = self.planes[plane], self.fits[plane]
-        through = torch.exp(-fit.exponent)
-        per_mm = self.state.log_per_mm[plane].exp().float()
-        return [
-            view.gradients(light * view.pixels(-per_mm[:, k, None, None, None] * lengths * through))
-            for k, lengths in enumerate(fit.lengths)
-        ]
+        found = []
+        for k, lengths in enumerate(fit.lengths):
+            box = box_of_lengths(lengths, self.scale.rays)
+            per_mm = self.state.log_per_mm[plane][:, k].exp().float()[:, None, None, None]
+            here, exponent = (box.of(each, self.scale.rays) for each in (lengths, fit.exponent))
+            found.append(view.gradients(box.of(light) * view.pixels(-per_mm * here * torch.exp(-exponent)), box))
+        return found
 
     def _step(self, equations: Mapping[PlaneName, Equations], damping: Tensor) -> tuple[State, Tensor]:
         """State after a damped step, and the step, (F, K, 6) mm."""

@@ -11,9 +11,10 @@ import trimesh
 from numpy.typing import NDArray
 
 from veriserum_hf.core import BoolArray, FloatArray
-from veriserum_hf.geometry import Camera, transform_points
+from veriserum_hf.geometry import Camera
 from veriserum_hf.registration.implant import Implant
 from veriserum_hf.registration.outline.edges import mean_rise, seen_around, steepest
+from veriserum_hf.registration.outline.kernels import by_step, covered, directions
 from veriserum_hf.registration.scene import View
 from veriserum_hf.rendering import ContourGenerator, ContourPieces, path_length_window, simplified
 
@@ -158,10 +159,7 @@ class Level:
 
         The normals are those of a blurred rendering since edges of a mesh zigzag about its outline.
         """
-        at = pieces.px - (canvas.column, canvas.row)
-        normals = np.stack([_linear(_slope(rendered, *order), at) for order in ((1, 0), (0, 1))], axis=1)
-        slope = np.linalg.norm(normals, axis=1)
-        normals /= np.maximum(slope, 1e-12)[:, None]
+        normals, slope = directions(rendered, pieces.px, canvas.column, canvas.row)
         kept = (normals * pieces.normals).sum(axis=1) > _SAME_NORMAL
         for other in others:
             kept &= ~other.covers(pieces.px, _COVERED_PX)
@@ -170,16 +168,16 @@ class Level:
 
     def by_step(self, pieces: ContourPieces, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
         """Derivative of the outline's place along its normals with respect to steps of `scene`, (n, 6) px per mm."""
-        world_mm = transform_points(T_world_implant, pieces.points_mm)
-        in_camera = transform_points(self.camera.world_to_camera, world_mm)
-        K, R = self.camera.intrinsics, self.camera.world_to_camera[:3, :3]
-        x, y, z = in_camera.T
-        zero = np.zeros_like(z)
-        columns = np.stack([K[0, 0] / z, zero, -K[0, 0] * x / z**2], axis=1)
-        rows = np.stack([zero, K[1, 1] / z, -K[1, 1] * y / z**2], axis=1)
-        by_point = (pieces.normals[:, :1] * columns + pieces.normals[:, 1:] * rows) @ R
-        lever_mm = world_mm - transform_points(T_world_implant, implant.center_mm[None])
-        return np.concatenate([by_point, np.cross(lever_mm, by_point) / implant.radius_mm], axis=1)
+        T_camera_implant = self.camera.world_to_camera @ T_world_implant
+        return by_step(
+            pieces.points_mm,
+            pieces.normals,
+            T_world_implant,
+            T_camera_implant,
+            self.camera.intrinsics,
+            implant.center_mm,
+            implant.radius_mm,
+        )
 
     def edges(
         self, pieces: ContourPieces, window_px: float, *, soft: bool
@@ -245,7 +243,7 @@ class Shadow:
         if not self.lengths_mm.size:
             return np.zeros(len(px), bool)
         around = self._around(around_px)
-        return _nearest(around.lengths_mm, px - (around.column, around.row)) > 0
+        return covered(around.lengths_mm, px, around.column, around.row)
 
     def add_to(self, canvas: NDArray[np.float32], of: "Shadow", per_mm: float) -> None:
         """Add the attenuation of the part that lies in the canvas of another shadow."""
@@ -265,26 +263,3 @@ def _without_nan(values: FloatArray) -> FloatArray:
 
 def _blurred(image: NDArray[np.float32], blur_px: float) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), blur_px, borderType=cv2.BORDER_REPLICATE), np.float32)
-
-
-def _slope(image: NDArray[np.float32], x_order: int, y_order: int) -> NDArray[np.float32]:
-    """Slope per pixel."""
-    return np.asarray(cv2.Sobel(image, cv2.CV_32F, x_order, y_order, ksize=3, scale=1 / 8), np.float32)
-
-
-def _nearest(image: NDArray[np.float32], px: FloatArray) -> FloatArray:
-    """Values of the nearest pixels, 0 outside."""
-    column, row = np.rint(px).astype(int).T
-    inside = (row >= 0) & (row < image.shape[0]) & (column >= 0) & (column < image.shape[1])
-    values = np.zeros(len(px))
-    values[inside] = image[row[inside], column[inside]]
-    return values
-
-
-def _linear(image: NDArray[np.float32], px: FloatArray) -> FloatArray:
-    """Bilinear values."""
-    if not len(px):
-        return np.zeros(0)
-    x, y = px.astype(np.float32).T
-    found: FloatArray = cv2.remap(image, x[:, None], y[:, None], cv2.INTER_LINEAR)[:, 0].astype(np.float64)
-    return found

@@ -1,10 +1,12 @@
 """Residuals of the outline of one implant in one plane, and what they weigh."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.registration.outline.kernels import robust_weights, supported
 from veriserum_hf.rendering import ContourPieces
 
 _LEAST_MAD_PX = 0.15
@@ -46,15 +48,11 @@ class Residuals:
         Edges inside the shadow count by how many of them the image has: where opaque metal has none, those near by
         are others.
         """
-        found = np.isfinite(self.residual_px)
-        weight = np.zeros(len(found))
-        if not found.any():
-            return weight
-        residual, slope = self.residual_px[found], self.slope[found]
-        mad = max(float(np.median(np.abs(residual))), _LEAST_MAD_PX)
-        robust = 1 / (1 + (residual / (2 * mad)) ** 2) ** 2
-        clear = np.minimum(slope / max(float(np.median(slope)), 1e-12), _MAX_SLOPE)
-        weight[found] = self.pieces.length_px[found] * robust * clear
+        return self._weights
+
+    @cached_property
+    def _weights(self) -> FloatArray:
+        weight = robust_weights(self.residual_px, self.slope, self.pieces.length_px, _LEAST_MAD_PX, _MAX_SLOPE)
         weight[~self.ends] *= self.support(~self.ends)
         weight /= max(weight.sum(), 1e-12)
         return weight
@@ -64,10 +62,7 @@ class Residuals:
 
         An edge counts in full at its place, half at 0.64 px from it.
         """
-        length_px = self.pieces.length_px * (self.visible if of is None else self.visible & of)
-        near = np.where(np.isnan(self.residual_px), 0.0, 1 / (1 + self.residual_px**2) ** 2)
-        total_px = float(length_px.sum())
-        return float(length_px @ near) / total_px if total_px else 0.0
+        return supported(self.residual_px, self.pieces.length_px, self.visible if of is None else self.visible & of)
 
     def shared(self, *, with_edge: bool) -> tuple[FloatArray, FloatArray]:
         """Derivatives of residuals with respect to what a whole outline shares, and their stiffness a priori.

@@ -51,6 +51,7 @@ _LOST = 0.6  # support below which a pose is wrong, or will not be trusted: fart
 _FAR_MM = 8.0
 _BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
 _NONE = np.zeros((0, 3))
+_NEAR_PASSES = tuple(each for each in MIDDLE.passes if each.expected)
 _ATTENUATION_STEPS = 4
 _ROTATED_DEG = 8.0
 _DISTINCT_DEG = 4.0  # poses nearer to each other are one
@@ -85,6 +86,7 @@ class OutlineFrame:
     ) -> None:
         self._views, self._implants, self._brighter = views, implants, brighter_inside
         self._solvers: dict[_Scale, OutlineSolver] = {}
+        self._known: dict[tuple[_Scale, int], tuple[OutlineState, dict[PlaneName, Residuals]]] = {}
 
     def solver(self, scale: _Scale) -> OutlineSolver:
         """Solver at a scale."""
@@ -105,14 +107,18 @@ class OutlineFrame:
     def register(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
         """Register from initial poses (K, 4, 4), or from others, where those are on edges of the image.
 
-        A pose that is on edges needs neither the coarse scale nor second initial poses, if it stays on them.
+        A pose that is on edges needs neither the coarse scale nor second initial poses, if it stays on them, and its
+        edges are near enough to compare them with those of a rendering from the first step.
         """
         given = self.initial_state(T_world_implant)
         state, before = self._nearest(given, predicted)
         is_near = before > _NEAR
-        if not is_near.all():
+        if is_near.all():
+            state = self.solver(MIDDLE).run(state, _NEAR_PASSES)
+        else:
             state = self.solver(COARSE).run(state, COARSE.passes)
-        state = self.solver(MIDDLE).run(state, MIDDLE.passes)
+            state = self.solver(MIDDLE).run(state, MIDDLE.passes)
+        first = state
         runners_up = np.full(len(self._implants), np.nan)
         for k in range(len(self._implants)):
             stays = bool(is_near[k]) and self._support(state, k) > max(before[k], _LOST)
@@ -120,7 +126,8 @@ class OutlineFrame:
             planes = seen_in(self.of_implant(MIDDLE, state, k))
             if len(planes) == 1:
                 state, runners_up[k] = self._mirrored(state, given, k, planes[0])
-        state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
+        if state is not first:
+            state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
         state = self.solver(FINE).run(state, FINE.passes)
         return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), runners_up)
 
@@ -131,12 +138,15 @@ class OutlineFrame:
         return OutlineState(T_world_implant, reached.log_per_mm)
 
     def _nearest(self, given: OutlineState, predicted: Sequence[FloatArray]) -> tuple[OutlineState, FloatArray]:
-        """Of the initial poses of each implant the one with most edges, if it has enough; and its support."""
+        """Of the initial poses of each implant the one with most edges, if it has enough; and its support.
+
+        The others are not tried where one has nearly all.
+        """
         T = given.T_world_implant.copy()
         before = np.array([self._support(given, k) for k in range(len(T))])
         for other in map(self.initial_state, predicted):
             for k in range(len(T)):
-                if not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+                if before[k] > _FEW or not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
                     continue
                 if (there := self._support(other, k)) > max(before[k], _NEAR):
                     T[k], before[k] = other.T_world_implant[k], there
@@ -167,9 +177,12 @@ class OutlineFrame:
         return state
 
     def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
-        """Residuals of one implant."""
-        solver = self.solver(scale)
-        return {plane: of_plane[0] for plane, of_plane in solver.residuals(state, ASSESSED, only=k).items()}
+        """Residuals of one implant; those of the last state are kept."""
+        kept = self._known.get((scale, k))
+        if kept is None or kept[0] is not state:
+            found = self.solver(scale).residuals(state, ASSESSED, only=k)
+            kept = self._known[scale, k] = (state, {plane: of_plane[0] for plane, of_plane in found.items()})
+        return kept[1]
 
     def _weak(self, state: OutlineState, _: FloatArray, k: int) -> Iterator[OutlineState]:
         """Poses moved along the two weakest directions, both ways."""

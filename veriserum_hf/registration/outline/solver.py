@@ -136,6 +136,10 @@ class OutlineSolver:
             found[plane] = {k: self._shadow(plane, k, T[k]) for k in wanted}
         return found
 
+    def shadows(self, plane: PlaneName, T_world_implant: FloatArray) -> list[Shadow]:
+        """Shadows of all implants in a plane at poses (K, 4, 4)."""
+        return [self._shadow(plane, k, T) for k, T in enumerate(self.seen(plane, T_world_implant))]
+
     def _shadow(self, plane: PlaneName, k: int, T: FloatArray) -> Shadow:
         """Shadow of an implant at a pose (4, 4), rendered again only if the pose is another."""
         kept = self._rendered.get((plane, k))
