@@ -194,6 +194,38 @@ def test_a_trial_becomes_an_mp4_that_plays(show, rows, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["trial.MP4"]
 
 
+def test_browsers_play_an_mp4_while_they_load_it(show, rows):
+    assert show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")[0] == 0
+    film = cv2.VideoCapture("trial.mp4")
+    codec, pixels = (
+        int(film.get(number)).to_bytes(4, "little")
+        for number in (cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_CODEC_PIXEL_FORMAT)
+    )
+    assert (codec, pixels) == (b"h264", b"I420")
+    content = Path("trial.mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+
+
+def test_without_ffmpeg_an_mp4_is_refused_with_the_way_out(show, rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    status, _, stderr = show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")
+    assert status == 2 and not list(tmp_path.iterdir())
+    assert (
+        "an MP4 needs ffmpeg" in stderr
+        and 'pip install "veriserum-hf[viz]", or choose a name that ends in .gif' in stderr
+    )
+
+
+def test_a_film_that_ffmpeg_cannot_write_leaves_nothing(show, rows, tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho No space left on device >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    status, _, stderr = show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")
+    assert status == 2 and "cannot write trial.mp4: ffmpeg: No space left on device" in stderr
+    assert list(tmp_path.iterdir()) == [program]
+
+
 def test_frames_of_a_trial_are_in_their_order(converted, rows):
     from veriserum_hf.dataset.selection import rows_found
 
