@@ -12,7 +12,7 @@ from veriserum_hf.geometry.pose import make_transform
 BIAS_MM, SD_MM = np.array([0.3, -0.2, 0.0]), np.array([0.1, 0.2, 0.8])
 BIAS_DEG, SD_DEG = np.array([0.0, 0.5, -0.1]), np.array([0.1, 0.2, 0.4])
 WORLD = [f"world_{axis}_mm" for axis in "xyz"]
-TURNS = [f"world_rotation_{axis}_deg" for axis in "xyz"]
+TURNS = [f"rotation_{axis}_deg" for axis in "xyz"]
 
 
 def twice(count, **options):

@@ -83,7 +83,7 @@ def test_the_table_states_bias_and_limits_by_implant(reported, rows):
     cells = next(row for row in page.rows[page.rows.index(page.row("all", 0)) :] if row[1:2] == ["world x, mm"])
     assert cells == ["all", "world x, mm", str(2 * len(rows)), "-0.100", "0.000", "-0.100 to -0.100"]
     names = [each["name"] for each in by_implant["all"]]
-    assert {"bs_depth_mm", "fs_h_mm", "world_rotation_z_deg"} <= set(names) and len(names) == 12
+    assert {"bs_depth_mm", "fs_h_mm", "rotation_z_deg"} <= set(names) and len(names) == 12
 
 
 def test_a_single_file_is_compared_with_the_labels_alone(dataset, rows, tmp_path):

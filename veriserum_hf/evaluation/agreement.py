@@ -14,7 +14,7 @@ from veriserum_hf.core import FloatArray
 from veriserum_hf.evaluation.metrics import shifts_mm
 from veriserum_hf.poses import DEVIATIONS_95, Estimates, pose_differences
 
-_ROTATIONS_DEG = ("world_rotation_x_deg", "world_rotation_y_deg", "world_rotation_z_deg")
+_ROTATIONS_DEG = ("rotation_x_deg", "rotation_y_deg", "rotation_z_deg")
 
 
 class Agreement(TypedDict):
@@ -38,7 +38,7 @@ def repeatability(pairs: Estimates) -> dict[str, list[Agreement]]:
     -------
     By ``"all"`` and by implant, such as ``"femur 1"`` (anatomy id 1), one row for each degree of freedom:
     ``world_x_mm``, ``world_y_mm``, ``world_z_mm`` and for each plane ``bs_h_mm``, ``bs_v_mm``, ``bs_depth_mm``, as
-    `pose_errors` defines them; ``world_rotation_x_deg`` and so on, of the rotation vector about the world's axes.
+    `pose_errors` defines them; ``rotation_x_deg`` and so on, of the rotation vector about the world's axes.
     Pairs in frames without a plane are not counted in its rows.
 
     """

@@ -111,16 +111,21 @@ def repeatability_blocks(agreements: Sequence[SourceAgreement]) -> list[Block]:
     blocks: list[Block] = []
     for each in agreements:
         kind = f", {each.comparison}" if each.comparison else ""
+        where = f"{_count(each.frames, 'frame')} of {_count(each.trials, 'trial')}"
         rows = [
             [implant, _title(one["name"]), one["pairs"], _signed(one["bias"]), number(one["sd"]), _limits(one)]
             for implant, degrees in each.by_implant.items()
             for one in degrees
         ]
         blocks += [
-            heading(f"{each.first} minus {each.second}{kind}: {each.frames} frames of {each.trials} trials"),
+            heading(f"{each.first} minus {each.second}{kind}: {where}"),
             table(Table(header, rows, alignment="llr")),
         ]
     return [*blocks, note(_NOTE)] if blocks else []
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _title(name: str) -> str:

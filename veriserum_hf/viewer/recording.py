@@ -112,14 +112,15 @@ def _sources(sets: Sequence[PoseSet]) -> list[str]:
 
 @dataclass(eq=False)
 class _Recording:
-    """Frames that are added to a stream of Rerun, which shows the last state of whatever a frame does not change."""
+    """Frames that are added to a stream of Rerun, which shows the last state of whatever a frame does not change.
+
+    ``shown`` is that state, of what is added only where it changes, by the parts of an entity's path.
+    """
 
     stream: rerun.RecordingStream
     sources: Sequence[str]
     meshes: Mapping[int, trimesh.Trimesh]
-    shown: dict[tuple[str, ...], object] = field(
-        default_factory=dict
-    )  # state of an entity that is kept until changed
+    shown: dict[tuple[str, ...], object] = field(default_factory=dict)
 
     def describe(self, up: FloatArray) -> None:
         """Add what is the same in all frames: names, colours, and the direction (3,) that is up in the world."""
