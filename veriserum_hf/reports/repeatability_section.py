@@ -1,11 +1,11 @@
 """Section of a report: agreement of any two sources, which for poses of observers is their repeatability."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations
 
-from veriserum_hf.core import Table
+from veriserum_hf.core import PoseRow, Table
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Agreement, repeatability
 from veriserum_hf.poses import estimates_of
@@ -42,23 +42,24 @@ class SourceAgreement:
     by_implant: Mapping[str, Sequence[Agreement]]
 
 
-def observers_of(source: PoseSource) -> list[str]:
-    """Names of those who made the poses of a source, as its column ``observer`` states them."""
-    return sorted(
-        {str(name) for frame in source.poses.values() for pose in frame.values() if (name := pose.get("observer"))}
-    )
-
-
 def about_observers(source: PoseSource) -> str | None:
     """Who made the poses of a source, and when; None where it does not state that."""
-    names = observers_of(source)
+    observers = _observers(source)
+    names = sorted(observers - {""})
     if not names:
         return None
-    every = [pose for frame in source.poses.values() for pose in frame.values()]
-    unknown = sum(1 for pose in every if not pose.get("observer"))
-    times = [_day(time) for pose in every if isinstance(time := pose.get("accepted_utc"), datetime)]
+    times = [_day(time) for pose in _poses(source) if isinstance(time := pose.get("accepted_utc"), datetime)]
     days = f", accepted {min(times)} to {max(times)} (UTC)" if times else ""
-    return f"{', '.join(names)}{days}{f'; of {unknown} poses unknown' if unknown else ''}"
+    return f"{', '.join(names)}{days}{'; of other poses unknown' if '' in observers else ''}"
+
+
+def _observers(source: PoseSource) -> set[str]:
+    """Names in the column ``observer``; empty ones for poses of which it is not stated."""
+    return {str(pose.get("observer") or "") for pose in _poses(source)}
+
+
+def _poses(source: PoseSource) -> Iterator[PoseRow]:
+    return (pose for frame in source.poses.values() for pose in frame.values())
 
 
 def _day(time: datetime) -> str:
@@ -99,8 +100,8 @@ def source_agreements(reference: Reference, sources: Sequence[PoseSource]) -> li
 
 def _comparison(first: PoseSource, second: PoseSource) -> str | None:
     """Whether one observer made both sources, or another one each."""
-    one, other = observers_of(first), observers_of(second)
-    if len(one) != 1 or len(other) != 1:
+    one, other = _observers(first), _observers(second)
+    if len(one) != 1 or len(other) != 1 or "" in one | other:
         return None
     return "intra-observer" if one == other else "inter-observer"
 

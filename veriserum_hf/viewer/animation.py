@@ -99,7 +99,7 @@ def write_animation(images: Iterator[ByteImage], output: Path) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise VeriserumError unless a file's name is that of a GIF or MP4 in an existing folder, which can be made."""
+    """Raise VeriserumError unless a file is a GIF or MP4 by its name, its folder exists, and MP4 can be written."""
     if output.suffix.lower() not in (".gif", ".mp4"):
         raise VeriserumError(f"cannot write a trial to {output}; expected a name that ends in .gif or .mp4")
     if not output.absolute().parent.is_dir():
