@@ -61,6 +61,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_ends
 	$(BIN)/python -m tests.benchmarks.bench_conventions
 	$(BIN)/python -m tests.benchmarks.bench_import
+	$(BIN)/python -m tests.benchmarks.bench_show
 	$(BIN)/python -m tests.benchmarks.bench_cluster
 
 bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an hour on two idle cores

@@ -23,6 +23,9 @@ _HEAD = """\
 Of every distribution that `make demo` and `.ci/run` install, from its metadata. Written by `.ci/licences.py --write`;
 `.ci/run` fails where one is unknown or not permissive (MPL, whose terms end at its own files, is permitted).
 
+The wheel of imageio-ffmpeg also holds the program ffmpeg, with its H.264 encoder x264, under the GPL. It is not
+linked to: `veriserum show` runs it as a process of its own to write an MP4; `IMAGEIO_FFMPEG_EXE` names another one.
+
 | distribution | licence |
 |---|---|
 """

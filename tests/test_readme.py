@@ -118,6 +118,7 @@ def tables_of(text):
         "RESULTS_CONVENTIONS.md",
         "RESULTS_IMPORT.md",
         "RESULTS_MESHES.md",
+        "RESULTS_SHOW.md",
         "RESULTS_CLUSTER.md",
     ],
 )

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rerun.chunk import RrdReader
 
 from tests.cli.commands import WITHOUT_TORCH, outcome
 from tests.fixtures.other_cameras import cropped, on_files, one_plane, rewrite
@@ -194,6 +195,69 @@ def test_a_trial_becomes_an_mp4_that_plays(show, rows, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["trial.MP4"]
 
 
+def test_browsers_play_an_mp4_while_they_load_it(show, rows):
+    assert show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")[0] == 0
+    film = cv2.VideoCapture("trial.mp4")
+    codec, pixels = (
+        int(film.get(number)).to_bytes(4, "little")
+        for number in (cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_CODEC_PIXEL_FORMAT)
+    )
+    assert (codec, pixels) == (b"h264", b"I420")
+    content = Path("trial.mp4").read_bytes()
+    assert 0 < content.index(b"moov") < content.index(b"mdat")
+
+
+def test_without_ffmpeg_an_mp4_is_refused_with_the_way_out(show, rows, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    status, _, stderr = show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")
+    assert status == 2 and not list(tmp_path.iterdir())
+    assert (
+        "an MP4 needs ffmpeg" in stderr
+        and 'pip install "veriserum-hf[viz]", or choose a name that ends in .gif' in stderr
+    )
+
+
+def test_a_trial_becomes_a_recording(show, rows, tmp_path):
+    first, other = rows["train"][0]["trial_id"], rows["test"][0]["trial_id"]
+    pq.write_table(poses_of(rows["test"], 0.5, verdict="converged"), "registered.parquet")
+    status, printed, stderr = show("--trial", other, "--poses", "registered.parquet", "--rrd", "trial.rrd")
+    assert status == 0 and printed == "written to trial.rrd\n" and "3/3" in stderr
+    chunks = list(RrdReader("trial.rrd").stream())
+    frames = {
+        name for chunk in chunks if chunk.entity_path == "/frame" for name in chunk.to_record_batch()[1].to_pylist()
+    }
+    entities = {chunk.entity_path.replace("\\", "") for chunk in chunks}
+    assert len(frames) == 3
+    assert {
+        "/world/implants/label (refined)/femur",
+        "/verdicts/registered/tibia",
+        "/kinematics/flexion_deg/registered",
+    } <= entities
+    assert show("--rrd", "first.rrd")[0] == 0
+    found = {chunk.entity_path: chunk for chunk in RrdReader("first.rrd").stream()}
+    assert f"trial {first}" in str(found["/__properties"].to_record_batch())
+
+
+def test_without_rerun_the_extra_is_named(dataset, rows, tmp_path):
+    script = SHOW_WITHOUT_TORCH.replace('"torch"', '"rerun"')
+    arguments = ["show", str(dataset), "--trial", str(rows["train"][0]["trial_id"]), "--rrd", "trial.rrd"]
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2 and not list(tmp_path.iterdir())
+    assert 'pip install "veriserum-hf[rerun]"' in " ".join(ran.stderr.split())
+
+
+def test_a_film_that_ffmpeg_cannot_write_leaves_nothing(show, rows, tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho No space left on device >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    status, _, stderr = show("--trial", rows["train"][0]["trial_id"], "-o", "trial.mp4")
+    assert status == 2 and "cannot write trial.mp4: ffmpeg: No space left on device" in stderr
+    assert list(tmp_path.iterdir()) == [program]
+
+
 def test_frames_of_a_trial_are_in_their_order(converted, rows):
     from veriserum_hf.dataset.selection import rows_found
 
@@ -230,6 +294,7 @@ def test_what_cannot_be_done_is_reported_in_one_message(show, tiny, dataset, con
     Path("text.parquet").write_text("no Parquet")
     Path("folder.png").mkdir()
     Path("folder.gif").mkdir()
+    Path("folder.rrd").mkdir()
     ids = [other["measurement_id"] for other in elsewhere]
     refused = {
         ("--row", 1, "--trial", trial): "choose the frame in one way: --row, --measurement or --trial",
@@ -270,6 +335,10 @@ def test_what_cannot_be_done_is_reported_in_one_message(show, tiny, dataset, con
         ("--trial", trial, "-o", "a.png"): "cannot write a trial to a.png; expected a name that ends in .gif or .mp4",
         ("--trial", trial, "-o", "none/a.mp4"): "cannot write none/a.mp4: there is no folder none",
         ("--trial", trial, "-o", "folder.gif"): "cannot write folder.gif: Is a directory",
+        ("--trial", trial, "--rrd", "a.mp4"): "cannot write a recording to a.mp4; expected a name that ends in .rrd",
+        ("--trial", trial, "--rrd", "none/a.rrd"): "cannot write none/a.rrd: there is no folder none",
+        ("--trial", trial, "--rrd", "folder.rrd"): "cannot write folder.rrd: Is a directory",
+        ("--row", 1, "--rrd", "a.rrd"): "--rrd holds a whole trial: give --trial with it, and no --output, --row or",
     }
     there = sorted(tmp_path.iterdir())
     for arguments, message in refused.items():

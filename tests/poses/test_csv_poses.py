@@ -1,6 +1,7 @@
 """Poses as long CSV: the same as Parquet, and what is refused."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 from tests.poses.test_files import POSE
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.poses import read_poses, write_poses
-from veriserum_hf.poses.schema import REGISTERED_SCHEMA, TRUTH_SCHEMA
+from veriserum_hf.poses.schema import MANUAL_SCHEMA, REGISTERED_SCHEMA, TRUTH_SCHEMA
 
 CSV = (
     "measurement_id,anatomy_id,component,x_mm,y_mm,z_mm,qx,qy,qz,qw,verdict\n"
@@ -27,9 +28,13 @@ def full(schema, seed):
     """Rows with a value in every column, and in some of them nothing where that is allowed."""
     random = np.random.default_rng(seed)
     rows = []
+    made = {
+        pa.string(): lambda: 'a, "b"\nc;',
+        pa.timestamp("us", "UTC"): lambda: datetime(2026, 11, 27, tzinfo=UTC) + timedelta(seconds=random.uniform()),
+    }
     for number in range(4):
         row = {
-            field.name: 'a, "b"\nc;' if field.type == pa.string() else random.normal() if number else None
+            field.name: made[field.type]() if field.type in made else random.normal() if number else None
             for field in schema
         }
         quaternion = random.normal(size=4)
@@ -49,7 +54,7 @@ def full(schema, seed):
     return pa.Table.from_pylist(rows, schema)
 
 
-@pytest.mark.parametrize("schema", [TRUTH_SCHEMA, REGISTERED_SCHEMA])
+@pytest.mark.parametrize("schema", [TRUTH_SCHEMA, REGISTERED_SCHEMA, MANUAL_SCHEMA])
 def test_a_csv_holds_every_column_of_a_parquet_file_to_the_last_digit(tmp_path, schema):
     poses = full(schema, 0)
     write_poses(tmp_path / "poses.parquet", poses)
@@ -86,6 +91,12 @@ def test_a_csv_of_a_spreadsheet_reads_the_same(tmp_path, text):
     assert (first["verdict"], second["verdict"]) == ("converged", None)
 
 
+def test_a_time_of_another_zone_is_read_as_utc(tmp_path):
+    text = CSV.replace("verdict", "accepted_utc").replace("converged", "2026-11-27T17:30:00+01:00")
+    times = read_poses(file(tmp_path, text))["accepted_utc"].to_pylist()
+    assert times == [datetime(2026, 11, 27, 16, 30, tzinfo=UTC), None]
+
+
 def test_columns_of_others_are_kept_as_text(tmp_path):
     text = CSV.replace("verdict", "reader").replace("converged", "7")
     write_poses(tmp_path / "again.csv", read_poses(file(tmp_path, text)))
@@ -118,6 +129,14 @@ def test_columns_of_others_are_kept_as_text(tmp_path):
         (CSV.replace("380", "nan"), r"row 0 .*translation_mm is \[1.0, 2.0, nan\], expected three finite numbers"),
         (CSV.replace("0.6,0,0.8,c", "0.6,0,0.9,c"), "row 0 .*length 1, scalar last"),
         (CSV.replace("tibia", "femur"), "row 1 .*row 0 is of the same implant in the same frame"),
+        (
+            CSV.replace("verdict", "accepted_utc").replace("converged", "2026-11-27 17:30"),
+            "line 2: accepted_utc is '2026-11-27 17:30'; expected a time with its zone",
+        ),
+        (
+            CSV.replace("verdict", "accepted_utc"),
+            "line 2: accepted_utc is 'converged'; expected a time with its zone",
+        ),
         (CSV.splitlines()[0], "holds no pose"),
         (CSV.replace("converged", '"converged'), "this is not CSV"),
         (CSV.replace("converged", "\0"), "is not text: it holds NUL bytes"),

@@ -1,6 +1,7 @@
 """``veriserum report``: arguments and exit statuses; the work is done in `reports`."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,9 @@ def report(
 ) -> None:
     r"""Compare poses with the labels of a data set in one self-contained HTML page.
 
-    The frames with the largest errors are shown for the last file, or for the model if no file is given.
+    The frames with the largest errors are shown for the last file, or for the model if no file is given. Any two
+    files with poses of the same frames are compared with each other too: where one observer or two observers matched
+    both by hand, that is the intra- or inter-observer repeatability.
 
     Exit status: 0 done, 2 not done.
 
@@ -54,16 +57,18 @@ def report(
     veriserum report OUT --poses registered.parquet --output report.html
     veriserum report OUT --model RUN --poses registered.parquet \
         --labels ARCHIVE/truth.parquet --output report.html
+    veriserum report OUT --poses first.parquet --poses second.parquet --output report.html
     """
     if not poses and not model:
         raise TrainingError("no poses to compare: give --poses FILE, --model RUN, or several of them")
     _check_output(output)
     from veriserum_hf.evaluation import summarise
-    from veriserum_hf.reports import report_page, save_report
+    from veriserum_hf.reports import report_page, save_report, source_agreements
 
     reference, sources = _compared(dataset, config, split, labels, poses or [], model)
     summaries = {source.name: summarise(source.errors) for source in sources}
-    save_report(report_page(reference, sources, summaries), output)
+    agreements = source_agreements(reference, sources)
+    save_report(report_page(reference, sources, summaries, agreements), output)
     overall = {name: summary["overall"] for name, summary in summaries.items()}
     overlaps = {source.name: source.overlap for source in sources}
     for name, overlap in overlaps.items():
@@ -76,7 +81,8 @@ def report(
             medians = {metric: group[metric]["median"] for metric in _METRICS}
             entry = {"name": name, "frames": group["frames"], "poses": group["count"], "median": medians}
             found.append(entry | {"training_overlap": overlaps[name]})
-        print_json({"output": str(output), **given, "sources": found})
+        pairs = [asdict(each) for each in agreements]
+        print_json({"output": str(output), **given, "sources": found, "agreements": pairs})
     else:
         compared = (f"{name} in {group['frames']}" for name, group in overall.items())
         print_text(

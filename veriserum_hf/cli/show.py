@@ -26,6 +26,16 @@ _Output = Annotated[
         show_default=False,
     ),
 ]
+_Recording = Annotated[
+    Path | None,
+    typer.Option(
+        "--rrd",
+        metavar="FILE",
+        help="Instead of images: a trial as a recording for the viewer of Rerun, with cameras, images, implants, "
+        "outlines, angles of the knee and verdicts; the trial of the first row without --trial.",
+        show_default=False,
+    ),
+]
 _PoseFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -68,6 +78,7 @@ def show(
         bool, typer.Option("--outline", help="Draw the implants' outlines at the row's poses instead of axes.")
     ] = False,
     poses: _PoseFiles = None,
+    rrd: _Recording = None,
 ) -> None:
     """Draw the planes of one frame, or of all frames of a trial, with the row's cameras.
 
@@ -82,9 +93,18 @@ def show(
     veriserum show OUT --row 3
     veriserum show OUT --measurement 12 --poses registered.parquet
     veriserum show OUT --trial 2 --outline --output trial.mp4
+    veriserum show OUT --trial 2 --poses registered.parquet --rrd trial.rrd
     """
     if [row, measurement, trial].count(None) < 2:
         raise VeriserumError("choose the frame in one way: --row, --measurement or --trial")
+    if rrd is not None:
+        if output is not None or row is not None or measurement is not None:
+            raise VeriserumError(
+                "--rrd holds a whole trial: give --trial with it, and no --output, --row or --measurement"
+            )
+        _record_trial(dataset, config, split, trial, _read(poses or []), rrd)
+        print_text(f"written to {rrd}")
+        return
     output = output or Path("frame.png" if trial is None else "trial.gif")
     files = _read(poses or [])
     if trial is not None:
@@ -127,6 +147,22 @@ def _show_trial(
     sets = _pose_sets(found, files, f"trial {trial}")
     with show_progress("drawing", "frames") as progress:
         write_animation(draw_trial(found, sets, rows.meshes, progress), output)
+
+
+def _record_trial(
+    dataset: str, config: str, split: str | None, trial: int | None, files: list[PoseFile], output: Path
+) -> None:
+    from veriserum_hf.dataset import open_rows, row_at, rows_found
+    from veriserum_hf.viewer import check_recording, write_recording
+
+    check_recording(output)
+    if trial is None:
+        trial = row_at(open_rows(dataset, config, streaming=True), split, 0)["trial_id"]
+    rows = open_rows(dataset, config, streaming=True, where=("trial_id", trial))
+    found = rows_found(rows, split)
+    sets = _pose_sets(found, files, f"trial {trial}")
+    with show_progress("recording", "frames") as progress:
+        write_recording(found, sets, rows.meshes, output, progress)
 
 
 def _draw_outlines(rows: "Rows[StreamedFrames]", row: FrameRow, files: list[PoseFile]) -> "ByteImage":

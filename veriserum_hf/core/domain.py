@@ -8,6 +8,7 @@ PLANES: tuple[PlaneName, PlaneName] = ("bs", "fs")
 Component = Literal["femur", "tibia"]
 COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 
+MANUAL = "manual"  # kind of the poses that a person matched to the images
 INITIAL = "initial"  # kind of the poses of own frames: where a registration begins, and no reference
 
 Verdict = Literal["converged", "ambiguous", "failed"]

@@ -1,6 +1,7 @@
 """A row of a data set: one frame, of two planes or one, with its cameras and poses."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from veriserum_hf.core.domain import PLANES, Component, PlaneName
@@ -38,9 +39,9 @@ class PoseRow(TypedDict):
     anatomy_id: int
     translation_mm: list[float]
     quaternion_xyzw: list[float]
+    kind: NotRequired[str | None]
     # Of a data set.
     pose_id: NotRequired[int]
-    kind: NotRequired[str]
     # Of a pose file.
     trial_id: NotRequired[int | None]
     frame_index: NotRequired[int | None]
@@ -53,6 +54,8 @@ class PoseRow(TypedDict):
     detail: NotRequired[str | None]
     planes_apart_mm: NotRequired[float | None]
     planes_apart_sd_mm: NotRequired[float | None]
+    observer: NotRequired[str | None]
+    accepted_utc: NotRequired[datetime | None]
 
 
 class PoseFileRow(PoseRow):

@@ -1,3 +1,4 @@
+from .agreement import Agreement as Agreement, repeatability as repeatability
 from .metrics import (
     PLANE_AXES as PLANE_AXES,
     WORLD_AXES as WORLD_AXES,

@@ -68,7 +68,6 @@ def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np
 
     """
     _check_points(estimates, points_implant_mm)
-    shift_mm = estimates.T_world_implant[:, :3, 3] - estimates.T_world_label[:, :3, 3]
     columns: dict[str, NDArray[np.generic]] = {
         name: getattr(estimates, name)
         for name in ("measurement_id", "trial_id", "task", "component", "anatomy_id", "confidence")
@@ -76,14 +75,22 @@ def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np
     columns["rotation_deg"] = angle_between_deg(
         estimates.T_world_label[:, :3, :3], estimates.T_world_implant[:, :3, :3]
     )
-    columns["translation_mm"] = np.linalg.norm(shift_mm, axis=1)
-    columns |= {f"world_{axis}_mm": shift_mm[:, n] for n, axis in enumerate(WORLD_AXES)}
+    shifts = shifts_mm(estimates)
+    columns["translation_mm"] = np.linalg.norm([shifts[f"world_{axis}_mm"] for axis in WORLD_AXES], axis=0)
+    columns |= shifts
+    columns |= _point_errors(estimates, points_implant_mm)
+    return pa.table(columns)
+
+
+def shifts_mm(estimates: Estimates) -> dict[str, FloatArray]:
+    """Signed components of the shift, each (n,) mm, by the names of their columns in `pose_errors`."""
+    shift_mm = estimates.T_world_implant[:, :3, 3] - estimates.T_world_label[:, :3, 3]
+    found: dict[str, FloatArray] = {f"world_{axis}_mm": shift_mm[:, n] for n, axis in enumerate(WORLD_AXES)}
     for plane, (_, world_to_camera) in estimates.cameras.items():
         axes = viewing_axes(world_to_camera, estimates.T_world_label[:, :3, 3])
         parts_mm = (axes @ shift_mm[:, :, None])[:, :, 0]
-        columns |= {f"{plane}_{axis}_mm": parts_mm[:, n] for n, axis in enumerate(PLANE_AXES)}
-    columns |= _point_errors(estimates, points_implant_mm)
-    return pa.table(columns)
+        found |= {f"{plane}_{axis}_mm": parts_mm[:, n] for n, axis in enumerate(PLANE_AXES)}
+    return found
 
 
 def _point_errors(

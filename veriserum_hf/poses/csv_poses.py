@@ -2,13 +2,14 @@
 
 What a Parquet file of poses holds as lists are single columns here: x_mm, y_mm, z_mm; qx, qy, qz, qw, scalar last;
 and the 21 different numbers of a covariance, cov_x_x_mm2, cov_x_rx_mm_deg, ... cov_rz_rz_deg2; those of an
-image_covariance begin with image_.
+image_covariance begin with image_. A time is ISO 8601 with its zone.
 """
 
 import csv
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from veriserum_hf.core import listed, numbers_of, text_lines
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.poses.schema import REGISTERED_SCHEMA, TRUTH_SCHEMA
+from veriserum_hf.poses.schema import MANUAL_SCHEMA, REGISTERED_SCHEMA, TRUTH_SCHEMA
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -31,11 +32,11 @@ COVARIANCES = {"covariance": COVARIANCE, "image_covariance": tuple(f"image_{name
 _LISTS = {"translation_mm": TRANSLATION, "quaternion_xyzw": QUATERNION, **COVARIANCES}
 _REQUIRED = ("measurement_id", "anatomy_id", "component", *TRANSLATION, *QUATERNION)
 _TYPES = {
-    **{field.name: field.type for schema in (TRUTH_SCHEMA, REGISTERED_SCHEMA) for field in schema},
+    **{field.name: field.type for schema in (TRUTH_SCHEMA, REGISTERED_SCHEMA, MANUAL_SCHEMA) for field in schema},
     **dict.fromkeys((*TRANSLATION, *QUATERNION, *chain(*COVARIANCES.values()), "confidence"), pa.float64()),
 }
 _SEPARATORS = ",;\t"
-_Values = list[int | None] | list[float | None] | list[str | None]
+_Values = list[int | None] | list[float | None] | list[str | None] | list[datetime | None]
 
 
 def read_csv_poses(path: Path, most_rows: int) -> pa.Table:
@@ -91,6 +92,8 @@ def csv_of_poses(poses: pa.Table) -> str:
                 f"the column {name!r} holds {poses.schema.field(name).type}, which CSV cannot; remove it, or write "
                 "Parquet"
             )
+        elif pa.types.is_timestamp(poses.schema.field(name).type):
+            columns[name] = [None if value is None else value.isoformat() for value in values]
         else:
             columns[name] = values
     text = io.StringIO()
@@ -136,7 +139,7 @@ def _rows(path: Path, reader: "Reader", header: list[str], most: int) -> Iterato
         yield line, row
 
 
-def _value(path: Path, line: int, name: str, text: str) -> int | float | str | None:
+def _value(path: Path, line: int, name: str, text: str) -> int | float | str | datetime | None:
     kind = _TYPES.get(name, pa.string())
     text = text.strip()
     if not text:
@@ -145,6 +148,8 @@ def _value(path: Path, line: int, name: str, text: str) -> int | float | str | N
         return None
     if kind == pa.string():
         return text
+    if pa.types.is_timestamp(kind):
+        return _time(path, line, name, text)
     try:
         (number,) = numbers_of(text)
     except ValueError:
@@ -153,6 +158,19 @@ def _value(path: Path, line: int, name: str, text: str) -> int | float | str | N
         expected = "a whole number" if kind == pa.int64() else "a number in ASCII digits with a decimal point"
         raise TrainingError(f"{path}, line {line}: {name} is {text[:40]!r}; expected {expected}")
     return int(number) if kind == pa.int64() else number
+
+
+def _time(path: Path, line: int, name: str, text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter of the first and the last day that Python knows
+        pass
+    raise TrainingError(
+        f"{path}, line {line}: {name} is {text[:40]!r}; expected a time with its zone, such as "
+        "2026-11-27T16:30:00+00:00"
+    )
 
 
 def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Table:

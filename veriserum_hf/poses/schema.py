@@ -1,12 +1,12 @@
 """Columns of pose files: one row for every implant in every frame.
 
-What ``veriserum predict`` and ``veriserum register`` write and the exact poses of a simulated archive
-(``truth.parquet``) share `POSE_FIELDS`; each adds its own columns.
+What ``veriserum predict`` and ``veriserum register`` write, what a person matched, and the exact poses of a simulated
+archive (``truth.parquet``) share `POSE_FIELDS`; each adds its own columns.
 """
 
 import pyarrow as pa
 
-from veriserum_hf.core import NOT_ASSESSED
+from veriserum_hf.core import MANUAL, NOT_ASSESSED
 
 CSV_SUFFIX = ".csv"
 TABLE_SUFFIXES = (".parquet", CSV_SUFFIX)  # of files of poses with ids
@@ -85,5 +85,22 @@ REGISTERED_SCHEMA = pa.schema(
         "column start": "the initial pose: the given one, or the pose of the last frame before this one "
         "(previous frame) or the first after it (next frame) that converged, or one found in the images (search); "
         "null where there was none",
+    },
+)
+MANUAL_SCHEMA = pa.schema(
+    [
+        *POSE_FIELDS,
+        pa.field("kind", pa.string()),
+        pa.field("observer", pa.string()),
+        pa.field("accepted_utc", pa.timestamp("us", "UTC")),
+    ],
+    metadata={
+        "frame": _ANY_WORLD,
+        "pose": TRUTH_SCHEMA.metadata[b"pose"],
+        "covariance": "like that of a registration, where one refined the pose and it was not moved since, or null",
+        "verdict": f"of that registration, or {NOT_ASSESSED!r}",
+        "kind": f"{MANUAL!r}: a person matched the pose to the images",
+        "observer": "name of this person",
+        "accepted_utc": "when this person accepted the pose; UTC",
     },
 )

@@ -7,6 +7,7 @@ from .cameras_page import refined_cameras_page as refined_cameras_page
 from .evaluation_files import Report as Report
 from .evaluation_text import evaluation_markdown as evaluation_markdown
 from .html_page import save_report as save_report
+from .repeatability_section import source_agreements as source_agreements
 from .run_figures import check_count as check_count
 from .run_report import report_page as report_page
 from .sources import (

@@ -7,6 +7,7 @@ from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_ta
 from veriserum_hf.reports.blocks import Block, facts, heading, image, note, table
 from veriserum_hf.reports.html_page import SIMULATED, Section, html_page, versions
 from veriserum_hf.reports.knee_section import knee_blocks
+from veriserum_hf.reports.repeatability_section import SourceAgreement, about_observers, repeatability_blocks
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
 from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
 from veriserum_hf.reports.verdicts_section import verdict_blocks
@@ -18,7 +19,12 @@ _CURVES_NOTE = (
 )
 
 
-def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> str:
+def report_page(
+    reference: Reference,
+    sources: Sequence[PoseSource],
+    summaries: Mapping[str, Summary],
+    agreements: Sequence[SourceAgreement],
+) -> str:
     """The page as HTML: the same input and versions give the same text.
 
     Parameters
@@ -26,6 +32,7 @@ def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: 
     reference : data set and labels to compare with.
     sources : at least one; the worst frames of the last are shown.
     summaries : of `veriserum_hf.evaluation.summarise`, by the sources' names.
+    agreements : of `source_agreements`.
 
     Raises
     ------
@@ -47,6 +54,7 @@ def report_page(reference: Reference, sources: Sequence[PoseSource], summaries: 
         Section("By implant, task and axis", _detail_blocks(summaries)),
         *([Section("Verdicts and stated uncertainty", verdicts)] if verdicts else []),
         Section("Angles of the knee", knee_blocks(reference, sources)),
+        *([Section("Agreement of the sources", repeatability_blocks(agreements))] if agreements else []),
         Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
     ]
     return html_page(
@@ -106,10 +114,14 @@ def _data_facts(reference: Reference, record: Mapping[str, object]) -> dict[str,
 def _source_facts(reference: Reference, source: PoseSource) -> dict[str, str]:
     compared = len(set(source.estimates.measurement_id.tolist()))
     poses = sum(len(frame) for frame in source.poses.values())
-    return dict(source.about) | {
-        "compared": f"{len(source.estimates)} poses in {compared} of {len(reference.rows)} frames; the source has "
+    found = dict(source.about)
+    if observers := about_observers(source):
+        found["made by"] = observers
+    found["compared"] = (
+        f"{len(source.estimates)} poses in {compared} of {len(reference.rows)} frames; the source has "
         f"{poses} poses in {len(source.poses)} frames"
-    }
+    )
+    return found
 
 
 def _accuracy_blocks(sources: Sequence[PoseSource], summaries: Mapping[str, Summary]) -> list[Block]:

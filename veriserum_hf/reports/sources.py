@@ -80,7 +80,7 @@ class Reference:
         shown = {key: value for key, value in about.items() if key != TRAINING_DATA}
         if overlap is not None:
             shown["training trials"] = overlap["statement"]
-        return PoseSource(name, shown, estimates, errors, poses_by_frame(poses), overlap)
+        return PoseSource(name, shown, estimates, errors, poses_by_frame(poses), poses, overlap)
 
     def _overlap(self, about: Mapping[str, str]) -> TrialOverlap | None:
         """Trials of the split that a model was trained on; None unless a model alone predicted the poses."""
@@ -103,6 +103,7 @@ class PoseSource:
     about : origin of the poses.
     estimates, errors : n poses with a label, in the same order.
     poses : all of them, by measurement id and component.
+    table : the same, as they were read.
     overlap : how many of the trials the model that predicted them was trained on; None for poses of another origin.
 
     """
@@ -112,6 +113,7 @@ class PoseSource:
     estimates: Estimates
     errors: pa.Table
     poses: Mapping[int, Poses]
+    table: pa.Table
     overlap: TrialOverlap | None = None
 
     def implants(self) -> list[ImplantInFrame]:

@@ -1,4 +1,4 @@
-"""Images of frames with axes or outlines; animations of trials."""
+"""Images of frames with axes or outlines; animations and recordings of trials."""
 
 import lazy_loader
 

@@ -1,15 +1,20 @@
-"""Animation of a trial: GIF by Pillow, MP4 by OpenCV."""
+"""Animation of a trial: GIF by Pillow, MP4 (H.264) by ffmpeg."""
 
 import io
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import IO, cast
 
 import cv2
 import numpy as np
 import trimesh
 from PIL import Image
 
-from veriserum_hf.core import PLANES, ByteImage, FileRow, FrameRow, PlaneName
+from veriserum_hf.core import PLANES, ByteImage, FileRow, FrameRow, PlaneName, one_line
 from veriserum_hf.dataset import with_images
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.jobs import atomic_path, write_file, writing
@@ -21,6 +26,7 @@ from veriserum_hf.viewer.views import grey_of
 FRAMES_PER_SECOND = 15  # half the rate of the fluoroscope: slow enough to follow the outlines
 PLANE_PX = 480
 _LETTERS = 0.45  # of the legend
+_CRF = 18  # of H.264: the lower, the larger; thin lines stay sharp
 _GREYS = 40  # steps: more of them encode noise
 _BLENDS = (0.35, 0.7, 1.0)  # of a line's color with its background
 _BACKGROUNDS = (16, 96, 160, 224)
@@ -81,7 +87,7 @@ def write_animation(images: Iterator[ByteImage], output: Path) -> None:
     Raises
     ------
     VeriserumError
-        If the name has another ending, or the file cannot be written.
+        If the name has another ending, there is no ffmpeg for an MP4, or the file cannot be written.
 
     """
     check_output(output)
@@ -93,11 +99,13 @@ def write_animation(images: Iterator[ByteImage], output: Path) -> None:
 
 
 def check_output(output: Path) -> None:
-    """Raise VeriserumError unless a file's name is that of a GIF or MP4 in an existing folder."""
+    """Raise VeriserumError unless a file is a GIF or MP4 by its name, its folder exists, and MP4 can be written."""
     if output.suffix.lower() not in (".gif", ".mp4"):
         raise VeriserumError(f"cannot write a trial to {output}; expected a name that ends in .gif or .mp4")
     if not output.absolute().parent.is_dir():
         raise VeriserumError(f"cannot write {output}: there is no folder {output.parent}")
+    if output.suffix.lower() == ".mp4":
+        _ffmpeg()
 
 
 def _gif(images: Iterator[ByteImage]) -> bytes:
@@ -129,19 +137,35 @@ def _palette() -> bytes:
     return colors.tobytes()
 
 
+def _ffmpeg() -> str:
+    """Path of the program that writes an MP4."""
+    try:
+        import imageio_ffmpeg
+
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:  # the latter where its wheel holds no program for this machine
+        raise VeriserumError(
+            f'an MP4 needs ffmpeg ({error}): pip install "veriserum-hf[viz]", or choose a name that ends in .gif'
+        ) from error
+
+
 def _write_mp4(images: Iterator[ByteImage], output: Path) -> None:
-    with atomic_path(output, suffix=".mp4") as partial:
-        partial.touch(exist_ok=False)  # raises with the reason, which OpenCV does not report
+    """Write H.264 as every browser plays it: colours at half the resolution, and the index at the beginning."""
+    with atomic_path(output, suffix=".mp4") as partial, tempfile.TemporaryFile() as messages:
+        partial.touch(exist_ok=False)  # raises with the reason, where the folder cannot be written to
         first = next(images)
-        size = (first.shape[1], first.shape[0])
-        writer = cv2.VideoWriter(str(partial), cv2.VideoWriter.fourcc(*"mp4v"), FRAMES_PER_SECOND, size)
-        try:
-            if not writer.isOpened():
-                raise VeriserumError(
-                    f"this OpenCV ({cv2.__version__}) writes no MP4; choose a name that ends in .gif"
-                )
-            writer.write(first)
-            for image in images:
-                writer.write(image)
-        finally:
-            writer.release()
+        size = f"{first.shape[1]}x{first.shape[0]}"
+        given = ["-f", "rawvideo", "-pix_fmt", "bgr24", "-s", size, "-r", str(FRAMES_PER_SECOND), "-i", "pipe:0"]
+        wanted = ["-c:v", "libx264", "-crf", str(_CRF), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+        command = [_ffmpeg(), "-v", "error", *given, *wanted, "-y", f"file:{partial}"]
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE, stderr=messages) as ffmpeg,  # noqa: S603 - no shell
+            suppress(BrokenPipeError),  # its messages and its status say more
+            cast("IO[bytes]", ffmpeg.stdin) as frames,
+        ):
+            for image in chain([first], images):
+                frames.write(image.tobytes())
+        if ffmpeg.returncode:
+            messages.seek(0)
+            why = messages.read().decode(errors="replace").strip() or f"it ended with status {ffmpeg.returncode}"
+            raise VeriserumError(f"cannot write {output}: ffmpeg: {one_line(why)}")
