@@ -12,6 +12,7 @@ from .domain import (
     CONVERGED as CONVERGED,
     FAILED as FAILED,
     INITIAL as INITIAL,
+    MANUAL as MANUAL,
     NOT_ASSESSED as NOT_ASSESSED,
     PLANES as PLANES,
     VERDICTS as VERDICTS,

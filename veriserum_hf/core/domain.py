@@ -9,6 +9,7 @@ Component = Literal["femur", "tibia"]
 COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 
 INITIAL = "initial"  # kind of the poses of own frames: where a registration begins, and no reference
+MANUAL = "manual"  # kind of poses that a person has matched and accepted
 
 Verdict = Literal["converged", "ambiguous", "failed"]
 CONVERGED: Verdict = "converged"

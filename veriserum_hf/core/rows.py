@@ -53,6 +53,9 @@ class PoseRow(TypedDict):
     detail: NotRequired[str | None]
     planes_apart_mm: NotRequired[float | None]
     planes_apart_sd_mm: NotRequired[float | None]
+    observer: NotRequired[str | None]
+    accepted_at: NotRequired[str | None]
+    start: NotRequired[str | None]
 
 
 class PoseFileRow(PoseRow):
@@ -62,7 +65,6 @@ class PoseFileRow(PoseRow):
     component: Component
     moved_mm: NotRequired[float | None]
     moved_deg: NotRequired[float | None]
-    start: NotRequired[str | None]
 
 
 Poses = Mapping[Component, PoseRow]  # of one frame

@@ -22,6 +22,7 @@ from .formats import is_csv as is_csv, write_poses as write_poses
 from .schema import (
     JOINT_MOTION as JOINT_MOTION,
     JOINTTRACK_SUFFIXES as JOINTTRACK_SUFFIXES,
+    MANUAL_SCHEMA as MANUAL_SCHEMA,
     PREDICTED_SCHEMA as PREDICTED_SCHEMA,
     REGISTERED_SCHEMA as REGISTERED_SCHEMA,
     TABLE_SUFFIXES as TABLE_SUFFIXES,

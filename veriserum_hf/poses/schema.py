@@ -6,7 +6,7 @@ What ``veriserum predict`` and ``veriserum register`` write and the exact poses 
 
 import pyarrow as pa
 
-from veriserum_hf.core import NOT_ASSESSED
+from veriserum_hf.core import MANUAL, NOT_ASSESSED
 
 CSV_SUFFIX = ".csv"
 TABLE_SUFFIXES = (".parquet", CSV_SUFFIX)  # of files of poses with ids
@@ -85,5 +85,31 @@ REGISTERED_SCHEMA = pa.schema(
         "column start": "the initial pose: the given one, or the pose of the last frame before this one "
         "(previous frame) or the first after it (next frame) that converged, or one found in the images (search); "
         "null where there was none",
+    },
+)
+MANUAL_SCHEMA = pa.schema(
+    [
+        *POSE_FIELDS,
+        pa.field("image_covariance", TRUTH_SCHEMA.field("covariance").type),
+        pa.field("kind", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("detail", pa.string()),
+        pa.field("start", pa.string()),
+        pa.field("observer", pa.string()),
+        pa.field("accepted_at", pa.string()),
+    ],
+    metadata={
+        "frame": _ANY_WORLD,
+        "pose": TRUTH_SCHEMA.metadata[b"pose"],
+        "kind": f"{MANUAL!r}: a person has accepted each of these poses",
+        "column method": f"{MANUAL!r}: placed by hand; outline or intensity: registered, and then accepted",
+        "covariance": "6 x 6, as of a registered pose; null of one that was placed by hand",
+        "image_covariance": "like covariance: what the images alone determine",
+        "verdict": f"of the registration; {NOT_ASSESSED!r} of a pose that was placed by hand",
+        "column start": "what the pose was before it was moved or registered: the name of a source of poses, a "
+        "neighbouring frame, or placed",
+        "observer": "who accepted the pose",
+        "accepted_at": "when: UTC, as in ISO 8601",
     },
 )
