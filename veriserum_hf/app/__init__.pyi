@@ -1,2 +1,2 @@
-from .serve import serve as serve
+from .server import serve as serve
 from .workbench import open_workbench as open_workbench
