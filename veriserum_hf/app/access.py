@@ -49,7 +49,7 @@ class Access:
 
         On this machine only its own names: a page of another site can let its name point here.
         """
-        asked = headers.get("Host", "")
+        asked = _only(headers, "Host")
         known = not self.local or urlsplit(f"//{asked}").hostname in _LOCAL_NAMES
         return "" if known else f"this server is not {asked!r}"
 
@@ -60,9 +60,15 @@ class Access:
         """
         if why := self.refuses_name(headers):
             return why
-        if socket and urlsplit(headers.get("Origin", "")).netloc != headers.get("Host", ""):
+        if socket and urlsplit(_only(headers, "Origin")).netloc != _only(headers, "Host"):
             return "the page is of another site"
         given = parse_qs(urlsplit(path).query).get("token", [""])[0]
         if not hmac.compare_digest(given.encode(), self.token.encode()):
             return "the token is missing or wrong: use the address that `veriserum match` printed"
         return ""
+
+
+def _only(headers: Headers, name: str) -> str:
+    """Value of a header; empty where it is missing or given twice."""
+    values = headers.get_all(name)
+    return values[0] if len(values) == 1 else ""

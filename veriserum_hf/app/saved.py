@@ -81,14 +81,14 @@ def held(path: Path, about: Mapping[str, str]) -> Iterator[ManualPoses]:
         raise MatchError(f"--output needs a file in a folder that exists; got {path}")
     # On POSIX the lock ends with its process, however that ends.
     lock = FileLock(path.absolute().with_name(f".{path.name}.lock"))
-    try:
-        with writing(path, MatchError):
+    with writing(path, MatchError):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise MatchError(
-            f"{path} is held by another `veriserum match`: use its page, end it, or give another --output. Poses of "
-            "several files can be compared with `veriserum report`"
-        ) from None
+        except Timeout:
+            raise MatchError(
+                f"{path} is held by another `veriserum match`: use its page, end it, or give another --output. Poses "
+                "of several files can be compared with `veriserum report`"
+            ) from None
     try:
         yield ManualPoses(path, _read(path), about)
     finally:
