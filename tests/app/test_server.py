@@ -19,7 +19,7 @@ import os
 import sys
 
 with open({started!r}, "a") as file:
-    file.write(f"{{os.getpid()}}\n")
+    file.write(f"{{os.getpid()}}\\n")
 
 def note(event, arguments):
     if event == "socket.connect" and isinstance(arguments[1], tuple):

@@ -256,5 +256,10 @@ function peek(on) {
   drawLines();
 }
 
+// Resolves when everything that was asked for is done.
+async function settled() {
+  while (pending || waiting.size) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
 connect();
-window.workbench = { state, panes }; // to look at from the browser's console
+window.workbench = { state, panes, settled }; // for scripts, and the browser's console
