@@ -36,8 +36,8 @@ _PER_MM = 0.01  # units of the scene: viser's defaults are for a few metres
 _COLORS = {"femur": (86, 180, 233), "tibia": (230, 159, 0)}
 _LINES = (150, 160, 175)
 _DISTANCE_MM = 1500.0  # of an image's plane from its source, where the detector's is unknown
-_BACK, _ABOVE_MM = 0.8, np.array([0.0, 500.0, 0.0])  # of the first view: times the sources' distance, and up
-_SELECTED, _OTHER = 0.45, 0.25  # sizes of gizmos
+_BACK, _ABOVE_MM = 0.6, np.array([0.0, 500.0, 0.0])  # of the first view: times the sources' distance, and up
+_SELECTED, _OTHER = 0.9, 0.4  # sizes of gizmos
 
 
 class SceneServer:
@@ -108,7 +108,7 @@ class SceneServer:
         if (shape := _shape_of(session, component)) is None:
             return
         if component not in self._gizmos:
-            gizmo = self._server.scene.add_transform_controls(f"/{component}", scale=_OTHER)
+            gizmo = self._server.scene.add_transform_controls(f"/{component}", scale=_OTHER, depth_test=False)
             vertices = (shape.quick.vertices - shape.center_mm) * _PER_MM
             self._server.scene.add_mesh_simple(
                 f"/{component}/mesh", vertices, shape.quick.faces, color=_COLORS[component], opacity=0.9

@@ -119,6 +119,7 @@ const actions = {
   wheel: (message) => send({ do: "wheel", ...message }),
   activate(plane) {
     active = plane;
+    if (document.activeElement?.tagName === "IFRAME") document.activeElement.blur(); // it would keep the keys
     for (const pane of Object.values(panes)) pane.element.classList.toggle("active", pane.plane === plane);
   },
 };
