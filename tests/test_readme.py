@@ -119,6 +119,7 @@ def tables_of(text):
         "RESULTS_IMPORT.md",
         "RESULTS_MESHES.md",
         "RESULTS_CLUSTER.md",
+        "RESULTS_MATCH.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):

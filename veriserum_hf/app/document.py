@@ -17,6 +17,7 @@ from veriserum_hf.geometry import matrix_to_euler_zxy
 from veriserum_hf.viewer import COLORS
 
 Part = dict[str, object]
+_KEPT = 16  # traced poses
 _STATED = ("verdict", "method", "score", "detail", "moved_mm", "moved_deg", "planes_apart_mm")
 
 
@@ -29,6 +30,7 @@ class Document:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._layers: tuple[OpenFrame, list[Part]] | None = None
+        self._traces: dict[tuple[OpenFrame, OwnPose, bool], Part] = {}
 
     def frame(self) -> Part:
         """The frame, its images, and the outlines of poses that do not move."""
@@ -121,31 +123,40 @@ class Document:
 
     def _own(self, component: Component, own: OwnPose) -> Part:
         session = self._session
+        held = session.saved.of_frame(session.place.measurement_id).get(component)
+        return {
+            **self._drawn(own, quick=session.dragging and component == session.selected),
+            "anatomy_id": own.anatomy_id,
+            "translation_mm": np.round(own.T_world_implant[:3, 3], 4).tolist(),
+            "rz_rx_ry_deg": np.round(matrix_to_euler_zxy(own.T_world_implant[:3, :3]), 4).tolist(),
+            "start": own.start,
+            "accepted": session.is_accepted(session.place, component, own),
+            "held": None if held is None else {"at": held.get("accepted_at"), "by": held.get("observer")},
+            "registered": None if own.registered is None else _stated(own.registered),
+            "last": _stated(last) if (last := self._last(component)) else None,
+        }
+
+    def _drawn(self, own: OwnPose, *, quick: bool) -> Part:
+        """Outlines and centres of a pose in the planes of the frame; traced once where it stands still."""
+        key = self._session.frame, own, quick
+        if key not in self._traces:
+            if len(self._traces) >= _KEPT:
+                self._traces.clear()
+            self._traces[key] = self._trace(own, quick=quick)
+        return self._traces[key]
+
+    def _trace(self, own: OwnPose, *, quick: bool) -> Part:
         outlines, centers, problem = dict[PlaneName, Contours](), dict[PlaneName, list[float]](), ""
-        quick = session.dragging and component == session.selected
-        for plane, view in session.frame.views.items():
+        for plane, view in self._session.frame.views.items():
             try:
-                shape = session.shapes[own.anatomy_id]
+                shape = self._session.shapes[own.anatomy_id]
                 outlines[plane] = shape.contours(own.T_world_implant, view, quick=quick)
             except (VeriserumError, ValueError) as error:
                 problem = str(error)
                 continue
             center_mm = center_in_world(own.T_world_implant, shape.center_mm)
             centers[plane] = np.round(view.camera.project(center_mm), 2).tolist()
-        held = session.saved.of_frame(session.place.measurement_id).get(component)
-        return {
-            "anatomy_id": own.anatomy_id,
-            "translation_mm": np.round(own.T_world_implant[:3, 3], 4).tolist(),
-            "rz_rx_ry_deg": np.round(matrix_to_euler_zxy(own.T_world_implant[:3, :3]), 4).tolist(),
-            "start": own.start,
-            "outlines": outlines,
-            "center_px": centers,
-            "problem": problem,
-            "accepted": session.is_accepted(session.place, component, own),
-            "held": None if held is None else {"at": held.get("accepted_at"), "by": held.get("observer")},
-            "registered": None if own.registered is None else _stated(own.registered),
-            "last": _stated(last) if (last := self._last(component)) else None,
-        }
+        return {"outlines": outlines, "center_px": centers, "problem": problem}
 
     def _last(self, component: Component) -> PoseRow | None:
         """What a registration in this session found last for an implant of the frame."""

@@ -16,7 +16,7 @@ from veriserum_hf.viewer import View
 
 _FINE_PX, _QUICK_PX = 512, 256  # longer edge of the image that an outline is traced in, to an eighth of a pixel
 _FINE_MM, _QUICK_MM = 0.02, 0.1  # that simplified meshes are accurate to
-_TOLERANCE_PX = 0.05  # of a contour with few corners, in an image of 512 px
+_TOLERANCE_PX = 0.13  # of a contour with few corners, in that image: more than the steps of an eighth
 _CLEAR_MM = 20.0  # between an implant and an X-ray source, at least
 _DECIMALS = 2
 Contours = list[list[list[float]]]  # closed lines of (column, row)

@@ -131,6 +131,17 @@ function drawLines() {
   for (const pane of Object.values(panes)) pane.drawLines();
 }
 
+let sideIsDue = false;
+
+function showSideSoon() {
+  if (sideIsDue) return; // once a frame of the screen, after the outlines
+  sideIsDue = true;
+  requestAnimationFrame(() => {
+    sideIsDue = false;
+    showSide(state, hidden, { send, drawLines });
+  });
+}
+
 const show = {
   about() {
     document.title = `${state.about.dataset} - veriserum match`;
@@ -145,7 +156,7 @@ const show = {
       pane.show(frame.planes[plane], `/image/${frame.measurement_id}/${plane}.png${query}`);
     }
     if (frame.problem) say(frame.problem, true);
-    showSide(state, hidden, { send, drawLines });
+    showSideSoon();
     if (state.trial) showTimeline(state, send);
   },
   poses() {
@@ -155,15 +166,13 @@ const show = {
       performance.measure("drag to outlines", { start: drawn, end: performance.now() });
       drawn = null;
     }
-    showSide(state, hidden, { send, drawLines });
+    showSideSoon();
   },
   trial() {
     $("saved").textContent = `${state.trial.accepted} poses in ${state.about.output}`;
     showTimeline(state, send);
   },
-  refining() {
-    showSide(state, hidden, { send, drawLines });
-  },
+  refining: showSideSoon,
 };
 
 // Buttons and keys
