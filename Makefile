@@ -19,6 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	$(PIP) -c constraints.txt $(if $(LOCKED),--no-build-isolation) -e ".[dev]"
 	touch $@
 
+# Tests that drive a browser need the system's Chromium, and skip without it; `apt-get install chromium` brings it.
 # Each of the two processes begins with a part in one piece: what the tests of a module share is made once.
 test: $(INSTALLED)  ## install and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -63,6 +64,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_import
 	$(BIN)/python -m tests.benchmarks.bench_show
 	$(BIN)/python -m tests.benchmarks.bench_cluster
+	$(BIN)/python -m tests.benchmarks.bench_match
 
 bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an hour on two idle cores
 	$(BIN)/python -m tests.benchmarks.bench_accuracy $(BENCH_DATA)

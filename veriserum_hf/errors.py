@@ -59,5 +59,9 @@ class RegistrationError(VeriserumError):
     """A frame, implant or initial pose that cannot be registered."""
 
 
+class MatchError(VeriserumError):
+    """A workbench that cannot start, or an action in it that cannot be done."""
+
+
 class HubError(VeriserumError):
     """Something that cannot be published: token, name, repository, connection."""

@@ -10,6 +10,7 @@ COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 
 MANUAL = "manual"  # kind of the poses that a person matched to the images
 INITIAL = "initial"  # kind of the poses of own frames: where a registration begins, and no reference
+MANUAL = "manual"  # kind of poses that a person has matched and accepted
 
 Verdict = Literal["converged", "ambiguous", "failed"]
 CONVERGED: Verdict = "converged"

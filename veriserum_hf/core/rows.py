@@ -56,6 +56,7 @@ class PoseRow(TypedDict):
     planes_apart_sd_mm: NotRequired[float | None]
     observer: NotRequired[str | None]
     accepted_utc: NotRequired[datetime | None]
+    start: NotRequired[str | None]
 
 
 class PoseFileRow(PoseRow):
@@ -65,7 +66,6 @@ class PoseFileRow(PoseRow):
     component: Component
     moved_mm: NotRequired[float | None]
     moved_deg: NotRequired[float | None]
-    start: NotRequired[str | None]
 
 
 Poses = Mapping[Component, PoseRow]  # of one frame

@@ -15,7 +15,7 @@ from .folder import (
     staging_folder as staging_folder,
 )
 from .interrupts import exit_status as exit_status, heed_signals as heed_signals
-from .pool import Job as Job, cores as cores, run_jobs as run_jobs
+from .pool import Job as Job, cores as cores, local_pool as local_pool, run_jobs as run_jobs
 from .provenance import library_versions as library_versions, source_hash as source_hash
 from .sums import (
     SUMS as SUMS,

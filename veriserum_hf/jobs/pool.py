@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 from veriserum_hf.errors import WorkerError
 from veriserum_hf.jobs.board import notice_board, units_on
@@ -92,13 +92,28 @@ def run_jobs(
     if processes <= 1:
         _run_here(waiting, count)
         return
-    # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
-    with _signals_held():  # its semaphores have a process of their own
-        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = local_pool(processes)
     try:
         _run_elsewhere(waiting, 2 * processes, pool, folder, None, count)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _LocalPool(ProcessPoolExecutor):
+    """Processes that get no signals, know nothing of the main script, and end with this process."""
+
+    def submit(self, *arguments: Any, **options: Any) -> Future[Any]:
+        """Hand a call out, as in `_run_elsewhere`."""
+        with _signals_held(), _without_main_script():
+            return super().submit(*arguments, **options)
+
+
+def local_pool(processes: int, begin: Callable[[], object] = int) -> ProcessPoolExecutor:
+    """Processes of this machine; each calls ``begin`` first. They end with this process, however that ends."""
+    # A fresh interpreter each: forking a process that has threads (OpenCV, Arrow) is not safe.
+    with _signals_held():  # its semaphores have a process of their own
+        spawn = multiprocessing.get_context("spawn")
+        return _LocalPool(processes, spawn, initializer=_start_worker, initargs=(begin,))
 
 
 def _run_here(jobs: Sequence[Job], count: Callable[[int], None]) -> None:
@@ -222,10 +237,11 @@ def _without_main_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def _start_worker() -> None:
+def _start_worker(begin: Callable[[], object]) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin()
 
 
 def _end_with_parent() -> None:

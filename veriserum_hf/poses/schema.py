@@ -90,17 +90,26 @@ REGISTERED_SCHEMA = pa.schema(
 MANUAL_SCHEMA = pa.schema(
     [
         *POSE_FIELDS,
+        pa.field("image_covariance", TRUTH_SCHEMA.field("covariance").type),
         pa.field("kind", pa.string()),
+        pa.field("method", pa.string()),
+        pa.field("score", pa.float64()),
+        pa.field("detail", pa.string()),
+        pa.field("start", pa.string()),
         pa.field("observer", pa.string()),
         pa.field("accepted_utc", pa.timestamp("us", "UTC")),
     ],
     metadata={
         "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
-        "covariance": "like that of a registration, where one refined the pose and it was not moved since, or null",
-        "verdict": f"of that registration, or {NOT_ASSESSED!r}",
-        "kind": f"{MANUAL!r}: a person matched the pose to the images",
-        "observer": "name of this person",
-        "accepted_utc": "when this person accepted the pose; UTC",
+        "kind": f"{MANUAL!r}: a person has accepted each of these poses",
+        "column method": f"{MANUAL!r}: placed by hand; outline or intensity: registered, and then accepted",
+        "covariance": "6 x 6, as of a registered pose; null of one that was placed by hand",
+        "image_covariance": "like covariance: what the images alone determine",
+        "verdict": f"of the registration; {NOT_ASSESSED!r} of a pose that was placed by hand",
+        "column start": "what the pose was before it was moved or registered: the name of a source of poses, a "
+        "neighbouring frame, or placed",
+        "observer": "who accepted the pose",
+        "accepted_utc": "when",
     },
 )

@@ -9,3 +9,4 @@ from .labels.check import LabelCheck as LabelCheck, check_labels as check_labels
 from .labels.common_offset import CommonOffset as CommonOffset
 from .moved_poses import move_poses as move_poses
 from .refine import register as register
+from .trials.trial import register_trial as register_trial

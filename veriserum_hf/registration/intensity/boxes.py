@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from veriserum_hf.rendering.rasteriser import Window
+from veriserum_hf.rendering import Window
 
 try:
     import torch

@@ -17,8 +17,7 @@ from veriserum_hf.registration.intensity.boxes import Box, box_of_windows, drawn
 from veriserum_hf.registration.intensity.filters import dilated, kernels, laplacian, moment_kernels
 from veriserum_hf.registration.intensity.scales import Scale
 from veriserum_hf.registration.scene import Scene
-from veriserum_hf.rendering import path_length_window, simplified
-from veriserum_hf.rendering.rasteriser import Window
+from veriserum_hf.rendering import Window, path_length_window, simplified
 
 try:
     import torch

@@ -1,0 +1,2 @@
+from .server import serve as serve
+from .workbench import open_workbench as open_workbench

@@ -1,0 +1,189 @@
+"""A session with its registrations: what all pages share."""
+
+import getpass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from veriserum_hf.app.commands import Message, components_of, do
+from veriserum_hf.app.document import Document, Part
+from veriserum_hf.app.initial import LABEL, PoseSource
+from veriserum_hf.app.refining import Refiner
+from veriserum_hf.app.saved import held
+from veriserum_hf.app.session import Session
+from veriserum_hf.app.trials import Trials
+from veriserum_hf.core import FAILED, Component, PoseFileRow, Poses
+from veriserum_hf.errors import MatchError, VeriserumError
+from veriserum_hf.poses import check_same_frame, poses_by_frame, read_poses
+from veriserum_hf.viewer import COLORS
+
+ALL_PARTS = ("about", "frame", "poses", "trial", "refining")
+
+
+class Workbench:
+    """A session, its document, and the registration that is under way.
+
+    Parameters
+    ----------
+    session : what is matched.
+    refiner : registers frames.
+
+    """
+
+    def __init__(self, session: Session, refiner: Refiner) -> None:
+        self.session, self.document, self._refiner = session, Document(session), refiner
+        self._running: tuple[Future[list[PoseFileRow] | None], dict[int, Poses], list[Component], str] | None = None
+
+    def part(self, name: str) -> Part:
+        """One of `ALL_PARTS`."""
+        if name == "refining":
+            return self._refining()
+        part: Part = getattr(self.document, name)()
+        return part
+
+    def do(self, message: object, finished: Callable[[], None]) -> frozenset[str]:
+        """Do what a page asks for; ``finished`` is called from another thread when a registration has ended.
+
+        Raises
+        ------
+        MatchError
+            If it cannot be done.
+
+        """
+        if isinstance(message, Mapping) and message.get("do") == "refine":
+            self._refine(message, finished)
+            return frozenset({"poses", "refining"})
+        if isinstance(message, Mapping) and message.get("do") == "stop":
+            self._refiner.stop()
+            return frozenset({"refining"})
+        return do(self.session, message)
+
+    def collect(self) -> str:
+        """Take over the result of a registration that has ended, and return what is to be said about it."""
+        if self._running is None or not self._running[0].done():
+            return ""
+        result, starts, components, what = self._running
+        self._running = None
+        try:
+            rows = result.result()
+        except (VeriserumError, ImportError) as error:
+            raise MatchError(f"{what} cannot be refined: {error}") from error
+        except BrokenExecutor as error:
+            self._refiner.restart()
+            raise MatchError(f"{what}: the registration's process was killed; refine again") from error
+        if rows is None:
+            return f"{what}: stopped, nothing was changed"
+        moved = self.session.apply(rows, starts, components)
+        failed = [row for row in rows if row.get("verdict") == FAILED and row["component"] in components]
+        parts = [f"{what}: {len(rows)} poses" if len(starts) > 1 else what]
+        parts += [f"{len(failed)} failed and stay where they were: {failed[0].get('detail')}"] if failed else []
+        parts += [f"{moved} were moved meanwhile and stay"] if moved else []
+        return ", ".join(parts) if failed or moved or len(starts) > 1 else ""
+
+    def close(self) -> None:
+        """End the process of registrations."""
+        self._refiner.close()
+
+    def _refine(self, message: Message, finished: Callable[[], None]) -> None:
+        if self._running is not None:
+            raise MatchError("a registration is under way; wait for it, or stop it")
+        session, place = self.session, self.session.place
+        whole = bool(message.get("trial"))
+        every = session.trials.of_trial[place.trial_id]
+        places = [each for each in every if each.split == place.split] if whole else [place]
+        starts = session.starts(places)
+        components = components_of(session, {"both": True} if whole else message)
+        if not any(starts.values()):
+            raise MatchError("there is no pose to refine; place an implant first")
+        covariance = session.trials.source.plane_covariances.get(place.trial_id)
+        result = self._refiner.submit(session.trials.frames(places), starts, covariance)
+        what = f"trial {place.trial_id}" if whole else f"frame {place.frame_index}"
+        self._running = result, starts, components, what
+        result.add_done_callback(lambda _: finished())
+
+    def _refining(self) -> Part:
+        if self._running is None:
+            return {"what": None}
+        _, starts, _, what = self._running
+        return {"what": what, "done": self._refiner.progress.done.value, "total": len(starts)}
+
+
+@contextmanager
+def open_workbench(
+    dataset: str,
+    output: Path,
+    poses: Sequence[Path] = (),
+    check: Path | None = None,
+    observer: str | None = None,
+) -> Iterator[Workbench]:
+    """Open a data set or an archive to match its implants, and hold the file of accepted poses.
+
+    Parameters
+    ----------
+    dataset : folder that was converted or imported, data set on the hub, or archive.
+    output : file of accepted poses; where it exists, work goes on.
+    poses : files of poses to begin from and to show, those to prefer first.
+    check : output of ``veriserum check-labels``, whose flags are shown.
+    observer : who accepts poses; the user's name if not given.
+
+    Raises
+    ------
+    MatchError
+        If the output is held by another process or holds other poses, or there is nothing to match.
+    VeriserumError
+        If the data set or a file of poses cannot be read, or is of another data set.
+
+    """
+    if len(poses) > len(COLORS) - 1:
+        raise MatchError(f"{len(poses)} files of poses cannot be distinguished; give at most {len(COLORS) - 1}")
+    observer = (observer or getpass.getuser()).strip()
+    trials = Trials.open(dataset)
+    stems = [path.stem for path in poses]
+    sources = [_source(trials, path, path.stem if stems.count(path.stem) == 1 else str(path)) for path in poses]
+    label = PoseSource(LABEL, {id: trials.poses(id) for id in trials.labels})
+    flagged = frozenset[int]() if check is None else _flagged(check, trials)
+    with held(output, {"dataset": dataset}) as saved:
+        _check_of_data_set(trials, {id: saved.of_frame(id) for id in saved.ids()}, output)
+        workbench = Workbench(
+            Session(trials, [*sources, label], saved, observer, flagged), Refiner(trials.source.meshes)
+        )
+        try:
+            yield workbench
+        finally:
+            workbench.close()
+
+
+def _source(trials: Trials, path: Path, name: str) -> PoseSource:
+    frames = poses_by_frame(read_poses(path))
+    _check_of_data_set(trials, frames, path)
+    return PoseSource(name, frames)
+
+
+def _check_of_data_set(trials: Trials, frames: Mapping[int, Poses], path: Path) -> None:
+    """Refuse poses of another data set."""
+    for id, poses in frames.items():
+        if id in trials.labels:
+            check_same_frame(poses, trials.labels[id], path)
+    if frames and not frames.keys() & trials.labels.keys():
+        raise MatchError(
+            f"{path} has no pose of {trials.source.name}; it has poses of {len(frames)} measurements, {min(frames)} "
+            f"to {max(frames)}. Give the data set that they were made from"
+        )
+
+
+def _flagged(check: Path, trials: Trials) -> frozenset[int]:
+    """Measurements of which a check of labels has flagged an implant."""
+    try:
+        table = pq.read_table(check, columns=["measurement_id", "flagged"])
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise MatchError(
+            f"{check} cannot be read as the output of `veriserum check-labels`: {error}. Give its Parquet file"
+        ) from error
+    flagged = {row["measurement_id"] for row in table.to_pylist() if row["flagged"]}
+    if flagged and not flagged & trials.labels.keys():
+        raise MatchError(f"{check} has no frame of {trials.source.name}; give the check of this data set")
+    return frozenset(flagged)
