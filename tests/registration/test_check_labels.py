@@ -20,6 +20,7 @@ from tests.registration.simulated_labels import DEPTH, LABEL_MM, compared, flagg
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.open import open_rows
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.poses import MANUAL_SCHEMA, write_poses
 from veriserum_hf.poses.schema import REGISTERED_SCHEMA as SCHEMA
 from veriserum_hf.registration.data_sets import Registrations
 from veriserum_hf.registration.labels import check as labels_module
@@ -146,6 +147,18 @@ def test_the_command_names_the_wrong_label_and_how_to_look_at_it(check, mislabel
     status, printed, said = check(damaged, "-o", output, "--workers", "1")
     assert status == 1 and "8 labels: 1 flagged" in printed and "manually matched" not in printed
     assert f"not compared with manually matched poses: cannot load {damaged} manual" in said
+
+    # A file of them replaces those of the data set.
+    (pose,) = [row for row in pq.read_table(registered).to_pylist() if row["measurement_id"] == 2][1:]
+    by_hand = tmp_path / "by_hand.parquet"
+    write_poses(by_hand, pa.Table.from_pylist([pose | {"kind": "manual"}], MANUAL_SCHEMA))
+    _, printed, _ = check(damaged, "-o", output, "--workers", "1", "--manual", by_hand, "--json")
+    against_file = json.loads(printed)["automatic_minus_manual"]["registration"]
+    assert list(against_file) == ["tibia"] and against_file["tibia"]["poses"] == 1
+    assert against_file["tibia"]["world_x_mm"]["median"] == pytest.approx(0, abs=1e-9)
+    write_poses(by_hand, pa.Table.from_pylist([pose | {"trial_id": 99}], MANUAL_SCHEMA))
+    status, _, said = check(damaged, "-o", output, "--workers", "1", "--manual", by_hand)
+    assert status == 2 and "trial_id of the tibia's pose is 99" in said
 
     shutil.rmtree(dataset)
     options = Options(size=256, encoding="png")

@@ -4,7 +4,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from veriserum_hf.cli.options import (
     AsJson,
@@ -31,6 +33,14 @@ def check_labels(
     output: PosesOutput,
     split: Split = "all",
     cameras: Cameras = None,
+    manual: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Manually matched poses, as `match` writes, to compare with; those of the data set if not given.",
+            show_default=False,
+        ),
+    ] = None,
     workers: RegistrationWorkers = None,
     scheduler_file: SchedulerFile = None,
     as_json: AsJson = False,
@@ -74,7 +84,14 @@ def check_labels(
         show_progress("registering", "frames", when_interrupted=KEPT) as progress,
     ):
         found = check(
-            dataset, output, split=split, cameras=cameras, workers=workers, executor=executor, progress=progress
+            dataset,
+            output,
+            split=split,
+            cameras=cameras,
+            manual=manual,
+            workers=workers,
+            executor=executor,
+            progress=progress,
         )
     flagged, not_assessed = found.flagged, found.not_assessed
     if as_json:
@@ -117,7 +134,7 @@ def _print_check(dataset: str, found: "LabelCheck", flagged: _Rows, not_assessed
         title = f"{what} minus manually matched pose, median +- MAD ({poses})"
         _print_degrees_of_freedom(title, by_component, "mad")
     if flagged:
-        _print_flagged(dataset, found.registered, flagged)
+        _print_flagged(dataset, found, flagged)
     if not_assessed:
         print_text("\nnot assessed: the registration has not converged, so the label cannot be compared with it")
         for row in not_assessed[:_SHOWN]:
@@ -163,7 +180,7 @@ def _print_way_out(dataset: str, found: "LabelCheck", split: str) -> None:
     print_text(f"  {shlex.join([*check, '--output', output])}")
 
 
-def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
+def _print_flagged(dataset: str, found: "LabelCheck", flagged: _Rows) -> None:
     from veriserum_hf.dataset import is_archive
 
     print_text(
@@ -187,8 +204,17 @@ def _print_flagged(dataset: str, registered: Path, flagged: _Rows) -> None:
         return
     print_text("\nview them:")
     for id in dict.fromkeys(row["measurement_id"] for row in flagged[:_SHOWN]):
-        options = ["--measurement", str(id), "--poses", str(registered), "--output", f"measurement_{id:06d}.png"]
+        options = [
+            "--measurement",
+            str(id),
+            "--poses",
+            str(found.registered),
+            "--output",
+            f"measurement_{id:06d}.png",
+        ]
         print_text(f"  {shlex.join(['veriserum', 'show', dataset, *options])}")
+    match = ["veriserum", "match", dataset, "--poses", str(found.registered), "--check", str(found.output)]
+    print_text(f"\nmatch them by hand:\n  {shlex.join(match)}")
 
 
 def _print_more(rows: _Rows) -> None:

@@ -37,7 +37,7 @@ function showImplants(state, send) {
       radio.checked = name === selected;
       radio.addEventListener("change", () => send({ do: "select", component: name }));
       const status = own[name].problem || (own[name].accepted ? "accepted" : `from ${own[name].start}`);
-      return line(radio, `${name} ${own[name].anatomy_id}`, note(status, own[name].accepted ? "note converged" : "note"));
+      return line(radio, note(`${name} ${own[name].anatomy_id}`, "component"), note(status, own[name].accepted ? "note converged" : "note"));
     }),
   );
   const missing = COMPONENTS.filter((name) => !own[name] && state.about.anatomies[name].length);

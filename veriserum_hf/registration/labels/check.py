@@ -11,7 +11,7 @@ same amount as in its whole session. A label outside the capture range is still 
 initialised from neighbouring frames of its trial.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, __version__
+from veriserum_hf.core import COMPONENTS, CONVERGED, PLANES, Component, PoseRow, Poses, __version__
 from veriserum_hf.dataset import ALL, Frames, Rows, open_rows
 from veriserum_hf.errors import DataSetError, NothingThereError, RegistrationError
 from veriserum_hf.jobs import parquet_bytes, write_file, writing
-from veriserum_hf.poses import SessionPlanes, planes_by_session, pose_differences, poses_by_frame, transforms
+from veriserum_hf.poses import (
+    SessionPlanes,
+    check_same_frame,
+    planes_by_session,
+    pose_differences,
+    poses_by_frame,
+    read_poses,
+    transforms,
+)
 from veriserum_hf.registration.data_sets import ARCHIVE_PX, register_dataset
 from veriserum_hf.registration.labels.common_offset import CommonOffset, is_suspicious, planes_of
 from veriserum_hf.registration.labels.differences import DIFFERENCES, Label, differences_of
@@ -37,6 +45,7 @@ Row = dict[str, Any]  # by `SCHEMA`, whose columns are of many kinds
 # Number of poses, and by degree of freedom median and deviation.
 ByComponent = dict[str, dict[str, int | dict[str, float]]]
 
+_Matched = Mapping[tuple[int, Component], PoseRow]  # manually matched poses by measurement id and component
 _MANY = 0.25  # share of labels not assessed, beyond which the check itself has failed
 
 
@@ -94,6 +103,7 @@ def check_labels(
     *,
     split: str = ALL,
     cameras: Path | None = None,
+    manual: Path | None = None,
     workers: int | None = None,
     executor: Executor | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -107,6 +117,7 @@ def check_labels(
     ----------
     dataset, split, cameras, workers, executor, progress : see `register_dataset`.
     output : Parquet file to write, or to replace.
+    manual : file of manually matched poses, which replace those of the data set.
 
     Raises
     ------
@@ -115,12 +126,15 @@ def check_labels(
         frames, or a file cannot be written.
     DataSetError
         If the data set cannot be loaded, or has no such split.
+    TrainingError
+        If the manually matched poses cannot be read, or are of another data set.
     ArchiveError, ConversionError
         If the archive's structure is invalid, or it has no implants.
     WorkerError
         If a worker process was killed.
 
     """
+    by_hand = None if manual is None else (manual, poses_by_frame(read_poses(manual)))
     output = output.expanduser().absolute()
     if output.is_dir():
         raise RegistrationError(f"{output} is a folder; expected a Parquet file to write")
@@ -157,12 +171,13 @@ def check_labels(
     with writing(output, RegistrationError):
         write_file(output, parquet_bytes(rows.replace_schema_metadata(SCHEMA.metadata | about)))
     try:
-        manual, no_manual = _manual(dataset, labels, found.poses), None
+        matched = _matched(dataset) if by_hand is None else _matched_of(*by_hand, labels)
+        compared, no_manual = _compared(matched, labels, found.poses), None
     except DataSetError as error:  # the labels are checked nevertheless
-        manual, no_manual = {}, str(error)
+        compared, no_manual = {}, str(error)
     disagreement = disagreement_of_labels(found.source, split)
     sessions = planes_by_session(labels, poses_by_frame(found.poses))
-    return LabelCheck(output, registered, rows, spread, manual, no_manual, disagreement, common, sessions)
+    return LabelCheck(output, registered, rows, spread, compared, no_manual, disagreement, common, sessions)
 
 
 def _labels(source: Rows[Frames], split: str) -> list[Label]:
@@ -174,19 +189,30 @@ def _labels(source: Rows[Frames], split: str) -> list[Label]:
     ]
 
 
-def _manual(dataset: str, labels: Sequence[Label], registered: pa.Table) -> dict[str, ByComponent]:
-    """Labels and converged registrations minus manually matched poses, if any; DataSetError if those are damaged."""
+def _matched(dataset: str) -> _Matched:
+    """Manually matched poses of a data set, none where it has none; DataSetError if they are damaged."""
     try:
         splits = open_rows(dataset, ("manual",), archive_px=ARCHIVE_PX).splits
-    except NothingThereError:  # there are none
+    except NothingThereError:
         return {}
-    matched = {
+    return {
         (row["measurement_id"], component): row[component]
         for frames in splits.values()
         for row in frames.table("measurement_id", *COMPONENTS).to_pylist()
         for component in COMPONENTS
         if row[component]
     }
+
+
+def _matched_of(manual: Path, poses: Mapping[int, Poses], labels: Sequence[Label]) -> _Matched:
+    """Manually matched poses of a file; TrainingError if one is of another frame than its label."""
+    for row in labels:
+        check_same_frame(poses.get(row["measurement_id"], {}), row, manual)
+    return {(id, component): pose for id, of_frame in poses.items() for component, pose in of_frame.items()}
+
+
+def _compared(matched: _Matched, labels: Sequence[Label], registered: pa.Table) -> dict[str, ByComponent]:
+    """Labels and converged registrations minus manually matched poses."""
     automatic = {
         "label": {(row["measurement_id"], c): row[c] for row in labels for c in COMPONENTS if row[c]},
         "registration": {
