@@ -69,7 +69,9 @@ class _Server:
     async def run(self, port: int, ready: Callable[[str], None]) -> None:
         """Listen until cancelled."""
         logger = logging.getLogger("veriserum_hf.app.sockets")
-        logger.setLevel(logging.CRITICAL)  # pages that go away are no errors
+        logger.setLevel(logging.ERROR)
+        # Browsers open connections in advance, and close those that they do not use.
+        logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
         self._loop = asyncio.get_running_loop()
         try:
             server = await serve_sockets(
@@ -172,11 +174,13 @@ class _Server:
 
     def _refined(self) -> None:
         """Take over a registration that has ended."""
+        said, failed = "the registration ended by a mistake of the program, which its terminal shows", True
         try:
             said, failed = self._workbench.collect(), False
         except VeriserumError as error:
-            said, failed = str(error), True
-        self._in_background(self._share(("poses", "trial", "refining"), said, failed=failed))
+            said = str(error)
+        finally:
+            self._in_background(self._share(("poses", "trial", "refining"), said, failed=failed))
 
     def _follow_refining(self) -> None:
         async def follow() -> None:
