@@ -64,6 +64,7 @@ class _Server:
         self._sent: dict[str, str] = {}  # JSON of each part, as all pages have it
         self._scene: SceneServer | None = None
         self._dragging: ServerConnection | None = None
+        self._sharing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
     async def run(self, port: int, ready: Callable[[str], None]) -> None:
@@ -202,19 +203,20 @@ class _Server:
 
     async def _share(self, parts: Collection[str], said: str = "", *, failed: bool = False) -> None:
         """Send what has changed to every page."""
-        changed = []
-        for name in ALL_PARTS:
-            if name in parts and (new := self._part(name)) != self._sent.get(name):
-                self._sent[name] = new
-                changed.append(_message(name, new))
-        if said:
-            changed.append(json.dumps({"said": said, "failed": failed}))
-        for page in list(self._pages):
-            with suppress(ConnectionClosed):
-                for each in changed:
-                    await page.send(each)
-        if self._scene is not None and changed:
-            self._scene.show(self._workbench.session)
+        async with self._sharing:  # a part that is older than another must not arrive after it
+            changed = []
+            for name in ALL_PARTS:
+                if name in parts and (new := self._part(name)) != self._sent.get(name):
+                    self._sent[name] = new
+                    changed.append(_message(name, new))
+            if said:
+                changed.append(json.dumps({"said": said, "failed": failed}))
+            for page in list(self._pages):
+                with suppress(ConnectionClosed):
+                    for each in changed:
+                        await page.send(each)
+            if self._scene is not None and changed:
+                self._scene.show(self._workbench.session)
 
     def _part(self, name: str) -> str:
         return json.dumps(self._workbench.part(name), allow_nan=False)
