@@ -1,5 +1,6 @@
 """A session as the page shows it: parts of JSON, each sent again where it has changed."""
 
+import math
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -166,7 +167,7 @@ class Document:
 
 def _stated(pose: PoseRow | Mapping[str, object]) -> Part:
     """What a registration or a network states about its pose, with standard deviations."""
-    stated: Part = {name: value for name in _STATED if (value := pose.get(name)) is not None and value == value}
+    stated: Part = {name: value for name in _STATED if not _is_unknown(value := pose.get(name))}
     covariance = pose.get("covariance")
     if covariance is not None:
         deviations = np.sqrt(np.maximum(np.diagonal(np.asarray(covariance, dtype=np.float64)), 0.0))
@@ -176,6 +177,11 @@ def _stated(pose: PoseRow | Mapping[str, object]) -> Part:
 
 def _shown(time: datetime | None) -> str | None:
     return None if time is None else f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def _is_unknown(value: object) -> bool:
+    """Whether a value is null, or NaN, which JSON has not."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _aspect(mm_per_px: np.ndarray) -> float:

@@ -64,12 +64,15 @@ class _Server:
         self._sent: dict[str, str] = {}  # JSON of each part, as all pages have it
         self._scene: SceneServer | None = None
         self._dragging: ServerConnection | None = None
+        self._sharing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
     async def run(self, port: int, ready: Callable[[str], None]) -> None:
         """Listen until cancelled."""
         logger = logging.getLogger("veriserum_hf.app.sockets")
-        logger.setLevel(logging.CRITICAL)  # pages that go away are no errors
+        logger.setLevel(logging.ERROR)
+        # Browsers open connections in advance, and close those that they do not use.
+        logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
         self._loop = asyncio.get_running_loop()
         try:
             server = await serve_sockets(
@@ -172,11 +175,13 @@ class _Server:
 
     def _refined(self) -> None:
         """Take over a registration that has ended."""
+        said, failed = "the registration ended by a mistake of the program, which its terminal shows", True
         try:
             said, failed = self._workbench.collect(), False
         except VeriserumError as error:
-            said, failed = str(error), True
-        self._in_background(self._share(("poses", "trial", "refining"), said, failed=failed))
+            said = str(error)
+        finally:
+            self._in_background(self._share(("poses", "trial", "refining"), said, failed=failed))
 
     def _follow_refining(self) -> None:
         async def follow() -> None:
@@ -198,19 +203,20 @@ class _Server:
 
     async def _share(self, parts: Collection[str], said: str = "", *, failed: bool = False) -> None:
         """Send what has changed to every page."""
-        changed = []
-        for name in ALL_PARTS:
-            if name in parts and (new := self._part(name)) != self._sent.get(name):
-                self._sent[name] = new
-                changed.append(_message(name, new))
-        if said:
-            changed.append(json.dumps({"said": said, "failed": failed}))
-        for page in list(self._pages):
-            with suppress(ConnectionClosed):
-                for each in changed:
-                    await page.send(each)
-        if self._scene is not None and changed:
-            self._scene.show(self._workbench.session)
+        async with self._sharing:  # a part that is older than another must not arrive after it
+            changed = []
+            for name in ALL_PARTS:
+                if name in parts and (new := self._part(name)) != self._sent.get(name):
+                    self._sent[name] = new
+                    changed.append(_message(name, new))
+            if said:
+                changed.append(json.dumps({"said": said, "failed": failed}))
+            for page in list(self._pages):
+                with suppress(ConnectionClosed):
+                    for each in changed:
+                        await page.send(each)
+            if self._scene is not None and changed:
+                self._scene.show(self._workbench.session)
 
     def _part(self, name: str) -> str:
         return json.dumps(self._workbench.part(name), allow_nan=False)
