@@ -59,5 +59,9 @@ class RegistrationError(VeriserumError):
     """A frame, implant or initial pose that cannot be registered."""
 
 
+class KinematicsError(VeriserumError):
+    """Poses, axes of implants or times that no kinematics of a joint can be computed from."""
+
+
 class HubError(VeriserumError):
     """Something that cannot be published: token, name, repository, connection."""
