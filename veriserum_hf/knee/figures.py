@@ -142,6 +142,7 @@ def draw_axes(mesh: trimesh.Trimesh, axes: ImplantAxes, title: str) -> Figure:
         length = 0.35 * float(np.ptp(triangles[:, :, right]))
         for k, color in zip((right, up), ("#D55E00", "#0072B2"), strict=True):
             tip = length * np.array([k == right, k == up])
+            ax.update_datalim([1.1 * tip])
             ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": color, "lw": 1.8})
         _draw_landmarks(ax, axes, T_axes_implant, (right, up))
         ax.set(aspect="equal", xlabel=f"{names[right]}, mm", ylabel=f"{names[up]}, mm")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.core import COMPONENTS, Component, FloatArray, JointConvention, Side
+from veriserum_hf.core import COMPONENTS, Component, FloatArray, JointConvention, Side, listed
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.knee.axes import AxesFile, KneeAxes, Meshes, knee_axes, read_axes
 from veriserum_hf.knee.contact import condyle_points, lowest_points, pivot
@@ -63,7 +63,7 @@ class Kinematics:
 
 def kinematics(
     poses: Path | pa.Table,
-    axes: Path | AxesFile | Side,
+    axes: Path | KneeAxes | Side,
     *,
     meshes: Meshes | None = None,
     frame_rate_hz: float | None = None,
@@ -76,7 +76,8 @@ def kinematics(
     Parameters
     ----------
     poses : file or table of poses, see `veriserum_hf.poses.read_poses`.
-    axes : YAML file of landmarks, see `read_axes`, or the side of the knee, where all axes are from the meshes.
+    axes : YAML file of landmarks, see `read_axes`; the side of the knee, where all axes are from the meshes; or the
+        axes themselves.
     meshes : by anatomy id, mm. Implants without landmarks have their axes from them, landmarks are checked with them,
         and the femur's gives the lowest points of the condyles.
     frame_rate_hz : gives the times of frames, unless the poses have a column ``time_s``. Without times there are no
@@ -102,7 +103,8 @@ def kinematics(
     frames = joint_frames(table, where, frame_rate_hz)
     components = _components(frames)
     _check_side(table, where, given)
-    found = knee_axes(given, components, {} if meshes is None else meshes)
+    found = given if isinstance(given, KneeAxes) else knee_axes(given, components, meshes or {})
+    _check_complete(found, components)
     T_tibia_femur, covariance = relative_poses(frames, found)
     values, deviations = _with_deviations(T_tibia_femur, covariance, found.side, convention)
     usable = frames.usable(all_verdicts)
@@ -130,9 +132,16 @@ def _components(frames: JointFrames) -> dict[int, Component]:
     return found
 
 
-def _check_side(poses: pa.Table, where: str, given: AxesFile | Side) -> None:
+def _check_complete(axes: KneeAxes, components: Mapping[int, Component]) -> None:
+    for id, component in components.items():
+        if id not in axes.implants or axes.implants[id].component != component:
+            there = listed(f"{each.component} {id}" for id, each in sorted(axes.implants.items()))
+            raise KinematicsError(f"there are axes of {there}, but the poses are of {component} {id}")
+
+
+def _check_side(poses: pa.Table, where: str, given: AxesFile | KneeAxes | Side) -> None:
     """Refuse axes of the other side than the one that the poses state, where they do."""
-    side = given.side if isinstance(given, AxesFile) else given
+    side = given if isinstance(given, str) else given.side
     metadata = {(poses.schema.metadata or {}).get(b"side", b"").decode(errors="replace")} - {""}
     stated = set(poses["side"].to_pylist()) - {None, ""} if "side" in poses.column_names else metadata
     if wrong := sorted(str(each) for each in stated if each != side):
