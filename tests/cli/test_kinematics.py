@@ -1,9 +1,13 @@
 """``veriserum kinematics`` on poses of a simulated archive's implants."""
 
+import csv
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.cli.commands import outcome
 from tests.knee.motions import placed, table_of
 from tests.knee.test_axes import landmarks, written
 from veriserum_hf.simulation import Settings, simulate

@@ -23,10 +23,12 @@ from veriserum_hf.knee.banded import Banded
 
 _FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
 _UNKNOWN_VELOCITY = 1e4  # mm and deg a second
-_MOST_FRAMES, _MOST_OF_TRIAL = 400, 200  # of which the noise is estimated
+_MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
 _STARTS = (10.0, 1000.0)  # of accelerations: the likelihood has several maxima
 _STEPS = 6
-_PRIOR_LOG = 1.0  # deviation of the logarithm of the noise's ratio to what is stated
+# Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
+# that hardly moves in a few frames from counting as fixed.
+_RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +111,11 @@ def _fitted(
 
     def cost(parameters: FloatArray) -> float:
         noise = noise_of(parameters)
-        return sum(chain.cost(noise) for chain in chains) + float(np.sum((parameters[6:] / _PRIOR_LOG) ** 2) / 2)
+        of_priors = [
+            np.sum(((part - mean) / deviation) ** 2) / 2
+            for part, (mean, deviation) in ((parameters[:6], _ACCELERATION_LOG), (parameters[6:], _RATIO_LOG))
+        ]
+        return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
 
     bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
     found = [
