@@ -9,9 +9,9 @@ import yaml
 
 from veriserum_hf.core import COMPONENTS, SIDES, Component, FloatArray, Side, listed, load_plain_yaml, text_lines
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.knee.femoral_axes import Condyles, femoral_axes
+from veriserum_hf.knee.femoral_component import Condyles, femoral_axes
 from veriserum_hf.knee.landmarks import Landmarks, check_on_surface, landmark_axes, landmarks_of
-from veriserum_hf.knee.tibial_axes import Tray, tibial_axes
+from veriserum_hf.knee.tibial_component import Tray, tibial_axes
 
 Meshes = Mapping[int, trimesh.Trimesh]
 

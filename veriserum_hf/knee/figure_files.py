@@ -21,7 +21,7 @@ from veriserum_hf.knee.figures import (  # first: its error names what to instal
     draw_trials,
 )
 from veriserum_hf.knee.joint_kinematics import LOWEST, Kinematics
-from veriserum_hf.knee.tibial_axes import Tray
+from veriserum_hf.knee.tibial_component import Tray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ from veriserum_hf.geometry import invert_transform, transform_points
 from veriserum_hf.knee.axes import ImplantAxes
 from veriserum_hf.knee.coordinates import COORDINATES
 from veriserum_hf.knee.cycles import PERCENT, mean_cycle
-from veriserum_hf.knee.femoral_axes import Condyles
+from veriserum_hf.knee.femoral_component import Condyles
 from veriserum_hf.poses import DEVIATIONS_95
 
 try:
