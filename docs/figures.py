@@ -1,10 +1,11 @@
-"""Draw the README's images: ``python -m docs.figures``."""
+"""Draw the images of the README and of the pages: ``python -m docs.figures``."""
 
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import PolyCollection
 from PIL import Image
 
 from tests.simulation.published_frame import PUBLISHED, RING_MM, open_field
@@ -19,6 +20,7 @@ from veriserum_hf.simulation import (
     draw_frame,
     draw_grid,
     expose,
+    implant_mesh,
     scene,
     session,
     trial,
@@ -92,6 +94,61 @@ def draw_calibration():
     save(distortion_page(frame, fit_bead_grid(frame), title=title), "calibration.png", grey=False)
 
 
+# Of a view: where right, up and the reader are, x to the left, y proximal, z anterior; the rotation's name, axis,
+# and arc from its first to its last angle about a centre; the label's place; and translations with their axes.
+VIEWS = {
+    "from the lateral side": (
+        ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
+        ("flexion", "about e1, into the page", (0, 30), 92, -68, -112, (0, -78)),
+        {"anterior": (0, 0, 1), "superior": (0, 1, 0)},
+    ),
+    "from the front": (
+        ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        ("adduction", "about e2, out of the page", (0, 30), 92, -112, -68, (0, -78)),
+        {"medial": (1, 0, 0), "superior": (0, 1, 0)},
+    ),
+    "from above": (
+        ((-1, 0, 0), (0, 0, 1), (0, 1, 0)),
+        ("internal rotation", "about e3, out of the page", (0, 0), 62, 65, 115, (0, 78)),
+        {"medial": (1, 0, 0), "anterior": (0, 0, 1)},
+    ),
+}
+
+
+def draw_signs():
+    """A right knee, with the positive directions of its six coordinates."""
+    femur = np.asarray(implant_mesh(1).triangles) + (0, 29.5, -3)
+    figure, panels = plt.subplots(1, 3, figsize=(11, 5), layout="constrained")
+    for ax, (title, (view, rotation, moves)) in zip(panels, VIEWS.items(), strict=True):
+        for triangles, grey in ((np.asarray(implant_mesh(3).triangles), 0.75), (femur, 0.5)):
+            seen = triangles @ np.transpose(view)
+            order = np.argsort(seen[:, :, 2].mean(axis=1))
+            normal = np.cross(seen[:, 1] - seen[:, 0], seen[:, 2] - seen[:, 0])
+            shade = grey + 0.2 * np.abs(normal[:, 2]) / np.linalg.norm(normal, axis=1).clip(1e-12)
+            faces = np.repeat(shade[order, None], 3, axis=1)
+            ax.add_collection(PolyCollection(list(seen[order, :, :2]), facecolors=faces, rasterized=True))
+        origin = (np.array(view) @ (0, 29.5, -3))[:2]
+        for name, direction in moves.items():
+            tip = origin + 45 * (np.array(view) @ direction)[:2]
+            arrow(ax, origin, tip, "#0072B2")
+            ax.text(*(origin + 1.2 * (tip - origin)), name, color="#0072B2", ha="center", va="center", size=11)
+        name, axis, center, radius, first, last, place = rotation
+        around = np.radians(np.linspace(first, last, 40))
+        arc = np.array(center)[:, None] + radius * np.array([np.cos(around), np.sin(around)])
+        ax.plot(*arc[:, :-2], color="#D55E00", lw=2)
+        arrow(ax, arc[:, -3], arc[:, -1], "#D55E00")
+        ax.text(*place, f"{name}\n{axis}", color="#D55E00", ha="center", va="center", size=11)
+        ax.set(title=title, aspect="equal", xlim=(-62, 62), ylim=(-90, 92) if "above" not in title else (-85, 97))
+        ax.axis("off")
+    figure.savefig(FOLDER / "kinematics.svg", dpi=100)
+    plt.close(figure)
+
+
+def arrow(ax, start, end, color):
+    """Draw an arrow."""
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2, "mutation_scale": 16})
+
+
 def save(figure, name, *, grey):
     """Write a figure as a PNG of few colours."""
     figure.canvas.draw()
@@ -105,3 +162,4 @@ if __name__ == "__main__":
     draw_pairs()
     draw_realism()
     draw_calibration()
+    draw_signs()

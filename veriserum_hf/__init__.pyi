@@ -9,6 +9,7 @@ from .errors import (
     VeriserumError as VeriserumError,
 )
 from .geometry import Camera as Camera, DualPlaneRig as DualPlaneRig, Plane as Plane
+from .knee import kinematics as kinematics
 from .modeling import VeriserumPoseModel as VeriserumPoseModel
 from .registration import Deviations as Deviations, register as register
 from .rendering import path_length as path_length

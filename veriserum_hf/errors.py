@@ -63,5 +63,9 @@ class MatchError(VeriserumError):
     """A workbench that cannot start, or an action in it that cannot be done."""
 
 
+class KinematicsError(VeriserumError):
+    """Poses, axes of implants or times that no kinematics of a joint can be computed from."""
+
+
 class HubError(VeriserumError):
     """Something that cannot be published: token, name, repository, connection."""

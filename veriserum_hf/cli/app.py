@@ -17,6 +17,7 @@ from veriserum_hf.cli.convert import convert
 from veriserum_hf.cli.ending import Commands
 from veriserum_hf.cli.help import add_command, verbatim
 from veriserum_hf.cli.import_ import import_
+from veriserum_hf.cli.kinematics import kinematics
 from veriserum_hf.cli.match import match
 from veriserum_hf.cli.output import show_log
 from veriserum_hf.cli.poses import app as poses_app
@@ -59,6 +60,7 @@ add_command(app, register)
 add_command(app, check_labels)
 add_command(app, refine_cameras)
 add_command(app, match)
+add_command(app, kinematics)
 add_command(app, report)
 add_command(app, push_dataset)
 add_command(app, push_model)

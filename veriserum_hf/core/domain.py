@@ -8,7 +8,9 @@ PLANES: tuple[PlaneName, PlaneName] = ("bs", "fs")
 Component = Literal["femur", "tibia"]
 COMPONENTS: tuple[Component, Component] = ("femur", "tibia")
 
-MANUAL = "manual"  # kind of the poses that a person matched to the images
+Side = Literal["left", "right"]  # of a knee
+SIDES: tuple[Side, Side] = ("left", "right")
+
 INITIAL = "initial"  # kind of the poses of own frames: where a registration begins, and no reference
 MANUAL = "manual"  # kind of poses that a person has matched and accepted
 
@@ -27,3 +29,4 @@ ShardFormat = Literal["parquet", "arrow"]
 DistortionFields = Literal["lab", "real"]  # of simulated intensifiers: of the lab's stored form, or beyond it
 FrameIds = Literal["measurement", "pose"]  # which id names a frame of an archive
 Rotations = Literal["quaternion", "euler"]  # as an archive's pose table stores them
+JointConvention = Literal["grood-suntay", "isb"]  # of the translations of a joint

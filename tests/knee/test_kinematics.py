@@ -1,0 +1,139 @@
+"""The table of kinematics: columns, gaps, verdicts, velocities, contact, deviations that cover the truth."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import veriserum_hf as vs
+from tests.knee.motions import FEMUR, TIBIA, disturbed, own_axes, placed, simulated, table_of
+from veriserum_hf.errors import KinematicsError
+from veriserum_hf.knee import COORDINATES
+from veriserum_hf.simulation import implant_mesh
+
+FIRST = [
+    *("measurement_id", "trial_id", "frame_index", "time_s", "side"),
+    *("flexion_deg", "adduction_deg", "internal_rotation_deg", "medial_mm", "anterior_mm", "superior_mm"),
+    *("flexion_deg_sd", "adduction_deg_sd", "internal_rotation_deg_sd"),
+    *("medial_mm_sd", "anterior_mm_sd", "superior_mm_sd", "verdict"),
+]
+COVARIANCE = np.diag([0.1, 0.1, 0.4, 0.3, 0.3, 0.4]) ** 2
+
+
+def bending(frames=30, degrees_per_frame=2.0):
+    """A knee that bends steadily."""
+    return [(degrees_per_frame * k, 1.0, 3.0, 0.5, -2.0, 30.0) for k in range(frames)]
+
+
+def values_of(table, names=COORDINATES):
+    return np.stack([table[name].to_numpy() for name in names], axis=-1)
+
+
+def test_columns_and_metadata():
+    table = vs.kinematics(table_of(*placed(bending(), "left"), COVARIANCE), own_axes("left"), frame_rate_hz=10).table
+    assert table.column_names[: len(FIRST)] == FIRST
+    assert table["time_s"].to_pylist() == pytest.approx(np.arange(30) / 10)
+    about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert about["side"] == "left"
+    assert "in left and right knees" in about["signs"]
+    assert json.loads(about["axes"])[str(FEMUR)]["component"] == "femur"
+    assert table["convention"][0].as_py() == about["signs"]
+
+
+def test_velocities_are_those_of_the_motion_and_gaps_stay_gaps():
+    verdicts = ["converged"] * 30
+    verdicts[10] = "failed"
+    poses = table_of(*placed(bending(), "right"), COVARIANCE, verdicts)
+    whole = np.flatnonzero(~np.isin(np.arange(60), (40,)))  # without the femur of frame 20
+    table = vs.kinematics(poses.take(pa.array(whole)), own_axes(), frame_rate_hz=10).table
+    rate = table["flexion_deg_s"].to_numpy()
+    assert np.flatnonzero(np.isnan(rate)).tolist() == [10, 20]
+    assert rate[np.isfinite(rate)] == pytest.approx(20.0)
+    assert table["verdict"].to_pylist()[10] == "failed"
+    assert table["flexion_deg"].to_pylist()[10] == pytest.approx(20.0)
+    assert table["flexion_deg"].to_pylist()[20] is None
+    assert table["verdict"].to_pylist()[20] is None
+    every = vs.kinematics(poses, own_axes(), frame_rate_hz=10, all_verdicts=True).table
+    assert not np.isnan(every["flexion_deg_s"].to_numpy()).any()
+
+
+def test_without_covariances_deviations_are_null():
+    table = vs.kinematics(table_of(*placed(bending(), "right")), own_axes()).table
+    assert table["flexion_deg_sd"].null_count == len(table)
+    assert table["time_s"].null_count == len(table)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_bands_cover_the_true_kinematics(side):
+    rng = np.random.default_rng(7)
+    values = [(60 * np.sin(k / 90) ** 2, 2, 5, 1, -4 + k / 100, 30) for k in range(600)]
+    poses = [disturbed(T, COVARIANCE, rng) for T in placed(values, side)]
+    table = vs.kinematics(table_of(*poses, COVARIANCE), own_axes(side)).table
+    off = np.abs(values_of(table) - values)
+    covered = (off < 1.96 * values_of(table, [f"{name}_sd" for name in COORDINATES])).mean(axis=0)
+    assert (covered > 0.92).all()
+    assert (covered < 0.98).all()
+
+
+def test_lowest_points_and_pivot_of_a_femur_that_rotates_about_its_medial_condyle():
+    mesh = implant_mesh(FEMUR)
+    angles = np.linspace(-8, 8, 17)
+    crown_mm = 21.0
+    values = [(30, 0, angle, 0, 0, 29.5) for angle in angles]
+    femur, tibia = placed(values, "right")
+    # Put the medial crown over the same point of the tray: the origin lies beside it, along the flexion axis.
+    origin = tibia[:, :3, 3] + tibia[:, :3, 1] * 29.5 + crown_mm * (tibia[:, :3, 0] - femur[:, :3, 0])
+    femur[:, :3, 3] = origin
+    found = vs.kinematics(table_of(femur, tibia), own_axes(), meshes={FEMUR: mesh})
+    axes = ("medial", "anterior", "superior")
+    medial, lateral = (
+        values_of(found.table, [f"{condyle}_lowest_{axis}_mm" for axis in axes]) for condyle in ("medial", "lateral")
+    )
+    assert (medial[:, 0] > 15).all()
+    assert (lateral[:, 0] < -15).all()
+    assert np.ptp(medial[:, 1]) < 2.0
+    assert np.ptp(lateral[:, 1]) > 10.0
+    np.testing.assert_allclose(medial[:, 2], lateral[:, 2], atol=0.01)
+    assert found.pivots_mm[1][0] == pytest.approx(crown_mm, abs=1.5)
+
+
+def test_contact_is_that_of_the_simulated_femur_on_its_insert():
+    femur, tibia, _ = simulated()
+    meshes = {FEMUR: implant_mesh(FEMUR)}
+    table = vs.kinematics(table_of(femur, tibia), own_axes(), meshes=meshes).table
+    lowest = np.minimum(*(table[f"{name}_lowest_superior_mm"].to_numpy() for name in ("medial", "lateral")))
+    np.testing.assert_allclose(lowest, 9.0, atol=1e-3)  # the insert's thickness
+
+
+def test_poses_of_one_component_only():
+    poses = table_of(*placed(bending(4), "right"))
+    femora = poses.filter(pa.compute.equal(poses["component"], "femur"))
+    with pytest.raises(KinematicsError, match="poses 4 of a femur and 0 of a tibia, and no frame with both"):
+        vs.kinematics(femora, own_axes())
+
+
+def test_times_that_do_not_rise():
+    poses = table_of(*placed(bending(4), "right"), time_s=[0.0, 0.1, 0.1, 0.2])
+    with pytest.raises(KinematicsError, match=r"trial 1: time_s does not rise: 0\.1 of measurement 2 is followed by"):
+        vs.kinematics(poses, own_axes())
+
+
+def test_times_of_the_poses_are_used():
+    poses = table_of(*placed(bending(4), "right"), time_s=[0.0, 0.1, 0.2, 0.3])
+    assert vs.kinematics(poses, own_axes()).table["flexion_deg_s"].to_pylist() == pytest.approx([20.0] * 4)
+
+
+def test_axes_of_other_implants_than_the_poses():
+    axes = own_axes()
+    only = type(axes)("right", {TIBIA: axes.implants[TIBIA]})
+    with pytest.raises(KinematicsError, match=r"axes of tibia 3, but the poses are of femur 1"):
+        vs.kinematics(table_of(*placed(bending(4), "right")), only)
+
+
+def test_unknown_verdicts_and_frame_rates_are_refused():
+    poses = table_of(*placed(bending(4), "right"), verdicts=["perfect"] * 4)
+    with pytest.raises(KinematicsError, match="no verdict perfect"):
+        vs.kinematics(poses, own_axes())
+    with pytest.raises(KinematicsError, match="the frame rate is 0 Hz"):
+        vs.kinematics(table_of(*placed(bending(4), "right")), own_axes(), frame_rate_hz=0)

@@ -1,0 +1,244 @@
+"""Smoothing of the joint's pose over time, on SE(3), with the covariances of the poses.
+
+The state of a frame is the pose of the femur in the tibia's axes with its velocity. Between frames the velocity is
+constant but for white accelerations (Barfoot, State Estimation for Robotics (2017), 11.1); each of the six has its
+own power. All frames of all trials are one least-squares problem, solved by Gauss-Newton steps with a banded
+Cholesky factor: the result is that of a Rauch-Tung-Striebel smoother at its final linearisation.
+
+The powers, and how large the noise from frame to frame is in comparison to the stated deviations, maximise the
+likelihood of the poses. What is left of the stated variance is common to neighbouring frames, such as errors of
+cameras: smoothing does not lower it, and it is added to the smoothed covariances again.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.interpolate import interp1d
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation, Slerp
+
+from veriserum_hf.core import BoolArray, FloatArray
+from veriserum_hf.errors import KinematicsError
+from veriserum_hf.knee.banded import Banded
+
+_FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
+_UNKNOWN_VELOCITY = 1e4  # mm and deg a second
+_MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
+_STARTS = (10.0, 1000.0)  # of accelerations: the likelihood has several maxima
+_STEPS = 6
+# Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
+# that hardly moves in a few frames from counting as fixed.
+_RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """What the likelihood of poses is largest with.
+
+    Attributes
+    ----------
+    acceleration : (6,) square roots of the powers of accelerations, mm and deg, by s^1.5.
+    ratio : (6,) of the noise from frame to frame to the stated deviations: of positions, and of rotations.
+
+    """
+
+    acceleration: FloatArray
+    ratio: FloatArray
+
+
+def smooth(
+    T_tibia_femur: FloatArray,
+    covariance: FloatArray,
+    measured: BoolArray,
+    time_s: FloatArray,
+    trials: list[slice],
+) -> tuple[FloatArray, FloatArray, Noise]:
+    """Smooth the pose of a joint, and interpolate it where it was not measured.
+
+    Parameters
+    ----------
+    T_tibia_femur : (n, 4, 4), mm.
+    covariance : (n, 6, 6) of position, mm, and rotation vector, deg, in the tibia's axes.
+    measured : (n,) which frames are used; the others may be NaN.
+    time_s : (n,) rising in each trial.
+    trials : frames of each.
+
+    Returns
+    -------
+    Smoothed poses and covariances, NaN before the first and after the last measured frame of a trial, and the noise.
+
+    Raises
+    ------
+    KinematicsError
+        If no measured frame has a covariance.
+
+    """
+    measured = measured & np.isfinite(covariance).all(axis=(1, 2))
+    if not measured.any():
+        raise KinematicsError(
+            "no frame that counts has a covariance, which smoothing needs; expected poses of `veriserum register`"
+        )
+    spans = [span for trial in trials if (span := _between_measured(trial, measured)) is not None]
+    noise = _fitted(T_tibia_femur, covariance, measured, time_s, spans)
+    T, P = np.full_like(T_tibia_femur, np.nan), np.full_like(covariance, np.nan)
+    for span in spans:
+        chain = _Chain(T_tibia_femur[span], covariance[span], measured[span], time_s[span])
+        for _ in range(_STEPS):
+            chain.step(noise)
+        T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
+        P[span] = chain.marginals(noise) + _common(covariance[span], measured[span], noise)
+    return T, P, noise
+
+
+def _between_measured(trial: slice, measured: BoolArray) -> slice | None:
+    there = np.flatnonzero(measured[trial])
+    return slice(trial.start + int(there[0]), trial.start + int(there[-1]) + 1) if len(there) else None
+
+
+def _fitted(
+    T: FloatArray, covariance: FloatArray, measured: BoolArray, time_s: FloatArray, spans: list[slice]
+) -> Noise:
+    """Maximum-likelihood noise of the longest trials."""
+    chains, frames = [], 0
+    for span in sorted(spans, key=lambda each: each.start - each.stop):
+        part = slice(span.start, min(span.stop, span.start + _MOST_OF_TRIAL))
+        if frames < _MOST_FRAMES:
+            chains.append(_Chain(T[part], covariance[part], measured[part], time_s[part]))
+            frames += part.stop - part.start
+
+    def noise_of(parameters: FloatArray) -> Noise:
+        return Noise(np.exp(parameters[:6]), np.repeat(np.exp(parameters[6:]), 3))
+
+    def cost(parameters: FloatArray) -> float:
+        noise = noise_of(parameters)
+        of_priors = [
+            np.sum(((part - mean) / deviation) ** 2) / 2
+            for part, (mean, deviation) in ((parameters[:6], _ACCELERATION_LOG), (parameters[6:], _RATIO_LOG))
+        ]
+        return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
+
+    bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
+    found = [
+        minimize(cost, np.array([np.log(start)] * 6 + [0.0] * 2), method="L-BFGS-B", bounds=bounds)
+        for start in _STARTS
+    ]
+    return noise_of(min(found, key=lambda each: each.fun).x)
+
+
+def _common(covariance: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
+    """Part of the stated covariance that neighbouring frames have in common, interpolated in gaps."""
+    share = np.sqrt(np.clip(1 - noise.ratio**2, 0, None))
+    common = covariance[measured] * share[:, None] * share
+    if len(common) == 1:
+        return np.broadcast_to(common, covariance.shape)
+    return np.asarray(interp1d(np.flatnonzero(measured), common, axis=0)(np.arange(len(measured))))
+
+
+class _Chain:
+    """Frames of one trial, from a measured one to a measured one, and their least-squares problem."""
+
+    def __init__(self, T: FloatArray, covariance: FloatArray, measured: BoolArray, time_s: FloatArray) -> None:
+        self.measured = np.flatnonzero(measured)
+        self.measured_p, self.measured_R = T[measured, :3, 3], T[measured, :3, :3]
+        self.covariance = covariance[measured] + _FLOOR**2 * np.eye(6)
+        self.dt = np.diff(time_s)
+        if len(self.measured) == 1:
+            self.p, self.R = self.measured_p, self.measured_R
+        else:
+            known_s = time_s[measured]
+            self.p = interp1d(known_s, self.measured_p, axis=0)(time_s)
+            self.R = Slerp(known_s, Rotation.from_matrix(self.measured_R))(time_s).as_matrix()
+        self.velocity = np.zeros((len(T), 6))
+        if len(self.dt):
+            moved = np.concatenate([np.diff(self.p, axis=0), _rotations(self.R[1:], self.R[:-1])], axis=1)
+            rates = moved / self.dt[:, None]
+            self.velocity[:-1] += rates / 2
+            self.velocity[1:] += rates / 2
+            self.velocity[[0, -1]] *= 2
+        self._linearise()
+
+    def _linearise(self) -> None:
+        """Residuals, and their derivatives by a step of the states, (position, rotation, velocities) of 12."""
+        turned = _rotations(self.R[1:], self.R[:-1])
+        moved = np.concatenate([np.diff(self.p, axis=0), turned], axis=1)
+        self.process = np.concatenate(
+            [moved - self.dt[:, None] * self.velocity[:-1], np.diff(self.velocity, axis=0)], axis=1
+        )
+        self.by_next = np.broadcast_to(np.eye(12), (len(self.dt), 12, 12)).copy()
+        self.by_next[:, 3:6, 3:6] = _inverse_jacobians(turned)
+        self.by_this = -np.broadcast_to(np.eye(12), (len(self.dt), 12, 12)).copy()
+        self.by_this[:, 3:6, 3:6] = -_inverse_jacobians(-turned)
+        self.by_this[:, :6, 6:] = -self.dt[:, None, None] * np.eye(6)
+        off = _rotations(self.R[self.measured], self.measured_R)
+        self.residual = np.concatenate([self.p[self.measured] - self.measured_p, off], axis=1)
+
+    def _system(self, noise: Noise) -> tuple[Banded, FloatArray, float, float]:
+        """Normal equations, gradient (n, 12), half the sum of squares, and half the logarithm of all weights."""
+        weight = np.linalg.inv(self.covariance * noise.ratio[:, None] * noise.ratio)
+        weighted = (weight @ self.residual[..., None])[..., 0]
+        count = len(self.p)
+        diagonal = np.zeros((count, 12, 12))
+        diagonal[:, range(6, 12), range(6, 12)] = 1 / _UNKNOWN_VELOCITY**2
+        gradient = np.zeros((count, 12))
+        diagonal[self.measured, :6, :6] += weight
+        gradient[self.measured, :6] += weighted
+        power = noise.acceleration**2
+        W = _process_weights(self.dt, power)
+        of_next, of_this = (A.swapaxes(1, 2) @ W for A in (self.by_next, self.by_this))
+        diagonal[1:] += of_next @ self.by_next
+        diagonal[:-1] += of_this @ self.by_this
+        gradient[1:] += (of_next @ self.process[..., None])[..., 0]
+        gradient[:-1] += (of_this @ self.process[..., None])[..., 0]
+        squares = np.sum(weighted * self.residual) + np.einsum("ki,kij,kj", self.process, W, self.process)
+        weights = np.linalg.slogdet(weight)[1].sum() / 2 - len(self.dt) * np.log(power).sum()
+        return Banded(diagonal, of_next @ self.by_this), gradient, float(squares) / 2, float(weights)
+
+    def step(self, noise: Noise) -> None:
+        """One Gauss-Newton step of all states."""
+        system, gradient, _, _ = self._system(noise)
+        step = -system.solve(gradient)
+        self.p = self.p + step[:, :3]
+        self.R = Rotation.from_rotvec(step[:, 3:6], degrees=True).as_matrix() @ self.R
+        self.velocity = self.velocity + step[:, 6:]
+        self._linearise()
+
+    def cost(self, noise: Noise) -> float:
+        """Negative logarithm of the likelihood of the measured poses, but for a constant."""
+        system, gradient, squares, weights = self._system(noise)
+        reached = squares - float(np.sum(gradient * system.solve(gradient))) / 2
+        return reached - weights + system.log_determinant() / 2
+
+    def marginals(self, noise: Noise) -> FloatArray:
+        """Covariances (n, 6, 6) of the poses."""
+        return self._system(noise)[0].inverse_blocks()[:, :6, :6]
+
+
+def _process_weights(dt: FloatArray, power: FloatArray) -> FloatArray:
+    """Inverse covariances (n, 12, 12) of what white accelerations change in a time: (pose, velocity)."""
+    W = np.zeros((len(dt), 12, 12))
+    k = np.arange(6)
+    W[:, k, k] = 12 / dt[:, None] ** 3 / power
+    W[:, k, k + 6] = W[:, k + 6, k] = -6 / dt[:, None] ** 2 / power
+    W[:, k + 6, k + 6] = 4 / dt[:, None] / power
+    return W
+
+
+def _rotations(R: FloatArray, R_before: FloatArray) -> FloatArray:
+    """Rotation vectors, deg, (n, 3) that lead from one rotation to the next: R = Exp(vector) R_before."""
+    if not len(R):
+        return np.empty((0, 3))
+    return np.asarray(Rotation.from_matrix(R @ R_before.swapaxes(1, 2)).as_rotvec(degrees=True))
+
+
+def _inverse_jacobians(rotation_deg: FloatArray) -> FloatArray:
+    """Inverse left Jacobians (n, 3, 3) of rotation vectors."""
+    vector = np.radians(rotation_deg)
+    angle = np.linalg.norm(vector, axis=1)
+    small = angle < 1e-4
+    safe = np.where(small, 1.0, angle)
+    factor = np.where(small, 1 / 12, 1 / safe**2 - 1 / (2 * safe * np.tan(safe / 2)))
+    K = np.zeros((len(vector), 3, 3))
+    x, y, z = vector.T
+    K[:, 0, 1], K[:, 0, 2], K[:, 1, 2] = -z, y, -x
+    K = K - K.swapaxes(1, 2)
+    return np.asarray(np.eye(3) - K / 2 + factor[:, None, None] * (K @ K))
