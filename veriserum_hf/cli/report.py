@@ -57,7 +57,7 @@ def report(
     veriserum report OUT --poses registered.parquet --output report.html
     veriserum report OUT --model RUN --poses registered.parquet \
         --labels ARCHIVE/truth.parquet --output report.html
-    veriserum report OUT --poses first.parquet --poses second.parquet \\
+    veriserum report OUT --poses first.parquet --poses second.parquet \
         --output report.html
     """
     if not poses and not model:
