@@ -64,6 +64,8 @@ class Refiner:
         """End the process."""
         self.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():  # which may be busy for long, and the program waits for it
+            process.terminate()
 
 
 class _StoppedError(Exception):
