@@ -109,7 +109,7 @@ def test_contact_is_that_of_the_simulated_femur_on_its_insert():
 def test_poses_of_one_component_only():
     poses = table_of(*placed(bending(4), "right"))
     femora = poses.filter(pa.compute.equal(poses["component"], "femur"))
-    with pytest.raises(KinematicsError, match="poses 4 of a femur and 0 of a tibia, and no frame with both"):
+    with pytest.raises(KinematicsError, match="4 poses of a femur and 0 poses of a tibia, and no frame with both"):
         vs.kinematics(femora, own_axes())
 
 

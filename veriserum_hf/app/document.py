@@ -161,7 +161,7 @@ class Document:
         return {"outlines": outlines, "center_px": centers, "problem": problem}
 
     def _last(self, component: Component) -> PoseRow | None:
-        """What a registration in this session found last for an implant of the frame."""
+        """What a registration from this page found last for an implant of the frame."""
         return self._session.verdicts.get(self._session.place.measurement_id, {}).get(component)
 
 

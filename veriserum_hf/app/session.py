@@ -47,7 +47,7 @@ class Session:
         self._own: dict[int, dict[Component, OwnPose]] = {}
         self._histories: dict[int, History] = {}
         self._drag: tuple[str, dict[Component, OwnPose]] | None = None  # its name, and the poses before
-        self.verdicts: dict[int, dict[Component, PoseFileRow]] = {}  # of registrations in this session
+        self.verdicts: dict[int, dict[Component, PoseFileRow]] = {}  # of registrations that this program has made
         self.selected: Component = COMPONENTS[0]
         self.frame: OpenFrame
         self.go_to(self._first_place())

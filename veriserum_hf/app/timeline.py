@@ -20,7 +20,7 @@ class Mark:
     ----------
     measurement_id, frame_index : of the frame.
     accepted : implants whose poses have been accepted.
-    verdict : the worst of its implants, by a registration in this session or the first file that has one.
+    verdict : the worst of its implants, by a registration that this program has made, or the first file that has one.
     flagged : whether a check of labels has flagged it, or a verdict is not ``converged``.
     residual_mm : the farthest that an implant's centre is at two poses: accepted, of files, of the data set; None
         with a single one.

@@ -94,9 +94,9 @@ def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None
         rows[name] = np.full(len(ids), -1)
         rows[name][row_of[component == name]] = np.flatnonzero(component == name)
     if not ((rows["femur"] >= 0) & (rows["tibia"] >= 0)).any():
-        counts = " and ".join(f"{(component == name).sum()} of a {name}" for name in COMPONENTS)
+        counts = " and ".join(f"{(component == name).sum()} poses of a {name}" for name in COMPONENTS)
         raise KinematicsError(
-            f"{where} holds poses {counts}, and no frame with both; kinematics of a joint need both components of a "
+            f"{where} holds {counts}, and no frame with both; kinematics of a joint need both components of a "
             "frame in one file"
         )
     common = {name: _common(poses, name, rows, ids, where) for name in ("trial_id", "frame_index", "time_s")}

@@ -19,6 +19,7 @@ from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
 from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix
 from veriserum_hf.registration.scene import View
+from veriserum_hf.registration.verdicts import MIN_SCORE
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
 _WEAK_MM, _WEAK_DEG = 8.0, 10.0  # but no farther than this
 _NEAR = 0.35  # support of an initial pose within some 1 mm and 1 degree; 5 mm off it is at most 0.2
-_LOST = 0.6  # support below which a pose is wrong, or will not be trusted: farther initial poses are tried
+_LOST = MIN_SCORE  # support below which a pose will fail: farther initial poses are tried
 _FAR_MM = 8.0
 _BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
 _NONE = np.zeros((0, 3))
