@@ -100,13 +100,13 @@ class WorldRanges:
     apart_mm: Range = (0.0, 0.7)
     motion: float = 0.25
     motion_mm: Range = (0.0, 3.0)
-    # A robot holds the implants of this laboratory; in patients there are bones and soft tissue: 0.02/mm is water at
-    # 60 to 80 keV, less where the beam is hard; cortical bone has two to three times as much.
+    # A robot holds the implants of this laboratory; in patients there are bones and soft tissue: water has
+    # 0.02/mm at 60 to 80 keV and less where scatter fills the shadow; cortical bone has two to three times as much.
     holders: float = 0.55
     opaque_blocks: float = 0.4
     legs: float = 0.5
     second_legs: float = 0.2
-    tissue_per_mm: Range = (0.006, 0.02)
+    tissue_per_mm: Range = (0.004, 0.016)
     bone_per_mm: Range = (0.008, 0.035)
     cables: float = 0.2
     tables: float = 0.2
@@ -129,7 +129,7 @@ class WorldRanges:
     logarithmic: float = 0.2
     inverted: float = 0.2
     clipped: Range = (0.0, 0.03)
-    saturated: float = 0.15
+    saturated: float = 0.2
     saturated_part: Range = (0.03, 0.35)
     windowed: float = 0.15
     windowed_part: Range = (0.03, 0.2)

@@ -37,8 +37,8 @@ def templates() -> list[Template]:
     """All of them; the names of cables end with their numbers."""
     ball = trimesh.creation.icosphere(3)
     found = [
-        Template("thigh", _tube([(0, 30, 30, 0), *_domed(_THIGH)])),
-        Template("shank", _tube([(0, 30, 30, 0), *_domed(_SHANK)])),
+        Template("thigh", _tube(_domed(_THIGH))),
+        Template("shank", _tube(_domed(_SHANK))),
         Template("femur", _tube(_FEMUR)),
         Template("femur marrow", _tube(_hollow(_FEMUR))),
         Template("tibia", _tube(_TIBIA)),
