@@ -52,9 +52,10 @@ def make_model(
         else:
             fields = dict(settings.backbone_config)  # type: ignore[arg-type] # JSON was read by the settings
             backbone, backbone_config = None, AutoConfig.for_model(fields.pop("model_type", ""), **fields)
+        rows = [] if settings.implants == "mesh" else anatomies
         config = VeriserumPoseConfig(
             backbone_config=backbone_config,
-            anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in anatomies],
+            anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in rows],
             image_size=image_size,
             **settings.model_configuration(),
         )
@@ -63,5 +64,9 @@ def make_model(
             model.gradient_checkpointing_enable()
     except ValueError as error:
         raise TrainingError(f"cannot make the model: {error}") from error
-    model.set_anatomies({row["anatomy_id"]: torch.tensor(row["mesh"].vertices) for row in anatomies})
+    if settings.implants == "mesh":
+        meshes = {row["anatomy_id"]: row["mesh"] for row in anatomies}
+        model.set_meshes(meshes, {row["anatomy_id"]: row["component"] for row in anatomies})
+    else:
+        model.set_anatomies({row["anatomy_id"]: torch.tensor(row["mesh"].vertices) for row in anatomies})
     return model

@@ -86,10 +86,14 @@ class ModelSettings:
     planes: list[str] = field(
         default_factory=lambda: list(PLANES), metadata={"help": "Planes that the model uses: bs, fs, or both."}
     )
+    implants: Literal["table", "mesh"] = _option(
+        "table", "A closed set by ids, or any implants whose meshes the model is given."
+    )
     crop_size: int = _option(160, "Edge of the crops around the implants, px of the stored images.")
     map_channels: int = _option(32, "Channels that a crop's features are narrowed to.")
     map_size: int = _option(8, "Cells along an edge of a crop's map of features.")
     hidden_size: int = _option(256, "Width of the head.")
+    refinements: int = _option(3, "With meshes: how often a pose is refined by the points of its implant.")
     crop_jitter_px: float = _option(6.0, "Standard deviation by which crops miss the implant in training, px.")
     plane_dropout: float = _option(0.1, "Share of training frames in which one of the planes is hidden.")
     anatomy_dropout: float = _option(0.1, "Share of implants whose identity is hidden in training.")
