@@ -101,7 +101,7 @@ class Refiner(SinglePrecision):
         R, center_mm, R_ray = T[..., :3, :3], T[..., :3, 3], seen.R_world_ray
         arm_mm, normal = points[..., :3].double() @ R.mT, points[..., 3:].double() @ R.mT
         in_ray = torch.cat([(arm_mm / LENGTH_MM)[:, None] @ R_ray, normal[:, None] @ R_ray], dim=-1)
-        px, J = _projected(arm_mm, center_mm, seen.cameras)
+        px, J = projected(arm_mm, center_mm, seen.cameras)
         cells = 2 * (px - seen.crop_center_px[:, :, None]) / seen.crop_size
         with torch.autocast(T.device.type, enabled=False):
             sampled = functional.grid_sample(
@@ -115,7 +115,7 @@ class Refiner(SinglePrecision):
             flow_px, weight = _FLOW_PX * outputs[..., :2].double(), outputs[..., 2:].double().sigmoid()
             inside = (cells.abs() < 1).all(-1) & seen.shown[..., None]
             weight = weight * inside[..., None]
-            step, off_px = _least_squares(J, flow_px, weight)
+            step, off_px = least_squares(J, flow_px, weight)
             numbers = torch.cat([step.unflatten(-1, (2, 3)).norm(dim=-1), off_px[..., None]], dim=-1)
             share = seen.shown[..., None].float()
             known = (functional.gelu(context) * share).sum(1) / share.sum(1)
@@ -132,7 +132,7 @@ class Refined(NamedTuple):
     off_px: Tensor
 
 
-def _projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Pixels (B, planes, n, 2) of points, and how they move with the pose, (B, planes, n, 2, 6) px for a mm.
 
     Of the six, the first three are a rotation about the centre in mm at `LENGTH_MM`, the others a translation.
@@ -150,7 +150,7 @@ def _projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor]
     return px, torch.cat([by_rotation, by_world], dim=-1)
 
 
-def _least_squares(J: Tensor, flow_px: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def least_squares(J: Tensor, flow_px: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Damped steps (B, 6) that move points by ``flow_px``, and the root mean square px that they leave, (B,)."""
     J, flow_px, weight = J.flatten(1, -2), flow_px.flatten(1), weight.flatten(1)
     weighted = J * weight[..., None] / J.shape[1]
