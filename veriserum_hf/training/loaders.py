@@ -140,9 +140,7 @@ class RenderedBatches:
         ranges = data.world_ranges()
         make: Callable[..., Iterable[Batch]] = partial(SimulatedBatches, pairs=data.pairs)
         if ranges is not None:
-            make = partial(
-                WorldBatches, ranges=ranges, workers=data.num_workers, prefetched=data.prefetch_factor
-            )
+            make = partial(WorldBatches, ranges=ranges, workers=data.num_workers, prefetched=data.prefetch_factor)
         self._make = partial(
             make,
             optimization.batch_size,
