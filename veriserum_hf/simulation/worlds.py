@@ -199,4 +199,5 @@ def _turned_anyhow(views: Sequence[View], center_mm: FloatArray, rng: np.random.
     rays /= np.linalg.norm(rays, axis=1, keepdims=True)
     candidates: FloatArray = Rotation.random(_CANDIDATES, random_state=rng).as_matrix()
     along = abs(candidates[:, :, 1] @ rays.T).max(axis=1)
-    return candidates[np.argmax(along < _ALONG_LEG)]
+    chosen: FloatArray = candidates[np.argmax(along < _ALONG_LEG)]
+    return chosen
