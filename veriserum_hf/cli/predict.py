@@ -168,7 +168,7 @@ def _predict_dataset(
     as_json: bool,
 ) -> None:
     from veriserum_hf.dataset import TRAINING_DATA, CamerasFile, check_trials, open_rows, trial_overlap
-    from veriserum_hf.inference import OnnxModel, check_fit, load_model, predict_elsewhere, write_predictions
+    from veriserum_hf.inference import OnnxModel, fit_to, load_model, predict_elsewhere, write_predictions
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -185,7 +185,7 @@ def _predict_dataset(
     frames = rows.joined(split)
     if refined is not None:
         check_trials(refined.cameras, frames.table("trial_id")["trial_id"].to_pylist())
-    check_fit(model, frames, rows.meshes)
+    fit_to(model, frames, rows)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
     about |= {} if refined is None else refined.about
     overlap = trial_overlap(model.config.training_data, dataset, frames, split)

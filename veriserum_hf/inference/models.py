@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
 from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName, masked
-from veriserum_hf.dataset import Frames, check_reachable, no_folder
+from veriserum_hf.dataset import Frames, Rows, check_reachable, no_folder
 from veriserum_hf.errors import TrainingError
 
 try:
@@ -117,11 +118,29 @@ def _check_planes(model: VeriserumPoseModel, frames: Frames) -> None:
         )
 
 
+def fit_to(model: VeriserumPoseModel, frames: Frames, rows: Rows[Any]) -> None:
+    """Give a model the meshes of a data set where it takes meshes, and check that it fits the frames.
+
+    Raises
+    ------
+    TrainingError
+        See `check_fit`; also for a mesh without area.
+
+    """
+    if model.config.implants == "mesh":
+        try:
+            model.set_meshes(rows.meshes, rows.components)
+        except ValueError as error:
+            raise TrainingError(f"the meshes of {rows.name} cannot be given to the model: {error}") from error
+    check_fit(model, frames, rows.meshes)
+
+
 def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, trimesh.Trimesh]) -> None:
     """Check that a model was made for the planes of these frames, and for these very implants.
 
-    Ids do not identify implants: implant 1 of a simulated data set is another than implant 1 of the download. But the
-    surface points that a model keeps are vertices of the mesh that it was made from, and of no other.
+    A model that is given meshes fits all of them. Otherwise, ids do not identify implants: implant 1 of a simulated
+    data set is another than implant 1 of the download. But the surface points that a model keeps are vertices of the
+    mesh that it was made from, and of no other.
 
     Raises
     ------
@@ -130,7 +149,7 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
 
     """
     _check_planes(model, frames)
-    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
+    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.anatomies)}
     for component in COMPONENTS:
         for id in frames.anatomy_ids(component):
             if id not in meshes:
@@ -138,11 +157,13 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
                     f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"
                 )
             if (component, id) not in known:
-                names = ", ".join(f"{name} {number}" for name, number in known)
+                names = ", ".join(f"{name} {number}" for name, number in known) or "none"
                 raise TrainingError(
                     f"the data set shows {component} {id}, the model knows {names}; evaluate it on the implants it "
                     "was trained on"
                 )
+            if model.config.implants == "mesh":
+                continue
             points_mm = model.points_implant_mm[known[component, id]].numpy(force=True)
             off_mm = float(KDTree(meshes[id].vertices).query(points_mm)[0].max())
             if off_mm > _OFF_MM:
