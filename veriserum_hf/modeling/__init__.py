@@ -16,6 +16,7 @@ from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
+from veriserum_hf.modeling.shapes_veriserum import surface_points
 
 __all__ = [
     "TASK",
@@ -27,6 +28,7 @@ __all__ = [
     "fit",
     "load_backbone",
     "read_fields",
+    "surface_points",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)

@@ -21,3 +21,7 @@ from .settings import (
     parse_height as parse_height,
 )
 from .write import simulate as simulate
+from .world_images import Drawn as Drawn, images as images
+from .world_ranges import WorldRanges as WorldRanges
+from .world_shapes import WorldShape as WorldShape, world_shapes as world_shapes
+from .worlds import Worlds as Worlds

@@ -1,6 +1,6 @@
 """Training and validation batches of a run, from its settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ from veriserum_hf.training.cache import SampleCache, cached
 from veriserum_hf.training.on_the_fly import SimulatedBatches
 from veriserum_hf.training.samples import Augment, FrameSamples, StreamedSamples
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
+from veriserum_hf.training.worlds import WorldBatches
 
 Change = Callable[[Sample, Augmentation, np.random.Generator], Sample]
 
@@ -136,11 +137,16 @@ class RenderedBatches:
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
         self.image_size = data.size
+        ranges = data.world_ranges()
+        make: Callable[..., Iterable[Batch]] = partial(SimulatedBatches, pairs=data.pairs)
+        if ranges is not None:
+            make = partial(
+                WorldBatches, ranges=ranges, workers=data.num_workers, prefetched=data.prefetch_factor
+            )
         self._make = partial(
-            SimulatedBatches,
+            make,
             optimization.batch_size,
             size=data.size,
-            pairs=data.pairs,
             seed=optimization.seed,
             device=accelerator.device,
             rank=accelerator.process_index,

@@ -13,6 +13,7 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, load_backbone
 from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, ModelSettings
+from veriserum_hf.training.worlds import shapes_of
 
 
 class Anatomy(TypedDict):
@@ -30,6 +31,11 @@ def load_anatomies(data: DataSettings) -> list[Anatomy]:
         table = opened.splits["train"].table("anatomy_id", "component")
         rows = zip(table["anatomy_id"].to_pylist(), table["component"].to_pylist(), strict=True)
         return [Anatomy(anatomy_id=id, component=component, mesh=opened.meshes[id]) for id, component in rows]
+    if (ranges := data.world_ranges()) is not None:
+        return [
+            Anatomy(anatomy_id=shape.anatomy_id, component=shape.component, mesh=shape.mesh)
+            for shape in shapes_of(ranges)
+        ]
     ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
     return [Anatomy(anatomy_id=id, component=IMPLANTS[id].component, mesh=implant_mesh(id)) for id in ids]
 

@@ -16,7 +16,7 @@ from veriserum_hf.core import PLANES, load_plain_yaml, read_text
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
 from veriserum_hf.jobs import write_file
-from veriserum_hf.simulation import PAIRS
+from veriserum_hf.simulation import PAIRS, WorldRanges
 
 ON_THE_FLY = "simulated:on-the-fly"
 Json = dict[str, Any]  # arguments by name, which are checked where they are used
@@ -48,9 +48,17 @@ class DataSettings:
     )
     pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
     size: int = _option(512, "Edge of images that are simulated on the fly, px.")
+    worlds: Json | str | None = field(
+        default=None,
+        metadata={
+            "help": "Ranges of randomised worlds by name, as JSON, {} for all defaults, see "
+            "`veriserum_hf.simulation.WorldRanges`; if not given, frames are those of `veriserum simulate`."
+        },
+    )
 
     def __post_init__(self) -> None:
         self.augmentation = _mapping("augmentation", self.augmentation)
+        self.worlds = _mapping("worlds", self.worlds)
         if self.dataset is None and self.data != ON_THE_FLY:
             raise TrainingError(
                 "no data: give --dataset a folder that `veriserum convert` made or a data set on the hub, or "
@@ -66,11 +74,25 @@ class DataSettings:
                 "a cache is of a data set with random access, neither streamed nor rendered on the fly: remove cache "
                 "from the settings, or streaming and data"
             )
+        if self.worlds is not None and self.data != ON_THE_FLY:
+            raise TrainingError(
+                f"worlds are of frames that are rendered: give --data {ON_THE_FLY}, or remove worlds from the settings"
+            )
+        self.world_ranges()
         _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
         if not 32 <= self.size <= NATIVE_SIZE:
             raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
         if not 1 <= self.pairs <= PAIRS:
             raise TrainingError(f"pairs must be from 1 to {PAIRS}, got {self.pairs}")
+
+    def world_ranges(self) -> WorldRanges | None:
+        """Ranges of randomised worlds; None without. TrainingError where they are invalid."""
+        if not isinstance(self.worlds, dict):  # None: what was JSON has been read
+            return None
+        try:
+            return WorldRanges.of(self.worlds)
+        except ValueError as error:
+            raise TrainingError(f"worlds: {error}") from error
 
 
 @dataclass
