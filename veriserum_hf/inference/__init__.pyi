@@ -1,5 +1,7 @@
+from .frame_meshes import frame_points as frame_points
 from .labelled import predict_labelled as predict_labelled
 from .models import (
+    NamedImplants as NamedImplants,
     fit_to as fit_to,
     load_model as load_model,
     planes_seen as planes_seen,

@@ -1,17 +1,20 @@
 """A model for use, and whether it fits the frames and implants of a data set."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName, masked
+from veriserum_hf.core import CAMERA_OF, PLANES, FloatArray, PlaneName, masked
 from veriserum_hf.dataset import Frames, Rows, check_reachable, no_folder
 from veriserum_hf.errors import TrainingError
 
@@ -116,6 +119,38 @@ def _check_planes(model: VeriserumPoseModel, frames: Frames) -> None:
             f"{lacking} of {len(frames)} frames have no plane that the model needs: it takes {needs}. One plane "
             "suffices for a model that was trained with plane_dropout, or with that plane alone"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class NamedImplants:
+    """Implants that a model was given the meshes of; none of a model that knows its implants.
+
+    Attributes
+    ----------
+    anatomies : their ids and components.
+    points : (implants, n, 6) float32 of their surfaces, with normals.
+
+    """
+
+    anatomies: list[Any]
+    points: FloatArray
+
+    @classmethod
+    def of(cls, model: VeriserumPoseModel) -> "NamedImplants":
+        """Those of a model."""
+        if model.config.implants != "mesh":
+            return cls([], np.zeros((0, 0, 6)))
+        return cls(model.anatomies, model.named_points.numpy(force=True))
+
+    def give_to(self, model: VeriserumPoseModel) -> None:
+        """Give the same to another copy of the model."""
+        if model.config.implants == "mesh":
+            model.anatomies = self.anatomies
+            model.named_points = torch.from_numpy(self.points).to(model.named_points.device)
+
+    def digest(self) -> str:
+        """Hash of them."""
+        return hashlib.sha256(json.dumps(self.anatomies).encode() + self.points.tobytes()).hexdigest()
 
 
 def fit_to(model: VeriserumPoseModel, frames: Frames, rows: Rows[Any]) -> None:

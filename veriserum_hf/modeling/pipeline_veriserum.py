@@ -79,7 +79,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         """Batch of one frame; to refine, the frame itself too."""
         processor: Any = self.image_processor
         batch = dict(processor(frame))
-        if self.model.config.implants == "mesh":
+        if self.model.config.implants == "mesh" and "implant_points" not in batch:
             batch["implant_points"] = _points_of(batch["anatomy_id"][0].tolist(), meshes or {})
         return batch | ({"frame": frame} if refine else {})
 
