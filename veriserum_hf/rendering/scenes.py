@@ -8,7 +8,6 @@ many calls to the device as one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import trimesh
 from torch import Tensor
@@ -16,8 +15,8 @@ from torch import Tensor
 from veriserum_hf.rendering.differentiable import covered, numbered
 from veriserum_hf.rendering.rasteriser import check_closed
 
-# Images of so many rays are rendered together: at about 5 hits a ray and 300 bytes a hit this takes some 12 GB.
-_RAYS_AT_ONCE = 2**23
+# Images of so many rays are rendered together: at up to 3 hits a ray and 300 bytes a hit this takes some 15 GB.
+_RAYS_AT_ONCE = 2**24
 _NEAREST_MM = 20.0  # depths below are not meant, and must not divide by zero
 _STEEPEST = 6.0  # an oblique ray crosses at most so many thicknesses of a thin wall
 
@@ -50,7 +49,7 @@ class Solids:
         faces = torch.tensor([len(mesh.faces) for mesh in meshes])
         return cls(
             torch.cat([torch.tensor(mesh.vertices, dtype=torch.float32) for mesh in meshes]).to(device),
-            torch.cat([torch.from_numpy(np.array(mesh.faces, dtype=np.int64)) for mesh in meshes]).to(device),
+            torch.cat([torch.tensor(mesh.faces, dtype=torch.int64) for mesh in meshes]).to(device),
             (vertices.cumsum(0) - vertices).to(device),
             vertices.to(device),
             (faces.cumsum(0) - faces).to(device),
@@ -128,21 +127,17 @@ def _absorbed(solids: Solids, placed: Placed, intrinsics: Tensor, edge: int) -> 
     v0, v1, v2 = rotated[faces].unbind(1)
     normal = torch.linalg.cross(v1 - v0, v2 - v0)
     depths = rotated[..., 2][faces]
-    per_solid = torch.cat([t, placed.per_mm[:, None], placed.wall_mm[:, None], K], dim=1)
-    of_triangle = torch.cat(
-        [normal, (normal * v0).sum(1, keepdim=True), depths.amin(1)[:, None], depths.amax(1)[:, None]]
-        + [per_solid[owner]],
-        dim=1,
-    )
-    lengths = _crossings(of_triangle[triangle], row, column, sign)
+    of_triangle = [*normal.unbind(1), (normal * v0).sum(1), depths.amin(1), depths.amax(1)]
+    of_triangle += [values[owner] for values in (*t.unbind(1), placed.per_mm, placed.wall_mm, *K.unbind(1))]
+    lengths = _crossings([values[triangle] for values in of_triangle], row, column, sign)
     pixels = (placed.image[owner][triangle] * edge + row) * edge + column
     flat = torch.zeros(len(intrinsics) * edge * edge, device=intrinsics.device)
     return flat.index_add_(0, pixels, lengths).view(-1, edge, edge)
 
 
-def _crossings(of_hit: Tensor, row: Tensor, column: Tensor, sign: Tensor) -> Tensor:
-    """What every hit adds to its pixel's sum, (n,), from the table of its triangle."""
-    n_x, n_y, n_z, at_corner, nearest, farthest, t_x, t_y, t_z, per_mm, wall_mm, fx, fy, cx, cy = of_hit.unbind(1)
+def _crossings(of_hit: Sequence[Tensor], row: Tensor, column: Tensor, sign: Tensor) -> Tensor:
+    """What every hit adds to its pixel's sum, (n,), from the values (n,) of its triangle, solid and camera."""
+    n_x, n_y, n_z, at_corner, nearest, farthest, t_x, t_y, t_z, per_mm, wall_mm, fx, fy, cx, cy = of_hit
     ray_x, ray_y = (column - cx) / fx, (row - cy) / fy
     # From the ray's point at the depth of the solid's origin to that origin: short, so float32 is enough.
     ahead = at_corner + n_x * (t_x - t_z * ray_x) + n_y * (t_y - t_z * ray_y)

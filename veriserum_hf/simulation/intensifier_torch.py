@@ -98,7 +98,6 @@ class Chains:
             torch.tensor(bands, device=device),
         )
 
-
     def to(self, device: torch.device) -> "Chains":
         """The same on a device."""
 
@@ -191,7 +190,7 @@ def arriving(transmission: Tensor, chains: Chains, size: int) -> tuple[Tensor, T
 
 
 def noise(signal: Tensor, white: Tensor, chains: Chains, readout: Tensor) -> Tensor:
-    """Noise of a signal from white noise (n, rows, columns); ``readout`` is the variance of a raw pixel's read-out."""
+    """Noise of a signal, from white noise (n, rows, columns) and the variance of a raw pixel's ``readout``."""
     values = chains.values
     variance = signal / values["quanta_per_pixel"] * values["noise_part"] + readout * values["readout_part"]
     return _neighboured(white, values["noise_tap"]) * variance.clamp(min=0).sqrt()

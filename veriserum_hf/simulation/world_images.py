@@ -50,16 +50,19 @@ class Drawn:
         """Gather frames, in main memory; the bands of the chains are drawn."""
         planes = range(len(worlds[0].looks))
         looks = [world.looks[plane] for plane in planes for world in worlds]
-        there = [(world, world.image == plane) for plane in planes for world in worlds]
-        counts = np.array([chosen.sum() for _, chosen in there])
-        solid, *others = (
-            np.concatenate([getattr(world, name)[chosen] for world, chosen in there])
-            for name in ("solid", "T_camera_solid", "per_mm", "wall_mm")
-        )
+        rows = [
+            (plane * len(worlds) + number, row)
+            for plane in planes
+            for number, world in enumerate(worlds)
+            for row in world.rows
+            if row.image == plane
+        ]
         placed = scenes.Placed(
-            torch.from_numpy(np.repeat(np.arange(len(there)), counts)),
-            torch.from_numpy(solid),
-            *(torch.from_numpy(each.astype(np.float32)) for each in others),
+            torch.tensor([image for image, _ in rows]),
+            torch.tensor([row.solid for _, row in rows]),
+            torch.tensor(np.stack([row.T_camera_solid for _, row in rows]), dtype=torch.float32),
+            torch.tensor([row.per_mm for _, row in rows], dtype=torch.float32),
+            torch.tensor([row.wall_mm for _, row in rows], dtype=torch.float32),
         )
         return cls(
             placed,
@@ -152,7 +155,9 @@ def _noise(signal: Tensor, drawn: Drawn, generator: torch.Generator) -> Tensor:
     readout = drawn.chains.values["readout_noise"] ** 2
     fine = noise(signal, white, drawn.chains, readout)
     # The grain is that of the quanta, of the same deviation where the signal is.
-    deviation = (signal.clamp(min=0) / drawn.chains.values["quanta_per_pixel"] * drawn.chains.values["noise_part"]).sqrt()
+    deviation = (
+        signal.clamp(min=0) / drawn.chains.values["quanta_per_pixel"] * drawn.chains.values["noise_part"]
+    ).sqrt()
     return fine + drawn.looks["mottle"] * deviation * coarse
 
 

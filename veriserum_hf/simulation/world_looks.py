@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,30 @@ from veriserum_hf.simulation.world_rigs import View
 
 _RAW_PITCH_MM = 0.2275
 _RAW_CENTER_PX = (832.0, 800.0)
+_PIXEL_BLUR = 0.4  # standard deviation of a pixel's own blur and that of resampling it, in pixels
 _NO_RING_PX = 1e5  # radius of a field without an edge
+_LOGARITHM = (5.0, 200.0)
 _MOST_BLADES = 4
+_BLADE_SIGNAL = (0.005, 0.06)  # part of the light that passes a blade
 _NO_BLADE = (0.0, 0.0, 1e4)  # one that is far beyond the field
+
+
+class Seen(NamedTuple):
+    """What a plane sees.
+
+    Attributes
+    ----------
+    view : the plane.
+    knee_mm : (3,) in the world.
+    implants_px : (2,) where they are on the canvas.
+    raw_px : see `veriserum_hf.simulation.intensifier_torch.Exposure`.
+
+    """
+
+    view: View
+    knee_mm: FloatArray
+    implants_px: FloatArray
+    raw_px: FloatArray
 
 
 @dataclass(frozen=True)
@@ -69,7 +91,7 @@ class Look:
     mottle_mm: float
 
 
-def draw_imaging(ranges: WorldRanges, view: View, stray: float, rng: np.random.Generator) -> Imaging:
+def _imaging(ranges: WorldRanges, view: View, stray: float, rng: np.random.Generator) -> Imaging:
     """The imaging chain of a plane, on the canvas."""
     imaging, of_scatter, factor = Imaging.random(rng), rng.uniform(0.3, 0.7), ranges.draw("noise", rng)
     imaging = replace(
@@ -96,52 +118,39 @@ def draw_imaging(ranges: WorldRanges, view: View, stray: float, rng: np.random.G
 
 
 def draw_looks(
-    ranges: WorldRanges,
-    views: Sequence[View],
-    imaging: Sequence[Imaging],
-    depths_mm: Sequence[float],
-    raw_px: Sequence[FloatArray],
-    implants_px: Sequence[FloatArray],
-    *,
-    exposed: bool,
-    size: int,
-    rng: np.random.Generator,
+    ranges: WorldRanges, both: Sequence[Seen], stray: float, rng: np.random.Generator, *, exposed: bool, size: int
 ) -> tuple[Look, Look]:
     """Looks of both planes.
 
     Parameters
     ----------
     ranges : to draw from.
-    views, imaging : of the planes.
-    depths_mm : of the knee from the sources.
-    raw_px : see `veriserum_hf.simulation.intensifier_torch.Exposure`.
-    implants_px : (2, 2) where the implants' origins are seen, by plane.
+    both : what the planes see.
+    stray : part of the light that is scattered, in the scene and in the intensifier.
+    rng : random numbers.
     exposed : whether the exposure must follow the image, as with a leg.
     size : edge of the canvas, px.
-    rng : random numbers.
 
     """
+    imaging = [_imaging(ranges, seen.view, stray, rng) for seen in both]
     curves = [_curve(ranges, chain, rng, exposed=exposed) for chain in imaging]
     if ranges.happens("one_curve", rng):
         curves[1] = curves[0]
     collimated = ranges.happens("collimators", rng)
-    looks = []
-    for view, chain, depth_mm, raw, px, curve in zip(
-        views, imaging, depths_mm, raw_px, implants_px, curves, strict=True
-    ):
-        looks.append(
-            Look(
-                exposure=Exposure(chain, _blur_mm(view, chain, depth_mm), raw),
-                first_px=view.first_px,
-                size_px=view.size_px,
-                blades_mm=_blades(px, size, rng) if collimated else np.tile(_NO_BLADE, (_MOST_BLADES, 1)),
-                blade_signal=float(rng.uniform(0.005, 0.06)),
-                curve=curve,
-                mottle=ranges.draw("mottle", rng),
-                mottle_mm=ranges.draw("mottle_mm", rng),
-            )
+    bs, fs = (
+        Look(
+            exposure=Exposure(chain, _blur_mm(seen, chain), seen.raw_px),
+            first_px=seen.view.first_px,
+            size_px=seen.view.size_px,
+            blades_mm=_blades(seen.implants_px, size, rng) if collimated else np.tile(_NO_BLADE, (_MOST_BLADES, 1)),
+            blade_signal=float(rng.uniform(*_BLADE_SIGNAL)),
+            curve=curve,
+            mottle=ranges.draw("mottle", rng),
+            mottle_mm=ranges.draw("mottle_mm", rng),
         )
-    return looks[0], looks[1]
+        for seen, chain, curve in zip(both, imaging, curves, strict=True)
+    )
+    return bs, fs
 
 
 def _curve(ranges: WorldRanges, imaging: Imaging, rng: np.random.Generator, *, exposed: bool) -> Curve:
@@ -158,26 +167,31 @@ def _curve(ranges: WorldRanges, imaging: Imaging, rng: np.random.Generator, *, e
         exposed=True,
         clipped=clipped,
         low=low,
-        # Half of the exponents darken and half brighten, as a range of their logarithms.
-        gamma=1.0 if logarithmic else float(np.exp(rng.uniform(*np.log(ranges.gamma)))),
-        logarithm=float(np.exp(rng.uniform(np.log(5), np.log(200)))) if logarithmic else 0.0,
+        gamma=1.0 if logarithmic else _in_ratio(ranges.gamma, rng),
+        logarithm=_in_ratio(_LOGARITHM, rng) if logarithmic else 0.0,
         inverted=ranges.happens("inverted", rng),
         **levels,
     )
 
 
-def _blur_mm(view: View, imaging: Imaging, depth_mm: float) -> float:
+def _blur_mm(seen: Seen, imaging: Imaging) -> float:
     """Standard deviation on the canvas of focal spot, screen and pixels."""
-    on_detector_mm = imaging.blur_mm(view.plane, depth_mm)
+    view = seen.view
+    on_detector_mm = imaging.blur_mm(view.plane, float(view.plane.depths_mm(seen.knee_mm)))
     if view.pixel_mm is None:
         return on_detector_mm
-    return float(np.hypot(on_detector_mm, 0.4 * view.pixel_mm) * view.scale)
+    return float(np.hypot(on_detector_mm, _PIXEL_BLUR * view.pixel_mm) * view.scale)
+
+
+def _in_ratio(span: tuple[float, float], rng: np.random.Generator) -> float:
+    """A number whose logarithm is drawn evenly."""
+    return float(np.exp(rng.uniform(*np.log(span))))
 
 
 def _blades(implants_px: FloatArray, size: int, rng: np.random.Generator) -> FloatArray:
     """One to four blades about the implants, the first at any angle; one may hide parts of them."""
     blades = np.tile(_NO_BLADE, (_MOST_BLADES, 1))
-    middle_mm = (implants_px.mean(0) - (size - 1) / 2) * (FIELD_MM / size)
+    middle_mm = (implants_px - (size - 1) / 2) * (FIELD_MM / size)
     first_deg = rng.choice([0.0, 90.0]) + rng.normal(0, 12)
     for number, side in enumerate(rng.permutation(_MOST_BLADES)[: rng.integers(1, _MOST_BLADES + 1)]):
         angle = np.radians(first_deg + 90 * side + rng.normal(0, 4))

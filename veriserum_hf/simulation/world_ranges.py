@@ -11,6 +11,8 @@ from numbers import Real
 
 import numpy as np
 
+from veriserum_hf.core import FloatArray
+
 Range = tuple[float, float]
 
 
@@ -18,8 +20,8 @@ Range = tuple[float, float]
 class WorldRanges:
     """What randomised frames are drawn from; every range is drawn evenly, a share is that of frames.
 
-    A share of 0 switches its kind of change off. Lengths on the detector are those on a canvas of 360 mm, attenuations
-    are per mm, grey levels and signals are parts of white.
+    A share of 0 switches its kind of change off. Lengths on a detector are those on a canvas of 360 mm; grey levels
+    and signals are parts of white.
 
     Attributes
     ----------
@@ -44,7 +46,8 @@ class WorldRanges:
     wander_mm : of the joint from where the central rays cross.
     apart, apart_mm : share of frames whose planes are not exposed at once, and the motion in between.
     motion, motion_mm : share of frames whose implants move during the exposure, and how far.
-    holders, opaque_blocks : share of frames with a robot's holders; of these, the share whose steel lets nothing pass.
+    holders : share of frames with a robot's holders.
+    opaque_blocks : share of these whose steel lets nothing pass.
     legs, second_legs : share of frames with a leg around the implants; with another one beside.
     tissue_per_mm, bone_per_mm : attenuation of a leg, and of bone in it in addition.
     cables, tables, collimators : share of frames with such.
@@ -143,12 +146,12 @@ class WorldRanges:
             elif each.name == "shapes":
                 if not (isinstance(value, int) and 1 <= value <= 1000):
                     raise ValueError(f"shapes must be a whole number from 1 to 1000, got {value!r}")
-            elif not (isinstance(value, Real) and 0 <= value <= 1):
+            elif not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise ValueError(f"{each.name} is a share and must be from 0 to 1, got {value!r}")
         for name in ("size", "aspect", "distance_mm", "field_mm", "pixel_mm", "metal", "gamma", "mottle_mm"):
             if not getattr(self, name)[0] > 0:
                 raise ValueError(f"{name} must be positive, got {list(getattr(self, name))}")
-        if not (30 <= self.planes_deg[0] and self.planes_deg[1] <= 150):
+        if not (self.planes_deg[0] >= 30 and self.planes_deg[1] <= 150):
             raise ValueError(f"planes_deg must be within 30 and 150, got {list(self.planes_deg)}: rays must cross")
 
     @classmethod
@@ -176,3 +179,10 @@ def _range(name: str, value: object) -> Range:
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"{name} must be two finite numbers, the smaller one first, got {value!r}")
     return low, high
+
+
+def random_direction(rng: np.random.Generator) -> FloatArray:
+    """Unit vector (3,), evenly over the sphere."""
+    vector = rng.normal(size=3)
+    unit: FloatArray = vector / np.linalg.norm(vector)
+    return unit

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.core import PLANES, FloatArray
 from veriserum_hf.geometry import FIELD_MM, DualPlaneRig, Plane, make_transform, pixel_size_mm
 from veriserum_hf.simulation.calibrations import moved_fs, random_source, rig_of
-from veriserum_hf.simulation.world_ranges import WorldRanges
+from veriserum_hf.simulation.world_ranges import WorldRanges, random_direction
 
 _SID_MM, _DEPTH_MM = 1860.0, 1480.0  # of this laboratory, as fitting takes them
 _CENTER_MM = (0.0, 0.0, 381.0)  # where its central rays cross
@@ -91,7 +91,7 @@ def draw_rig(ranges: WorldRanges, size: int, rng: np.random.Generator) -> tuple[
 
 
 def _own(ranges: WorldRanges, size: int, rng: np.random.Generator) -> tuple[View, View]:
-    shift_mm, turn_deg = (_direction(rng) * ranges.draw(name, rng) for name in ("fs_mm", "fs_deg"))
+    shift_mm, turn_deg = (random_direction(rng) * ranges.draw(name, rng) for name in ("fs_mm", "fs_deg"))
     rig: DualPlaneRig = rig_of(random_source(rng), moved_fs(shift_mm, turn_deg))
     whole = np.zeros(2), np.full(2, float(size))
     bs, fs = (View(rig[name], rig[name].intrinsics(size), *whole) for name in PLANES)
@@ -113,9 +113,7 @@ def _turned(ranges: WorldRanges, rng: np.random.Generator) -> FloatArray:
     return R
 
 
-def _fitted(
-    plane: Plane, shape_mm: FloatArray, scale: float, size: int, round_field: bool, pixel_mm: float
-) -> View:
+def _fitted(plane: Plane, shape_mm: FloatArray, scale: float, size: int, round_field: bool, pixel_mm: float) -> View:
     """A detector in the middle of the canvas; one that is larger is reduced as a whole."""
     scale = min(scale, FIELD_MM / float(shape_mm.max()))
     per_mm = scale / pixel_size_mm(size)
@@ -127,9 +125,3 @@ def _fitted(
     intrinsics = np.array([[focal[0], 0, column], [0, focal[1], row], [0, 0, 1]])
     radius_mm = float(shape_mm.min() / 2 * scale) if round_field else None
     return View(plane, intrinsics, first_px, size_px, scale, radius_mm, pixel_mm)
-
-
-def _direction(rng: np.random.Generator) -> FloatArray:
-    vector = rng.normal(size=3)
-    unit: FloatArray = vector / np.linalg.norm(vector)
-    return unit

@@ -17,7 +17,7 @@ from manifold3d import Manifold
 from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import Component, FloatArray
-from veriserum_hf.geometry import make_transform, transform_points
+from veriserum_hf.geometry import invert_transform, make_transform, transform_points
 from veriserum_hf.rendering import simplified
 from veriserum_hf.simulation.femoral import FemoralShape, femoral_solid
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
@@ -32,12 +32,12 @@ from veriserum_hf.simulation.tibial import (
     tibial_solid,
     winged_stem,
 )
-from veriserum_hf.simulation.world_ranges import WorldRanges
+from veriserum_hf.simulation.world_ranges import WorldRanges, random_direction
 
 FIRST_ID: dict[Component, int] = {"femur": 10_000, "tibia": 20_000}  # of drawn components, by their number
 HELD_OUT = 5_000  # numbers from here on are never trained on
 _STREAM = 71  # of random numbers
-_MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
+MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 _TOLERANCE_MM = 0.1  # less than a fifth of a pixel at 512 px
 _TRIES = 20
 _ANCHORS = (slotted_stem, winged_stem, four_pegs, cross_keel, long_stem)
@@ -57,7 +57,7 @@ class WorldShape:
     ----------
     anatomy_id, component : as in a data set.
     mesh : closed, outward, mm, in its own coordinates.
-    T_mesh_anatomical : (4, 4) from the coordinates of a right knee, mirrored for a left one, to the mesh's.
+    T_anatomical_mesh : (4, 4) to the coordinates of a right knee, mirrored for a left one.
     left : whether it is of a left knee.
     corners_mm : (n, 3) of its convex hull, in the coordinates of a right knee, not mirrored.
     chord_mm : mean path length of rays through it.
@@ -68,7 +68,7 @@ class WorldShape:
     anatomy_id: int
     component: Component
     mesh: trimesh.Trimesh
-    T_mesh_anatomical: FloatArray
+    T_anatomical_mesh: FloatArray
     left: bool
     corners_mm: FloatArray
     chord_mm: float
@@ -109,9 +109,9 @@ def _shape(ranges: WorldRanges, component: Component, number: int) -> WorldShape
     else:
         anatomy_id, left = FIRST_ID[component] + number, ranges.happens("left", rng)
         right = _drawn(ranges, component, rng)
-        turn = Rotation.from_rotvec(_direction(rng) * ranges.draw("frame_deg", rng), degrees=True)
-        T = make_transform(turn.as_matrix(), _direction(rng) * ranges.draw("frame_mm", rng))
-    to_mesh = T @ _MIRROR if left else T
+        turn = Rotation.from_rotvec(random_direction(rng) * ranges.draw("frame_deg", rng), degrees=True)
+        T = make_transform(turn.as_matrix(), random_direction(rng) * ranges.draw("frame_mm", rng))
+    to_mesh = T @ MIRROR if left else T
     held = [
         [Solid(_moved(solid.mesh, to_mesh), solid.material) for solid in _held(component, right, mean, rng)]
         for mean in _POSTS[component]
@@ -120,7 +120,7 @@ def _shape(ranges: WorldRanges, component: Component, number: int) -> WorldShape
         anatomy_id=anatomy_id,
         component=component,
         mesh=_moved(right, to_mesh),
-        T_mesh_anatomical=T,
+        T_anatomical_mesh=invert_transform(T),
         left=left,
         corners_mm=np.asarray(right.convex_hull.vertices),
         chord_mm=4 * float(right.volume) / float(right.area),
@@ -183,10 +183,4 @@ def _moved(mesh: trimesh.Trimesh, T: FloatArray) -> trimesh.Trimesh:
     vertices_mm = transform_points(T, np.asarray(mesh.vertices))
     faces = np.asarray(mesh.faces)
     mirrored = np.linalg.det(T[:3, :3]) < 0
-    return trimesh.Trimesh(vertices_mm, faces[:, ::-1] if mirrored else faces, process=False)
-
-
-def _direction(rng: np.random.Generator) -> FloatArray:
-    vector = rng.normal(size=3)
-    unit: FloatArray = vector / np.linalg.norm(vector)
-    return unit
+    return trimesh.Trimesh(vertices_mm, faces[:, ::-1].copy() if mirrored else faces, process=False)

@@ -81,7 +81,8 @@ class DataSettings:
             )
         if self.worlds is not None and self.data != ON_THE_FLY:
             raise TrainingError(
-                f"worlds are of frames that are rendered: give --data {ON_THE_FLY}, or remove worlds from the settings"
+                f"worlds are of frames that are rendered: give --data {ON_THE_FLY}, or remove worlds from the "
+                "settings"
             )
         self.world_ranges()
         _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1, reuse=1)
