@@ -153,9 +153,16 @@ class OnnxModel:
 
     def _digest(self, kind: tuple[str, ...]) -> str:
         """Hash of what shapes the graph."""
-        about = [kind, self.config.to_json_string(), source_hash("modeling", "inference", libraries=_LIBRARIES)]
+        about = [
+            kind,
+            self.config.to_json_string(),
+            self.model.anatomies,
+            source_hash("modeling", "inference", libraries=_LIBRARIES),
+        ]
         digest = hashlib.sha256(json.dumps(about).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        # Points of given meshes are constants of the graph too, but no weights.
+        tensors = self.model.state_dict() | dict(self.model.named_buffers())
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:24]
 
@@ -177,6 +184,8 @@ def _by_graph_name(inputs: Mapping[str, Tensors]) -> dict[str, torch.Tensor]:
 
 def _check_agreement(T: FloatArray, by_torch: FloatArray) -> None:
     """Raise TrainingError where poses (B, 2, 4, 4) differ from those of torch."""
+    # Of an implant whose mesh is not given, neither has a pose.
+    T, by_torch = np.nan_to_num(T), np.nan_to_num(by_torch)
     off_mm = float(np.linalg.norm(T[..., :3, 3] - by_torch[..., :3, 3], axis=-1).max())
     # The chord of an angle: exact where the angle is small.
     chords = np.linalg.norm(T[..., :3, :3] - by_torch[..., :3, :3], axis=(-2, -1)) / np.sqrt(2)

@@ -270,7 +270,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     ) -> tuple[Prediction, Shapes, Tensor]:
         """Poses, the shapes of the implants that are named, and (B, 2) which ones are named but not known."""
         device = views.images.device
-        anatomy = anatomy_indices(self.anatomies, anatomy_id, len(views.images), device)
+        anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], device)
         strange = torch.zeros_like(anatomy, dtype=torch.bool)
         if not torch.compiler.is_exporting():
             check_known(self.anatomies, anatomy_id, labels)
@@ -296,7 +296,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         self, views: Views, anatomy_id: Tensor | None, points: Tensor | None, labels: Tensor | None
     ) -> tuple[Prediction, Shapes, Tensor]:
         """Poses, the shapes of the implants, and (B, 2) whose are not given."""
-        anatomy = anatomy_indices(self.anatomies, anatomy_id, len(views.images), views.images.device)
+        anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], views.images.device)
         if points is None:
             points, anatomy = named_points(self.anatomies, self.named_points, anatomy_id, anatomy)
         points, given, shapes = given_shapes(points)

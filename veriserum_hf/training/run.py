@@ -18,7 +18,7 @@ from veriserum_hf.dataset import StoredFrames, conversion_identity, data_record,
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import MODEL_VERSION, prepare_repository
-from veriserum_hf.inference import check_fit, predict_labelled
+from veriserum_hf.inference import fit_to, predict_labelled
 from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import Batch, model_inputs
@@ -76,19 +76,19 @@ class TrainingRun:
         # The main process goes first: the others then find everything in the cache.
         with accelerator.main_process_first():
             self.data = data_record(settings.data.dataset)
-            self._anatomies = load_anatomies(settings.data)
             self.batches = training_batches(settings.data, optimization, accelerator)
             validation = validation_samples(settings.data, self.batches.image_size)
             model = make_model(
                 settings.model,
-                self._anatomies,
+                load_anatomies(settings.data),
                 self.batches.image_size,
                 gradient_checkpointing=optimization.gradient_checkpointing,
             )
             model.config.training_data = trials_trained_on(settings.data)  # type: ignore[assignment] # as JSON
             if validation is not None:
-                meshes = open_rows(str(settings.data.dataset), "anatomies").meshes
-                check_fit(model, StoredFrames(validation.rows), meshes)
+                shown = open_rows(str(settings.data.dataset), "anatomies")
+                fit_to(model, StoredFrames(validation.rows), shown)
+                self._points_implant_mm = sample_points(shown.meshes)
         self._validation: Iterable[Batch] | None = None
         if validation is not None:
             workers, prefetched = settings.data.num_workers, settings.data.prefetch_factor
@@ -164,7 +164,6 @@ class TrainingRun:
             self.accelerator.init_trackers(
                 "veriserum", {name: str(value) for name, value in settings.as_flat().items()}
             )
-        self._points_implant_mm = sample_points({row["anatomy_id"]: row["mesh"] for row in self._anatomies})
         self._source = self.batches.start_at(*self._position)
         self._trained.train()
 

@@ -48,6 +48,7 @@ class DataSettings:
     )
     pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
     size: int = _option(512, "Edge of images that are simulated on the fly, px.")
+    reuse: int = _option(1, "Batches that are drawn from recent frames for each one that is rendered on the fly.")
     worlds: Json | str | None = field(
         default=None,
         metadata={
@@ -74,13 +75,17 @@ class DataSettings:
                 "a cache is of a data set with random access, neither streamed nor rendered on the fly: remove cache "
                 "from the settings, or streaming and data"
             )
+        if self.reuse > 1 and self.data != ON_THE_FLY:
+            raise TrainingError(
+                f"reuse is of frames that are rendered: give --data {ON_THE_FLY}, or remove reuse from the settings"
+            )
         if self.worlds is not None and self.data != ON_THE_FLY:
             raise TrainingError(
                 f"worlds are of frames that are rendered: give --data {ON_THE_FLY}, or remove worlds from the "
                 "settings"
             )
         self.world_ranges()
-        _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
+        _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1, reuse=1)
         if not 32 <= self.size <= NATIVE_SIZE:
             raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
         if not 1 <= self.pairs <= PAIRS:
