@@ -200,7 +200,7 @@ def _backbone(config: Any) -> PreTrainedConfig:
     if not isinstance(config, dict):
         raise ValueError(f"backbone_config must hold the fields of a vision model, got {config!r}")
     check_plain(config, "backbone_config")
-    fields = dict(config)
+    fields = dict(config) | {"return_dict": True}  # backbones find no features in the other form, a tuple
     model_type = fields.pop("model_type", "resnet")
     if not isinstance(model_type, str):
         raise ValueError(f"backbone_config.model_type must be a name such as 'resnet', got {model_type!r}")
