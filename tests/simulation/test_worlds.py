@@ -115,7 +115,7 @@ def test_cameras_of_other_rigs_are_those_of_fitted_images(seed):
             "source_to_intensifier_mm": view.plane.sid_mm,
         }
         image = np.full((rows, columns), 99, np.uint8)
-        fitted, intrinsics = fit({"bs": image}, {"bs": camera}, SIZE)["bs"]
+        _, intrinsics = fit({"bs": image}, {"bs": camera}, SIZE)["bs"]
         np.testing.assert_allclose(intrinsics[[0, 1], [0, 1]], view.intrinsics[[0, 1], [0, 1]], rtol=0.01)
         np.testing.assert_allclose(intrinsics[:2, 2], view.intrinsics[:2, 2], atol=1.0)
     rays = [center_mm - view.plane.source_mm for view in views]

@@ -7,7 +7,6 @@ shifted, as those of CAD files are by their maker.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import Component, FloatArray
 from veriserum_hf.geometry import invert_transform, make_transform, transform_points
+from veriserum_hf.jobs import local_pool
 from veriserum_hf.rendering import simplified
 from veriserum_hf.simulation.femoral import FemoralShape, femoral_solid
 from veriserum_hf.simulation.implants import IMPLANTS, implant_mesh
@@ -96,7 +96,7 @@ def world_shapes(ranges: WorldRanges, *, held_out: bool = False, processes: int 
     draw = partial(_shape, ranges)
     if processes <= 1:
         return [draw(*each) for each in own + numbers]
-    with ProcessPoolExecutor(processes) as pool:
+    with local_pool(processes) as pool:
         return list(pool.map(draw, *zip(*(own + numbers), strict=True)))
 
 

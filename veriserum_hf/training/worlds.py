@@ -124,6 +124,7 @@ class WorldBatches:
             sampler=_Numbers(self.start * self.world_size + self.rank, self.world_size),
             collate_fn=_unchanged,
             num_workers=self._workers,
+            generator=torch.Generator(),  # or it would draw from the caller's random numbers
             prefetch_factor=self._prefetched if self._workers else None,
         )
         for drawn in loader:
