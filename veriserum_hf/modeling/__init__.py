@@ -17,6 +17,7 @@ from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProce
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
 from veriserum_hf.modeling.shapes_veriserum import surface_points
+from veriserum_hf.modeling.trust_veriserum import trusted
 
 __all__ = [
     "TASK",
@@ -29,6 +30,7 @@ __all__ = [
     "load_backbone",
     "read_fields",
     "surface_points",
+    "trusted",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)

@@ -5,13 +5,14 @@ from typing import Any, TypedDict
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .checkpoint_veriserum import check_fields, check_plain, read_fields
+from .checkpoint_veriserum import check_fields, check_plain, check_trust, read_fields
 
 COMPONENTS = ("femur", "tibia")  # the order of implants in every tensor
 PLANES = ("bs", "fs")
 HEADS = ("spatial", "pooled")
 IMPLANTS = ("table", "mesh")
 _MOST_REFINEMENTS = 16
+_SIGNS = {"table": 3, "mesh": 6}  # of how far a pose can be trusted
 # The largest images and heads; more would take all memory.
 _MOST = {
     "image_size": 16384,
@@ -57,6 +58,8 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
     crop_jitter_px : standard deviation along either axis by which crops miss the implant in training.
     plane_dropout : share of training frames in which one of two planes is hidden; 0 for a model that needs both.
     anatomy_dropout : share of implants whose identity is hidden in training.
+    trust : how far poses can be trusted, fitted to frames that the model has not seen, see `trust_veriserum.trusted`;
+        None where that was not done.
     training_data : the trials that the model was trained on, for an evaluation to compare with its own: ``dataset``,
         ``config``, ``archive`` and ``trials`` by id; None if unknown.
 
@@ -88,6 +91,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         crop_jitter_px: float = 6.0,
         plane_dropout: float = 0.1,
         anatomy_dropout: float = 0.1,
+        trust: dict[str, Any] | None = None,
         training_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -108,6 +112,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         self.crop_jitter_px = crop_jitter_px
         self.plane_dropout = plane_dropout
         self.anatomy_dropout = anatomy_dropout
+        self.trust = trust
         self.training_data = training_data
         self._check()
         try:
@@ -150,6 +155,8 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
             if value > most:
                 raise ValueError(f"{name} must be at most {most}, got {value!r}")
+        if self.trust is not None:
+            check_trust(self.trust, _SIGNS[self.implants])
         for name in ("plane_dropout", "anatomy_dropout"):
             if not _is_number(value := getattr(self, name)) or not 0 <= value < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
@@ -200,7 +207,7 @@ def _backbone(config: Any) -> PreTrainedConfig:
     if not isinstance(config, dict):
         raise ValueError(f"backbone_config must hold the fields of a vision model, got {config!r}")
     check_plain(config, "backbone_config")
-    fields = dict(config)
+    fields = dict(config) | {"return_dict": True}  # backbones find no features in the other form, a tuple
     model_type = fields.pop("model_type", "resnet")
     if not isinstance(model_type, str):
         raise ValueError(f"backbone_config.model_type must be a name such as 'resnet', got {model_type!r}")

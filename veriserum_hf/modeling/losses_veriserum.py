@@ -32,6 +32,7 @@ class Prediction:
     anatomy_logits : (B, 2, anatomies).
     locator_logits : (B, planes, 2, rows, columns) of the coarse stage.
     earlier : poses like T_world_implant that were then refined.
+    signs, rig : (B, 2, n) and (B, 2, 3) of `trust_veriserum.trusted`, of the spatial head.
 
     """
 
@@ -45,6 +46,8 @@ class Prediction:
     anatomy_logits: Tensor | None = None
     locator_logits: Tensor | None = None
     earlier: Sequence[Tensor] = ()
+    signs: Tensor | None = None
+    rig: Tensor | None = None
 
 
 def pose_losses(prediction: Prediction, labels: Tensor, shapes: Shapes, image_size: int) -> dict[str, Tensor]:

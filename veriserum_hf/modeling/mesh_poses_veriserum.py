@@ -10,6 +10,7 @@ from .geometry_veriserum import place_centers, transform
 from .inputs_veriserum import Views
 from .mesh_head_veriserum import MeshHead, ShapeEncoder, ray_frames
 from .refinement_veriserum import FineFeatures, Refiner, Seen
+from .trust_veriserum import ray_signs, rig_numbers, step_signs
 
 _DEPTH_MM, _FOCAL_MM, _FIELD_MM = 1480.0, 1860.0, 360.0  # of the nominal rig
 _OFFSET_PX, _DEPTH_SHARE = 10.0, 0.02  # scale of the network's outputs
@@ -39,14 +40,15 @@ class MeshAnswer(NamedTuple):
     stages : (B, 2, 4, 4) each, from the first pose to the last.
     center_px : (B, planes, 2, 2) of the first one.
     confidence : (B, 2) logits.
-    disagreement_px : (B, 2) root mean square by which the points of both planes contradict the last step.
+    signs, rig : (B, 2, 6) and (B, 2, 3) of `trust_veriserum.trusted`.
 
     """
 
     stages: list[Tensor]
     center_px: Tensor
     confidence: Tensor
-    disagreement_px: Tensor
+    signs: Tensor
+    rig: Tensor
 
 
 class MeshPoses(nn.Module):
@@ -118,7 +120,12 @@ class MeshPoses(nn.Module):
         from_center = transform(
             torch.eye(3, dtype=R.dtype, device=R.device).expand_as(R), -center_implant_mm.double()
         )
-        return MeshAnswer([T @ from_center for T in stages], center_px, confidence, off_px)
+        last = step_signs(stages[-2], stages[-1], off_px)
+        signs = [confidence[..., None], ray_signs(center_px, looked.center_px, views), last]
+        rig = rig_numbers(center_px, stages[-1][..., :3, 3], views)
+        return MeshAnswer(
+            [T @ from_center for T in stages], center_px, confidence, torch.cat(signs, dim=-1).detach(), rig.detach()
+        )
 
 
 def _depth_mm(points_mm: Tensor, world_to_camera: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from .mesh_poses_veriserum import Looked, MeshPoses
 from .precision_veriserum import Change, SingleLinear, keeping_type
 from .shapes_veriserum import POINTS as MESH_POINTS, surface_points
 from .table_poses_veriserum import pooled_poses, spatial_poses
+from .trust_veriserum import trusted
 
 POINTS = 64  # of an implant's surface, for the loss
 _SHAPES = ("center_implant_mm", "points_implant_mm", "named_points")  # buffers
@@ -39,8 +40,11 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the image that the
         model was given.
     confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
+    doubt : (B, 2) probability that a pose is off by more than 5 mm or 5 degrees; None of a model without ``trust``.
+    trusted : (B, 2) whether to trust a pose: there is little doubt, and the rig is like those that ``trust`` knows.
     anatomy_id : (B, 2) the identity that the pose is of: as given, else as recognised; -1 from a
         pooled head where it was not given.
+    signs : (B, 2, n + 3) what ``trust`` is fitted to, the rig's numbers last; not of an exported model.
 
     """
 
@@ -50,6 +54,9 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     center_px: dict[str, Tensor] | None = None
     confidence: Tensor | None = None
     anatomy_id: Tensor | None = None
+    doubt: Tensor | None = None
+    trusted: Tensor | None = None
+    signs: Tensor | None = None
 
 
 class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -251,6 +258,13 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         losses = None
         if labels is not None:
             losses = pose_losses(prediction, labels.double(), shapes, self.config.image_size)
+        confidence, doubt, sure = prediction.confidence.sigmoid(), None, None
+        signs = None
+        if prediction.signs is not None and prediction.rig is not None:
+            if self.config.trust is not None:
+                confidence, doubt, sure = trusted(self.config.trust, prediction.signs, prediction.rig)
+            if not torch.compiler.is_exporting():
+                signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
         known = torch.tensor([*(entry["id"] for entry in self.anatomies), -1], device=device)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
@@ -261,8 +275,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
                 for index, plane in enumerate(self.config.planes)
                 if given[plane][0] is not None
             },
-            confidence=prediction.confidence.sigmoid().masked_fill(strange, torch.nan),
+            confidence=confidence.masked_fill(strange, torch.nan),
             anatomy_id=known[prediction.anatomy] if implant_points is None or anatomy_id is None else anatomy_id,
+            doubt=doubt,
+            trusted=sure,
+            signs=signs,
         )
 
     def _by_table(
@@ -315,6 +332,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             anatomy=anatomy,
             locator_logits=logits,
             earlier=answer.stages[:-1],
+            signs=answer.signs,
+            rig=answer.rig,
         )
         return prediction, shapes, ~given
 

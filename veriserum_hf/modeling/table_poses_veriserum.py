@@ -9,6 +9,7 @@ from .geometry_veriserum import depth_scale, place_centers, project, rotation_fr
 from .inputs_veriserum import Views, possible_anatomies
 from .losses_veriserum import Prediction
 from .mesh_poses_veriserum import Looked
+from .trust_veriserum import ray_signs, rig_numbers
 
 # Where the central rays of the nominal rig cross, and how far that is from the sources.
 _CENTER_MM, _CENTER_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
@@ -66,6 +67,8 @@ def spatial_poses(
         confidence=answer["confidence"],
         anatomy=index,
         anatomy_logits=answer["anatomy"],
+        signs=torch.cat([answer["confidence"][..., None], ray_signs(center_px, looked.center_px, views)], dim=-1),
+        rig=rig_numbers(center_px, center_mm, views),
     )
 
 

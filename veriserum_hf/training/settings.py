@@ -18,6 +18,7 @@ from veriserum_hf.geometry import NATIVE_SIZE
 from veriserum_hf.jobs import write_file
 from veriserum_hf.simulation import PAIRS, WorldRanges
 
+TRUST_STEP = 40  # frames
 ON_THE_FLY = "simulated:on-the-fly"
 Json = dict[str, Any]  # arguments by name, which are checked where they are used
 
@@ -187,6 +188,9 @@ class RunSettings:
     output_dir: str = _option("run", "Folder to make: best and last checkpoint, settings, metrics.")
     eval_steps: int | None = _option(None, "Steps from one evaluation to the next; an epoch if not given.")
     checkpointing_steps: int | None = _option(None, "Steps from one checkpoint to resume from to the next.")
+    trust_frames: int = _option(
+        800, "Other frames of randomised worlds, to fit and check how far poses can be trusted; 0 for none."
+    )
     resume_from_checkpoint: str | None = _option(None, "Folder of a checkpoint, or latest.")
     with_tracking: bool = _option(False, "Log to a tracker.")
     report_to: Literal["tensorboard", "trackio"] = _option("tensorboard", "Which tracker.")
@@ -196,7 +200,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.push_to_hub and "/" not in (self.hub_model_id or ""):
             raise TrainingError(f"push_to_hub needs hub_model_id as ORG/NAME, got {self.hub_model_id!r}")
-        _check_range(self, eval_steps=1, checkpointing_steps=1)
+        _check_range(self, eval_steps=1, checkpointing_steps=1, trust_frames=0)
+        if self.trust_frames % TRUST_STEP:
+            raise TrainingError(f"trust_frames must be a multiple of {TRUST_STEP}, got {self.trust_frames}")
 
 
 @dataclass
