@@ -13,7 +13,7 @@ from veriserum_hf.geometry import Camera
 from veriserum_hf.modeling import fit
 from veriserum_hf.modeling.canvas_veriserum import _placed
 from veriserum_hf.rendering import path_length, scenes
-from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, images, world_shapes
+from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, draw_images, world_shapes
 from veriserum_hf.simulation.world_images import _continued
 from veriserum_hf.simulation.world_rigs import draw_rig
 
@@ -36,7 +36,7 @@ def drawn_images(ranges, shapes, count, seed=0, size=SIZE):
     worlds = Worlds(ranges, shapes, size)
     frames = [worlds.draw(np.random.default_rng((seed, number))) for number in range(count)]
     drawn = Drawn.of(frames, size, np.random.default_rng(seed))
-    found = images(drawn, scenes.Solids.of(worlds.meshes), size, torch.Generator().manual_seed(seed))
+    found = draw_images(drawn, scenes.Solids.of(worlds.meshes), size, torch.Generator().manual_seed(seed))
     return frames, found.view(2, count, size, size).numpy()
 
 

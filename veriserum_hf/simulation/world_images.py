@@ -98,7 +98,7 @@ def _table(looks: Sequence[Look]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def images(drawn: Drawn, solids: scenes.Solids, size: int, generator: torch.Generator) -> Tensor:
+def draw_images(drawn: Drawn, solids: scenes.Solids, size: int, generator: torch.Generator) -> Tensor:
     """Images on the canvas, (n, size, size) uint8, on the device of all arguments."""
     rays, edge = canvas_rays(drawn.intrinsics, size)
     through = transmitted(scenes.absorbed(solids, drawn.placed, rays.float(), edge))

@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 from veriserum_hf.core import COMPONENTS, FloatArray
 from veriserum_hf.geometry import make_transform
 from veriserum_hf.simulation.imaging import ATTENUATION_PER_MM
+from veriserum_hf.simulation.world_implants import WorldShape
 from veriserum_hf.simulation.world_ranges import WorldRanges, random_direction
 from veriserum_hf.simulation.world_rigs import View
-from veriserum_hf.simulation.world_shapes import WorldShape
 from veriserum_hf.simulation.world_surroundings import CABLES, KNEE_RADIUS_MM, LIMB, templates
 
 _LEAST_THROUGH = 0.015  # of the light behind metal

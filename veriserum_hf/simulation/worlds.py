@@ -16,11 +16,11 @@ from veriserum_hf.geometry import FIELD_MM, make_transform
 from veriserum_hf.simulation.activities import INSERT_THICKNESS_MM, posture
 from veriserum_hf.simulation.calibrations import random_distortion
 from veriserum_hf.simulation.intensifier_torch import raw_positions
+from veriserum_hf.simulation.world_implants import MIRROR, WorldShape
 from veriserum_hf.simulation.world_looks import Look, Seen, draw_looks
 from veriserum_hf.simulation.world_ranges import WorldRanges, random_direction
 from veriserum_hf.simulation.world_rigs import View, draw_rig
 from veriserum_hf.simulation.world_scene import Moving, Row, Scene, Stock, about
-from veriserum_hf.simulation.world_shapes import MIRROR, WorldShape
 
 _DISTORTIONS = 64  # to choose from
 _DISTORTION_STREAM = 72

@@ -18,7 +18,7 @@ from veriserum_hf.core import PLANES
 from veriserum_hf.jobs import cores
 from veriserum_hf.modeling import surface_points
 from veriserum_hf.rendering import scenes
-from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, WorldShape, images, world_shapes
+from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, WorldShape, draw_images, world_shapes
 from veriserum_hf.training.batches import Batch, Cameras
 
 # Of random numbers, under the seed.
@@ -136,7 +136,7 @@ class WorldBatches:
         generator = torch.Generator(device).manual_seed(batch.noise_seed)
         # Sums of path lengths and blurs need float32, whatever the training runs in.
         with torch.autocast(device.type, enabled=False):
-            image_bs, image_fs = images(drawn, self._solids, self.size, generator)[:, None].chunk(len(PLANES))
+            image_bs, image_fs = draw_images(drawn, self._solids, self.size, generator)[:, None].chunk(len(PLANES))
         intrinsics, to_camera = drawn.intrinsics.chunk(len(PLANES)), batch.world_to_camera.to(device).unbind(1)
         camera_bs, camera_fs = (
             Cameras(intrinsics=K, world_to_camera=T) for K, T in zip(intrinsics, to_camera, strict=True)
