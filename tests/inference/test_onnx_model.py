@@ -111,7 +111,7 @@ def test_the_error_names_what_has_to_be_installed(package, monkeypatch):
 def test_trust_is_that_of_torch_too(made):
     made.config.trust = {
         **{"means": [0.0] * 3, "deviations": [1.0] * 3, "confidence": [0.5, -0.1, 0.2, 0.1]},
-        **{"doubt": [-0.5, 0.1, 0.0, 0.3], "limit": 0.5, "low": [10.0, -9.0, -9.0], "high": [170.0, 9.0, 9.0]},
+        **{"doubt": [-0.5, 0.1, 0.0, 0.3], "limit": 0.5, "low": [-0.9, -9.0, -9.0], "high": [0.9, 9.0, 9.0]},
     }
     inputs = without_labels(batch(3))
     found = OnnxModel(made)(**inputs)
