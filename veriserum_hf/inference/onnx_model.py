@@ -41,6 +41,8 @@ class Poses(Protocol):
     T_world_implant: torch.Tensor
     confidence: torch.Tensor
     anatomy_id: torch.Tensor
+    doubt: torch.Tensor | None
+    trusted: torch.Tensor | None
 
 
 @dataclass(eq=False)
@@ -95,13 +97,15 @@ class OnnxModel:
         first = session is None
         if session is None:
             session = self._sessions[kind] = self._session(inputs, kind)
-        T, *_, confidence, anatomy_id = session.run(None, {name: value.numpy() for name, value in given.items()})
+        T, *answers = session.run(None, {name: value.numpy() for name, value in given.items()})
         if first or not np.isfinite(T).all():
             with torch.inference_mode():
                 by_torch: Poses = self.model(**inputs)  # raises errors that a graph cannot
             _check_agreement(T, by_torch.T_world_implant.numpy())
-        found = {"T_world_implant": T, "confidence": confidence, "anatomy_id": anatomy_id}
-        return SimpleNamespace(**{name: torch.from_numpy(value) for name, value in found.items()})
+        names = ["confidence", "anatomy_id", *(() if self.config.trust is None else ("doubt", "trusted"))]
+        found = {"T_world_implant": T, **dict(zip(names, answers[-len(names) :], strict=True))}
+        tensors = {name: torch.from_numpy(value) for name, value in found.items()}
+        return SimpleNamespace(**{"doubt": None, "trusted": None} | tensors)
 
     def _session(self, inputs: Mapping[str, Tensors], kind: tuple[str, ...]) -> "onnxruntime.InferenceSession":
         import onnxruntime
