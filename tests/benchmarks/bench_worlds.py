@@ -29,9 +29,8 @@ _CENTER = slice(_SIZE // 2 - 96, _SIZE // 2 + 96)
 # simulator's, and how far the power falls from low to high frequencies, over the simulator's fall of 2.4.
 _METAL, _BLOCK, _WHITE, _NOISE, _FALL = 0.23, 0.005, 0.015, (1.4, 1.8), 8.6 / 2.4
 _LOW, _HIGH = 0.06, 0.35  # cycles a pixel
-_OWN = WorldRanges(
-    shapes=_SHAPES, other_rigs=0, crops=0, legs=0, collimators=0, tables=0, plain=1, hollow=0, opaque=0
-)
+_OFF = ("other_rigs", "crops", "legs", "collimators", "tables", "hollow", "opaque")
+_OWN = WorldRanges(shapes=_SHAPES, plain=1.0, holders=1.0, opaque_blocks=1.0, **dict.fromkeys(_OFF, 0.0))  # type: ignore[arg-type]
 _NEEDED_PER_S, _CORES = 150, 14  # pairs that a GPU is to learn from, and the cores beside it
 
 
@@ -43,11 +42,9 @@ class Shot(NamedTuple):
     femur_mm: FloatArray
 
 
-def _shot(
-    images: Sequence[torch.Tensor], K: FloatArray, T: FloatArray, mesh: trimesh.Trimesh, label: FloatArray
-) -> Shot:
+def _shot(images: Sequence[torch.Tensor], camera: Camera, mesh: trimesh.Trimesh, label: FloatArray) -> Shot:
     first, second = (image.numpy().astype(np.float32) for image in images)
-    return Shot(first, second, path_length(mesh, label, Camera(K, T), _SIZE))
+    return Shot(first, second, path_length(mesh, label, camera, _SIZE))
 
 
 def _of_worlds() -> Iterator[Shot]:

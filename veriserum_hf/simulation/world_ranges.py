@@ -121,7 +121,7 @@ class WorldRanges:
     hollow: float = 0.08
     wall_mm: Range = (0.8, 2.2)
     opaque: float = 0.08
-    stray: Range = (0.005, 0.2)
+    stray: Range = (0.001, 0.2)
     # Measured: 1.4 to 1.8 times this simulator's noise, with four times the power at low frequencies, and edges 1.45
     # times as wide; wider.
     noise: Range = (0.5, 2.5)
@@ -129,13 +129,13 @@ class WorldRanges:
     mottle_mm: Range = (1.5, 5.0)
     blur_mm: Range = (0.18, 0.6)
     # Grey levels are raw, gamma-corrected, logarithmic, windowed or inverted, as viewers and archives store them.
-    dark: Range = (0.0, 0.03)
+    dark: Range = (0.0, 0.02)
     exposed: float = 0.6
     plain: float = 0.35
     gamma: Range = (0.4, 2.2)
     logarithmic: float = 0.2
     inverted: float = 0.2
-    clipped: Range = (0.0, 0.03)
+    clipped: Range = (0.0, 0.04)
     saturated: float = 0.2
     saturated_part: Range = (0.03, 0.35)
     windowed: float = 0.15
