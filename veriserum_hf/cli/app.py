@@ -30,6 +30,7 @@ from veriserum_hf.cli.report import report
 from veriserum_hf.cli.show import show
 from veriserum_hf.cli.simulate import simulate
 from veriserum_hf.cli.train import train
+from veriserum_hf.cli.use import use
 from veriserum_hf.core import __version__
 from veriserum_hf.jobs import heed_signals
 
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 # In the order of --help, which lists groups last.
 add_command(app, audit)
+add_command(app, use)
 add_command(app, convert)
 add_command(app, import_)
 add_command(app, simulate)
