@@ -81,8 +81,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     model needs of its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
 
     With ``dtype=torch.bfloat16`` or ``float16`` the backbone alone has that type: coarse stage, heads and shapes stay
-    in float32, and geometry is computed in float64. ``torch.export.export`` takes the model. Exported, it cannot
-    raise an error that depends on values: it returns NaN for an implant that it does not know.
+    in float32, and geometry is computed in float64. ``torch.export.export`` and
+    ``torch.compile(fullgraph=True)`` take the model. It then cannot raise an error that depends on values: it returns
+    NaN for an implant that it does not know.
 
     Raises
     ------
@@ -236,7 +237,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         views = stack_views(self.config, given, training=self.training)
         device = views.images.device
         anatomy = anatomy_indices(self.config, anatomy_id, views.images.shape[0], device)
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
             check_known(self.config, anatomy_id, labels)
         if self.config.head == "pooled":
             prediction = self._pooled(views, anatomy)
@@ -244,7 +245,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             prediction = self._spatial(views, anatomy, labels)
         losses = None if labels is None else pose_losses(prediction, labels.double(), anatomy, self)
         strange = torch.zeros_like(anatomy, dtype=torch.bool)
-        if torch.compiler.is_exporting() and anatomy_id is not None:
+        if torch.compiler.is_compiling() and anatomy_id is not None:
             strange = unknown_anatomies(self.config, anatomy_id)
         known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=device)
         return VeriserumPoseOutput(
