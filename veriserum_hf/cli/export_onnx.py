@@ -12,7 +12,11 @@ from veriserum_hf.cli.output import print_json, print_text
 def export_onnx(
     model: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="Output folder of a training, or a model on the hub.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Output folder of a training, released checkpoint, or model on the hub.",
+            show_default=False,
+        ),
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file to write.", show_default=False)],
     as_json: AsJson = False,

@@ -16,6 +16,7 @@ from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
+from veriserum_hf.modeling.released_veriserum import located, released
 
 __all__ = [
     "TASK",
@@ -26,7 +27,9 @@ __all__ = [
     "VeriserumPoseOutput",
     "fit",
     "load_backbone",
+    "located",
     "read_fields",
+    "released",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)

@@ -36,6 +36,7 @@ from .inputs_veriserum import (
 )
 from .losses_veriserum import Prediction, pose_losses
 from .precision_veriserum import Change, SingleLinear, keeping_type
+from .released_veriserum import check_name, located
 
 POINTS = 64  # of an implant's surface, for the loss
 _SHAPES = ("center_implant_mm", "points_implant_mm")  # buffers
@@ -156,6 +157,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     ) -> "VeriserumPoseModel":
         """Load a model as other models of transformers; its weights must be complete, and nothing else.
 
+        Parameters
+        ----------
+        name_or_path : folder, name of a released checkpoint, such as ``veriserum-pose-small``, or on the hub.
+        *arguments, **options : of ``PreTrainedModel.from_pretrained``.
+
         Raises
         ------
         ValueError
@@ -168,6 +174,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         with_info = options.pop("output_loading_info", False)
         options["ignore_mismatched_sizes"] = True  # they are reported below, with all the others
         options["use_safetensors"] = True  # the other format is a pickle
+        name_or_path = located(name_or_path)
+        if name_or_path is not None:
+            check_name(name_or_path)
         try:
             if name_or_path is not None and options.get("state_dict") is None:
                 config = options.get("config")
