@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
@@ -179,8 +179,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             check_name(name_or_path)
         try:
             if name_or_path is not None and options.get("state_dict") is None:
-                config = options.get("config")
-                if not isinstance(config, PreTrainedConfig):  # a pipeline's may be of another copy of the class
+                config: Any = options.get("config")
+                if not hasattr(config, "backbone_config"):  # a pipeline's may be of another copy of the class
                     config = VeriserumPoseConfig.from_pretrained(config or name_or_path, **place(options))
                 check_size(lambda: cls(config), weights_file(name_or_path, options))
             loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
