@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.jobs.processes import run_here
-from tests.modeling.frames import ANATOMIES, SIZE, batch, model, without_labels
+from tests.modeling.frames import ANATOMIES, SIZE, batch, config, model, without_labels
 from veriserum_hf.inference import onnx_graph
+from veriserum_hf.modeling import VeriserumPoseModel
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,16 @@ def test_a_model_of_one_plane_takes_that_plane_alone(tmp_path):
         "camera_fs_world_to_camera",
         "anatomy_id",
     }
+
+
+def test_a_model_that_is_given_meshes_takes_their_points(tmp_path):
+    torch.manual_seed(0)
+    made = VeriserumPoseModel(config(implants="mesh", anatomies=[])).eval()
+    made.save_pretrained(tmp_path / "run")
+    ran = run_here("export-onnx", tmp_path / "run", tmp_path / "pose.onnx", "--json")
+    assert ran.returncode == 0, ran.stderr
+    inputs = json.loads(ran.stdout)["inputs"]
+    assert inputs["implant_points"] == "float (frames, 2, 256, 6)" and "anatomy_id" not in inputs
 
 
 def test_what_goes_wrong_leaves_nothing_behind(run, tmp_path, monkeypatch):

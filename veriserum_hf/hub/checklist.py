@@ -83,7 +83,7 @@ def _model_rows(settings: dict[str, Any], config: dict[str, Any], parameters: in
     )
     yield "Model", f"{code_span(backbone)} backbone, {weights} initial weights, {parameters:,} parameters"
     yield "Input and output", "see Input and output"
-    yield "Implants", known
+    yield "Implants", "any, by its mesh" if config.get("implants") == "mesh" else known
     yield (
         "Training",
         f"{settings.get('max_train_steps') or _NOT_STATED} steps, seed {settings.get('seed', _NOT_STATED)}",

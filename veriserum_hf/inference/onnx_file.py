@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import trimesh
 
 from veriserum_hf.core import COMPONENTS
 from veriserum_hf.errors import TrainingError
@@ -15,7 +16,7 @@ try:
     import torch
 
     from veriserum_hf.inference.onnx_graph import Tensors, by_graph_name, check_agreement, check_onnx, write_graph
-    from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel
+    from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, surface_points
 except ImportError as error:
     raise ImportError('a model needs torch: pip install "veriserum-hf[train]"') from error
 
@@ -33,6 +34,8 @@ class ExportedModel:
 
 def export_onnx(model: VeriserumPoseModel, path: Path) -> ExportedModel:
     """Write a model as an ONNX file, which takes any number of frames of all planes of the model.
+
+    That of a model that is given meshes takes ``implant_points`` in the place of ``anatomy_id``.
 
     Before the file takes its place, its poses of three frames of noise are compared with those of the model; see
     `veriserum_hf.inference.onnx_graph.check_agreement`. The file's metadata hold the model's configuration under
@@ -67,7 +70,7 @@ def export_onnx(model: VeriserumPoseModel, path: Path) -> ExportedModel:
 
 
 def _noise(config: VeriserumPoseConfig, frames: int) -> Mapping[str, Tensors]:
-    """Frames of noise in the nominal rig; one implant of the first frame is unknown."""
+    """Frames of noise in the nominal rig; one implant of the first frame is unknown, or all are boxes."""
     rng, size = np.random.default_rng(0), config.image_size
     rig = DualPlaneRig.from_calibration(
         principal_point_bs_mm=(0, 0), sid_bs_mm=_SID_MM, principal_point_fs_mm=(0, 0), sid_fs_mm=_SID_MM
@@ -77,6 +80,10 @@ def _noise(config: VeriserumPoseConfig, frames: int) -> Mapping[str, Tensors]:
         inputs[f"image_{plane}"] = torch.tensor(rng.integers(0, 256, (frames, 1, size, size), dtype=np.uint8))
         camera = {"intrinsics": rig[plane].intrinsics(size), "world_to_camera": rig[plane].world_to_camera}
         inputs[f"camera_{plane}"] = {name: torch.tensor(np.stack([each] * frames)) for name, each in camera.items()}
+    if config.implants == "mesh":
+        box = trimesh.creation.box((60, 40, 50))
+        points = torch.from_numpy(surface_points(box.vertices, box.faces))
+        return inputs | {"implant_points": points.expand(frames, len(COMPONENTS), -1, -1).clone()}
     known = [next(each["id"] for each in config.anatomies if each["component"] == one) for one in COMPONENTS]
     inputs["anatomy_id"] = torch.tensor([[-1, known[1]], *[known] * (frames - 1)])
     return inputs

@@ -64,7 +64,8 @@ def write_graph(model: VeriserumPoseModel, inputs: Mapping[str, Tensors], path: 
     try:
         with _quiet(), torch.no_grad():
             found = by_graph_name(model(**twice))
-            names = [f"{FOUND}{name}" if name in inputs else name for name in found]
+            # Without the signs, which an exported model does not return.
+            names = [f"{FOUND}{name}" if name in inputs else name for name in found if name != "signs"]
             program = torch.onnx.export(
                 model, (), kwargs=twice, dynamic_shapes=shapes, output_names=names, dynamo=True, verbose=False
             )
@@ -86,6 +87,8 @@ def not_exported(config: VeriserumPoseConfig, error: Exception, instead: str) ->
 
 def check_agreement(T: FloatArray, by_torch: FloatArray, instead: str) -> None:
     """Raise TrainingError where poses (B, 2, 4, 4) are off by more than 0.01 mm or 0.01 degrees from torch's."""
+    # Of an implant whose mesh is not given, neither has a pose.
+    T, by_torch = np.nan_to_num(T), np.nan_to_num(by_torch)
     off_mm = float(np.linalg.norm(T[..., :3, 3] - by_torch[..., :3, 3], axis=-1).max())
     # The chord of an angle: exact where the angle is small.
     chords = np.linalg.norm(T[..., :3, :3] - by_torch[..., :3, :3], axis=(-2, -1)) / np.sqrt(2)

@@ -122,8 +122,15 @@ class OnnxModel:
 
     def _digest(self, kind: tuple[str, ...]) -> str:
         """Hash of what shapes the graph."""
-        about = [kind, self.config.to_json_string(), source_hash("modeling", "inference", libraries=_LIBRARIES)]
+        about = [
+            kind,
+            self.config.to_json_string(),
+            self.model.anatomies,
+            source_hash("modeling", "inference", libraries=_LIBRARIES),
+        ]
         digest = hashlib.sha256(json.dumps(about).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        # Points of given meshes are constants of the graph too, but no weights.
+        tensors = self.model.state_dict() | dict(self.model.named_buffers())
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:24]

@@ -17,6 +17,8 @@ from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProce
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
 from veriserum_hf.modeling.released_veriserum import located, released
+from veriserum_hf.modeling.shapes_veriserum import surface_points
+from veriserum_hf.modeling.trust_veriserum import trusted
 
 __all__ = [
     "TASK",
@@ -30,6 +32,8 @@ __all__ = [
     "located",
     "read_fields",
     "released",
+    "surface_points",
+    "trusted",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)
