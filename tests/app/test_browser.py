@@ -60,7 +60,7 @@ def test_from_a_drag_to_a_refined_pose_that_survives_the_server(trial, trials, s
         shift_mm = np.subtract(page.own("femur")["translation_mm"], shown_mm)
         assert np.hypot(*np.subtract(page.center_px("femur", "bs"), start) - (24, -15)) < 0.5
         near = trial_pose(trial, first, "femur")
-        corners = shapes[near["anatomy_id"]].fine.vertices @ transform_of(near)[:3, :3].T + shown_mm
+        corners = shapes[near["anatomy_id"]].meshes.fine.vertices @ transform_of(near)[:3, :3].T + shown_mm
         np.testing.assert_allclose(before, bounds(seen["fs"].camera.project(corners)), atol=0.5)
         expected = bounds(seen["fs"].camera.project(corners + shift_mm))
         np.testing.assert_allclose(bounds(page.outline_px("femur", "fs")), expected, atol=0.5)

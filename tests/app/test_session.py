@@ -45,7 +45,7 @@ def test_a_drag_in_one_image_is_seen_in_the_other_where_the_cameras_say(opened):
     assert camera.world_to_camera[2, :3] @ shift_mm == pytest.approx(0, abs=1e-9)
     shape = session.shapes[session.own["femur"].anatomy_id]
     outline = np.concatenate(shape.contours(session.own["femur"].T_world_implant, views["bs"]))
-    corners = shape.fine.vertices @ before[:3, :3].T + before[:3, 3] + shift_mm
+    corners = shape.meshes.fine.vertices @ before[:3, :3].T + before[:3, 3] + shift_mm
     seen = views["bs"].camera.project(corners)
     np.testing.assert_allclose(outline.min(axis=0), seen.min(axis=0), atol=0.5)
     np.testing.assert_allclose(outline.max(axis=0), seen.max(axis=0), atol=0.5)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import trimesh
 
+from veriserum_hf.app.helper import Helper
 from veriserum_hf.core import FloatArray, PoseFileRow, Poses
 from veriserum_hf.dataset import Frames
-from veriserum_hf.jobs import local_pool, single_threaded_opencv
+from veriserum_hf.jobs import single_threaded_opencv
 
 _MeshArrays = Mapping[int, tuple[np.ndarray, np.ndarray]]  # vertices in mm and faces by anatomy id
 
@@ -43,8 +44,8 @@ class Refiner:
 
     def restart(self) -> None:
         """Begin with a new process, which loads what it needs at once."""
-        self._pool = local_pool(1, self._begin)
-        self._pool.submit(_ready)
+        self._helper = Helper(self._begin)
+        self._helper.submit(_ready)
 
     def submit(
         self, frames: Frames, starts: Mapping[int, Poses], plane_covariance: FloatArray | None
@@ -54,18 +55,15 @@ class Refiner:
         The result has rows of `veriserum_hf.poses.REGISTERED_SCHEMA`, or is None if it was stopped.
         """
         self.progress.done.value, self.progress.stop.value = 0, False
-        return self._pool.submit(_register, frames, starts, plane_covariance)
+        return self._helper.submit(_register, frames, starts, plane_covariance)
 
     def stop(self) -> None:
         """Stop after the frame that is being registered."""
         self.progress.stop.value = True
 
     def close(self) -> None:
-        """End the process."""
-        self.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():  # which may be busy for long, and the program waits for it
-            process.terminate()
+        """End the process, also while it registers."""
+        self._helper.end()
 
 
 class _StoppedError(Exception):

@@ -107,11 +107,12 @@ class SceneServer:
         own = session.own[component]
         if (shape := _shape_of(session, component)) is None:
             return
+        mesh = shape.meshes.quick
         if component not in self._gizmos:
             gizmo = self._server.scene.add_transform_controls(f"/{component}", scale=_OTHER, depth_test=False)
-            vertices = (shape.quick.vertices - shape.center_mm) * _PER_MM
+            vertices = (mesh.vertices - shape.center_mm) * _PER_MM
             self._server.scene.add_mesh_simple(
-                f"/{component}/mesh", vertices, shape.quick.faces, color=_COLORS[component], opacity=0.9
+                f"/{component}/mesh", vertices, mesh.faces, color=_COLORS[component], opacity=0.9
             )
             gizmo.on_update(partial(self._gizmo_moved, session, component))
             self._gizmos[component] = own.anatomy_id, gizmo
@@ -188,9 +189,10 @@ class SceneServer:
 
 
 def _shape_of(session: Session, component: Component) -> Shape | None:
-    """Shape of an implant of the frame; None where it cannot be drawn, as is said beside the images."""
+    """Shape of an implant of the frame; None where it cannot be drawn yet, or at all, as is said beside the images."""
     try:
-        return session.shapes[session.own[component].anatomy_id]
+        shape = session.shapes[session.own[component].anatomy_id]
+        return shape if shape.meshes else None
     except MatchError:
         return None
 

@@ -74,6 +74,7 @@ class _Server:
         # Browsers open connections in advance, and close those that they do not use.
         logger.addFilter(lambda record: record.getMessage() != "opening handshake failed")
         self._loop = asyncio.get_running_loop()
+        self._workbench.session.shapes.changed = self._prepared
         try:
             server = await serve_sockets(
                 self._talk,
@@ -172,6 +173,11 @@ class _Server:
         """Take over a registration that has ended, from another thread."""
         with suppress(RuntimeError):  # the server has ended, too
             self._loop.call_soon_threadsafe(self._refined)
+
+    def _prepared(self) -> None:
+        """Show an implant that has been prepared, from another thread."""
+        with suppress(RuntimeError):  # the server has ended, too
+            self._loop.call_soon_threadsafe(lambda: self._in_background(self._share(("frame", "poses", "trial"))))
 
     def _refined(self) -> None:
         """Take over a registration that has ended."""

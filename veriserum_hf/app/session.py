@@ -10,7 +10,6 @@ from veriserum_hf.app import moves
 from veriserum_hf.app.initial import PoseSource, initial_pose, placed
 from veriserum_hf.app.own_pose import History, OwnPose, accepted_row, of_row, transform_of
 from veriserum_hf.app.saved import ManualPoses
-from veriserum_hf.app.shapes import Shapes
 from veriserum_hf.app.trials import OpenFrame, Place, Trials
 from veriserum_hf.core import COMPONENTS, FAILED, Component, FloatArray, PlaneName, PoseFileRow, Poses
 from veriserum_hf.errors import MatchError
@@ -43,7 +42,7 @@ class Session:
         flagged: frozenset[int] = frozenset(),
     ) -> None:
         self.trials, self.sources, self.saved, self.observer, self.flagged = trials, sources, saved, observer, flagged
-        self.shapes = Shapes(trials.source.meshes)
+        self.shapes = trials.shapes
         self._own: dict[int, dict[Component, OwnPose]] = {}
         self._histories: dict[int, History] = {}
         self._drag: tuple[str, dict[Component, OwnPose]] | None = None  # its name, and the poses before

@@ -85,8 +85,9 @@ class Workbench:
         return ", ".join(parts) if failed or moved or len(starts) > 1 else ""
 
     def close(self) -> None:
-        """End the process of registrations."""
+        """End the processes of registrations and of implants."""
         self._refiner.close()
+        self.session.shapes.close()
 
     def _refine(self, message: Message, finished: Callable[[], None]) -> None:
         if self._running is not None:
