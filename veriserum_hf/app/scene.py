@@ -61,6 +61,7 @@ class SceneServer:
         self._looked = False
         self._gizmos: dict[Component, tuple[int, Any]] = {}
         self._held: Component | None = None  # whose gizmo is dragged
+        self._drags = 0
 
     @staticmethod
     @cache
@@ -126,13 +127,15 @@ class SceneServer:
     async def _gizmo_moved(self, session: Session, component: Component, event: Any) -> None:
         """Follow a gizmo: its start, its moves and its end arrive in this order."""
         rotation = quaternion_to_matrix(np.roll(event.target.wxyz, -1))
-        center_mm, name = np.array(event.target.position) / _PER_MM, f"gizmo {event.client_id}"
+        center_mm = np.array(event.target.position) / _PER_MM
 
         def follow() -> None:
             self._held = None if event.phase == "end" else component
             if event.phase != "update":
                 session.drop()
+                self._drags += 1
             if event.phase != "end":
+                name = f"gizmo {event.client_id} {self._drags}"
                 shape = session.shapes[session.own[component].anatomy_id]
                 translation_mm = center_mm - rotation @ shape.center_mm
                 session.follow(name, component, make_transform(rotation, translation_mm))
@@ -189,7 +192,7 @@ class SceneServer:
 
 
 def _shape_of(session: Session, component: Component) -> Shape | None:
-    """Shape of an implant of the frame; None where it cannot be drawn yet, or at all, as is said beside the images."""
+    """Shape of an implant of the frame; None where it cannot be drawn (yet), as is said beside the images."""
     try:
         shape = session.shapes[session.own[component].anatomy_id]
         return shape if shape.meshes else None

@@ -1,5 +1,6 @@
 """What a person does in the workbench: frames, moves, undo, acceptance. It knows nothing of a browser."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from veriserum_hf.geometry import Camera, euler_zxy_to_matrix, make_transform
 
 _SAME_MM = 1e-9  # a pose that has been written and read again
 _LEAST_RADIUS_MM = 5.0
+_DROPPED = 100
 Move = Callable[[FloatArray, Camera], FloatArray]  # of a pose, seen by a camera
 
 
@@ -46,6 +48,7 @@ class Session:
         self._own: dict[int, dict[Component, OwnPose]] = {}
         self._histories: dict[int, History] = {}
         self._drag: tuple[str, dict[Component, OwnPose]] | None = None  # its name, and the poses before
+        self._dropped: deque[str] = deque(maxlen=_DROPPED)  # names of the last drags that have ended
         self.verdicts: dict[int, dict[Component, PoseFileRow]] = {}  # of registrations that this program has made
         self.selected: Component = COMPONENTS[0]
         self.frame: OpenFrame
@@ -148,12 +151,13 @@ class Session:
         before = self._before_drag(name)
         self._set(before.moved(self._checked(T_world_implant)))
 
-    def drop(self) -> None:
-        """End a drag, if there is one, where the implant is now."""
-        if self._drag is None:
+    def drop(self, name: str | None = None) -> None:
+        """End a drag, if there is one, or the one of this name, where the implant is now."""
+        if self._drag is None or name not in (None, self._drag[0]):
             return
-        _, before = self._drag
+        ended, before = self._drag
         self._drag = None
+        self._dropped.append(ended)
         if before != self.own:
             self.history.keep(before)
 
@@ -261,6 +265,8 @@ class Session:
 
     def _before_drag(self, name: str) -> OwnPose:
         """Pose of the selected implant when the drag of this name began, which may be now."""
+        if name in self._dropped:
+            raise MatchError("the drag was ended by a key or another page; the implant stays where it is")
         if self._drag is None or self._drag[0] != name:
             self.drop()
             self._selected_pose()

@@ -118,7 +118,7 @@ class Shapes:
         self._meshes = meshes
         self._known: dict[int, Shape] = {}
         self._helpers: list[Helper] = []
-        self.changed: Callable[[], None] = int
+        self.changed: Callable[[], object] = int
         self.prepared = 0
 
     def __getitem__(self, anatomy_id: int) -> Shape:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.app.commands import Message, components_of, do
+from veriserum_hf.app.commands import Message, check_frame, components_of, do
 from veriserum_hf.app.document import Document, Part
 from veriserum_hf.app.initial import LABEL, PoseSource
 from veriserum_hf.app.refining import Refiner
@@ -92,6 +92,7 @@ class Workbench:
     def _refine(self, message: Message, finished: Callable[[], None]) -> None:
         if self._running is not None:
             raise MatchError("a registration is under way; wait for it, or stop it")
+        check_frame(self.session, message)
         session, place = self.session, self.session.place
         whole = bool(message.get("trial"))
         every = session.trials.of_trial[place.trial_id]

@@ -45,7 +45,7 @@ function send(message) {
   if (socket?.readyState !== WebSocket.OPEN) return 0;
   number += 1;
   waiting.set(number, message.do);
-  socket.send(JSON.stringify({ ...message, number }));
+  socket.send(JSON.stringify({ frame: state.frame?.measurement_id, ...message, number }));
   return number;
 }
 
@@ -83,9 +83,9 @@ function sendPending() {
   pending = null;
 }
 
-function drop() {
+function drop(name) {
   sendPending();
-  send({ do: "drop" });
+  send({ do: "drop", name });
 }
 
 // What the panes show

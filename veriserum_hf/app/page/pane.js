@@ -189,7 +189,7 @@ export class Pane {
       }
     });
     const end = () => {
-      if (dragged && !dragged.view) this.actions.drop();
+      if (dragged && !dragged.view) this.actions.drop(dragged.name);
       dragged = null;
     };
     element.addEventListener("pointerup", end);
