@@ -88,7 +88,7 @@ class Document:
         anatomies = {component: list(session.trials.anatomies(component)) for component in COMPONENTS}
         return {
             "dataset": session.trials.source.name,
-            "output": str(session.saved.path),
+            "output": None if session.saved.path is None else str(session.saved.path),
             "observer": session.observer,
             "anatomies": anatomies,
             "verdicts": list(VERDICTS),

@@ -3,7 +3,7 @@
 import ctypes
 import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from typing import NamedTuple
@@ -14,6 +14,7 @@ import trimesh
 from veriserum_hf.app.helper import Helper
 from veriserum_hf.core import FloatArray, PoseFileRow, Poses
 from veriserum_hf.dataset import Frames
+from veriserum_hf.errors import MatchError
 from veriserum_hf.jobs import single_threaded_opencv
 
 _MeshArrays = Mapping[int, tuple[np.ndarray, np.ndarray]]  # vertices in mm and faces by anatomy id
@@ -39,12 +40,13 @@ class Refiner:
         spawn = multiprocessing.get_context("spawn")
         self.progress = Progress(spawn.Value(ctypes.c_long, 0), spawn.Value(ctypes.c_bool, False))
         arrays = {id: (np.asarray(mesh.vertices), np.asarray(mesh.faces)) for id, mesh in meshes.items()}
-        self._begin = partial(_begin, arrays, self.progress)
-        self.restart()
+        self._first = partial(_begin, arrays, self.progress)
+        self._running: Future[list[PoseFileRow] | None] | None = None
+        self._begin()
 
-    def restart(self) -> None:
+    def _begin(self) -> None:
         """Begin with a new process, which loads what it needs at once."""
-        self._helper = Helper(self._begin)
+        self._helper = Helper(self._first)
         self._helper.submit(_ready)
 
     def submit(
@@ -53,9 +55,22 @@ class Refiner:
         """Register frames of one trial, in their order, from initial poses by measurement id.
 
         The result has rows of `veriserum_hf.poses.REGISTERED_SCHEMA`, or is None if it was stopped.
+
+        Raises
+        ------
+        MatchError
+            If another registration is under way.
+
         """
+        if self._running is not None and not self._running.done():
+            raise MatchError("another registration is under way; try again when it has ended, in a minute at most")
         self.progress.done.value, self.progress.stop.value = 0, False
-        return self._helper.submit(_register, frames, starts, plane_covariance)
+        try:
+            self._running = self._helper.submit(_register, frames, starts, plane_covariance)
+        except BrokenExecutor:  # its process was killed
+            self._begin()
+            self._running = self._helper.submit(_register, frames, starts, plane_covariance)
+        return self._running
 
     def stop(self) -> None:
         """Stop after the frame that is being registered."""

@@ -73,10 +73,10 @@ class Room:
             number = message.get("number") if isinstance(message, dict) else None
             self._dragging = connection if isinstance(message, dict) and message.get("do") == "drag" else None
             parts = self.workbench.do(message, self._ended)
-        except (ValueError, RecursionError):
-            why = "the page sent no JSON; reload it"
         except VeriserumError as error:
             why = str(error)
+        except (ValueError, RecursionError):
+            why = "the page sent no JSON; reload it"
         if "refining" in parts:
             self._follow_refining()
         await self._share(parts)

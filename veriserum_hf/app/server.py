@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -15,12 +17,13 @@ from veriserum_hf.app.access import Access
 from veriserum_hf.app.responses import SCENE_POLICY, Responses
 from veriserum_hf.app.room import Room
 from veriserum_hf.app.scene import SceneServer, first_offered
+from veriserum_hf.app.trials import OpenFrame
 from veriserum_hf.app.workbench import Workbench
-from veriserum_hf.core import PLANES
 from veriserum_hf.errors import MatchError
 from veriserum_hf.jobs import way_out
 
 _SCENE, _SCENE_SOCKET = "/scene", "/scene/socket"
+_IMAGE = re.compile(r"/image/(?P<id>\d{1,18})/(?P<plane>bs|fs)\.png")
 _MOST_BYTES = 4_000_000  # of a message of any page
 Talk = Callable[[ServerConnection], Awaitable[None]]
 
@@ -51,9 +54,9 @@ async def _serve(workbench: Workbench, access: Access, port: int, ready: Callabl
         Responses(),
         pages={"/": "index.html"},
         talks={"/socket": room.talk, _SCENE_SOCKET: room.relay_scene},
-        rooms=[room],
+        frame=lambda id: frame if (frame := workbench.session.frame).place.measurement_id == id else None,
     )
-    workbench.session.shapes.changed = server.show_prepared
+    workbench.session.shapes.changed = partial(server.soon, room.show_prepared)
     try:
         await server.run(port, ready)
     finally:
@@ -69,7 +72,7 @@ class Server:
     responses : how requests are answered.
     pages : file of each page, by its path.
     talks : what serves a socket, by its path.
-    rooms : whose images are shown.
+    frame : whose images are shown, by measurement id; None where they are not.
 
     """
 
@@ -80,10 +83,10 @@ class Server:
         *,
         pages: Mapping[str, str],
         talks: Mapping[str, Talk],
-        rooms: Collection[Room],
+        frame: Callable[[int], OpenFrame | None],
     ) -> None:
         self._access, self._responses = access, responses
-        self._pages, self._talks, self._rooms = pages, talks, rooms
+        self._pages, self._talks, self._frame = pages, talks, frame
         self._loop = asyncio.get_running_loop()
 
     async def run(self, port: int, ready: Callable[[str], None]) -> None:
@@ -113,17 +116,13 @@ class Server:
             shown = f"[{self._access.host}]" if ":" in self._access.host else self._access.host
             token = f"?token={quote(self._access.token)}" if self._access.token else ""
             ready(f"http://{shown}:{found}/{token}")
-            await server.serve_forever()
+            # Not `serve_forever`, which from Python 3.12 on waits for open pages before it lets them be closed.
+            await self._loop.create_future()
 
-    def show_prepared(self) -> None:
-        """Show an implant that has been prepared, from another thread."""
-
-        def show() -> None:
-            for room in self._rooms:
-                room.show_prepared()
-
+    def soon(self, do: Callable[[], None]) -> None:
+        """Call a function where the server runs, from another thread."""
         with suppress(RuntimeError):  # the server has ended
-            self._loop.call_soon_threadsafe(show)
+            self._loop.call_soon_threadsafe(do)
 
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer a request; None lets a socket open."""
@@ -142,11 +141,11 @@ class Server:
         return self._image(path)
 
     def _image(self, path: str) -> Response:
-        """Image of a frame that is shown, as /image/MEASUREMENT/PLANE.png."""
-        for frame in (room.workbench.session.frame for room in self._rooms):
-            for plane in PLANES:
-                if plane in frame.views and path == f"/image/{frame.place.measurement_id}/{plane}.png":
-                    return self._responses.found(frame.png(plane), "image/png")
+        """Image of a frame, as /image/MEASUREMENT/PLANE.png."""
+        if asked := _IMAGE.fullmatch(path):
+            frame, plane = self._frame(int(asked["id"])), asked["plane"]
+            if frame is not None and plane in frame.views:
+                return self._responses.found(frame.png(plane), "image/png")  # type: ignore[arg-type]
         return self._responses.missing()
 
     async def _talk(self, connection: ServerConnection) -> None:

@@ -58,9 +58,14 @@ class Workbench:
             self._refine(message, finished)
             return frozenset({"poses", "refining"})
         if isinstance(message, Mapping) and message.get("do") == "stop":
-            self._refiner.stop()
+            self.stop()
             return frozenset({"refining"})
         return do(self.session, message)
+
+    def stop(self) -> None:
+        """Stop the registration that is under way, if there is one."""
+        if self._running is not None:
+            self._refiner.stop()
 
     def collect(self) -> str:
         """Take over the result of a registration that has ended, and return what is to be said about it."""
@@ -73,7 +78,6 @@ class Workbench:
         except (VeriserumError, ImportError) as error:
             raise MatchError(f"{what} cannot be refined: {error}") from error
         except BrokenExecutor as error:
-            self._refiner.restart()
             raise MatchError(f"{what}: the registration's process was killed; refine again") from error
         if rows is None:
             return f"{what}: stopped, nothing was changed"
