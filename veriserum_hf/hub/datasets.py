@@ -11,6 +11,7 @@ from huggingface_hub import DatasetCard
 from veriserum_hf.core import listed
 from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION, SOURCES
 from veriserum_hf.errors import HubError
+from veriserum_hf.hub.matched_poses import MatchedPoses
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 from veriserum_hf.jobs import SUMS, damaged_files
 
@@ -86,6 +87,7 @@ def push_dataset(
     folder: Path,
     repo_id: str,
     *,
+    poses: MatchedPoses | None = None,
     version: str = ROWS_VERSION,
     public: bool = False,
     accept_data_licence: bool = False,
@@ -97,6 +99,7 @@ def push_dataset(
     Parameters
     ----------
     folder : that `veriserum convert` made.
+    poses : matched by hand in its frames, to be pushed as a configuration of their own.
     repo_id, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
     version : becomes a tag, which ``load_dataset(..., revision=version)`` takes.
     accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, except for
@@ -121,13 +124,15 @@ def push_dataset(
             f"{terms}. With it: --public --accept-data-licence. Without --public, {repo_id} is private. Nothing was "
             "pushed"
         )
+    card = converted.card(repo_id)
     return push_folder(
         folder,
         repo_id,
         repo_type="dataset",
         files=converted.files,
         version=version,
-        card=converted.card(repo_id),
+        card=card if poses is None else poses.card(card),
+        made=None if poses is None else poses.files,
         public=public,
         dry_run=dry_run,
         progress=progress,
