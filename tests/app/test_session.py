@@ -342,6 +342,12 @@ def test_a_plane_without_image_is_said_and_the_other_is_shown(opened, trials):
     shown = Document(session).frame()
     assert list(shown["planes"]) == ["bs"]
     assert "no image_fs" in shown["problem"]
+    do(session, {"do": "accept"})
+    session.frame = OpenFrame.of_row(session.place, row | {"image_bs": None, "image_fs": None})
+    assert "no image_bs" in Document(session).frame()["problem"]
+    with pytest.raises(MatchError, match="shows no image that a pose could be compared with; nothing was accepted"):
+        do(session, {"do": "accept", "both": True})
+    assert len(session.saved) == 1
 
 
 def test_an_implant_without_a_pose_is_placed_where_the_images_meet(opened):

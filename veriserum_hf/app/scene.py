@@ -37,6 +37,10 @@ _COLORS = {"femur": (86, 180, 233), "tibia": (230, 159, 0)}
 _LINES = (150, 160, 175)
 _DISTANCE_MM = 1500.0  # of an image's plane from its source, where the detector's is unknown
 _BACK, _ABOVE_MM = 0.6, np.array([0.0, 500.0, 0.0])  # of the first view: times the sources' distance, and up
+# In a narrow page viser's panel stays open, over half of the scene: here it opens where the pointer is.
+_STYLE = b"""<style>
+.mantine-Paper-root:has(.mantine-ScrollArea-root):not(:hover) { max-height: 46px; overflow: hidden; }
+</style>"""
 _SELECTED, _OTHER = 0.9, 0.4  # sizes of gizmos
 
 
@@ -67,7 +71,8 @@ class SceneServer:
     @cache
     def page() -> bytes:
         """Page of viser, which brings its scripts and fonts."""
-        return (Path(viser.__file__).parent / "client" / "build" / "index.html").read_bytes()
+        page = (Path(viser.__file__).parent / "client" / "build" / "index.html").read_bytes()
+        return page.replace(b"</head>", _STYLE + b"</head>", 1)
 
     async def relay(self, page: ServerConnection) -> None:
         """Carry messages between a page and viser until one of them goes away."""

@@ -18,7 +18,6 @@ from veriserum_hf.geometry import Camera, euler_zxy_to_matrix, make_transform
 
 _SAME_MM = 1e-9  # a pose that has been written and read again
 _LEAST_RADIUS_MM = 5.0
-_DROPPED = 100
 Move = Callable[[FloatArray, Camera], FloatArray]  # of a pose, seen by a camera
 
 
@@ -48,7 +47,7 @@ class Session:
         self._own: dict[int, dict[Component, OwnPose]] = {}
         self._histories: dict[int, History] = {}
         self._drag: tuple[str, dict[Component, OwnPose]] | None = None  # its name, and the poses before
-        self._dropped: deque[str] = deque(maxlen=_DROPPED)  # names of the last drags that have ended
+        self._dropped: deque[str] = deque(maxlen=100)  # names of the last drags that have ended
         self.verdicts: dict[int, dict[Component, PoseFileRow]] = {}  # of registrations that this program has made
         self.selected: Component = COMPONENTS[0]
         self.frame: OpenFrame
@@ -207,11 +206,12 @@ class Session:
     def accept(self, components: Sequence[Component]) -> None:
         """Write the poses of these implants to the file, with who and when."""
         self.drop()
-        now = datetime.now(UTC).replace(microsecond=0)
-        ids = self.place.ids()
+        now, ids = datetime.now(UTC).replace(microsecond=0), self.place.ids()
         own = {name: self.own[name] for name in components if name in self.own}
         if not own:
             raise MatchError("this frame has no pose to accept; place an implant first")
+        if not self.frame.views:
+            raise MatchError("this frame shows no image that a pose could be compared with; nothing was accepted")
         self.saved.accept([accepted_row(pose, ids, name, self.observer, now) for name, pose in own.items()])
 
     def starts(self, places: Sequence[Place]) -> dict[int, Poses]:

@@ -166,7 +166,7 @@ const show = {
       `frame ${frame.frame_index} (${frame.number} of ${frame.count}), measurement ${frame.measurement_id}` +
       (frame.task ? `, ${frame.task}` : "");
     for (const [plane, pane] of Object.entries(panes)) {
-      pane.show(frame.planes[plane], `/image/${frame.measurement_id}/${plane}.png${query}`);
+      pane.show(frame.planes[plane], `/image/${frame.measurement_id}/${plane}.png${query}`, frame.problem);
     }
     if (frame.problem) say(frame.problem, true);
     showSideSoon();

@@ -29,9 +29,9 @@ export class Pane {
 
   // What is shown
 
-  async show(size, address) {
+  async show(size, address, problem) {
     this.size = size;
-    this.nothing.textContent = size ? "" : "no image of this plane";
+    this.nothing.textContent = size ? "" : problem || "no image of this plane";
     this.bitmap = null;
     if (!size) {
       this.draw();
