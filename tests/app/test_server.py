@@ -177,6 +177,26 @@ def test_a_page_does_not_move_or_accept_what_another_page_has_turned_to(server, 
 
 
 @pytest.mark.slow
+def test_a_registration_whose_process_is_killed_changes_nothing_and_can_be_begun_again(server):
+    with server.socket() as page:
+        before = page.parts["poses"]["own"]
+        assert not page.do("refine", trial=True)
+        while page.parts["refining"]["done"] < 1:
+            page.receive()
+        for process in psutil.Process(server.process.pid).children():
+            if "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+        while not page.said:
+            page.receive()
+        assert "the registration's process was killed; refine again" in page.said[0]
+        assert page.parts["poses"]["own"] == before
+        assert not page.do("refine")
+        while page.parts["refining"]["what"] is not None:
+            page.receive()
+        assert page.parts["poses"]["own"]["femur"]["registered"]["verdict"] == "converged"
+
+
+@pytest.mark.slow
 def test_an_interrupt_ends_a_registration_that_is_under_way_and_all_processes(server):
     with server.socket() as page:
         assert not page.do("refine", trial=True)

@@ -61,8 +61,8 @@ def check_frame(session: Session, message: Message) -> None:
     """
     if message.get("frame", session.place.measurement_id) != session.place.measurement_id:
         raise MatchError(
-            f"frame {session.place.frame_index} is shown by now, of measurement {session.place.measurement_id}: "
-            "nothing was changed; look at it, and try again"
+            f"another frame is shown by now, frame {session.place.frame_index} of measurement "
+            f"{session.place.measurement_id}: nothing was changed; look at it, and try again"
         )
 
 

@@ -1,11 +1,10 @@
 """Registration for the workbench, in a process of its own: the page stays alive, and it can be stopped."""
 
 import ctypes
-import multiprocessing
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, Future
 from functools import partial
-from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.sharedctypes import RawValue
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +20,13 @@ _MeshArrays = Mapping[int, tuple[np.ndarray, np.ndarray]]  # vertices in mm and 
 
 
 class Progress(NamedTuple):
-    """Frames that are done, and whether to stop; shared by both processes."""
+    """Frames that are done, and whether to stop; shared by both processes.
 
-    done: "Synchronized[int]"
-    stop: "Synchronized[bool]"
+    Without locks, which a process that is killed would keep; the one is written there, the other here.
+    """
+
+    done: ctypes.c_long
+    stop: ctypes.c_bool
 
 
 class Refiner:
@@ -37,14 +39,13 @@ class Refiner:
     """
 
     def __init__(self, meshes: Mapping[int, trimesh.Trimesh]) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.progress = Progress(spawn.Value(ctypes.c_long, 0), spawn.Value(ctypes.c_bool, False))
+        self.progress = Progress(RawValue(ctypes.c_long, 0), RawValue(ctypes.c_bool, False))
         arrays = {id: (np.asarray(mesh.vertices), np.asarray(mesh.faces)) for id, mesh in meshes.items()}
         self._first = partial(_begin, arrays, self.progress)
         self._running: Future[list[PoseFileRow] | None] | None = None
-        self._begin()
+        self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         """Begin with a new process, which loads what it needs at once."""
         self._helper = Helper(self._first)
         self._helper.submit(_ready)
@@ -63,12 +64,12 @@ class Refiner:
 
         """
         if self._running is not None and not self._running.done():
-            raise MatchError("another registration is under way; try again when it has ended, in a minute at most")
+            raise MatchError("another registration is under way; try again when it has ended")
         self.progress.done.value, self.progress.stop.value = 0, False
         try:
             self._running = self._helper.submit(_register, frames, starts, plane_covariance)
         except BrokenExecutor:  # its process was killed
-            self._begin()
+            self._start()
             self._running = self._helper.submit(_register, frames, starts, plane_covariance)
         return self._running
 

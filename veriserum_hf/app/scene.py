@@ -39,7 +39,7 @@ _DISTANCE_MM = 1500.0  # of an image's plane from its source, where the detector
 _BACK, _ABOVE_MM = 0.6, np.array([0.0, 500.0, 0.0])  # of the first view: times the sources' distance, and up
 # In a narrow page viser's panel stays open, over half of the scene: here it opens where the pointer is.
 _STYLE = b"""<style>
-.mantine-Paper-root:has(.mantine-ScrollArea-root):not(:hover) { max-height: 46px; overflow: hidden; }
+.mantine-Paper-root:has(.mantine-ScrollArea-root):not(:hover) { max-height: 46px !important; overflow: hidden; }
 </style>"""
 _SELECTED, _OTHER = 0.9, 0.4  # sizes of gizmos
 
