@@ -5,6 +5,7 @@ set -eu
 data=$1 model=$2 config=$3 steps=${4:-350} trials=${5:-120} size_px=${6:-800}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export HF_DATASETS_CACHE="$work/cache"
 
 # Another seed: other poses and cameras of the same implants.
 veriserum simulate "$work/shown" --trials 1 --frames-per-trial 12 --seed 7 --marker-frames 0 --size "$size_px"

@@ -47,7 +47,7 @@ def built(tmp_path_factory):
 @contextmanager
 def space(built, folder):
     """The Space's process, in an empty folder."""
-    command = [sys.executable, SPACE / "app.py", *built, "127.0.0.1", "0"]
+    command = [sys.executable, SPACE / "app.py", *built, "--port", "0"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -207,6 +207,16 @@ def test_what_is_pushed_to_the_hub_has_all_that_its_image_is_made_of(built, tmp_
         assert (folder / name).exists()
     assert (folder / "package/veriserum_hf/app/page/predict.html").is_file()
     front = (folder / "README.md").read_text().split("---")[1]
-    (port,) = re.findall(r"^app_port: (\d+)$", front, re.MULTILINE)
-    assert json.loads(re.search(r"^CMD (.*)$", steps, re.MULTILINE)[1])[-2:] == ["0.0.0.0", port]
     assert "sdk: docker" in front
+    (port,) = re.findall(r"^app_port: (\d+)$", front, re.MULTILINE)
+    assert f"port: int = {port}" in (folder / "app.py").read_text()
+    command = json.loads(re.search(r"^CMD (.*)$", steps, re.MULTILINE)[1])
+    assert command == ["python", "app.py", "data", "model", "--host", "0.0.0.0"]
+
+
+def test_a_folder_without_a_model_is_one_message(built, tmp_path):
+    command = [sys.executable, SPACE / "app.py", built[0], tmp_path, "--port", "0"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert f"error: {tmp_path} holds no model: there is no config.json" in ran.stderr
+    assert "Traceback" not in ran.stderr
