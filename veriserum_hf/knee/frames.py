@@ -12,6 +12,7 @@ from veriserum_hf.core import (
     COMPONENTS,
     CONVERGED,
     FAILED,
+    MANUAL,
     NOT_ASSESSED,
     BoolArray,
     Component,
@@ -181,8 +182,14 @@ def _covariances(poses: pa.Table) -> FloatArray:
 
 
 def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str | None]:
-    """Worse verdict of both components in each frame; a pose without one is not assessed."""
+    """Worse verdict of both components in each frame; a pose without one is not assessed.
+
+    A pose that a person has accepted counts as converged, whatever the registration made of it.
+    """
     every = poses["verdict"].to_pylist() if "verdict" in poses.column_names else [None] * len(poses)
+    if "kind" in poses.column_names:
+        kinds = poses["kind"].to_pylist()
+        every = [CONVERGED if kind == MANUAL else verdict for verdict, kind in zip(every, kinds, strict=True)]
     if unknown := sorted({value for value in every if value is not None and value not in _VERDICTS}):
         raise KinematicsError(f"there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none")
     rank = np.array([_VERDICTS.index(NOT_ASSESSED if value is None else value) for value in every])
