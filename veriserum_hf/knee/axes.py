@@ -24,7 +24,8 @@ class ImplantAxes:
     ----------
     component : femur or tibia.
     T_implant_axes : (4, 4) from the axes to the coordinates of the mesh, mm.
-    found_in : what the axes are from: ``"landmarks"`` or ``"mesh"``.
+    found_in : what the axes are from: ``"landmarks"``, ``"mesh"``, or ``"file"`` where they are those of the mesh's
+        file.
     shape : of the mesh, where they are from it.
     landmarks : where they are from them.
 
