@@ -27,7 +27,7 @@ _SMOOTHED = tuple(f"smoothed_{name}" for name in COORDINATES)
 _MANY = 10_000
 
 
-def _poses(deviation: float, trials: int = _TRIALS) -> pa.Table:
+def simulated_poses(deviation: float, trials: int = _TRIALS) -> pa.Table:
     """Poses of simulated trials, with errors that are independent in all frames and components."""
     rng = np.random.default_rng(1)
     settings = Settings(trials=_TRIALS, frames_per_trial=_FRAMES)
@@ -47,8 +47,8 @@ def _values(table: pa.Table, names: tuple[str, ...]) -> FloatArray:
 
 def _errors(deviation: float) -> dict[str, tuple[FloatArray, FloatArray]]:
     """Root mean square errors of the six coordinates, and shares of the 95 % bands that hold the truth."""
-    truth = _values(kinematics(_poses(0), own_axes()).table, COORDINATES)
-    table = kinematics(_poses(deviation), own_axes(), frame_rate_hz=_RATE_HZ, smoothed=True).table
+    truth = _values(kinematics(simulated_poses(0), own_axes()).table, COORDINATES)
+    table = kinematics(simulated_poses(deviation), own_axes(), frame_rate_hz=_RATE_HZ, smoothed=True).table
     found = {}
     for what, names in (("raw", COORDINATES), ("smoothed", _SMOOTHED)):
         errors = _values(table, names) - truth
@@ -93,7 +93,7 @@ def _rows(errors: dict[float, dict[str, tuple[FloatArray, FloatArray]]]) -> Iter
 
 def _costs(folder: Path) -> Iterator[Row]:
     simulate(folder / "archive", Settings(trials=1, frames_per_trial=1, pairs=1, height_px=200, marker_frames=0))
-    write_poses(folder / "poses.parquet", _poses(0.1, _MANY // _FRAMES))
+    write_poses(folder / "poses.parquet", simulated_poses(0.1, _MANY // _FRAMES))
     command = ("veriserum_hf", "kinematics", f"{folder}/poses.parquet", "--side", "right", "--frame-rate", "30")
     files = ("--dataset", f"{folder}/archive", "--output", f"{folder}/knee.csv")
     for options in ((), ("--smooth",)):

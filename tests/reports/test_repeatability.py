@@ -1,6 +1,7 @@
 """``veriserum report`` of poses that observers matched by hand: who made them, and how well they repeat."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import datasets
@@ -82,10 +83,9 @@ def test_the_table_states_bias_and_limits_by_implant(reported, rows):
     assert y["pairs"] == 2 * (len(rows) - 2) and y["bias"] == pytest.approx(0.4)
     assert y["limits_95"] == pytest.approx([0.4, 0.4])
     cells = [row for row in page.rows if row[:2] == ["all", "world x, mm"]][len(SHIFT_MM)]  # after the labels'
-    assert cells == [
-        *("all", "world x, mm", str(2 * len(rows)), "2"),
-        *("-0.100 [-0.100, -0.100]", "0.000", "-0.100 [-0.100, -0.100] to -0.100 [-0.100, -0.100]", "0.100"),
-    ]
+    assert cells[2:4] == [str(2 * len(rows)), "2"] and cells[5] == "0.000" and float(cells[7]) == 0.1
+    numbers = [float(value) for value in re.findall(r"-?[\d.]+", f"{cells[4]} {cells[6]}")]
+    assert numbers == [-0.1] * 9
     names = [each["name"] for each in by_implant["all"]]
     assert {"bs_depth_mm", "fs_h_mm", "rotation_z_deg", "mtpm_mm"} <= set(names) and len(names) == 13
     mtpm = next(each for each in by_implant["all"] if each["name"] == "mtpm_mm")

@@ -66,7 +66,7 @@ def source_agreements(reference: Reference, sources: Sequence[PoseSource], joint
         If such poses are of different implants.
 
     """
-    of_split = set(reference.rows["measurement_id"])
+    of_split = set(reference.rows["measurement_id"][:])
     found = []
     for first, second in combinations(sources, 2):
         shared = of_split & first.poses.keys() & second.poses.keys()

@@ -55,7 +55,7 @@ def source_frames(reference: Reference, source: PoseSource, axes: KneeAxes) -> d
 
     """
     rows = reference.rows
-    of_split = {name: pa.array(rows[name], pa.int64()) for name in ("measurement_id", "trial_id", "frame_index")}
+    of_split = {name: pa.array(rows[name][:], pa.int64()) for name in ("measurement_id", "trial_id", "frame_index")}
     poses = source.table.select([name for name in _USED if name in source.table.column_names])
     place = pc.index_in(poses["measurement_id"].cast(pa.int64()), of_split["measurement_id"])
     there = pc.and_(pc.is_valid(place), pc.is_in(poses["anatomy_id"], pa.array(axes.implants, pa.int64())))
@@ -93,7 +93,7 @@ def motions(
     known = {id for frames in sources.values() for id, frame in frames.items() if np.isfinite(frame[0]).all()}
     trials: dict[int, list[tuple[int, int]]] = {}
     tasks: dict[int, str] = {}
-    columns = [reference.rows[name] for name in ("measurement_id", "trial_id", "frame_index", "task")]
+    columns = [reference.rows[name][:] for name in ("measurement_id", "trial_id", "frame_index", "task")]
     for measurement, trial, frame, task in zip(*columns, strict=True):
         if measurement in known:
             trials.setdefault(trial, []).append((frame, measurement))
