@@ -34,5 +34,5 @@ from .files import (
 )
 from .joint_kinematics import LOWEST as LOWEST, Kinematics as Kinematics, kinematics as kinematics
 from .pairs import JointPairs as JointPairs, joint_pairs as joint_pairs
-from .smoothing import Noise as Noise, smooth as smooth
+from .smoothing import Noise as Noise, Smoothed as Smoothed, smooth as smooth
 from .tibial_component import Tray as Tray, tibial_axes as tibial_axes
