@@ -4,6 +4,7 @@ from .axes import (
     KneeAxes as KneeAxes,
     knee_axes as knee_axes,
     read_axes as read_axes,
+    side_of as side_of,
 )
 from .coordinates import (
     COORDINATE_NAMES as COORDINATE_NAMES,

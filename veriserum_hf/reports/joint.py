@@ -9,10 +9,20 @@ import trimesh
 from veriserum_hf.core import COMPONENTS, Component, Side, listed
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.evaluation import Agreements, agreement, agreements
-from veriserum_hf.knee import COORDINATES, AxesFile, ImplantAxes, JointPairs, KneeAxes, joint_pairs, knee_axes
+from veriserum_hf.knee import (
+    COORDINATES,
+    AxesFile,
+    ImplantAxes,
+    JointPairs,
+    KneeAxes,
+    joint_pairs,
+    knee_axes,
+    side_of,
+)
 from veriserum_hf.poses import Estimates
 
 _NOT_STATED: Side = "right"
+_WAY_OUT = ". Give landmarks of it"
 _UNKNOWN_SIDE = (
     "The side of the knee was not stated: signs are those of a right knee; in a left one adduction, internal "
     "rotation and medial translation have the opposite signs. "
@@ -48,32 +58,38 @@ def joint_of(
     ----------
     compared : poses of the implants.
     meshes : by anatomy id. Where they do not have the shape of a knee's components, the axes are those of the files.
-    given : file of landmarks, or the side of the knee. With None the signs are those of a right knee.
+    given : file of landmarks, or the side of the knee. With None it is that of the femoral component, or, where this
+        does not show it, the signs are those of a right knee.
 
     Raises
     ------
     KinematicsError
-        If the file of landmarks is of other implants, or does not give the axes.
+        If the file of landmarks is of other implants, or does not give the axes, or the femoral component is made for
+        the other knee.
 
     """
     components: dict[int, Component] = {}
     for pairs in compared:
         for name in COMPONENTS:
             components |= dict.fromkeys(np.unique(pairs.anatomy_id[pairs.component == name]).tolist(), name)
-    side = "" if given is None else f"{(given if isinstance(given, str) else given.side).capitalize()} knee. "
+    shown = side_of(components, meshes) if given is None else None
+    used = given or shown or _NOT_STATED
+    side: Side = used.side if isinstance(used, AxesFile) else used
+    about = _UNKNOWN_SIDE
+    if given is not None or shown is not None:
+        about = f"{side.capitalize()} knee{', as the femoral component shows' if shown else ''}. "
     try:
-        axes = knee_axes(given or _NOT_STATED, components, meshes)
+        axes = knee_axes(used, components, meshes)
     except KinematicsError as error:
-        if isinstance(given, AxesFile):
+        if given is not None and (isinstance(given, AxesFile) or side_of(components, meshes) not in (None, side)):
             raise
         own = {id: ImplantAxes(component, np.eye(4), "file") for id, component in components.items()}
-        about = _OF_FILES.format(error=str(error).removesuffix(". Give landmarks of it"))
-        return Joint(KneeAxes(given or _NOT_STATED, own), f"{side or _UNKNOWN_SIDE}{about}")
+        return Joint(KneeAxes(side, own), about + _OF_FILES.format(error=str(error).removesuffix(_WAY_OUT)))
     landmarks = [
         f"{each.component} {id}" for id, each in sorted(axes.implants.items()) if each.found_in == "landmarks"
     ]
     origins = f"Axes of {listed(landmarks, 12)} from landmarks, all others" if landmarks else "Axes"
-    return Joint(axes, f"{side or _UNKNOWN_SIDE}{origins} from the meshes of the implants.")
+    return Joint(axes, f"{about}{origins} from the meshes of the implants.")
 
 
 def agreements_of(
