@@ -67,6 +67,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
 	$(BIN)/python -m tests.benchmarks.bench_kinematics
+	$(BIN)/python -m tests.benchmarks.bench_report
 	$(BIN)/python -m tests.benchmarks.bench_distortion_forms
 	$(BIN)/python -m tests.benchmarks.bench_phantoms
 	$(BIN)/python -m tests.benchmarks.bench_ends
