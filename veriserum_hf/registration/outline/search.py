@@ -23,7 +23,7 @@ from veriserum_hf.registration.verdicts import MIN_SCORE
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Pixels on the detector, mm; blur in these pixels; accuracy of the meshes, mm; steps.
 
     Meshes err by less than a fiftieth of a pixel: where the initial pose is bad, coarser ones lose some implants.
@@ -36,13 +36,13 @@ class _Scale:
 
 
 _BLUR_PX = 1.4
-COARSE = _Scale(
+COARSE = Scale(
     FIELD_MM / 256, _BLUR_PX, 0.02, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3))
 )
-MIDDLE = _Scale(
+MIDDLE = Scale(
     FIELD_MM / 512, _BLUR_PX, 0.01, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
 )
-FINE = _Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
+FINE = Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
 ASSESSED = Pass(3, expected=True)
 _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
@@ -68,7 +68,7 @@ class OutlineFit:
     Attributes
     ----------
     state : of all implants.
-    converged : (K,) whether the last steps were negligible.
+    converged : (K,) whether the last steps were negligible; not before the finest scale.
     runners_up : (K,) angle in degrees between the initial pose of an implant and a mirrored one, farther from it than
         the pose found, whose outline agrees with the image nearly as well; NaN where there is none.
 
@@ -86,10 +86,10 @@ class OutlineFrame:
         self, views: Mapping[PlaneName, View], implants: Sequence[Implant], brighter_inside: Mapping[PlaneName, bool]
     ) -> None:
         self._views, self._implants, self._brighter = views, implants, brighter_inside
-        self._solvers: dict[_Scale, OutlineSolver] = {}
-        self._known: dict[tuple[_Scale, int], tuple[OutlineState, dict[PlaneName, Residuals]]] = {}
+        self._solvers: dict[Scale, OutlineSolver] = {}
+        self._known: dict[tuple[Scale, int], tuple[OutlineState, dict[PlaneName, Residuals]]] = {}
 
-    def solver(self, scale: _Scale) -> OutlineSolver:
+    def solver(self, scale: Scale) -> OutlineSolver:
         """Solver at a scale."""
         if scale not in self._solvers:
             levels = {
@@ -105,11 +105,12 @@ class OutlineFrame:
         log_per_mm = np.full(len(self._implants), np.log(_INITIAL_PER_MM))
         return OutlineState(T_world_implant, dict.fromkeys(self._views, log_per_mm))
 
-    def register(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
+    def approach(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
         """Register from initial poses (K, 4, 4), or from others, where those are on edges of the image.
 
-        A pose that is on edges needs neither the coarse scale nor second initial poses, if it stays on them, and its
-        edges are near enough to compare them with those of a rendering from the first step.
+        To a fraction of a pixel of the middle scale. A pose that is on edges needs neither the coarse scale nor
+        second initial poses, if it stays on them, and its edges are near enough to compare them with those of a
+        rendering from the first step.
         """
         given = self.initial_state(T_world_implant)
         state, before = self._nearest(given, predicted)
@@ -129,14 +130,20 @@ class OutlineFrame:
                 state, runners_up[k] = self._mirrored(state, given, k, planes[0])
         if state is not first:
             state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
-        state = self.solver(FINE).run(state, FINE.passes)
-        return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), runners_up)
+        return OutlineFit(state, np.zeros(len(self._implants), np.bool_), runners_up)
+
+    def finish(self, fit: OutlineFit) -> OutlineFit:
+        """Register at the finest scale, from the result of the middle one."""
+        state = self.solver(FINE).run(fit.state, FINE.passes)
+        return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), fit.runners_up)
 
     def with_attenuations(self, T_world_implant: FloatArray, reached: OutlineState | None) -> OutlineState:
-        """State at poses (K, 4, 4) with attenuations: those reached by outlines, or found from these poses."""
-        if reached is None:
-            reached = self.solver(FINE).run(self.initial_state(T_world_implant), (ASSESSED,) * _ATTENUATION_STEPS)
-        return OutlineState(T_world_implant, reached.log_per_mm)
+        """State at poses (K, 4, 4) with attenuations found from these poses, or from those that outlines reached."""
+        state = self.initial_state(T_world_implant)
+        steps = _ATTENUATION_STEPS
+        if reached is not None:
+            state, steps = OutlineState(T_world_implant, reached.log_per_mm), 1
+        return OutlineState(T_world_implant, self.solver(FINE).run(state, (ASSESSED,) * steps).log_per_mm)
 
     def _nearest(self, given: OutlineState, predicted: Sequence[FloatArray]) -> tuple[OutlineState, FloatArray]:
         """Of the initial poses of each implant the one with most edges, if it has enough; and its support.
@@ -177,7 +184,7 @@ class OutlineFrame:
                     state, found = reached, support_there
         return state
 
-    def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
+    def of_implant(self, scale: Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
         """Residuals of one implant; those of the last state are kept."""
         kept = self._known.get((scale, k))
         if kept is None or kept[0] is not state:
