@@ -17,7 +17,7 @@ from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
 from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
-from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix
+from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix, solve_step
 from veriserum_hf.registration.scene import View
 from veriserum_hf.registration.verdicts import MIN_SCORE
 
@@ -52,7 +52,8 @@ _LOST = MIN_SCORE  # support below which a pose will fail: farther initial poses
 _FAR_MM = 8.0
 _BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
 _NONE = np.zeros((0, 3))
-_NEAR_PASSES = tuple(each for each in MIDDLE.passes if each.expected)
+_NEAR_STEPS = 3  # at the middle scale, of poses on edges
+_CLOSE_PX = 0.05  # root mean square displacement in the last of these
 _ATTENUATION_STEPS = 4
 _ROTATED_DEG = 8.0
 _DISTINCT_DEG = 4.0  # poses nearer to each other are one
@@ -116,7 +117,7 @@ class OutlineFrame:
         state, before = self._nearest(given, predicted)
         is_near = before > _NEAR
         if is_near.all():
-            state = self.solver(MIDDLE).run(state, _NEAR_PASSES)
+            state = self._closer(state)
         else:
             state = self.solver(COARSE).run(state, COARSE.passes)
             state = self.solver(MIDDLE).run(state, MIDDLE.passes)
@@ -150,15 +151,36 @@ class OutlineFrame:
 
         The others are not tried where one has nearly all.
         """
-        T = given.T_world_implant.copy()
-        before = np.array([self._support(given, k) for k in range(len(T))])
+        before = np.array([self._support(given, k) for k in range(len(self._implants))])
+        state = given
         for other in map(self.initial_state, predicted):
-            for k in range(len(T)):
-                if before[k] > _FEW or not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
-                    continue
-                if (there := self._support(other, k)) > max(before[k], _NEAR):
-                    T[k], before[k] = other.T_world_implant[k], there
-        return OutlineState(T, given.log_per_mm), before
+            chosen = [self._is_nearer(other, k, before) for k in range(len(before))]
+            if all(chosen):
+                state = other
+            elif any(chosen):
+                T = np.where(np.array(chosen)[:, None, None], other.T_world_implant, state.T_world_implant)
+                state = OutlineState(T, given.log_per_mm)
+        return state, before
+
+    def _is_nearer(self, other: OutlineState, k: int, before: FloatArray) -> bool:
+        """Whether an implant has more edges at another pose, and enough; the most, (K,), is updated."""
+        if before[k] > _FEW or not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+            return False
+        there = self._support(other, k)
+        if there <= max(before[k], _NEAR):
+            return False
+        before[k] = there
+        return True
+
+    def _closer(self, state: OutlineState) -> OutlineState:
+        """State after steps at the middle scale from poses on edges, until these are negligible."""
+        for _ in range(_NEAR_STEPS):
+            steps = [solve_step(self.of_implant(MIDDLE, state, k), ASSESSED) for k in range(len(self._implants))]
+            for k, step in enumerate(steps):
+                state = self.solver(MIDDLE).stepped(state, k, step)
+            if all(step.length_px < _CLOSE_PX for step in steps):
+                break
+        return state
 
     def _support(self, state: OutlineState, k: int) -> float:
         return support(self.of_implant(MIDDLE, state, k))
