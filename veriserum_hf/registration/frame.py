@@ -61,7 +61,8 @@ class Frame:
         upright = OutlineFrame(views, self.implants, dict.fromkeys(views, False))
         coarse = upright.solver(COARSE)
         self._brighter = {
-            plane: brighter_inside(level, coarse.bodies, T_world_implant) for plane, level in coarse.levels.items()
+            plane: brighter_inside(level, coarse.shadows(plane, T_world_implant))
+            for plane, level in coarse.levels.items()
         }
         self.outlines = (
             OutlineFrame(views, self.implants, self._brighter) if any(self._brighter.values()) else upright
@@ -82,7 +83,8 @@ class Frame:
     def intensities_explained(self, fit: OutlineFit) -> bool:
         """Whether the path lengths of any implant explain the grey values inside it."""
         solver = self.outlines.solver(MIDDLE)
-        shares = [explained(level, solver.bodies, fit.state.T_world_implant) for level in solver.levels.values()]
+        T = fit.state.T_world_implant
+        shares = [explained(level, solver.shadows(plane, T)) for plane, level in solver.levels.items()]
         return bool((np.mean(shares, axis=0) >= _EXPLAINED).any())
 
     def choose(self, fit: OutlineFit | None, intensities: Sequence[IntensityPose] | None) -> "Chosen":

@@ -54,7 +54,7 @@ _CONVERGED_STEP_PX = 0.03  # below it an implant has converged; in pixels of the
 # Derivatives are kept until an implant has moved so far, or the logarithm of an attenuation has
 # changed so much.
 _KEPT_PX = 0.25
-_KEPT_LOG = 0.2
+_KEPT_LOG = 0.4
 _ATTENUATION_STEPS = 6  # with the initial poses, before these move
 _NEGLIGIBLE_LOG = 0.1  # such a step is left to those of the poses
 
@@ -84,7 +84,6 @@ class Solver:
         T = self.state.T_world_implant
         damping = torch.full_like(T[:, 0, 0, 0], _INITIAL_DAMPING)
         converged = torch.zeros_like(T[..., 0, 0], dtype=torch.bool)
-        self._adjust_attenuations()
         for _ in range(self.scale.iterations):
             equations = self.equations()
             moving, state, fits = ~converged.all(dim=1), self.state, self.fits
@@ -163,7 +162,7 @@ class Solver:
             gram[:, :poses, :poses], gram[:, poses:, :poses], others, right[:, :poses], right[:, poses:], unknowns
         )
 
-    def _adjust_attenuations(self) -> None:
+    def adjust_attenuations(self) -> None:
         """Estimate attenuations with the poses held, so that derivatives with respect to these are worth keeping."""
         done = torch.zeros(self._frames, dtype=torch.bool, device=self.scene.device)
         for _ in range(_ATTENUATION_STEPS):
