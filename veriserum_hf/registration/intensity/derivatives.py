@@ -22,6 +22,7 @@ except ImportError as error:
     raise ImportError('registration needs torch: pip install "veriserum-hf[train]"') from error
 
 _RENDERED = 3  # motions
+_WITHIN_MM = 0.05  # accuracy of their meshes: errors are the same in both renderings of a difference
 _DIFFERENCE_PX = 0.8  # between the two renderings of a difference, at the implant's radius, in pixels of the scale
 
 
@@ -72,7 +73,7 @@ def by_poses(scene: Scene, view: PlaneGradients, fit: Fit, T_world_implant: Tens
         both_ways = torch.zeros(len(motions), 2 * _RENDERED, len(scene.implants), DOF).to(steps_mm)
         both_ways[:, :, k] = half_mm * torch.cat([steps_mm[:, :_RENDERED], -steps_mm[:, :_RENDERED]], dim=1)
         moved = scene.moved(T_world_implant, both_ways)[:, :, k]
-        box, lengths = view.lengths_around(component, moved)
+        box, lengths = view.lengths_around(component, moved, _WITHIN_MM)
         here, exponent = (box.of(each, view.rays) for each in (fit.lengths[k], fit.exponent))
         per_mm_k = per_mm[:, k].float()[:, None, None, None]
         others = torch.exp(per_mm_k * here - exponent)

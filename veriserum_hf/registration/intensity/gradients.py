@@ -50,6 +50,7 @@ class PlaneGradients:
     rays : along each edge of a pixel, in path lengths.
     cameras : of the frames' windows.
     observed : (F, 2, S) gradients of the images along columns and rows at S places of the window.
+    unclipped : (F, 1, rows, columns) 1 in pixels of the window that are not clipped; None where none is.
     used : (F, S) float64, 1 where a place is near an implant, in the field and not amid clipped pixels, else 0.
     tiles : (S,) number of the tile that a place is in.
 
@@ -77,9 +78,9 @@ class PlaneGradients:
         # The edge of the field is not an implant: filters must not reach across it.
         in_field = ~dilated(~in_field[:, None], reach, reach)[:, 0]
         kept = self._on_grid(self._near(T_world_implant) & in_field)
-        self._unclipped = (~clipped[:, None]).float() if clipped.any() else None
-        if self._unclipped is not None:
-            *moments, seen = self._filtered(self._unclipped, _BLURRED).unbind(2)
+        self.unclipped = (~clipped[:, None]).float() if clipped.any() else None
+        if self.unclipped is not None:
+            *moments, seen = self._filtered(self.unclipped, _BLURRED).unbind(2)
             self._centers = torch.stack(moments, dim=2) / seen[:, :, None].clamp(min=_LEAST_SEEN)
             kept &= seen[:, 0] > _LEAST_SEEN
             self._brighter = images > (images.amin((2, 3), keepdim=True) + images.amax((2, 3), keepdim=True)) / 2
@@ -111,11 +112,16 @@ class PlaneGradients:
         whole = Box(0, 0, *self._shape)
         return torch.stack([drawn(each, whole, self._scale.rays) for each in self._seen(component, T_world_implant)])
 
-    def lengths_around(self, component: Component, T_world_implant: Tensor) -> tuple[Box, Tensor]:
-        """Part of the window outside which there are no path lengths at any of the poses, and those in this part."""
+    def lengths_around(
+        self, component: Component, T_world_implant: Tensor, within_mm: float = 0.0
+    ) -> tuple[Box, Tensor]:
+        """Part of the window outside which there are no path lengths at any of the poses, and those in this part.
+
+        The mesh is as accurate as the scale's, or ``within_mm`` where that is enough.
+        """
         if self._scene.device.type != "cpu":
             return Box(0, 0, *self._shape), self._render_in_torch(component, T_world_implant)
-        seen, rays = self._seen(component, T_world_implant), self._scale.rays
+        seen, rays = self._seen(component, T_world_implant, within_mm), self._scale.rays
         box = box_of_windows([window for of_frame in seen for window in of_frame], rays, self._shape)
         return box, torch.stack([drawn(each, box, rays) for each in seen])
 
@@ -128,9 +134,9 @@ class PlaneGradients:
 
         Images may be a part of the window, outside which they are zero.
         """
-        if self._unclipped is None:
+        if self.unclipped is None:
             return self._filtered(images, _GRADIENTS, box).flatten(3)[..., self._places]
-        sums = self._filtered(images * (self._unclipped if box is None else box.of(self._unclipped)), _BLURRED, box)
+        sums = self._filtered(images * (self.unclipped if box is None else box.of(self.unclipped)), _BLURRED, box)
         # About the centre of the pixels that remain: an even image has no gradient, however they lie.
         return (sums[:, :, :2] - self._centers * sums[:, :, 2:]).flatten(3)[..., self._places]
 
@@ -145,13 +151,13 @@ class PlaneGradients:
 
     def _light(self, transmission: Tensor) -> Tensor:
         """Gradients of a transmission (F, 1, rows, columns) times each polynomial, (F, C, 2, S)."""
-        seen = transmission if self._unclipped is None else transmission * self._unclipped
-        moments = self._filtered(seen, _SLOPES if self._unclipped is None else _ALL).flatten(3)[..., self._places]
+        seen = transmission if self.unclipped is None else transmission * self.unclipped
+        moments = self._filtered(seen, _SLOPES if self.unclipped is None else _ALL).flatten(3)[..., self._places]
         value, by_column, by_row = (each[:, :, None] for each in self._expansion)  # (F, C, 1, S) each
         slope, by_own, by_other = (moments[:, :, n:6:3] for n in range(3))  # (F, 1, 2, S) each
         own, other = (torch.cat(pair, dim=2) for pair in ((by_column, by_row), (by_row, by_column)))
         found = value * slope + own * by_own + other * by_other
-        if self._unclipped is None:
+        if self.unclipped is None:
             return found
         blur = value * moments[:, :, 6:7] + by_column * moments[:, :, 7:8] + by_row * moments[:, :, 8:]
         return found - self._centers[:, 0].flatten(2)[..., self._places].unsqueeze(1) * blur
@@ -160,17 +166,14 @@ class PlaneGradients:
         """Light in every pixel, (F, 1, rows, columns), from the first of the coefficients (F, C) of `fields`."""
         return self._polynomials.sums(coefficients)[:, None]
 
-    def contradicted(self, opaque: Tensor, coefficients: Tensor) -> Tensor:
+    def contradicted(self, unclipped: Tensor, opaque: Tensor, coefficients: Tensor) -> Tensor:
         """Share of an implant's opaque pixels (F, 1, rows, columns) that are clipped as the open field is, (F,).
 
         That is at the upper limit, or at the lower one of inverted images, where more light is darker.
         """
-        area = opaque.sum((1, 2, 3))
-        if self._unclipped is None:
-            return torch.zeros_like(area, dtype=torch.float64)
         inverted = (self.light(coefficients) * opaque).sum((1, 2, 3)) < 0
-        open_field = (self._unclipped == 0) & (self._brighter != inverted[:, None, None, None])
-        return (opaque & open_field).sum((1, 2, 3)).double() / area.clamp(min=1)
+        open_field = (unclipped == 0) & (self._brighter != inverted[:, None, None, None])
+        return (opaque & open_field).sum((1, 2, 3)).double() / opaque.sum((1, 2, 3)).clamp(min=1)
 
     def _filtered(self, images: Tensor, pairs: slice, box: Box | None = None) -> Tensor:
         """Images (F, M, rows, columns), or a part of them, on the grid, filtered by N pairs, (F, M, N, ...)."""
@@ -228,11 +231,12 @@ class PlaneGradients:
         """Values of (F, ..., rows, columns) at the places of the coarser grid where the filters fit in the window."""
         return pixels[..., self._grid[0], self._grid[1]]
 
-    def _seen(self, component: Component, T_world_implant: Tensor) -> list[list[Window]]:
+    def _seen(self, component: Component, T_world_implant: Tensor, within_mm: float = 0.0) -> list[list[Window]]:
         """Path lengths by frame and pose; rows and columns are those of rays of the frame's window."""
         found = []
         for frame, implant in enumerate(self._scene.implants[component]):
-            mesh, (camera, size) = simplified(implant.mesh, self._scale.within_mm), self._rendered[frame]
+            mesh = simplified(implant.mesh, max(within_mm, self._scale.within_mm))
+            camera, size = self._rendered[frame]
             column, row = (self._origin[frame] * self._scale.rays).tolist()
             windows = (path_length_window(mesh, T, camera, size) for T in T_world_implant[frame].numpy())
             found.append([Window(each.row - row, each.column - column, each.values) for each in windows])
