@@ -172,7 +172,8 @@ def main() -> None:
     )
     with_what = (
         f"poses of {_TRIALS} simulated trials of {_FRAMES} frames at {_RATE_HZ} Hz, with errors drawn for each frame "
-        "and component; registered: 10 simulated trials of 24 and 20 frames, of 832 x 800 px, from target poses"
+        "and component; registered: 10 simulated trials of 24 and 20 frames, raw frames of 832 x 800 px, from "
+        "target poses"
     )
     write_table("Kinematics", _rows(errors, registered), with_what, RESULTS, before=before)
 
