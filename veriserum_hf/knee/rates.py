@@ -49,6 +49,6 @@ def rates(
         s = deviations[run]
         padded = np.pad(s, ((1, 1), (0, 0)))
         spread[run] = np.sqrt(sum((w * padded[k : k + len(s)]) ** 2 for k, w in enumerate(weights)))
-        for end, step in ((0, 1), (-1, -2)):
-            spread[run.start + end if end == 0 else run.stop - 1] = np.hypot(s[end], s[step]) / abs(t[step] - t[end])
+        for end, inner in ((0, 1), (-1, -2)):  # one-sided
+            spread[run][end] = np.hypot(s[end], s[inner]) / abs(t[inner] - t[end])
     return found, spread

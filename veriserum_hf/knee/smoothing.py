@@ -129,7 +129,7 @@ def _fitted(
     chains, frames = [], 0
     for span in sorted(spans, key=lambda each: each.start - each.stop):
         part = slice(span.start, min(span.stop, span.start + _MOST_OF_TRIAL))
-        if frames < _MOST_FRAMES:
+        if frames < _MOST_FRAMES and measured[part].sum() > 1:  # of a single frame there is no prediction
             chains.append(_Chain(T[part], covariance[part], measured[part], time_s[part]))
             frames += part.stop - part.start
 
