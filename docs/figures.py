@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.collections import PolyCollection
 from PIL import Image
 
@@ -12,24 +13,31 @@ from tests.simulation.published_frame import PUBLISHED, RING_MM, open_field
 from veriserum_hf.calibration import fit_bead_grid
 from veriserum_hf.core import PLANES
 from veriserum_hf.geometry import px_to_mm
+from veriserum_hf.rendering import scenes
 from veriserum_hf.reports import distortion_page
 from veriserum_hf.simulation import (
     IMPLANT_PAIRS,
+    Drawn,
     Imaging,
     Settings,
+    WorldRanges,
+    Worlds,
     draw_frame,
     draw_grid,
+    draw_images,
     expose,
     implant_mesh,
     scene,
     session,
     trial,
+    world_shapes,
 )
 
 FOLDER = Path(__file__).parent
 SETTINGS = Settings(trials=len(IMPLANT_PAIRS), frames_per_trial=5)
 FRAME = 2  # of every trial
 CROP_PX = 800  # raw pixels
+WORLD_PX = 240  # edge of a frame of a randomised world
 
 
 def around_implants(index, plane):
@@ -144,6 +152,19 @@ def draw_signs():
     plt.close(figure)
 
 
+def draw_worlds():
+    """Frames of randomised worlds, three pairs in a row."""
+    ranges = WorldRanges(shapes=4)
+    worlds = Worlds(ranges, world_shapes(ranges), WORLD_PX)
+    frames = [worlds.draw(np.random.default_rng((8, number))) for number in range(12)]
+    drawn = Drawn.of(frames, WORLD_PX, np.random.default_rng(0))
+    solids = scenes.Solids.of(worlds.meshes)
+    found = draw_images(drawn, solids, WORLD_PX, torch.Generator().manual_seed(0)).numpy()
+    by_plane = found.reshape(len(PLANES), 4, 3, WORLD_PX, WORLD_PX)
+    sheet = by_plane.transpose(1, 3, 2, 0, 4).reshape(4 * WORLD_PX, 6 * WORLD_PX)
+    Image.fromarray(sheet).save(FOLDER / "worlds.jpg", quality=72, optimize=True)
+
+
 def arrow(ax, start, end, color):
     """Draw an arrow."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": color, "lw": 2, "mutation_scale": 16})
@@ -163,3 +184,4 @@ if __name__ == "__main__":
     draw_realism()
     draw_calibration()
     draw_signs()
+    draw_worlds()

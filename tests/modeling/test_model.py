@@ -11,6 +11,7 @@ from tests.modeling.frames import SIZE, batch, config, model, without_labels
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg
 from veriserum_hf.modeling import VeriserumPoseModel, geometry_veriserum as geometry
+from veriserum_hf.modeling.implants_veriserum import Shapes
 from veriserum_hf.modeling.losses_veriserum import Prediction, pose_losses
 
 STEADY = {"crop_jitter_px": 0.0, "plane_dropout": 0.0, "anatomy_dropout": 0.0}
@@ -183,7 +184,8 @@ def test_a_perfect_prediction_costs_nothing():
         torch.stack([inputs[f"camera_{plane}"][name] for plane in PLANES], dim=1)
         for name in ("intrinsics", "world_to_camera")
     )
-    center_mm = made.true_center_mm(labels, anatomy)
+    shapes = Shapes(made.center_implant_mm[anatomy], made.points_implant_mm[anatomy])
+    center_mm = shapes.centers_mm(labels)
     perfect = Prediction(
         T_world_implant=labels,
         center_mm=center_mm,
@@ -193,11 +195,11 @@ def test_a_perfect_prediction_costs_nothing():
         confidence=torch.full((4, 2), torch.nan),
         anatomy=anatomy,
     )
-    for name, value in pose_losses(perfect, labels, anatomy, made).items():
+    for name, value in pose_losses(perfect, labels, shapes, SIZE).items():
         assert float(value) == pytest.approx(0, abs=1e-5), name
     off = labels.clone()
     off[..., 0, 3] += 1.0
-    assert float(pose_losses(replace(perfect, T_world_implant=off), labels, anatomy, made)["point_mm"]) == (
+    assert float(pose_losses(replace(perfect, T_world_implant=off), labels, shapes, SIZE)["point_mm"]) == (
         pytest.approx(1, abs=1e-6)
     )
 

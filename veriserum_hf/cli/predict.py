@@ -9,7 +9,7 @@ import typer
 
 from veriserum_hf.cli.options import AsJson, Cameras, SchedulerFile
 from veriserum_hf.cli.output import KEPT, print_json, print_text, show_progress
-from veriserum_hf.core import PLANES, Engine, PlaneName, PoseFileRow
+from veriserum_hf.core import COMPONENTS, PLANES, Component, Engine, PlaneName, PoseFileRow
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.jobs import dask_executor
 
@@ -35,6 +35,13 @@ _Femur = Annotated[
 _Tibia = Annotated[
     int | None, typer.Option(help="Id of the tibial component, -1 if unknown; from the archive if not given.")
 ]
+_FemurMesh = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="STL", help="Femoral component, mm, for a model that is given meshes; from the archive if not given."
+    ),
+]
+_TibiaMesh = Annotated[Path | None, typer.Option(metavar="STL", help="Tibial component, likewise.")]
 _Engine = Annotated[
     Engine,
     typer.Option(
@@ -59,6 +66,8 @@ def predict(
     distortion_id: Annotated[int | None, typer.Option(help="Distortion of frames not in the archive.")] = None,
     femur: _Femur = None,
     tibia: _Tibia = None,
+    femur_mesh: _FemurMesh = None,
+    tibia_mesh: _TibiaMesh = None,
     dataset: _Dataset = None,
     config: _Config = "calibrated",
     split: Annotated[str, typer.Option(help="With --dataset: its split, train, validation, test or all.")] = "all",
@@ -92,6 +101,8 @@ def predict(
         "--distortion-id": distortion_id,
         "--femur": femur,
         "--tibia": tibia,
+        "--femur-mesh": femur_mesh,
+        "--tibia-mesh": tibia_mesh,
     }
     _check_one_of([name for name, value in of_one_frame.items() if value is not None], dataset)
     if dataset is not None:
@@ -104,7 +115,11 @@ def predict(
     if output is not None:
         raise TrainingError("--output needs --dataset; the poses of one frame are printed, see --json")
     paths: dict[PlaneName, Path] = {plane: path for plane, path in zip(PLANES, (bs, fs), strict=True) if path}
-    rows = _predict_frame(model, paths, calibration, archive, (source_id, distortion_id), (femur, tibia), engine)
+    meshes: dict[Component, Path] = {
+        name: file for name, file in zip(COMPONENTS, (femur_mesh, tibia_mesh), strict=True) if file
+    }
+    ids = (source_id, distortion_id)
+    rows = _predict_frame(model, paths, calibration, archive, ids, (femur, tibia), meshes, engine)
     if as_json:
         print_json(rows)
     else:
@@ -128,11 +143,12 @@ def _predict_frame(
     archive: Path | None,
     ids: tuple[int | None, int | None],
     anatomy_ids: tuple[int | None, int | None],
+    meshes: Mapping[Component, Path],
     engine: Engine,
 ) -> "list[PoseFileRow]":
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
-    from veriserum_hf.inference import OnnxModel, load_model, predict_frames
+    from veriserum_hf.inference import OnnxModel, frame_points, load_model, predict_frames
 
     if (archive is None) == (not calibration):
         raise TrainingError(
@@ -141,10 +157,10 @@ def _predict_frame(
         )
     if archive is None and ids != (None, None):
         raise TrainingError("--source-id and --distortion-id are ids of an archive: give --archive PATH too")
-    if archive is None:
+    opened = None if archive is None else VeriserumArchive(archive)
+    if opened is None:
         known = calibration_of_files(calibration or [])
     else:
-        opened = VeriserumArchive(archive)
         paths = files_of_archive(opened, paths)
         known = calibration_of_archive(opened, paths, *ids)
     model = load_model(name, "cpu")  # for one frame, a GPU costs more time to initialise than it saves
@@ -152,6 +168,13 @@ def _predict_frame(
     frame["anatomy_id"] = [
         found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
     ]
+    if model.config.implants == "mesh":
+        frame["implant_points"] = frame_points(opened, frame["anatomy_id"], meshes)
+    elif meshes:
+        raise TrainingError(
+            f"the model {name} knows its implants by their ids: remove --femur-mesh and --tibia-mesh, or take a "
+            "model that is given meshes"
+        )
     return next(predict_frames(OnnxModel(model) if engine == "onnx" else model, [frame], 1))
 
 
@@ -168,7 +191,14 @@ def _predict_dataset(
     as_json: bool,
 ) -> None:
     from veriserum_hf.dataset import TRAINING_DATA, CamerasFile, check_trials, open_rows, trial_overlap
-    from veriserum_hf.inference import OnnxModel, check_fit, load_model, predict_elsewhere, write_predictions
+    from veriserum_hf.inference import (
+        NamedImplants,
+        OnnxModel,
+        fit_to,
+        load_model,
+        predict_elsewhere,
+        write_predictions,
+    )
 
     if output is None:
         raise TrainingError("--dataset needs --output, the Parquet file to write")
@@ -185,7 +215,7 @@ def _predict_dataset(
     frames = rows.joined(split)
     if refined is not None:
         check_trials(refined.cameras, frames.table("trial_id")["trial_id"].to_pylist())
-    check_fit(model, frames, rows.meshes)
+    fit_to(model, frames, rows)
     about = {"model": name, "dataset": dataset, "config": config, "split": split}
     about |= {} if refined is None else refined.about
     overlap = trial_overlap(model.config.training_data, dataset, frames, split)
@@ -205,6 +235,7 @@ def _predict_dataset(
                 batch_size=batch_size,
                 executor=executor,
                 engine=engine,
+                implants=NamedImplants.of(model),
                 progress=progress,
             )
     if as_json:
@@ -222,5 +253,5 @@ def _line(row: PoseFileRow) -> str:
     confidence = "none stated" if stated is None else f"{stated:.2f}"
     return (
         f"{row['component']} {row['anatomy_id']}: translation ({translation}) mm, quaternion xyzw ({quaternion}), "
-        f"confidence {confidence}, {row['verdict']}"
+        f"confidence {confidence}{', do not trust it' if row.get('trusted') is False else ''}, {row['verdict']}"
     )

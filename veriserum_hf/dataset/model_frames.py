@@ -15,6 +15,7 @@ from veriserum_hf.core import (
     IMAGE_OF,
     PLANES,
     CameraRow,
+    FloatArray,
     FrameRow,
     Grey,
     PlaneName,
@@ -39,6 +40,7 @@ class Frame(TypedDict):
     image_fs: NotRequired[Grey]
     camera_bs: NotRequired[CameraRow]
     camera_fs: NotRequired[CameraRow]
+    implant_points: NotRequired[FloatArray]  # (2, n, 6) of both surfaces, for a model that is given meshes
 
 
 def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibration, size: int) -> Frame:

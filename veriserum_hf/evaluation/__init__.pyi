@@ -5,6 +5,15 @@ from .metrics import (
     pose_errors as pose_errors,
     sample_points as sample_points,
 )
+from .stated_confidence import (
+    FAR_DEG as FAR_DEG,
+    FAR_MM as FAR_MM,
+    Bin as Bin,
+    Marks as Marks,
+    calibration_error as calibration_error,
+    marks as marks,
+    reliability as reliability,
+)
 from .stated_uncertainty import by_verdict as by_verdict, coverage as coverage
 from .summary import (
     SUCCESS as SUCCESS,

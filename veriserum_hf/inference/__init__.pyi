@@ -1,6 +1,8 @@
+from .frame_meshes import frame_points as frame_points
 from .labelled import predict_labelled as predict_labelled
 from .models import (
-    check_fit as check_fit,
+    NamedImplants as NamedImplants,
+    fit_to as fit_to,
     load_model as load_model,
     planes_seen as planes_seen,
     weights_sha256 as weights_sha256,

@@ -1,17 +1,21 @@
 """A model for use, and whether it fits the frames and implants of a data set."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import trimesh
 from scipy.spatial import KDTree
 
-from veriserum_hf.core import CAMERA_OF, PLANES, PlaneName, masked
-from veriserum_hf.dataset import Frames, check_reachable, no_folder
+from veriserum_hf.core import CAMERA_OF, PLANES, FloatArray, PlaneName, masked
+from veriserum_hf.dataset import Frames, Rows, check_reachable, no_folder
 from veriserum_hf.errors import TrainingError
 
 try:
@@ -117,11 +121,61 @@ def _check_planes(model: VeriserumPoseModel, frames: Frames) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class NamedImplants:
+    """Implants that a model was given the meshes of; none of a model that knows its implants.
+
+    Attributes
+    ----------
+    anatomies : their ids and components.
+    points : (implants, n, 6) float32 of their surfaces, with normals.
+
+    """
+
+    anatomies: list[Any]
+    points: FloatArray
+
+    @classmethod
+    def of(cls, model: VeriserumPoseModel) -> "NamedImplants":
+        """Those of a model."""
+        if model.config.implants != "mesh":
+            return cls([], np.zeros((0, 0, 6)))
+        return cls(model.anatomies, model.named_points.numpy(force=True))
+
+    def give_to(self, model: VeriserumPoseModel) -> None:
+        """Give the same to another copy of the model."""
+        if model.config.implants == "mesh":
+            model.anatomies = self.anatomies
+            model.named_points = torch.from_numpy(self.points).to(model.named_points.device)
+
+    def digest(self) -> str:
+        """Hash of them."""
+        return hashlib.sha256(json.dumps(self.anatomies).encode() + self.points.tobytes()).hexdigest()
+
+
+def fit_to(model: VeriserumPoseModel, frames: Frames, rows: Rows[Any]) -> None:
+    """Give a model the meshes of a data set where it takes meshes, and check that it fits the frames.
+
+    Raises
+    ------
+    TrainingError
+        See `check_fit`; also for a mesh without area.
+
+    """
+    if model.config.implants == "mesh":
+        try:
+            model.set_meshes(rows.meshes, rows.components)
+        except ValueError as error:
+            raise TrainingError(f"the meshes of {rows.name} cannot be given to the model: {error}") from error
+    check_fit(model, frames, rows.meshes)
+
+
 def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, trimesh.Trimesh]) -> None:
     """Check that a model was made for the planes of these frames, and for these very implants.
 
-    Ids do not identify implants: implant 1 of a simulated data set is another than implant 1 of the download. But the
-    surface points that a model keeps are vertices of the mesh that it was made from, and of no other.
+    A model that is given meshes fits all of them. Otherwise, ids do not identify implants: implant 1 of a simulated
+    data set is another than implant 1 of the download. But the surface points that a model keeps are vertices of the
+    mesh that it was made from, and of no other.
 
     Raises
     ------
@@ -130,7 +184,7 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
 
     """
     _check_planes(model, frames)
-    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.config.anatomies)}
+    known = {(entry["component"], entry["id"]): index for index, entry in enumerate(model.anatomies)}
     for component in COMPONENTS:
         for id in frames.anatomy_ids(component):
             if id not in meshes:
@@ -138,11 +192,13 @@ def check_fit(model: VeriserumPoseModel, frames: Frames, meshes: Mapping[int, tr
                     f"the data set has poses of {component} {id}, but no mesh of it among its anatomies"
                 )
             if (component, id) not in known:
-                names = ", ".join(f"{name} {number}" for name, number in known)
+                names = ", ".join(f"{name} {number}" for name, number in known) or "none"
                 raise TrainingError(
                     f"the data set shows {component} {id}, the model knows {names}; evaluate it on the implants it "
                     "was trained on"
                 )
+            if model.config.implants == "mesh":
+                continue
             points_mm = model.points_implant_mm[known[component, id]].numpy(force=True)
             off_mm = float(KDTree(meshes[id].vertices).query(points_mm)[0].max())
             if off_mm > _OFF_MM:

@@ -41,6 +41,8 @@ class Poses(Protocol):
     T_world_implant: torch.Tensor
     confidence: torch.Tensor
     anatomy_id: torch.Tensor
+    doubt: torch.Tensor | None
+    trusted: torch.Tensor | None
 
 
 @dataclass(eq=False)
@@ -95,13 +97,15 @@ class OnnxModel:
         first = session is None
         if session is None:
             session = self._sessions[kind] = self._session(inputs, kind)
-        T, *_, confidence, anatomy_id = session.run(None, {name: value.numpy() for name, value in given.items()})
+        T, *answers = session.run(None, {name: value.numpy() for name, value in given.items()})
         if first or not np.isfinite(T).all():
             with torch.inference_mode():
                 by_torch: Poses = self.model(**inputs)  # raises errors that a graph cannot
             _check_agreement(T, by_torch.T_world_implant.numpy())
-        found = {"T_world_implant": T, "confidence": confidence, "anatomy_id": anatomy_id}
-        return SimpleNamespace(**{name: torch.from_numpy(value) for name, value in found.items()})
+        names = ["confidence", "anatomy_id", *(() if self.config.trust is None else ("doubt", "trusted"))]
+        found = {"T_world_implant": T, **dict(zip(names, answers[-len(names) :], strict=True))}
+        tensors = {name: torch.from_numpy(value) for name, value in found.items()}
+        return SimpleNamespace(**{"doubt": None, "trusted": None} | tensors)
 
     def _session(self, inputs: Mapping[str, Tensors], kind: tuple[str, ...]) -> "onnxruntime.InferenceSession":
         import onnxruntime
@@ -153,9 +157,16 @@ class OnnxModel:
 
     def _digest(self, kind: tuple[str, ...]) -> str:
         """Hash of what shapes the graph."""
-        about = [kind, self.config.to_json_string(), source_hash("modeling", "inference", libraries=_LIBRARIES)]
+        about = [
+            kind,
+            self.config.to_json_string(),
+            self.model.anatomies,
+            source_hash("modeling", "inference", libraries=_LIBRARIES),
+        ]
         digest = hashlib.sha256(json.dumps(about).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
+        # Points of given meshes are constants of the graph too, but no weights.
+        tensors = self.model.state_dict() | dict(self.model.named_buffers())
+        for name, tensor in sorted(tensors.items()):
             digest.update(name.encode() + tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:24]
 
@@ -177,6 +188,8 @@ def _by_graph_name(inputs: Mapping[str, Tensors]) -> dict[str, torch.Tensor]:
 
 def _check_agreement(T: FloatArray, by_torch: FloatArray) -> None:
     """Raise TrainingError where poses (B, 2, 4, 4) differ from those of torch."""
+    # Of an implant whose mesh is not given, neither has a pose.
+    T, by_torch = np.nan_to_num(T), np.nan_to_num(by_torch)
     off_mm = float(np.linalg.norm(T[..., :3, 3] - by_torch[..., :3, 3], axis=-1).max())
     # The chord of an angle: exact where the angle is small.
     chords = np.linalg.norm(T[..., :3, :3] - by_torch[..., :3, :3], axis=(-2, -1)) / np.sqrt(2)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from veriserum_hf.core import COMPONENTS, Engine, __version__
 from veriserum_hf.dataset import StoredFrames
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.inference.models import load_model, weights_sha256
+from veriserum_hf.inference.models import NamedImplants, load_model, weights_sha256
 from veriserum_hf.inference.onnx_model import OnnxModel
 from veriserum_hf.inference.predictions import Progress, predicted_schema, tables_of, white_level_of
 from veriserum_hf.jobs import (
@@ -48,6 +48,7 @@ class PartJob:
     Attributes
     ----------
     model, weights, engine : name of the model, hash of its weights, and what runs it.
+    implants : those of `named_implants`.
     frames, white_level, batch_size : see `veriserum_hf.inference.predictions.tables_of`.
     file : Parquet file to write, a row group for each batch.
     unfinished : folder above it that lists finished files.
@@ -57,6 +58,7 @@ class PartJob:
     model: str
     weights: str | None
     engine: Engine
+    implants: NamedImplants
     frames: StoredFrames
     white_level: int
     batch_size: int
@@ -76,6 +78,7 @@ class PartJob:
     def run(self, advance: Callable[[int], None]) -> None:
         """Predict batch by batch, and write the file in one step."""
         model = _loaded(self.model, self.weights, self.engine)
+        self.implants.give_to(model.model if isinstance(model, OnnxModel) else model)
         with listed_path(self.unfinished, self.file) as partial, parquet_file(partial, PREDICTED_SCHEMA) as write:
             for poses in tables_of(model, self.frames, self.white_level, self.batch_size):
                 write(poses)
@@ -97,6 +100,7 @@ def predict_elsewhere(
     batch_size: int,
     executor: Executor,
     engine: Engine = "torch",
+    implants: NamedImplants,
     progress: Progress | None = None,
 ) -> int:
     """Write the same file as `veriserum_hf.inference.write_predictions`, whose parts an executor makes.
@@ -109,6 +113,7 @@ def predict_elsewhere(
     frames, about, batch_size, progress : see `veriserum_hf.inference.write_predictions`.
     output : the file, which must not exist.
     executor : see `veriserum_hf.jobs.run_jobs`.
+    implants : of the model, see `NamedImplants`.
     engine : ``"torch"``, or ``"onnx"`` for ONNX Runtime on the CPU.
 
     Returns
@@ -132,6 +137,7 @@ def predict_elsewhere(
         "weights_sha256": weights,
         "batch_size": batch_size,
         "engine": engine,
+        "implants": implants.digest(),
     }
     schema, count = predicted_schema(about), 0
     with staging_folder(target, record, "prediction", TrainingError) as incomplete:
@@ -142,6 +148,7 @@ def predict_elsewhere(
                 str(Path(model).absolute()) if Path(model).is_dir() else model,
                 weights,
                 engine,
+                implants,
                 frames.taken(range(first, min(first + step, len(frames)))),
                 white_level,
                 batch_size,

@@ -1,12 +1,13 @@
 """Poses predicted by a model: rows with the columns of `truth.parquet`."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from veriserum_hf.core import IMAGE_OF, NOT_ASSESSED, PoseFileRow, __version__
+from veriserum_hf.core import IMAGE_OF, NOT_ASSESSED, FloatArray, PoseFileRow, __version__
 from veriserum_hf.dataset import Frame, StoredFrames, frame_of_row, is_raw
 from veriserum_hf.errors import FrameError, TrainingError
 from veriserum_hf.geometry import matrix_to_quaternion
@@ -56,6 +57,7 @@ def predict_frames(
             of = f"measurement {ids[0]}{others}" if ids else "the frame"
             raise TrainingError(f"the model refuses {of}: {error}") from error
         T = output.T_world_implant.double().cpu().numpy()
+        _check_found(T, batch)
         quaternions = matrix_to_quaternion(T[..., :3, :3])
         yield [
             {
@@ -69,10 +71,23 @@ def predict_frames(
                 "covariance": None,
                 "verdict": NOT_ASSESSED,
                 "confidence": _or_none(float(output.confidence[number, implant])),
+                "doubt": None if output.doubt is None else float(output.doubt[number, implant]),
+                "trusted": None if output.trusted is None else bool(output.trusted[number, implant]),
             }
             for number, frame in enumerate(batch)
             for implant, component in enumerate(COMPONENTS)
         ]
+
+
+def _check_found(T: FloatArray, batch: Sequence[Frame]) -> None:
+    """Raise TrainingError where a model was given no mesh of an implant of a frame, and has no pose."""
+    lacking = np.argwhere(~np.isfinite(T).all(axis=(2, 3)))
+    if len(lacking):
+        number, implant = lacking[0].tolist()
+        raise TrainingError(
+            f"measurement {batch[number]['measurement_id']}: it is unknown which {COMPONENTS[implant]} it shows, and "
+            "the model finds an implant by its mesh alone. Name it, or give the mesh of one only"
+        )
 
 
 def _batches(frames: Iterable[Frame], batch_size: int) -> Iterator[list[Frame]]:
@@ -100,7 +115,7 @@ def predict_table(
     Parameters
     ----------
     model : in evaluation mode, on the device that is to be used.
-    frames : that it fits, see `veriserum_hf.inference.check_fit`; raw ones are corrected to its size.
+    frames : that it fits, see `veriserum_hf.inference.fit_to`; raw ones are corrected to its size.
     batch_size : frames at once.
     progress : called with the number of frames done and of all.
 

@@ -16,6 +16,8 @@ from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
+from veriserum_hf.modeling.shapes_veriserum import surface_points
+from veriserum_hf.modeling.trust_veriserum import trusted
 
 __all__ = [
     "TASK",
@@ -27,6 +29,8 @@ __all__ = [
     "fit",
     "load_backbone",
     "read_fields",
+    "surface_points",
+    "trusted",
 ]
 
 AutoConfig.register(VeriserumPoseConfig.model_type, VeriserumPoseConfig)

@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
+TRUST_FIELDS = ("means", "deviations", "confidence", "doubt", "limit", "low", "high")
 MOST_CONFIG_BYTES = 10_000_000
 _MOST_HEADER_BYTES = 20_000_000  # of safetensors; a large backbone's has 0.1 MB
 # Of any number and list in a configuration. Names of classes, which backbones carry along, and trials are more.
@@ -88,6 +89,23 @@ def check_plain(value: Any, name: str = "", depth: int = 0) -> None:
         items = value.items() if isinstance(value, dict) else ((index, each) for index, each in enumerate(value))
         for key, each in items:
             check_plain(each, f"{name}.{key}".lstrip("."), depth + 1)
+
+
+def check_trust(fitted: Any, signs: int) -> None:
+    """Raise ValueError for what does not say how far poses can be trusted, by so many signs."""
+    if not isinstance(fitted, dict) or set(fitted) != set(TRUST_FIELDS):
+        raise ValueError(f"trust must have the fields {', '.join(TRUST_FIELDS)}, got {_shown(fitted)}")
+    lengths = {"means": signs, "deviations": signs, "confidence": signs + 1, "doubt": signs + 1, "low": 3, "high": 3}
+    for name, values in {**fitted, "limit": [fitted["limit"]]}.items():
+        length = lengths.get(name, 1)
+        if not isinstance(values, list) or len(values) != length or not all(map(_is_finite, values)):
+            raise ValueError(f"trust: {name} must be {length} finite numbers, got {_shown(fitted[name])}")
+    if min(fitted["deviations"]) <= 0:
+        raise ValueError(f"trust: deviations must be above 0, got {_shown(fitted['deviations'])}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def place(options: Mapping[str, Any]) -> dict[str, Any]:

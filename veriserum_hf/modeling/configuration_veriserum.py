@@ -5,11 +5,14 @@ from typing import Any, TypedDict
 
 from transformers import AutoConfig, PreTrainedConfig
 
-from .checkpoint_veriserum import check_fields, check_plain, read_fields
+from .checkpoint_veriserum import check_fields, check_plain, check_trust, read_fields
 
 COMPONENTS = ("femur", "tibia")  # the order of implants in every tensor
 PLANES = ("bs", "fs")
 HEADS = ("spatial", "pooled")
+IMPLANTS = ("table", "mesh")
+_MOST_REFINEMENTS = 16
+_SIGNS = {"table": 3, "mesh": 6}  # of how far a pose can be trusted
 # The largest images and heads; more would take all memory.
 _MOST = {
     "image_size": 16384,
@@ -41,17 +44,22 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         centres from both planes. ``"pooled"`` is the baseline of the data set's authors: both whole frames as
         channels of one image, features averaged over it, nine numbers for each implant.
     planes : which planes the model uses, of ``"bs"`` and ``"fs"``; with one, depth comes from size alone.
-    anatomies : implants that the model knows, ``{"id": 3, "component": "tibia"}`` each; a model needs some of each
-        component.
+    implants : ``"table"`` knows a closed set of implants, by their ids. ``"mesh"`` is given the mesh of each implant
+        that it is to find, which may be new to it; of the spatial head.
+    anatomies : of a table, implants that the model knows, ``{"id": 3, "component": "tibia"}`` each; a model needs
+        some of each component.
     image_size : edge of the corrected images, px (they show 360 mm).
     crop_size : edge of the crops, px of the corrected image.
     locator_size : edge of the whole frames where implants are located, px.
     pooled_size : edge of the whole frames that the pooled head sees, px.
     map_channels, map_size : a crop's features are reduced to so many channels and so many cells along either edge.
     hidden_size : width of the head.
+    refinements : with meshes, how often a pose is refined by the points of its implant.
     crop_jitter_px : standard deviation along either axis by which crops miss the implant in training.
     plane_dropout : share of training frames in which one of two planes is hidden; 0 for a model that needs both.
     anatomy_dropout : share of implants whose identity is hidden in training.
+    trust : how far poses can be trusted, fitted to frames that the model has not seen, see `trust_veriserum.trusted`;
+        None where that was not done.
     training_data : the trials that the model was trained on, for an evaluation to compare with its own: ``dataset``,
         ``config``, ``archive`` and ``trials`` by id; None if unknown.
 
@@ -70,6 +78,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         backbone_config: PreTrainedConfig | dict[str, Any] | None = None,
         head: str = "spatial",
         planes: list[str] | None = None,
+        implants: str = "table",
         anatomies: list[Anatomy] | None = None,
         image_size: int = 512,
         crop_size: int = 160,
@@ -78,9 +87,11 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         map_channels: int = 32,
         map_size: int = 8,
         hidden_size: int = 256,
+        refinements: int = 3,
         crop_jitter_px: float = 6.0,
         plane_dropout: float = 0.1,
         anatomy_dropout: float = 0.1,
+        trust: dict[str, Any] | None = None,
         training_data: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -88,6 +99,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         self.backbone_config = _backbone(backbone_config)
         self.head = head
         self.planes = _list("planes", PLANES if planes is None else planes)
+        self.implants = implants
         self.anatomies = _list("anatomies", anatomies or [])
         self.image_size = image_size
         self.crop_size = crop_size
@@ -96,9 +108,11 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
         self.map_channels = map_channels
         self.map_size = map_size
         self.hidden_size = hidden_size
+        self.refinements = refinements
         self.crop_jitter_px = crop_jitter_px
         self.plane_dropout = plane_dropout
         self.anatomy_dropout = anatomy_dropout
+        self.trust = trust
         self.training_data = training_data
         self._check()
         try:
@@ -115,6 +129,13 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
             or len(set(self.planes)) < len(self.planes)
         ):
             raise ValueError(f"planes must be some of {', '.join(PLANES)}, each once; got {self.planes!r}")
+        if self.implants not in IMPLANTS:
+            raise ValueError(f"implants must be {' or '.join(IMPLANTS)}, got {self.implants!r}")
+        if self.implants == "mesh" and (self.head != "spatial" or self.anatomies):
+            raise ValueError(
+                f"a model that is given meshes has the head spatial and no table of anatomies, got {self.head} and "
+                f"{len(self.anatomies)} anatomies"
+            )
         if len(self.anatomies) > 1000:
             raise ValueError(f"there are {len(self.anatomies):,} anatomies, expected at most 1,000")
         known = set()
@@ -126,7 +147,7 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
             if (key := (anatomy["component"], anatomy["id"])) in known:
                 raise ValueError(f"anatomies must differ, got {anatomy['component']} {anatomy['id']} twice")
             known.add(key)
-        for name, most in _MOST.items():
+        for name, most in {**_MOST, "refinements": _MOST_REFINEMENTS}.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ValueError(f"{name} must be a whole number, got {value!r}")
@@ -134,6 +155,8 @@ class VeriserumPoseConfig(PreTrainedConfig):  # type: ignore[misc, no-any-unimpo
                 raise ValueError(f"{name} must be at least 1, got {value!r}")
             if value > most:
                 raise ValueError(f"{name} must be at most {most}, got {value!r}")
+        if self.trust is not None:
+            check_trust(self.trust, _SIGNS[self.implants])
         for name in ("plane_dropout", "anatomy_dropout"):
             if not _is_number(value := getattr(self, name)) or not 0 <= value < 1:
                 raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
@@ -184,7 +207,7 @@ def _backbone(config: Any) -> PreTrainedConfig:
     if not isinstance(config, dict):
         raise ValueError(f"backbone_config must hold the fields of a vision model, got {config!r}")
     check_plain(config, "backbone_config")
-    fields = dict(config)
+    fields = dict(config) | {"return_dict": True}  # backbones find no features in the other form, a tuple
     model_type = fields.pop("model_type", "resnet")
     if not isinstance(model_type, str):
         raise ValueError(f"backbone_config.model_type must be a name such as 'resnet', got {model_type!r}")

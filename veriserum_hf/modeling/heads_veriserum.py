@@ -26,9 +26,9 @@ class Locator(SinglePrecision):
     def __init__(self, implants: int, width: int = 32) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _convolution(1, width // 2, stride=2),
-            _convolution(width // 2, width, stride=2),
-            *(_convolution(width, width, dilation=dilation) for dilation in (1, 2, 4, 8, 1)),
+            convolution(1, width // 2, stride=2),
+            convolution(width // 2, width, stride=2),
+            *(convolution(width, width, dilation=dilation) for dilation in (1, 2, 4, 8, 1)),
             nn.Conv2d(width, implants, 1),
         )
 
@@ -54,7 +54,8 @@ class Locator(SinglePrecision):
         return logits, torch.stack([(share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)], dim=-1)
 
 
-def _convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """A convolution of 3 x 3 cells that keeps the size, or halves it, normalised and rectified."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, stride, padding=dilation, dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),

@@ -1,12 +1,12 @@
 """The inputs of the pose model, checked and stacked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
+from .configuration_veriserum import COMPONENTS, Anatomy, VeriserumPoseConfig
 
 Camera = Mapping[str, Tensor]
 
@@ -89,24 +89,26 @@ def stack_views(
 
 
 def anatomy_indices(
-    config: VeriserumPoseConfig, anatomy_id: Tensor | None, frames: int, device: torch.device
+    anatomies: Sequence[Anatomy], anatomy_id: Tensor | None, frames: int, device: torch.device
 ) -> Tensor:
     """Index among the model's anatomies of every implant, (B, 2); their number where the id, (B, 2), is unknown."""
-    ids = [entry["id"] for entry in config.anatomies]
+    ids = [entry["id"] for entry in anatomies]
     if anatomy_id is None:
         return torch.full((frames, len(COMPONENTS)), len(ids), device=device)
+    if not ids:
+        return torch.zeros_like(anatomy_id)
     same = anatomy_id[..., None] == torch.tensor(ids, device=anatomy_id.device)
-    same = same & possible_anatomies(config, anatomy_id.device)
+    same = same & possible_anatomies(anatomies, anatomy_id.device)
     return torch.where(same.any(-1), same.long().argmax(-1), len(ids))
 
 
-def unknown_anatomies(config: VeriserumPoseConfig, anatomy_id: Tensor) -> Tensor:
+def unknown_anatomies(anatomies: Sequence[Anatomy], anatomy_id: Tensor) -> Tensor:
     """Which ids, (B, 2), name an implant that the model does not know; -1 names none."""
-    index = anatomy_indices(config, anatomy_id, anatomy_id.shape[0], anatomy_id.device)
-    return (index == len(config.anatomies)) & (anatomy_id >= 0)
+    index = anatomy_indices(anatomies, anatomy_id, anatomy_id.shape[0], anatomy_id.device)
+    return (index == len(anatomies)) & (anatomy_id >= 0)
 
 
-def check_known(config: VeriserumPoseConfig, anatomy_id: Tensor | None, labels: Tensor | None) -> None:
+def check_known(anatomies: Sequence[Anatomy], anatomy_id: Tensor | None, labels: Tensor | None) -> None:
     """Check that the model knows every implant that is named, and that each with a label (B, 2, 4, 4) is named.
 
     Raises
@@ -115,8 +117,8 @@ def check_known(config: VeriserumPoseConfig, anatomy_id: Tensor | None, labels: 
         If the model does not know an id of that component, or a label is of an implant that is not named.
 
     """
-    if anatomy_id is not None and (unknown := unknown_anatomies(config, anatomy_id)).any():
-        known = [f"{entry['component']} {entry['id']}" for entry in config.anatomies]
+    if anatomy_id is not None and (unknown := unknown_anatomies(anatomies, anatomy_id)).any():
+        known = [f"{entry['component']} {entry['id']}" for entry in anatomies]
         frame, component = unknown.nonzero()[0].tolist()
         raise ValueError(
             f"this model knows {', '.join(known)}, got anatomy_id of {COMPONENTS[component]} "
@@ -130,7 +132,7 @@ def check_known(config: VeriserumPoseConfig, anatomy_id: Tensor | None, labels: 
             )
 
 
-def possible_anatomies(config: VeriserumPoseConfig, device: torch.device) -> Tensor:
+def possible_anatomies(anatomies: Sequence[Anatomy], device: torch.device) -> Tensor:
     """Which anatomies, (2, anatomies), each component may be."""
-    of_component = [[entry["component"] == component for entry in config.anatomies] for component in COMPONENTS]
-    return torch.tensor(of_component, device=device)
+    of_component = [[entry["component"] == component for entry in anatomies] for component in COMPONENTS]
+    return torch.tensor(of_component, dtype=torch.bool, device=device)

@@ -1,15 +1,15 @@
 """Losses of the pose model: rotation, position in each image, points of the implant, and confidence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import roma
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .configuration_veriserum import VeriserumPoseConfig
 from .geometry_veriserum import project
+from .implants_veriserum import Shapes
 
 CONFIDENT_MM, CONFIDENT_DEG = 2.0, 2.0  # a confidence is the probability of errors below these
 _TARGET_CELLS = 1.0  # standard deviation of the coarse stage's target
@@ -31,6 +31,8 @@ class Prediction:
     anatomy : (B, 2) index of the implant that the pose is of, the number of anatomies where it is unknown.
     anatomy_logits : (B, 2, anatomies).
     locator_logits : (B, planes, 2, rows, columns) of the coarse stage.
+    earlier : poses like T_world_implant that were then refined.
+    signs, rig : (B, 2, n) and (B, 2, 3) of `trust_veriserum.trusted`, of the spatial head.
 
     """
 
@@ -43,27 +45,20 @@ class Prediction:
     anatomy: Tensor
     anatomy_logits: Tensor | None = None
     locator_logits: Tensor | None = None
+    earlier: Sequence[Tensor] = ()
+    signs: Tensor | None = None
+    rig: Tensor | None = None
 
 
-class Implants(Protocol):
-    """What the losses use of a model: its configuration and its implants' shapes."""
-
-    config: VeriserumPoseConfig
-    points_implant_mm: Tensor
-
-    def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
-        """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4)."""
-
-
-def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: Implants) -> dict[str, Tensor]:
+def pose_losses(prediction: Prediction, labels: Tensor, shapes: Shapes, image_size: int) -> dict[str, Tensor]:
     """Losses of a batch, each the mean over implants with a label; ``loss`` is what is minimised.
 
     Parameters
     ----------
     prediction : of the head.
     labels : (B, 2, 4, 4) true poses, NaN where there is none.
-    anatomy : (B, 2) index of the true implant, the number of anatomies where it is unknown.
-    model : whose implants they are.
+    shapes : of the true implants.
+    image_size : edge of the images, px.
 
     Returns
     -------
@@ -74,12 +69,9 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
     present = labels.isfinite().all(-1).all(-1)
     # NaN has a gradient of NaN even where it is masked.
     labels = torch.where(present[..., None, None], labels, torch.eye(4, dtype=labels.dtype, device=labels.device))
-    true_center_mm = model.true_center_mm(labels, anatomy)
+    true_center_mm = shapes.centers_mm(labels)
     true_px = project(true_center_mm[:, None], *prediction.cameras)
-    R, true_R = prediction.T_world_implant[..., :3, :3], labels[..., :3, :3]
-    rotation_deg = torch.rad2deg(roma.rotmat_geodesic_distance(R, true_R))
-    points = model.points_implant_mm[anatomy.clamp(max=len(model.points_implant_mm) - 1)].to(R.dtype)
-    point_mm = (_apply(prediction.T_world_implant, points) - _apply(labels, points)).norm(dim=-1).mean(-1)
+    rotation_deg, point_mm = _pose_errors(prediction.T_world_implant, labels, shapes)
     off_px = (prediction.center_px - true_px).norm(dim=-1)
     visible = prediction.shown[:, :, None] & present[:, None]
     # A hidden plane leaves the depth undetermined; it has its own loss.
@@ -90,19 +82,23 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
         "reprojection_px": _mean(off_px, visible),
     }
     off_mm = prediction.T_world_implant[..., :3, 3] - labels[..., :3, 3]
-    if prediction.locator_logits is None or prediction.anatomy_logits is None:
+    if prediction.locator_logits is None:
         # The authors' own loss.
         smooth = functional.smooth_l1_loss(off_mm, torch.zeros_like(off_mm), reduction="none").mean(-1)
         losses["loss"] = _mean(smooth, present) + losses["rotation_deg"]
         return losses
     # A degree moves an implant's points by about half a millimetre, a pixel by a bit more.
     losses["loss"] = losses["rotation_deg"] / 2 + losses["point_mm"] / 2 + losses["reprojection_px"]
+    for T in prediction.earlier:
+        before_deg, before_mm = _pose_errors(T, labels, shapes)
+        losses["loss"] = losses["loss"] + (_mean(before_deg, present) + _mean(before_mm, present)) / 4
     center_camera = _apply(prediction.cameras[1], true_center_mm[:, None].expand(-1, off_px.shape[1], -1, -1))
     depth_mm = _apply(prediction.cameras[1], prediction.center_mm[:, None].expand_as(center_camera))[..., 2]
     alone = visible & ~prediction.shown.all(1)[:, None, None] if off_px.shape[1] == 2 else visible
     losses["depth_mm"] = _mean((depth_mm - center_camera[..., 2]).abs(), alone)
-    losses["locator"] = _mean(_locator_loss(prediction.locator_logits, true_px, model.config.image_size), visible)
-    losses["identity"] = _mean(_identity_loss(prediction.anatomy_logits, anatomy), present)
+    losses["locator"] = _mean(_locator_loss(prediction.locator_logits, true_px, image_size), visible)
+    if prediction.anatomy_logits is not None:
+        losses["identity"] = _mean(_identity_loss(prediction.anatomy_logits, prediction.anatomy), present)
     good = (off_mm.norm(dim=-1) < CONFIDENT_MM) & (rotation_deg < CONFIDENT_DEG)
     entropy = functional.binary_cross_entropy_with_logits(prediction.confidence, good.float(), reduction="none")
     losses["confidence"] = _mean(entropy.double(), present)
@@ -110,10 +106,17 @@ def pose_losses(prediction: Prediction, labels: Tensor, anatomy: Tensor, model: 
         losses["loss"]
         + _DEPTH_WEIGHT * losses["depth_mm"]
         + losses["locator"]
-        + 0.1 * losses["identity"]
+        + 0.1 * losses.get("identity", 0)
         + 0.1 * losses["confidence"]
     )
     return losses
+
+
+def _pose_errors(T: Tensor, labels: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    """Rotation, degrees, and mean distance of the implants' points, mm, (B, 2) each."""
+    points = shapes.points_implant_mm.to(T.dtype)
+    distance_mm = (_apply(T, points) - _apply(labels, points)).norm(dim=-1).mean(-1)
+    return torch.rad2deg(roma.rotmat_geodesic_distance(T[..., :3, :3], labels[..., :3, :3])), distance_mm
 
 
 def _mean(values: Tensor, weight: Tensor) -> Tensor:

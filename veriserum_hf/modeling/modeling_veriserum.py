@@ -1,7 +1,7 @@
 """The dual-plane pose model: two corrected images and their cameras in, poses of both implants out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,36 +13,20 @@ from transformers.utils.generic import ModelOutput
 
 from .backbone_veriserum import FeatureMap
 from .checkpoint_veriserum import check_finite, check_size, masked, place, weights_file
-from .configuration_veriserum import COMPONENTS, VeriserumPoseConfig
-from .geometry_veriserum import (
-    crop,
-    depth_scale,
-    farthest_first,
-    place_centers,
-    project,
-    rotation_from_6d,
-    slopes,
-    transform,
-)
+from .configuration_veriserum import COMPONENTS, Anatomy, VeriserumPoseConfig
+from .geometry_veriserum import crop, farthest_first, project
 from .heads_veriserum import ImplantHead, Locator, standardised
-from .inputs_veriserum import (
-    Camera,
-    Views,
-    anatomy_indices,
-    check_known,
-    possible_anatomies,
-    stack_views,
-    unknown_anatomies,
-)
+from .implants_veriserum import Shapes, check_given, given_shapes, named_points
+from .inputs_veriserum import Camera, Views, anatomy_indices, check_known, stack_views, unknown_anatomies
 from .losses_veriserum import Prediction, pose_losses
+from .mesh_poses_veriserum import Looked, MeshPoses
 from .precision_veriserum import Change, SingleLinear, keeping_type
+from .shapes_veriserum import POINTS as MESH_POINTS, surface_points
+from .table_poses_veriserum import pooled_poses, spatial_poses
+from .trust_veriserum import trusted
 
 POINTS = 64  # of an implant's surface, for the loss
-_SHAPES = ("center_implant_mm", "points_implant_mm")  # buffers
-# Where the central rays of the nominal rig cross, and how far that is from the sources.
-_CENTER_MM, _CENTER_DEPTH_MM = (0.0, 0.0, 381.0), 1480.0
-_FOCAL_MM, _FIELD_MM = 1860.0, 360.0  # of that rig
-_OFFSET_PX, _DEPTH_MM, _TRANSLATION_MM = 10.0, 30.0, 50.0  # scale of the network's outputs
+_SHAPES = ("center_implant_mm", "points_implant_mm", "named_points")  # buffers
 
 
 @dataclass
@@ -56,8 +40,11 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     center_px : by plane that was given, (B, 2, 2) the implant's centre, (column, row) px of the image that the
         model was given.
     confidence : (B, 2) probability that a pose is within 2 mm and 2 degrees; NaN from a pooled head, which has none.
+    doubt : (B, 2) probability that a pose is off by more than 5 mm or 5 degrees; None of a model without ``trust``.
+    trusted : (B, 2) whether to trust a pose: there is little doubt, and the rig is like those that ``trust`` knows.
     anatomy_id : (B, 2) the identity that the pose is of: as given, else as recognised; -1 from a
         pooled head where it was not given.
+    signs : (B, 2, n + 3) what ``trust`` is fitted to, the rig's numbers last; not of an exported model.
 
     """
 
@@ -67,6 +54,9 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     center_px: dict[str, Tensor] | None = None
     confidence: Tensor | None = None
     anatomy_id: Tensor | None = None
+    doubt: Tensor | None = None
+    trusted: Tensor | None = None
+    signs: Tensor | None = None
 
 
 class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimported, unused-ignore]
@@ -79,6 +69,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
 
     The buffers ``center_implant_mm`` (anatomies, 3) and ``points_implant_mm`` (anatomies, points, 3) hold what the
     model needs of its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
+
+    With ``implants="mesh"`` the model has no such table: it is given the mesh of each implant, as ``implant_points``
+    or by `set_meshes`, and looks for the centre of the box around it.
 
     With ``dtype=torch.bfloat16`` or ``float16`` the backbone alone has that type: coarse stage, heads and shapes stay
     in float32, and geometry is computed in float64. ``torch.export.export`` takes the model. Exported, it cannot
@@ -98,21 +91,28 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     # Whether a backbone has a kind of attention, it checks itself.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     # All but the backbone and the layer that narrows its maps; see `precision_veriserum`.
-    _keep_in_fp32_modules_strict = ("locator.", "heads.", "outputs.", *_SHAPES)  # type: ignore[assignment]
+    _keep_in_fp32_modules_strict = ("locator.", "heads.", "by_mesh.", "outputs.", *_SHAPES)  # type: ignore[assignment]
     config: VeriserumPoseConfig
     center_implant_mm: Tensor
     points_implant_mm: Tensor
+    named_points: Tensor
+    anatomies: list[Anatomy]  # that may be named
 
     def __init__(self, config: VeriserumPoseConfig, backbone: PreTrainedModel | None = None) -> None:
         super().__init__(config)
-        if {anatomy["component"] for anatomy in config.anatomies} != set(COMPONENTS):
+        self.anatomies = config.anatomies
+        with_meshes = config.implants == "mesh"
+        if not with_meshes and {anatomy["component"] for anatomy in config.anatomies} != set(COMPONENTS):
             raise ValueError(
                 f"a model needs at least one anatomy of each component, {' and '.join(COMPONENTS)}, got anatomies "
                 f"{config.anatomies!r:.200}"
             )
         anatomies, implants, planes = len(config.anatomies), len(COMPONENTS), len(config.planes)
-        self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
-        self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
+        if with_meshes:
+            self.register_buffer("named_points", torch.zeros(0, MESH_POINTS, 6), persistent=False)
+        else:
+            self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
+            self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
         if config.head == "pooled":
             self.backbone = FeatureMap(config.backbone_config, planes, backbone)
             self.outputs = SingleLinear(self.backbone.channels, 9 * implants)
@@ -120,15 +120,18 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             self.backbone = FeatureMap(config.backbone_config, 1, backbone)
             self.locator = Locator(implants)
             self.narrow = nn.Conv2d(self.backbone.channels, config.map_channels, 1)
-            self.heads = nn.ModuleList(
-                ImplantHead(config.map_channels, config.map_size, planes, anatomies, config.hidden_size)
-                for _ in COMPONENTS
-            )
+            if with_meshes:
+                self.by_mesh = MeshPoses(config)
+            else:
+                self.heads = nn.ModuleList(
+                    ImplantHead(config.map_channels, config.map_size, planes, anatomies, config.hidden_size)
+                    for _ in COMPONENTS
+                )
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _apply(self, fn: Change, recurse: bool = True) -> "VeriserumPoseModel":
         """Change weights as ``fn`` does, but never the type of the implants' shapes."""
-        shapes = {name: self.get_buffer(name) for name in _SHAPES}
+        shapes = {name: self.get_buffer(name) for name in _SHAPES if hasattr(self, name)}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, shape in shapes.items():
             setattr(self, name, keeping_type(fn)(shape))
@@ -205,6 +208,16 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             self.center_implant_mm[index] = torch.zeros(3) if inside else (low + high) / 2
             self.points_implant_mm[index] = vertices[farthest_first(vertices, POINTS)]
 
+    def set_meshes(self, meshes: Mapping[int, Any], components: Mapping[int, str]) -> None:
+        """Take the implants that may be named, by anatomy id: meshes (``vertices`` in mm, ``faces``), and components.
+
+        They are no part of a checkpoint. An implant that a frame does not name is the only one of its component.
+        """
+        ids = [id for component in COMPONENTS for id in sorted(meshes) if components.get(id) == component]
+        points = [torch.from_numpy(surface_points(meshes[id].vertices, meshes[id].faces)) for id in ids]
+        self.anatomies = [{"id": id, "component": components[id]} for id in ids]
+        self.named_points = torch.stack(points).to(self.named_points.device) if points else self.named_points[:0]
+
     def forward(
         self,
         image_bs: Tensor | None = None,
@@ -213,6 +226,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         camera_fs: Camera | None = None,
         anatomy_id: Tensor | None = None,
         labels: Tensor | None = None,
+        implant_points: Tensor | None = None,
         **_: object,
     ) -> VeriserumPoseOutput:
         """Predict the poses of both implants.
@@ -224,6 +238,8 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             set. A plane may be omitted where the model was trained for that.
         anatomy_id : (B, 2) ids of femoral and tibial component, -1 where unknown.
         labels : (B, 2, 4, 4) true ``T_world_implant``, NaN where there is none.
+        implant_points : (B, 2, n, 6) of `surface_points`, NaN where an implant is not given, for a model that is
+            given meshes; by default those of `set_meshes` are taken by anatomy_id.
 
         Raises
         ------
@@ -235,18 +251,21 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         given = {"bs": (image_bs, camera_bs), "fs": (image_fs, camera_fs)}
         views = stack_views(self.config, given, training=self.training)
         device = views.images.device
-        anatomy = anatomy_indices(self.config, anatomy_id, views.images.shape[0], device)
-        if not torch.compiler.is_exporting():
-            check_known(self.config, anatomy_id, labels)
-        if self.config.head == "pooled":
-            prediction = self._pooled(views, anatomy)
+        if self.config.implants == "mesh":
+            prediction, shapes, strange = self._by_meshes(views, anatomy_id, implant_points, labels)
         else:
-            prediction = self._spatial(views, anatomy, labels)
-        losses = None if labels is None else pose_losses(prediction, labels.double(), anatomy, self)
-        strange = torch.zeros_like(anatomy, dtype=torch.bool)
-        if torch.compiler.is_exporting() and anatomy_id is not None:
-            strange = unknown_anatomies(self.config, anatomy_id)
-        known = torch.tensor([*(entry["id"] for entry in self.config.anatomies), -1], device=device)
+            prediction, shapes, strange = self._by_table(views, anatomy_id, labels)
+        losses = None
+        if labels is not None:
+            losses = pose_losses(prediction, labels.double(), shapes, self.config.image_size)
+        confidence, doubt, sure = prediction.confidence.sigmoid(), None, None
+        signs = None
+        if prediction.signs is not None and prediction.rig is not None:
+            if self.config.trust is not None:
+                confidence, doubt, sure = trusted(self.config.trust, prediction.signs, prediction.rig)
+            if not torch.compiler.is_exporting():
+                signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
+        known = torch.tensor([*(entry["id"] for entry in self.anatomies), -1], device=device)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
             losses=losses,
@@ -256,76 +275,89 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
                 for index, plane in enumerate(self.config.planes)
                 if given[plane][0] is not None
             },
-            confidence=prediction.confidence.sigmoid(),
-            anatomy_id=known[prediction.anatomy],
+            confidence=confidence.masked_fill(strange, torch.nan),
+            anatomy_id=known[prediction.anatomy] if implant_points is None or anatomy_id is None else anatomy_id,
+            doubt=doubt,
+            trusted=sure,
+            signs=signs,
         )
 
-    def _pooled(self, views: Views, anatomy: Tensor) -> Prediction:
-        images, cameras, shown, _ = views
-        size = self.config.pooled_size
-        small = functional.interpolate(images.float(), (size, size), mode="area")
-        features = self.backbone(standardised(small)).mean((-2, -1))
-        with torch.autocast(images.device.type, enabled=False):
-            numbers = self.outputs(features.float()).double().unflatten(1, (len(COMPONENTS), 9))
-        translation_mm = torch.tensor(_CENTER_MM, device=images.device) + _TRANSLATION_MM * numbers[..., :3]
-        R = rotation_from_6d(numbers[..., 3:])
-        center_mm = translation_mm + self._center_offset_mm(R, anatomy)
-        return Prediction(
-            T_world_implant=transform(R, translation_mm),
-            center_mm=center_mm,
-            center_px=project(center_mm[:, None], *cameras),
-            cameras=cameras,
-            shown=shown,
-            confidence=torch.full(anatomy.shape, torch.nan, device=images.device),
-            anatomy=anatomy,
-        )
-
-    def _spatial(self, views: Views, anatomy: Tensor, labels: Tensor | None) -> Prediction:
-        images, cameras, shown, both = views
-        frames, planes, implants = *images.shape[:2], len(COMPONENTS)
-        logits, located_px = self._locate(images)
+    def _by_table(
+        self, views: Views, anatomy_id: Tensor | None, labels: Tensor | None
+    ) -> tuple[Prediction, Shapes, Tensor]:
+        """Poses, the shapes of the implants that are named, and (B, 2) which ones are named but not known."""
+        device = views.images.device
+        anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], device)
+        strange = torch.zeros_like(anatomy, dtype=torch.bool)
+        if not torch.compiler.is_exporting():
+            check_known(self.anatomies, anatomy_id, labels)
+        elif anatomy_id is not None:
+            strange = unknown_anatomies(self.anatomies, anatomy_id)
+        index = anatomy.clamp(max=len(self.anatomies) - 1)
+        shapes = Shapes(self.center_implant_mm[index], self.points_implant_mm[index])
+        if self.config.head == "pooled":
+            small = functional.interpolate(views.images.float(), (self.config.pooled_size,) * 2, mode="area")
+            features = self.backbone(standardised(small)).mean((-2, -1))
+            with torch.autocast(device.type, enabled=False):
+                numbers = self.outputs(features.float()).double().unflatten(1, (len(COMPONENTS), 9))
+            return pooled_poses(numbers, views, anatomy, self.center_implant_mm), shapes, strange
+        looked, logits = self._look(views, None if labels is None else shapes.centers_mm(labels))
         given = anatomy
         if self.training and labels is not None:
-            true_center_px = project(self.true_center_mm(labels, anatomy)[:, None], *cameras)
+            forgotten = torch.rand(anatomy.shape, device=device) < self.config.anatomy_dropout
+            given = torch.where(forgotten, len(self.anatomies), anatomy)
+        found = spatial_poses(self.heads, looked, views, anatomy, given, self.center_implant_mm, self.config)
+        return replace(found, locator_logits=logits), shapes, strange
+
+    def _by_meshes(
+        self, views: Views, anatomy_id: Tensor | None, points: Tensor | None, labels: Tensor | None
+    ) -> tuple[Prediction, Shapes, Tensor]:
+        """Poses, the shapes of the implants, and (B, 2) whose are not given."""
+        anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], views.images.device)
+        if points is None:
+            points, anatomy = named_points(self.anatomies, self.named_points, anatomy_id, anatomy)
+        points, given, shapes = given_shapes(points)
+        if not torch.compiler.is_exporting():
+            check_given(given, self.anatomies, anatomy_id, labels)
+        looked, logits = self._look(views, None if labels is None else shapes.centers_mm(labels))
+        answer = self.by_mesh(looked, views, points, shapes.center_implant_mm)
+        T = answer.stages[-1]
+        prediction = Prediction(
+            T_world_implant=T,
+            center_mm=shapes.centers_mm(T),
+            center_px=answer.center_px,
+            cameras=views.cameras,
+            shown=views.shown,
+            confidence=answer.confidence,
+            anatomy=anatomy,
+            locator_logits=logits,
+            earlier=answer.stages[:-1],
+            signs=answer.signs,
+            rig=answer.rig,
+        )
+        return prediction, shapes, ~given
+
+    def _look(self, views: Views, true_center_mm: Tensor | None) -> tuple[Looked, Tensor]:
+        """Crops around both implants, and maps (B, planes, 2, rows, columns) of the coarse stage.
+
+        In training, crops miss the true centres (B, 2, 3) at random.
+        """
+        images = views.images
+        logits, located_px = self._locate(images)
+        if self.training and true_center_mm is not None:
+            true_center_px = project(true_center_mm[:, None], *views.cameras)
             jitter = self.config.crop_jitter_px * torch.randn_like(located_px)
             located_px = torch.where(true_center_px.isfinite(), true_center_px + jitter, located_px.double()).float()
-            forgotten = torch.rand(anatomy.shape, device=anatomy.device) < self.config.anatomy_dropout
-            given = torch.where(forgotten, len(self.config.anatomies), anatomy)
         # Pixels outside of an image get its lowest grey level, whatever the scale of its grey levels.
         images = images - images.amin((-2, -1), keepdim=True)
-        crops, crop_center_px = crop(images.flatten(0, 1), located_px.flatten(0, 1), self.config.crop_size)
-        features = self.narrow(self.backbone(standardised(crops.flatten(0, 1).float())[:, None]))
-        maps = functional.adaptive_avg_pool2d(features, self.config.map_size)
-        maps = maps.view(frames, planes, implants, *maps.shape[1:])
-        crop_center_px = crop_center_px.view(frames, planes, implants, 2).double()
-        slope = slopes(crop_center_px, cameras[0][:, :, None])
-        found = [
-            head(maps[:, :, implant], shown, slope[:, :, implant], given[:, implant])
-            for implant, head in enumerate(self.heads)
-        ]
-        answer = {name: torch.stack([one[name] for one in found], dim=1) for name in found[0]}
-        R = rotation_from_6d(answer["rotation"].double())
-        center_px = crop_center_px + _OFFSET_PX * answer["offset"].double().transpose(1, 2)
-        depth_mm = _CENTER_DEPTH_MM + _DEPTH_MM * answer["depth"].double().transpose(1, 2)
-        # A single plane shows only how large an implant appears: its depth grows with the focal length.
-        nominal_px = _FOCAL_MM * self.config.image_size / _FIELD_MM
-        depth_mm = depth_mm * depth_scale(cameras[0][..., 0, 0], nominal_px)[:, :, None]
-        center_mm = place_centers(center_px, depth_mm, cameras, shown, both=both)
-        recognised = (
-            answer["anatomy"].masked_fill(~possible_anatomies(self.config, images.device), -torch.inf).argmax(-1)
+        crops, center_px = crop(images.flatten(0, 1), located_px.flatten(0, 1), self.config.crop_size)
+        crops = standardised(crops.flatten(0, 1).float())
+        features = self.narrow(self.backbone(crops[:, None]))
+        whole = (*located_px.shape[:3],)
+        looked = Looked(
+            crops.unflatten(0, whole), features.unflatten(0, whole), center_px.double().unflatten(0, whole[:2])
         )
-        index = torch.where(anatomy < len(self.config.anatomies), anatomy, recognised)
-        return Prediction(
-            T_world_implant=transform(R, center_mm - self._center_offset_mm(R, index)),
-            center_mm=center_mm,
-            center_px=center_px,
-            cameras=cameras,
-            shown=shown,
-            confidence=answer["confidence"],
-            anatomy=index,
-            anatomy_logits=answer["anatomy"],
-            locator_logits=logits,
-        )
+        return looked, logits
 
     def _locate(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, planes, 2, rows, columns) of the coarse stage, and centres (B, planes, 2, 2) px in the images."""
@@ -334,12 +366,3 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         logits, cells = self.locator(small.flatten(0, 1))
         px = (cells + 0.5) * (size / logits.shape[-1]) - 0.5
         return logits.unflatten(0, (frames, planes)), px.unflatten(0, (frames, planes))
-
-    def _center_offset_mm(self, R: Tensor, anatomy: Tensor) -> Tensor:
-        """Vector (B, 2, 3) in the world from an implant's origin to its centre; of an unknown one, the last one's."""
-        index = anatomy.clamp(max=len(self.config.anatomies) - 1)
-        return (R @ self.center_implant_mm[index].to(R.dtype)[..., None])[..., 0]
-
-    def true_center_mm(self, labels: Tensor, anatomy: Tensor) -> Tensor:
-        """Centres (B, 2, 3) of implants at poses (B, 2, 4, 4), NaN where there is none."""
-        return self._center_offset_mm(labels[..., :3, :3].double(), anatomy) + labels[..., :3, 3].double()

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import roma
 import torch
-from transformers import BatchFeature, Pipeline
+from transformers import Pipeline
 
 from .configuration_veriserum import COMPONENTS
 from .image_processing_veriserum import Frame
+from .shapes_veriserum import surface_points
 
 TASK = "dual-plane-pose-estimation"
 Meshes = Mapping[int, Any]  # of trimesh, which a checkpoint does without
@@ -31,6 +33,7 @@ class Entry(Registered):
     component: str
     anatomy_id: int
     confidence: float | None
+    trusted: bool | None
 
 
 class Outputs(TypedDict):
@@ -39,6 +42,7 @@ class Outputs(TypedDict):
     T_world_implant: torch.Tensor
     anatomy_id: torch.Tensor
     confidence: torch.Tensor
+    trusted: NotRequired[torch.Tensor | None]
     frame: NotRequired[Frame]
 
 
@@ -48,10 +52,14 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     A frame is like a row of the data set; see `VeriserumImageProcessor.preprocess`. The result for a frame is a list
     of an entry for each implant, with ``component``, ``anatomy_id``, ``translation_mm`` (3) and ``quaternion_xyzw``
     (4, w >= 0) as in a row of the data set, and ``confidence``: the probability that the pose is within 2 mm and 2
-    degrees, or None where the model has none.
+    degrees, or None where the model has none. ``trusted`` says whether to trust the pose, None where the model does
+    not know.
+
+    A model that is given meshes needs ``meshes``: those of the implants in mm by anatomy id, and frames that name
+    their implants.
 
     ``refine=True`` registers these poses with the images (`veriserum_hf.registration.register`). It needs the
-    package veriserum-hf, and ``meshes``: the implants' closed meshes in mm by anatomy id. Every entry then has also
+    package veriserum-hf, and ``meshes``, which must be closed. Every entry then has also
     ``covariance``, ``verdict``, ``score`` and ``detail``; where the verdict is ``failed``, also because no camera
     sees an implant at the model's pose, that pose is kept and ``covariance`` is None.
     """
@@ -66,13 +74,17 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
         given: dict[str, object] = {"refine": refine, "meshes": meshes}
         chosen = {name: value for name, value in given.items() if value is not None}
-        return {} if refine is None else {"refine": refine}, {}, chosen
+        return chosen, {}, chosen
 
-    def preprocess(self, frame: Frame, refine: bool = False) -> dict[str, object]:  # type: ignore[override]
+    def preprocess(  # type: ignore[override]
+        self, frame: Frame, refine: bool = False, meshes: Meshes | None = None
+    ) -> dict[str, object]:
         """Batch of one frame; to refine, the frame itself too."""
         processor: Any = self.image_processor
-        batch: BatchFeature = processor(frame)
-        return dict(batch) | ({"frame": frame} if refine else {})
+        batch = dict(processor(frame))
+        if self.model.config.implants == "mesh" and "implant_points" not in batch:
+            batch["implant_points"] = _points_of(batch["anatomy_id"][0].tolist(), meshes or {})
+        return batch | ({"frame": frame} if refine else {})
 
     def _forward(self, inputs: Mapping[str, Any]) -> Outputs:  # type: ignore[override]
         output = self.model(**{name: _joined(value) for name, value in inputs.items() if name != "frame"})
@@ -80,6 +92,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
             "T_world_implant": output["T_world_implant"],
             "anatomy_id": output["anatomy_id"],
             "confidence": output["confidence"],
+            "trusted": output.get("trusted"),
         }
         if "frame" in inputs:
             found["frame"] = inputs["frame"]
@@ -96,7 +109,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         T = outputs["T_world_implant"][0].double()
         quaternions = roma.rotmat_to_unitquat(T[:, :3, :3])
         quaternions = quaternions * torch.where(quaternions[:, 3:] < 0, -1.0, 1.0)
-        confidence = outputs["confidence"][0]
+        confidence, trusted = outputs["confidence"][0], outputs.get("trusted")
         return [
             {
                 "component": component,
@@ -104,9 +117,21 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
                 "translation_mm": T[index, :3, 3].tolist(),
                 "quaternion_xyzw": quaternions[index].tolist(),
                 "confidence": None if confidence[index].isnan() else float(confidence[index]),
+                "trusted": None if trusted is None else bool(trusted[0, index]),
             }
             for index, component in enumerate(COMPONENTS)
         ]
+
+
+def _points_of(ids: list[int], meshes: Meshes) -> torch.Tensor:
+    """Points (1, 2, n, 6) of both implants; ValueError where there is no mesh of one."""
+    for component, id in zip(COMPONENTS, ids, strict=True):
+        if id not in meshes:
+            raise ValueError(
+                "this model is given the meshes of the implants that it is to find, but there is none of the "
+                f"{component}, {id}: name both implants of the frame, and give meshes, by anatomy id"
+            )
+    return torch.from_numpy(np.stack([surface_points(meshes[id].vertices, meshes[id].faces) for id in ids]))[None]
 
 
 def _joined(value: object) -> object:

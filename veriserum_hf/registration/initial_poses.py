@@ -143,14 +143,14 @@ class StartingModel:
     """
 
     def __init__(self, name: str, source: Rows[Frames], chosen: Mapping[str, Frames]) -> None:
-        from veriserum_hf.inference import check_fit, load_model
+        from veriserum_hf.inference import fit_to, load_model
 
         self.model = load_model(name)
         # The model takes images of its own size, the registration larger ones.
         chosen = {split: frames.at_size(self.model.config.image_size) for split, frames in chosen.items()}
         self.source, self.chosen = source, chosen
         for frames in chosen.values():
-            check_fit(self.model, frames, source.meshes)
+            fit_to(self.model, frames, source)
         # Early, not after the prediction of every frame.
         _check_implants(source, {row["measurement_id"]: _own_poses(row) for row in label_rows(chosen)})
 

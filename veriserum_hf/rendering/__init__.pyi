@@ -1,4 +1,4 @@
-from . import differentiable as differentiable
+from . import differentiable as differentiable, scenes as scenes
 from .compilation import compiled as compiled
 from .contours import outline as outline
 from .detail import simplified as simplified

@@ -134,20 +134,34 @@ class _Hits(NamedTuple):
     sign: Tensor  # 1 for a back face, -1 for a front face
 
 
+class Covered(NamedTuple):
+    """Pairs of a triangle, by its index, and a pixel that it covers: each (n,), int64 except for the sign."""
+
+    triangle: Tensor
+    row: Tensor
+    column: Tensor
+    sign: Tensor  # 1 for a back face, -1 for a front face
+
+
 def _find_hits(px: Tensor, faces: Tensor, rows: int, columns: int) -> _Hits:
-    """Every pixel covered by every triangle, half open in both directions; px is (B, V, 2), (column, row)."""
-    corners = px[:, faces].flatten(0, 1)
+    """Every pixel covered by every triangle of meshes whose vertices are at px (B, V, 2), (column, row)."""
+    triangle, row, column, sign = covered(px[:, faces].flatten(0, 1), rows, columns)
+    return _Hits(triangle // len(faces), triangle % len(faces), row, column, sign)
+
+
+def covered(corners: Tensor, rows: int, columns: int) -> Covered:
+    """Every pixel covered by every triangle, half open in both directions; corners (T, 3, 2) are (column, row) px."""
     y = corners[..., 1]
     first_row = y.amin(1).ceil().clamp(0, rows).long()
     end_row = y.amax(1).ceil().clamp(0, rows).long()
-    triangle, step = _repeat(end_row - first_row)
+    triangle, step = numbered(end_row - first_row)
     row = first_row[triangle] + step
 
     # Two triangles that share an edge take its corners in the same order, the upper one first, so that both get the
     # same crossing to the bit: no pixel between them is lost or counted twice.
     tail = corners[triangle]
     head = tail.roll(-1, 1)
-    scanline = row.to(px.dtype)[:, None]
+    scanline = row.to(corners.dtype)[:, None]
     tail_passed, head_passed = tail[..., 1] <= scanline, head[..., 1] <= scanline
     upper = torch.where(tail_passed[..., None], tail, head)
     lower = torch.where(tail_passed[..., None], head, tail)
@@ -159,10 +173,9 @@ def _find_hits(px: Tensor, faces: Tensor, rows: int, columns: int) -> _Hits:
 
     # Rows run downwards: seen from the source, a front face has its downward edge on the left.
     start, end = up.ceil().clamp(0, columns), down.ceil().clamp(0, columns)
-    span, step = _repeat((end - start).abs().long())
+    span, step = numbered((end - start).abs().long())
     column = torch.minimum(start, end).long()[span] + step
-    triangle = triangle[span]
-    return _Hits(triangle // len(faces), triangle % len(faces), row[span], column, (end - start).sign()[span])
+    return Covered(triangle[span], row[span], column, (end - start).sign()[span])
 
 
 def _signed_lengths(hits: _Hits, rotated: Tensor, t: Tensor, faces: Tensor, K: Tensor) -> Tensor:
@@ -195,7 +208,7 @@ def _signed_lengths(hits: _Hits, rotated: Tensor, t: Tensor, faces: Tensor, K: T
     return lengths
 
 
-def _repeat(counts: Tensor) -> tuple[Tensor, Tensor]:
+def numbered(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Index i, counts[i] times, for every i, and with each the numbers 0 .. counts[i] - 1."""
     owner = torch.repeat_interleave(counts)
     return owner, torch.arange(len(owner), device=counts.device) - (counts.cumsum(0) - counts)[owner]

@@ -204,12 +204,12 @@ def predicted(
         If torch is not installed; the message names what to install.
 
     """
-    from veriserum_hf.inference import check_fit, load_model, predict_table, weights_sha256
+    from veriserum_hf.inference import fit_to, load_model, predict_table, weights_sha256
 
     model = load_model(name)
     rows = open_rows(dataset, config).checked()
     frames = rows.joined(split)
-    check_fit(model, frames, rows.meshes)
+    fit_to(model, frames, rows)
     poses = predict_table(model, frames, batch_size=16, progress=progress)
     check_poses(poses, name)
     import torch  # after the inference room, whose error names what to install

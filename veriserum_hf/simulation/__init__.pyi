@@ -20,4 +20,8 @@ from .settings import (
     Settings as Settings,
     parse_height as parse_height,
 )
+from .world_images import Drawn as Drawn, draw_images as draw_images
+from .world_implants import WorldShape as WorldShape, world_shapes as world_shapes
+from .world_ranges import WorldRanges as WorldRanges
+from .worlds import Worlds as Worlds
 from .write import simulate as simulate

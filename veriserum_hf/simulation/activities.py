@@ -176,11 +176,27 @@ def simulate_trial(
     phase = _phase(_CYCLE_S[task], moments, rng)
     flexion, adduction, internal, anterior, lean = _curves(np.array(_POINTS[task]), phase, rng)
     R_tibia_femur = joint_rotation(np.stack([flexion, adduction, internal], axis=-1)).swapaxes(-1, -2)
-    T_tibia_femur = _seat(femur, R_tibia_femur, anterior, medial_mm=rng.uniform(-_MEDIAL_RANGE_MM, _MEDIAL_RANGE_MM))
+    # The lowest point of a body is a corner of its convex hull.
+    corners_mm = np.asarray(femur.convex_hull.vertices)
+    medial_mm = rng.uniform(-_MEDIAL_RANGE_MM, _MEDIAL_RANGE_MM)
+    T_tibia_femur = _seat(corners_mm, R_tibia_femur, anterior, medial_mm)
     T_world_tibia = _place(femur, tibia, T_tibia_femur, rig, _orient(lean, rng), _wander(phase, rng))
     T_world_femur = T_world_tibia @ T_tibia_femur
     whole = Trajectory(task, T_world_femur, T_world_tibia, flexion, adduction, internal, anterior)
     return replace(whole[:frames], late=whole[frames:]) if late_s else whole
+
+
+def posture(femur_corners_mm: FloatArray, rng: np.random.Generator) -> tuple[str, FloatArray, FloatArray]:
+    """A knee at a random phase of a random activity: its name, T_tibia_femur (4, 4) and R_world_tibia (3, 3).
+
+    The world's y is up. ``femur_corners_mm`` (n, 3) are those of the convex hull of the femoral component.
+    """
+    task = TASKS[rng.integers(len(TASKS))]
+    flexion, adduction, internal, anterior, lean = _curves(np.array(_POINTS[task]), rng.uniform(size=1), rng)
+    R_tibia_femur = joint_rotation(np.stack([flexion, adduction, internal], axis=-1)).swapaxes(-1, -2)
+    medial_mm = rng.uniform(-_MEDIAL_RANGE_MM, _MEDIAL_RANGE_MM)
+    T_tibia_femur = _seat(femur_corners_mm, R_tibia_femur, anterior, medial_mm)
+    return task, T_tibia_femur[0], _orient(lean, rng)[0]
 
 
 def joint_rotation(flexion_adduction_internal_deg: ArrayLike) -> FloatArray:
@@ -210,14 +226,13 @@ def _curves(points: FloatArray, phase: FloatArray, rng: np.random.Generator) -> 
     return varied
 
 
-def _seat(femur: trimesh.Trimesh, R_tibia_femur: FloatArray, anterior_mm: FloatArray, medial_mm: float) -> FloatArray:
+def _seat(corners_mm: FloatArray, R_tibia_femur: FloatArray, anterior_mm: FloatArray, medial_mm: float) -> FloatArray:
     """Poses of the femur on the tibia, (frames, 4, 4), its lowest point on the bearing plane.
 
     That plane then separates the implants: the femur lies on or above it, the tray below. Where the contact passes
     from one condyle to the other the height bends in time, as it does when a condyle lifts off.
     """
-    # The lowest point of a body is a corner of its convex hull.
-    heights_mm = np.asarray(femur.convex_hull.vertices) @ R_tibia_femur[:, 1, :].T
+    heights_mm = corners_mm @ R_tibia_femur[:, 1, :].T
     up_mm = INSERT_THICKNESS_MM - heights_mm.min(axis=0)
     return make_transform(R_tibia_femur, np.stack([np.full_like(up_mm, medial_mm), up_mm, anterior_mm], axis=-1))
 

@@ -98,6 +98,20 @@ class Chains:
             torch.tensor(bands, device=device),
         )
 
+    def to(self, device: torch.device) -> "Chains":
+        """The same on a device."""
+
+        def moved(table: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: column.to(device, non_blocking=True) for name, column in table.items()}
+
+        return Chains(
+            moved(self.values),
+            moved(self.attenuation_per_mm),
+            self.blur_passes,
+            self.raw_px.to(device, non_blocking=True),
+            self.bands.to(device, non_blocking=True),
+        )
+
 
 def _by_name(table: Mapping[str, ArrayLike], device: torch.device | str) -> dict[str, Tensor]:
     """Columns (n,) as tensors (n, 1, 1), float32, copied to the device at once."""
@@ -148,23 +162,38 @@ def expose(exponent: Tensor, chains: Chains, size: int, generator: torch.Generat
     generator : source of the noise, on the images' device; None for no noise.
 
     """
-    values, margin = chains.values, canvas_margin_px(size)
-    signal = functional.avg_pool2d(exponent.neg_().exp_(), RAYS_PER_PIXEL)
-    signal *= _open_field(values, size, signal.device)
-    signal = _spread(signal, chains, size)[:, margin : margin + size, margin : margin + size]
-    x, y = functional.interpolate(chains.raw_px, (size, size), mode="bilinear", align_corners=True).unbind(1)
-    signal = _surround(signal, x, y, values, size)
+    values = chains.values
+    signal, x, y = arriving(transmitted(exponent), chains, size)
     gain = (values["bright_level"] - values["dark_level"]) * _WHITE
     row = y.round().long().clamp(0, RAW_HEIGHT_PX - 1)
     bands = chains.bands.gather(1, row.flatten(1)).view_as(y)
     grey = values["dark_level"] * _WHITE + signal * gain * (1 + values["band_amplitude"] * bands)
     if generator is not None:
-        variance = signal * gain**2 / values["quanta_per_pixel"] * values["noise_part"]
-        variance += (values["readout_noise"] * _WHITE) ** 2 * values["readout_part"]
         white = torch.randn(signal.shape, device=signal.device, generator=generator)
-        grey += _neighboured(white, values["noise_tap"]) * variance.sqrt()
+        grey += gain * noise(signal, white, chains, (values["readout_noise"] * _WHITE / gain) ** 2)
     covered = (x >= -1) & (x <= RAW_WIDTH_PX) & (y >= -1) & (y <= RAW_HEIGHT_PX)
     return (grey * covered).round().clamp(0, _WHITE).to(torch.uint8)
+
+
+def transmitted(exponent: Tensor) -> Tensor:
+    """Transmission on the canvas of the sum of attenuation times path length along its rays, which is overwritten."""
+    return functional.avg_pool2d(exponent.neg_().exp_(), RAYS_PER_PIXEL)
+
+
+def arriving(transmission: Tensor, chains: Chains, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Signal of corrected images without noise, and the raw column and row of their pixels, each (n, size, size)."""
+    margin = canvas_margin_px(size)
+    signal = transmission * _open_field(chains.values, size, transmission.device)
+    signal = _spread(signal, chains, size)[:, margin : margin + size, margin : margin + size]
+    x, y = functional.interpolate(chains.raw_px, (size, size), mode="bilinear", align_corners=True).unbind(1)
+    return _surround(signal, x, y, chains.values, size), x, y
+
+
+def noise(signal: Tensor, white: Tensor, chains: Chains, readout: Tensor) -> Tensor:
+    """Noise of a signal, from white noise (n, rows, columns) and the variance of a raw pixel's ``readout``."""
+    values = chains.values
+    variance = signal / values["quanta_per_pixel"] * values["noise_part"] + readout * values["readout_part"]
+    return _neighboured(white, values["noise_tap"]) * variance.clamp(min=0).sqrt()
 
 
 def _open_field(values: dict[str, Tensor], size: int, device: torch.device) -> Tensor:

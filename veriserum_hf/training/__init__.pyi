@@ -1,1 +1,2 @@
 from .train import run_training as run_training
+from .worlds import WorldBatches as WorldBatches, validation_worlds as validation_worlds

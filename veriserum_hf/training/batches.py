@@ -50,6 +50,8 @@ class Batch(TypedDict):
     camera_bs, camera_fs : see `Cameras`.
     anatomy_id : (B, 2) int64 of femoral and tibial component, -1 where a frame has no pose of it.
     labels : (B, 2, 4, 4) float64 ``T_world_implant``, mm; NaN where a frame has none.
+    implant_points : (B, 2, n, 6) float32 of the implants' surfaces, with normals; missing where the model knows the
+        implants by their ids.
     measurement_id, trial_id : (B,) int64. task : B names.
 
     """
@@ -60,6 +62,7 @@ class Batch(TypedDict):
     camera_fs: NotRequired[Cameras]
     anatomy_id: torch.Tensor
     labels: torch.Tensor
+    implant_points: NotRequired[torch.Tensor]
     measurement_id: torch.Tensor
     trial_id: torch.Tensor
     task: list[str]
@@ -196,5 +199,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def model_inputs(batch: Batch) -> dict[str, torch.Tensor | Cameras]:
     """The part of a batch that a model's forward takes, labels included."""
-    names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id", "labels")
+    names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id", "labels", "implant_points")
     return {name: batch[name] for name in names if name in batch}  # type: ignore[literal-required]

@@ -23,7 +23,7 @@ from veriserum_hf.core import PLANES, masked
 from veriserum_hf.dataset import open_rows, trial_overlap
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
-from veriserum_hf.inference import check_fit, load_model, planes_seen, predict_labelled, weights_sha256
+from veriserum_hf.inference import fit_to, load_model, planes_seen, predict_labelled, weights_sha256
 from veriserum_hf.jobs import exit_status, heed_signals
 from veriserum_hf.reports import evaluation_markdown
 from veriserum_hf.training.loaders import batches_of
@@ -87,7 +87,7 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
     rows = open_rows(arguments.dataset, arguments.dataset_config_name)
     frames, meshes = rows.labelled(arguments.split), rows.meshes
     model, weights = load_model(arguments.model, accelerator.device), weights_sha256(arguments.model)
-    check_fit(model, frames, meshes)
+    fit_to(model, frames, rows)
     planes = planes_seen(model, arguments.planes)
     samples = FrameSamples(frames.rows, size=model.config.image_size)
     loader = batches_of(samples, arguments.batch_size, arguments.num_workers, accelerator.device)

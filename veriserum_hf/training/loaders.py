@@ -1,6 +1,6 @@
 """Training and validation batches of a run, from its settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +19,10 @@ from veriserum_hf.training.augment import Augmentation, apply_changes, augment, 
 from veriserum_hf.training.batches import Batch, Sample, collate, image_size_of
 from veriserum_hf.training.cache import SampleCache, cached
 from veriserum_hf.training.on_the_fly import SimulatedBatches
+from veriserum_hf.training.reuse import reused
 from veriserum_hf.training.samples import Augment, FrameSamples, StreamedSamples
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, Json, OptimizationSettings
+from veriserum_hf.training.worlds import WorldBatches
 
 Change = Callable[[Sample, Augmentation, np.random.Generator], Sample]
 
@@ -136,20 +138,28 @@ class RenderedBatches:
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
         self.image_size = data.size
+        ranges = data.world_ranges()
+        make: Callable[..., Iterable[Batch]] = partial(SimulatedBatches, pairs=data.pairs)
+        if ranges is not None:
+            make = partial(WorldBatches, ranges=ranges, workers=data.num_workers, prefetched=data.prefetch_factor)
         self._make = partial(
-            SimulatedBatches,
+            make,
             optimization.batch_size,
             size=data.size,
-            pairs=data.pairs,
             seed=optimization.seed,
             device=accelerator.device,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         )
+        self._reused: Callable[..., Iterable[Batch]] | None = None
+        if data.reuse > 1:
+            seed = (optimization.seed, accelerator.process_index)
+            self._reused = partial(reused, self._make, data.reuse, optimization.batch_size, seed)
 
     def start_at(self, epoch: int, batches: int) -> Iterator[Batch]:
         """Yield batches from a position on; there is one epoch without end."""
-        for number, batch in enumerate(self._make(start=batches), start=batches + 1):
+        source = self._make(start=batches) if self._reused is None else self._reused(start=batches)
+        for number, batch in enumerate(source, start=batches + 1):
             self.position = (epoch, number)
             yield batch
 

@@ -13,6 +13,7 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, load_backbone
 from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, ModelSettings
+from veriserum_hf.training.worlds import shapes_of
 
 
 class Anatomy(TypedDict):
@@ -30,6 +31,11 @@ def load_anatomies(data: DataSettings) -> list[Anatomy]:
         table = opened.splits["train"].table("anatomy_id", "component")
         rows = zip(table["anatomy_id"].to_pylist(), table["component"].to_pylist(), strict=True)
         return [Anatomy(anatomy_id=id, component=component, mesh=opened.meshes[id]) for id, component in rows]
+    if (ranges := data.world_ranges()) is not None:
+        return [
+            Anatomy(anatomy_id=shape.anatomy_id, component=shape.component, mesh=shape.mesh)
+            for shape in shapes_of(ranges)
+        ]
     ids = sorted({id for pair in IMPLANT_PAIRS[: data.pairs] for id in pair})
     return [Anatomy(anatomy_id=id, component=IMPLANTS[id].component, mesh=implant_mesh(id)) for id in ids]
 
@@ -52,9 +58,10 @@ def make_model(
         else:
             fields = dict(settings.backbone_config)  # type: ignore[arg-type] # JSON was read by the settings
             backbone, backbone_config = None, AutoConfig.for_model(fields.pop("model_type", ""), **fields)
+        rows = [] if settings.implants == "mesh" else anatomies
         config = VeriserumPoseConfig(
             backbone_config=backbone_config,
-            anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in anatomies],
+            anatomies=[{"id": row["anatomy_id"], "component": row["component"]} for row in rows],
             image_size=image_size,
             **settings.model_configuration(),
         )
@@ -63,5 +70,9 @@ def make_model(
             model.gradient_checkpointing_enable()
     except ValueError as error:
         raise TrainingError(f"cannot make the model: {error}") from error
-    model.set_anatomies({row["anatomy_id"]: torch.tensor(row["mesh"].vertices) for row in anatomies})
+    if settings.implants == "mesh":
+        meshes = {row["anatomy_id"]: row["mesh"] for row in anatomies}
+        model.set_meshes(meshes, {row["anatomy_id"]: row["component"] for row in anatomies})
+    else:
+        model.set_anatomies({row["anatomy_id"]: torch.tensor(row["mesh"].vertices) for row in anatomies})
     return model

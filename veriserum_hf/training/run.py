@@ -18,7 +18,7 @@ from veriserum_hf.dataset import StoredFrames, conversion_identity, data_record,
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Metric, overall, pose_errors, sample_points
 from veriserum_hf.hub import MODEL_VERSION, prepare_repository
-from veriserum_hf.inference import check_fit, predict_labelled
+from veriserum_hf.inference import fit_to, predict_labelled
 from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.training.batches import Batch, model_inputs
@@ -37,6 +37,7 @@ from veriserum_hf.training.model import load_anatomies, make_model
 from veriserum_hf.training.optimization import averaged, parameter_groups
 from veriserum_hf.training.publishing import push_run, save_model
 from veriserum_hf.training.settings import TrainingSettings
+from veriserum_hf.training.trust import TrustReport, add_trust
 
 _LOG_STEPS = 10
 _LOGGED_ERRORS: tuple[Metric, ...] = ("rotation_deg", "translation_mm", "mtre_mm")
@@ -76,19 +77,20 @@ class TrainingRun:
         # The main process goes first: the others then find everything in the cache.
         with accelerator.main_process_first():
             self.data = data_record(settings.data.dataset)
-            self._anatomies = load_anatomies(settings.data)
+            anatomies = load_anatomies(settings.data)
             self.batches = training_batches(settings.data, optimization, accelerator)
             validation = validation_samples(settings.data, self.batches.image_size)
             model = make_model(
                 settings.model,
-                self._anatomies,
+                anatomies,
                 self.batches.image_size,
                 gradient_checkpointing=optimization.gradient_checkpointing,
             )
             model.config.training_data = trials_trained_on(settings.data)  # type: ignore[assignment] # as JSON
             if validation is not None:
-                meshes = open_rows(str(settings.data.dataset), "anatomies").meshes
-                check_fit(model, StoredFrames(validation.rows), meshes)
+                shown = open_rows(str(settings.data.dataset), "anatomies")
+                fit_to(model, StoredFrames(validation.rows), shown)
+                self._points_implant_mm = sample_points(shown.meshes)
         self._validation: Iterable[Batch] | None = None
         if validation is not None:
             workers, prefetched = settings.data.num_workers, settings.data.prefetch_factor
@@ -164,7 +166,6 @@ class TrainingRun:
             self.accelerator.init_trackers(
                 "veriserum", {name: str(value) for name, value in settings.as_flat().items()}
             )
-        self._points_implant_mm = sample_points({row["anatomy_id"]: row["mesh"] for row in self._anatomies})
         self._source = self.batches.start_at(*self._position)
         self._trained.train()
 
@@ -241,14 +242,25 @@ class TrainingRun:
             "samples_per_s": steps * self.accelerator.num_processes * self.settings.frames_per_step() / training_s,
             "waiting_share": self._waiting_s / training_s,
         }
-        self._save_model(self.folder / "last")
-        if self.best is None:  # without validation the last is the best that is known
-            self._save_model(self.folder)
+        # Without validation the last is the best that is known.
+        folders = [self.folder / "last", *([self.folder] if self.best is None else [])]
+        self._save_models(folders)
+        worlds = self._fit_trust()
+        if worlds:
+            self._save_models(folders)
         if self.accelerator.is_main_process:
-            metrics = {"validation": self.best, "speed": speed, "data": self.data}
+            metrics = {"validation": self.best, "speed": speed, "data": self.data} | worlds
             write_file(self.folder / "metrics.json", json.dumps(metrics, indent=1))
             if self.settings.run.push_to_hub:
                 push_run(self.folder, str(self.settings.run.hub_model_id))
+
+    def _fit_trust(self) -> dict[str, TrustReport]:
+        """Fit how far poses can be trusted, after a training on randomised worlds."""
+        settings, ranges = self.settings, self.settings.data.world_ranges()
+        frames = settings.run.trust_frames
+        if ranges is None or not frames or settings.model.head == "pooled" or not self.accelerator.is_main_process:
+            return {}
+        return {"worlds": add_trust(self.published, ranges, frames=frames, workers=settings.data.num_workers)}
 
     def _is_due(self, interval: int | None, *, at_end: bool = False) -> bool:
         """After this step, something that is done every ``interval`` steps."""
@@ -309,6 +321,10 @@ class TrainingRun:
         values = {name: float(value.detach()) for name, value in losses.items()}
         progress.set_postfix({name: f"{values[name]:.3g}" for name in ("loss", "rotation_deg", "point_mm")})
         self.accelerator.log({f"train/{name}": value for name, value in values.items()}, self.steps_done)
+
+    def _save_models(self, folders: Iterable[Path]) -> None:
+        for folder in folders:
+            self._save_model(folder)
 
     def _save_model(self, folder: Path) -> None:
         if self.accelerator.is_main_process:

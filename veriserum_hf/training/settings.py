@@ -16,8 +16,9 @@ from veriserum_hf.core import PLANES, load_plain_yaml, read_text
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.geometry import NATIVE_SIZE
 from veriserum_hf.jobs import write_file
-from veriserum_hf.simulation import PAIRS
+from veriserum_hf.simulation import PAIRS, WorldRanges
 
+TRUST_STEP = 40  # frames
 ON_THE_FLY = "simulated:on-the-fly"
 Json = dict[str, Any]  # arguments by name, which are checked where they are used
 
@@ -48,9 +49,18 @@ class DataSettings:
     )
     pairs: int = _option(10, "Implant pairs of frames that are simulated on the fly.")
     size: int = _option(512, "Edge of images that are simulated on the fly, px.")
+    reuse: int = _option(1, "Batches that are drawn from recent frames for each one that is rendered on the fly.")
+    worlds: Json | str | None = field(
+        default=None,
+        metadata={
+            "help": "Ranges of randomised worlds by name, as JSON, {} for all defaults, see "
+            "`veriserum_hf.simulation.WorldRanges`; if not given, frames are those of `veriserum simulate`."
+        },
+    )
 
     def __post_init__(self) -> None:
         self.augmentation = _mapping("augmentation", self.augmentation)
+        self.worlds = _mapping("worlds", self.worlds)
         if self.dataset is None and self.data != ON_THE_FLY:
             raise TrainingError(
                 "no data: give --dataset a folder that `veriserum convert` made or a data set on the hub, or "
@@ -66,11 +76,30 @@ class DataSettings:
                 "a cache is of a data set with random access, neither streamed nor rendered on the fly: remove cache "
                 "from the settings, or streaming and data"
             )
-        _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1)
+        if self.reuse > 1 and self.data != ON_THE_FLY:
+            raise TrainingError(
+                f"reuse is of frames that are rendered: give --data {ON_THE_FLY}, or remove reuse from the settings"
+            )
+        if self.worlds is not None and self.data != ON_THE_FLY:
+            raise TrainingError(
+                f"worlds are of frames that are rendered: give --data {ON_THE_FLY}, or remove worlds from the "
+                "settings"
+            )
+        self.world_ranges()
+        _check_range(self, shuffle_buffer=0, num_workers=0, prefetch_factor=1, reuse=1)
         if not 32 <= self.size <= NATIVE_SIZE:
             raise TrainingError(f"size must be from 32 to {NATIVE_SIZE} px, got {self.size}")
         if not 1 <= self.pairs <= PAIRS:
             raise TrainingError(f"pairs must be from 1 to {PAIRS}, got {self.pairs}")
+
+    def world_ranges(self) -> WorldRanges | None:
+        """Ranges of randomised worlds; None without. TrainingError where they are invalid."""
+        if not isinstance(self.worlds, dict):  # None: what was JSON has been read
+            return None
+        try:
+            return WorldRanges.of(self.worlds)
+        except ValueError as error:
+            raise TrainingError(f"worlds: {error}") from error
 
 
 @dataclass
@@ -86,10 +115,14 @@ class ModelSettings:
     planes: list[str] = field(
         default_factory=lambda: list(PLANES), metadata={"help": "Planes that the model uses: bs, fs, or both."}
     )
+    implants: Literal["table", "mesh"] = _option(
+        "table", "A closed set by ids, or any implants whose meshes the model is given."
+    )
     crop_size: int = _option(160, "Edge of the crops around the implants, px of the stored images.")
     map_channels: int = _option(32, "Channels that a crop's features are narrowed to.")
     map_size: int = _option(8, "Cells along an edge of a crop's map of features.")
     hidden_size: int = _option(256, "Width of the head.")
+    refinements: int = _option(3, "With meshes: how often a pose is refined by the points of its implant.")
     crop_jitter_px: float = _option(6.0, "Standard deviation by which crops miss the implant in training, px.")
     plane_dropout: float = _option(0.1, "Share of training frames in which one of the planes is hidden.")
     anatomy_dropout: float = _option(0.1, "Share of implants whose identity is hidden in training.")
@@ -155,6 +188,9 @@ class RunSettings:
     output_dir: str = _option("run", "Folder to make: best and last checkpoint, settings, metrics.")
     eval_steps: int | None = _option(None, "Steps from one evaluation to the next; an epoch if not given.")
     checkpointing_steps: int | None = _option(None, "Steps from one checkpoint to resume from to the next.")
+    trust_frames: int = _option(
+        800, "Other frames of randomised worlds, to fit and check how far poses can be trusted; 0 for none."
+    )
     resume_from_checkpoint: str | None = _option(None, "Folder of a checkpoint, or latest.")
     with_tracking: bool = _option(False, "Log to a tracker.")
     report_to: Literal["tensorboard", "trackio"] = _option("tensorboard", "Which tracker.")
@@ -164,7 +200,9 @@ class RunSettings:
     def __post_init__(self) -> None:
         if self.push_to_hub and "/" not in (self.hub_model_id or ""):
             raise TrainingError(f"push_to_hub needs hub_model_id as ORG/NAME, got {self.hub_model_id!r}")
-        _check_range(self, eval_steps=1, checkpointing_steps=1)
+        _check_range(self, eval_steps=1, checkpointing_steps=1, trust_frames=0)
+        if self.trust_frames % TRUST_STEP:
+            raise TrainingError(f"trust_frames must be a multiple of {TRUST_STEP}, got {self.trust_frames}")
 
 
 @dataclass
