@@ -15,7 +15,7 @@ from veriserum_hf.core import IMAGE_OF, PLANES, Component, FrameRow, PlaneName, 
 from veriserum_hf.dataset import frame_of_row
 from veriserum_hf.errors import FrameError, MatchError
 from veriserum_hf.geometry import angle_between_deg, matrix_to_euler_zxy
-from veriserum_hf.inference import check_fit, load_model, predict_frames
+from veriserum_hf.inference import fit_to, load_model, predict_frames
 from veriserum_hf.viewer import PoseSet, draw_outlines, label_of, views_of
 
 MOST_BYTES = 1_000_000  # of an image that a page sends
@@ -55,7 +55,7 @@ class Predictor:
     def __init__(self, trials: Trials, model: str) -> None:
         self._trials = trials
         self._model = load_model(model, "cpu")
-        check_fit(self._model, trials.frames(list(trials.places.values())), trials.source.meshes)
+        fit_to(self._model, trials.frames(list(trials.places.values())), trials.source)
 
     def frames(self) -> list[dict[str, int]]:
         """Ids of the frames."""
