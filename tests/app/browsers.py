@@ -40,6 +40,7 @@ class Page:
 
     def __init__(self, chromium, address, width=1280, height=800):
         self.page = chromium.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(120_000)  # the 3-D scene is slow without a graphics card
         self.errors, self.requested = [], []
         self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
