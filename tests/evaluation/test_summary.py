@@ -29,7 +29,7 @@ def replaced(errors, **columns):
 
 def test_shape_for_scripts(errors):
     found = summarise(errors, resamples=50)
-    assert list(found) == ["overall", "by_implant", "by_task", "by_plane_axis"]
+    assert list(found) == ["overall", "by_implant", "by_task", "by_plane_axis", "confidence"]
     assert set(found["by_implant"]) == {"femur", "tibia", "femur 1", "femur 2", "tibia 3", "tibia 4"}
     assert set(found["by_task"]) == {"gait", "stair_descent"}
     groups = [found["overall"], *found["by_implant"].values(), *found["by_task"].values()]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.modeling.frames import batch, model, without_labels
+from tests.modeling.test_meshes import COMPONENTS, MESHES, model as mesh_model, points_of
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.inference import onnx_graph, onnx_model
 from veriserum_hf.inference.onnx_graph import MOST_OFF_DEG, MOST_OFF_MM
@@ -106,3 +107,32 @@ def test_the_error_names_what_has_to_be_installed(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(TrainingError, match=rf'^the engine onnx needs {package}: pip install "veriserum-hf\[onnx\]"'):
         OnnxModel(model())
+
+
+def test_trust_is_that_of_torch_too(made):
+    made.config.trust = {
+        **{"means": [0.0] * 3, "deviations": [1.0] * 3, "confidence": [0.5, -0.1, 0.2, 0.1]},
+        **{"doubt": [-0.5, 0.1, 0.0, 0.3], "limit": 0.5, "low": [-0.9, -9.0, -9.0], "high": [0.9, 9.0, 9.0]},
+    }
+    inputs = without_labels(batch(3))
+    found = OnnxModel(made)(**inputs)
+    with torch.inference_mode():
+        expected = made(**inputs)
+    assert torch.allclose(found.confidence.double(), expected.confidence, atol=1e-5)
+    assert torch.allclose(found.doubt.double(), expected.doubt, atol=1e-5)
+    assert torch.equal(found.trusted, expected.trusted)
+    assert torch.equal(found.anatomy_id, expected.anatomy_id)
+
+
+def test_a_model_that_is_given_meshes_has_the_poses_of_torch(folder, monkeypatch):
+    monkeypatch.setattr(onnx_model, "cached_assets_path", lambda *_: folder)
+    given = mesh_model(plane_dropout=0.1)
+    given.set_meshes(MESHES, COMPONENTS)
+    for frames in (1, 3):
+        inputs = without_labels(batch(frames))
+        found = OnnxModel(given)(**inputs)
+        with torch.inference_mode():
+            expected = given(**inputs)
+        assert (found.T_world_implant - expected.T_world_implant).abs().max() < MOST_OFF_MM / 10
+        by_points = OnnxModel(given)(**inputs, implant_points=points_of(inputs))
+        assert (by_points.T_world_implant - expected.T_world_implant).abs().max() < MOST_OFF_MM / 10

@@ -14,7 +14,7 @@ from veriserum_hf.modeling import VeriserumImageProcessor, VeriserumPoseModel
 from veriserum_hf.registration.refine import register
 
 SIZE = 256
-PREDICTED = ["component", "anatomy_id", "translation_mm", "quaternion_xyzw", "confidence"]
+PREDICTED = ["component", "anatomy_id", "translation_mm", "quaternion_xyzw", "confidence", "trusted"]
 REFINED = ["covariance", "verdict", "score", "detail"]
 
 

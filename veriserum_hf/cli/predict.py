@@ -254,5 +254,5 @@ def _line(row: PoseFileRow) -> str:
     confidence = "none stated" if stated is None else f"{stated:.2f}"
     return (
         f"{row['component']} {row['anatomy_id']}: translation ({translation}) mm, quaternion xyzw ({quaternion}), "
-        f"confidence {confidence}, {row['verdict']}"
+        f"confidence {confidence}{', do not trust it' if row.get('trusted') is False else ''}, {row['verdict']}"
     )

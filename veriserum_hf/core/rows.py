@@ -50,6 +50,8 @@ class PoseRow(TypedDict):
     method: NotRequired[str | None]
     verdict: NotRequired[str | None]
     confidence: NotRequired[float | None]
+    doubt: NotRequired[float | None]
+    trusted: NotRequired[bool | None]
     score: NotRequired[float | None]
     detail: NotRequired[str | None]
     planes_apart_mm: NotRequired[float | None]

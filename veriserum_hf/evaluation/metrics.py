@@ -59,7 +59,7 @@ def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np
     Returns
     -------
     n rows in the same order: ``measurement_id``, ``trial_id``, ``task``, ``component``, ``anatomy_id``,
-    ``confidence``, and the errors.
+    ``confidence``, ``trusted``, and the errors.
 
     Raises
     ------
@@ -72,6 +72,7 @@ def pose_errors(estimates: Estimates, points_implant_mm: Mapping[int, NDArray[np
         name: getattr(estimates, name)
         for name in ("measurement_id", "trial_id", "task", "component", "anatomy_id", "confidence")
     }
+    columns["trusted"] = np.full(len(estimates), np.nan) if estimates.trusted is None else estimates.trusted
     columns["rotation_deg"] = angle_between_deg(
         estimates.T_world_label[:, :3, :3], estimates.T_world_implant[:, :3, :3]
     )

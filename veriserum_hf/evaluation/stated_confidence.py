@@ -5,7 +5,8 @@ calibration error is the mean distance of both over bins of equal numbers, weigh
 2015; with bins of equal numbers, as in Nguyen and O'Connor, EMNLP 2015, no bin is nearly empty).
 """
 
-from typing import TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +45,46 @@ class Marks(TypedDict):
     count: int
 
 
+class StatedConfidence(TypedDict):
+    """What the stated confidence of poses is worth.
+
+    Attributes
+    ----------
+    calibration_error : expected calibration error, 0 to 1.
+    reliability : in bins.
+    marks : where the model marks poses, else None.
+
+    """
+
+    calibration_error: float
+    reliability: list[Bin]
+    marks: Marks | None
+
+
+def stated_confidence(columns: Mapping[str, NDArray[Any]], limits: tuple[float, float]) -> StatedConfidence | None:
+    """What the confidence of a table of errors is worth; None where none is stated.
+
+    Parameters
+    ----------
+    columns : of `veriserum_hf.evaluation.pose_errors`.
+    limits : translation, mm, and rotation, degrees, that a confidence is the probability of.
+
+    """
+    right = (columns["translation_mm"] <= limits[0]) & (columns["rotation_deg"] <= limits[1])
+    error = calibration_error(columns["confidence"], right)
+    if error is None:
+        return None
+    trusted = columns.get("trusted", np.array([np.nan]))
+    marked = None
+    if np.isfinite(trusted).all():
+        marked = marks(trusted, columns["translation_mm"], columns["rotation_deg"])
+    return {
+        "calibration_error": error,
+        "reliability": reliability(columns["confidence"], right),
+        "marks": marked,
+    }
+
+
 def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> list[Bin]:
     """Reliability of stated probabilities (n,), of which some are NaN and do not count, in bins of equal numbers.
 
@@ -55,7 +96,7 @@ def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> li
 
     """
     stated, found = _stated(confidence, right)
-    parts = np.array_split(np.argsort(stated, kind="stable"), max(1, min(bins, len(stated))))
+    parts = np.array_split(np.lexsort((found, stated)), max(1, min(bins, len(stated))))
     return [
         {"confidence": float(stated[part].mean()), "share": float(found[part].mean()), "count": len(part)}
         for part in parts

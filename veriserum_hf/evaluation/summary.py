@@ -19,6 +19,7 @@ from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.dataset import TrialOverlap
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation.metrics import PLANE_AXES, WORLD_AXES
+from veriserum_hf.evaluation.stated_confidence import StatedConfidence, stated_confidence
 
 Columns = Mapping[str, NDArray[Any]]
 Metric = Literal["rotation_deg", "translation_mm", "mtre_mm", "add_s_mm"]
@@ -77,6 +78,8 @@ class Group(TypedDict):
 class Summary(TypedDict):
     """Result of `summarise`."""
 
+    confidence: NotRequired[StatedConfidence]  # of a model that states one
+
     overall: Group
     by_implant: dict[str, Group]
     by_task: dict[str, Group]
@@ -129,6 +132,8 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summ
     ``by_plane_axis``
         for ``"world"`` x, y, z and for each plane h, v, depth, mm: the same quantiles of the absolute error, and
         ``bias``, the mean of the signed one.
+    ``confidence``
+        where one is stated: see `StatedConfidence`.
 
     Errors of a plane are those of the frames that have it; without any, they are absent. An interval is null with one
     trial, and that of a share of 0 or 1, since all resamples are equal; a figure is null where it is infinite.
@@ -149,12 +154,16 @@ def summarise(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Summ
             for name in np.unique(label)
         }
 
-    return {
+    found: Summary = {
         "overall": _group(columns, resamples, seed),
         "by_implant": groups(columns["component"].astype(str), implants),
         "by_task": groups(columns["task"].astype(str)),
         "by_plane_axis": _axes(columns, resamples, seed),
     }
+    stated = stated_confidence(columns, SUCCESS["success_2mm_2deg"])
+    if stated is not None:
+        found["confidence"] = stated
+    return found
 
 
 def overall(errors: pa.Table, *, resamples: int = 1000, seed: int = 0) -> Group:

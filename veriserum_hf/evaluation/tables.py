@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from veriserum_hf.core import Table
+from veriserum_hf.evaluation.stated_confidence import FAR_DEG, FAR_MM, StatedConfidence
 from veriserum_hf.evaluation.summary import Group, Limits, Metric, Quantiles, Success, Summary
 
 _UNITS: Mapping[Metric, str] = {
@@ -24,6 +25,8 @@ _AXES_NOTE = (
     "normal to it. Bias: mean of estimate minus label."
 )
 
+_CONFIDENCE_NOTE = "Bins hold equal numbers of poses; the error is the mean distance of both shares over them."
+
 
 def summary_tables(summary: Summary) -> list[Table]:
     """Tables of a summary: all implants, each implant, each task; then the errors along each axis.
@@ -42,7 +45,23 @@ def summary_tables(summary: Summary) -> list[Table]:
     return [
         accuracy_table(groups),
         Table(["axis", "absolute error, mm", "bias, mm"], axes, note=_AXES_NOTE),
+        *([_confidence_table(summary["confidence"])] if "confidence" in summary else []),
     ]
+
+
+def _confidence_table(stated: StatedConfidence) -> Table:
+    """One row for each bin of the confidence."""
+    note = f"Expected calibration error {stated['calibration_error']:.3f}. {_CONFIDENCE_NOTE}"
+    if (found := stated["marks"]) is not None:
+        caught = (
+            "none was far off" if found["caught"] is None else f"{100 * found['caught']:.0f} % of them are marked"
+        )
+        note += (
+            f" Marked as not to be trusted: {100 * found['marked']:.0f} %. Off by more than {FAR_MM:g} mm or "
+            f"{FAR_DEG:g} degrees: {100 * found['far']:.1f} %; {caught}."
+        )
+    rows = [[f"{one['confidence']:.2f}", f"{one['share']:.2f}", one["count"]] for one in stated["reliability"]]
+    return Table(["stated confidence", "share within 2 mm, 2 deg", "poses"], rows, note=note)
 
 
 def accuracy_table(groups: Mapping[str, Group]) -> Table:

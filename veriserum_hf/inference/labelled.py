@@ -23,10 +23,11 @@ Arrays = dict[str, NDArray[Any]]  # by name, each of its own type
 
 
 class Predicted(Protocol):
-    """What a model returns for B frames: poses (B, 2, 4, 4) and their confidence (B, 2)."""
+    """What a model returns for B frames: poses (B, 2, 4, 4), their confidence (B, 2), and which to trust, if any."""
 
     T_world_implant: torch.Tensor
     confidence: torch.Tensor
+    trusted: torch.Tensor | None
 
 
 def predict_labelled(
@@ -86,7 +87,9 @@ def _predict(
             output = model(**views, anatomy_id=batch["anatomy_id"])
     except ValueError as error:
         raise TrainingError(f"the model refuses measurement {int(batch['measurement_id'][0])}: {error}") from error
-    return {"T_world_implant": output.T_world_implant, "confidence": output.confidence.double()}
+    found = {"T_world_implant": output.T_world_implant, "confidence": output.confidence.double()}
+    trusted = getattr(output, "trusted", None)
+    return found if trusted is None else found | {"trusted": trusted.double()}
 
 
 def _gather(batch: Batch, predicted: dict[str, torch.Tensor], accelerator: Accelerator) -> Arrays:
@@ -120,4 +123,5 @@ def _estimates(gathered: Sequence[Arrays]) -> Estimates:
             if f"camera_{plane} intrinsics" in frames
         },
         confidence=frames["confidence"][labelled],
+        trusted=frames["trusted"][labelled] if "trusted" in frames else None,
     )

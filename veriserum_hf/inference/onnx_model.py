@@ -43,6 +43,8 @@ class Poses(Protocol):
     T_world_implant: torch.Tensor
     confidence: torch.Tensor
     anatomy_id: torch.Tensor
+    doubt: torch.Tensor | None
+    trusted: torch.Tensor | None
 
 
 @dataclass(eq=False)
@@ -98,7 +100,8 @@ class OnnxModel:
             with torch.inference_mode():
                 by_torch: Poses = self.model(**inputs)  # raises errors that a graph cannot
             check_agreement(T, by_torch.T_world_implant.numpy(), _INSTEAD)
-        return SimpleNamespace(**{name: torch.from_numpy(value) for name, value in found.items()})
+        tensors = {name: torch.from_numpy(value) for name, value in found.items()}
+        return SimpleNamespace(**{"doubt": None, "trusted": None} | tensors)
 
     def _session(self, inputs: Mapping[str, Tensors], kind: tuple[str, ...]) -> "onnxruntime.InferenceSession":
         import onnxruntime

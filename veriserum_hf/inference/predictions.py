@@ -71,6 +71,8 @@ def predict_frames(
                 "covariance": None,
                 "verdict": NOT_ASSESSED,
                 "confidence": _or_none(float(output.confidence[number, implant])),
+                "doubt": None if output.doubt is None else float(output.doubt[number, implant]),
+                "trusted": None if output.trusted is None else bool(output.trusted[number, implant]),
             }
             for number, frame in enumerate(batch)
             for implant, component in enumerate(COMPONENTS)

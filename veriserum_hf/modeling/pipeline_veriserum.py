@@ -33,6 +33,7 @@ class Entry(Registered):
     component: str
     anatomy_id: int
     confidence: float | None
+    trusted: bool | None
 
 
 class Outputs(TypedDict):
@@ -41,6 +42,7 @@ class Outputs(TypedDict):
     T_world_implant: torch.Tensor
     anatomy_id: torch.Tensor
     confidence: torch.Tensor
+    trusted: NotRequired[torch.Tensor | None]
     frame: NotRequired[Frame]
 
 
@@ -50,7 +52,8 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     A frame is like a row of the data set; see `VeriserumImageProcessor.preprocess`. The result for a frame is a list
     of an entry for each implant, with ``component``, ``anatomy_id``, ``translation_mm`` (3) and ``quaternion_xyzw``
     (4, w >= 0) as in a row of the data set, and ``confidence``: the probability that the pose is within 2 mm and 2
-    degrees, or None where the model has none.
+    degrees, or None where the model has none. ``trusted`` says whether to trust the pose, None where the model does
+    not know.
 
     A model that is given meshes needs ``meshes``: those of the implants in mm by anatomy id, and frames that name
     their implants.
@@ -89,6 +92,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
             "T_world_implant": output["T_world_implant"],
             "anatomy_id": output["anatomy_id"],
             "confidence": output["confidence"],
+            "trusted": output.get("trusted"),
         }
         if "frame" in inputs:
             found["frame"] = inputs["frame"]
@@ -105,7 +109,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         T = outputs["T_world_implant"][0].double()
         quaternions = roma.rotmat_to_unitquat(T[:, :3, :3])
         quaternions = quaternions * torch.where(quaternions[:, 3:] < 0, -1.0, 1.0)
-        confidence = outputs["confidence"][0]
+        confidence, trusted = outputs["confidence"][0], outputs.get("trusted")
         return [
             {
                 "component": component,
@@ -113,6 +117,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
                 "translation_mm": T[index, :3, 3].tolist(),
                 "quaternion_xyzw": quaternions[index].tolist(),
                 "confidence": None if confidence[index].isnan() else float(confidence[index]),
+                "trusted": None if trusted is None else bool(trusted[0, index]),
             }
             for index, component in enumerate(COMPONENTS)
         ]

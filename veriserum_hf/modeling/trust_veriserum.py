@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import roma
 import torch
 from torch import Tensor
 
@@ -52,7 +51,8 @@ def step_signs(before: Tensor, after: Tensor, off_px: Tensor) -> Tensor:
     off_px : (B, 2) root mean square displacement of points that it left.
 
     """
-    turned_deg = torch.rad2deg(roma.rotmat_geodesic_distance(before[..., :3, :3], after[..., :3, :3]))
+    # The chord of the angle: ONNX Runtime has no arc functions in float64.
+    turned_deg = torch.rad2deg((after - before)[..., :3, :3].flatten(-2).norm(dim=-1) / math.sqrt(2))
     moved_mm = (after[..., :3, 3] - before[..., :3, 3]).norm(dim=-1)
     return torch.stack(
         [torch.log(turned_deg + _LEAST_DEG), torch.log(moved_mm + _LEAST_MM), torch.log(off_px + _LEAST_PX)], dim=-1
@@ -60,7 +60,7 @@ def step_signs(before: Tensor, after: Tensor, off_px: Tensor) -> Tensor:
 
 
 def rig_numbers(center_px: Tensor, center_mm: Tensor, views: Views) -> Tensor:
-    """What a model may not have been trained for, (B, 2, 3): angle of the rays, degrees, and least and largest scale.
+    """What a model may not have been trained for, (B, 2, 3): cosine between the rays, least and largest scale.
 
     Parameters
     ----------
@@ -75,8 +75,7 @@ def rig_numbers(center_px: Tensor, center_mm: Tensor, views: Views) -> Tensor:
     least = torch.where(shown, scale, torch.full_like(scale, math.inf)).amin(1)
     most = torch.where(shown, scale, torch.full_like(scale, -math.inf)).amax(1)
     _, ray = _rays(center_px, views)
-    angle_deg = torch.rad2deg(torch.acos((ray[:, 0] * ray[:, -1]).sum(-1).clamp(-1, 1)))
-    return torch.stack([angle_deg, least, most], dim=-1)
+    return torch.stack([(ray[:, 0] * ray[:, -1]).sum(-1), least, most], dim=-1)
 
 
 def trusted(fitted: Mapping[str, Any], signs: Tensor, rig: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -26,6 +26,8 @@ class Estimates:
     cameras : by plane, intrinsics (n, 3, 3) in px of the stored image and world_to_camera (n, 4, 4) in mm, OpenCV;
         both NaN in frames without that plane.
     confidence : (n,) stated probability that the pose is within 2 mm and 2 deg of the truth; NaN where unknown.
+    trusted : (n,) 1 for a pose that the model says to trust, 0 for one that it marks, NaN where it says nothing; None
+        where it never does.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Estimates:
     T_world_label: FloatArray
     cameras: Mapping[PlaneName, tuple[FloatArray, FloatArray]]
     confidence: FloatArray
+    trusted: FloatArray | None = None
 
     def __post_init__(self) -> None:
         self._check_shapes()
@@ -79,6 +82,8 @@ class Estimates:
             name: (np.shape(getattr(self, name)), (count,))
             for name in ("measurement_id", "trial_id", "task", "anatomy_id", "component", "confidence")
         }
+        if self.trusted is not None:
+            expected["trusted"] = (np.shape(self.trusted), (count,))
         for name in ("T_world_implant", "T_world_label"):
             expected[name] = (np.shape(getattr(self, name)), (count, 4, 4))
         for plane, (intrinsics, world_to_camera) in self.cameras.items():

@@ -235,6 +235,7 @@ def _span(ids: Iterable[FrameId]) -> str:
 def _estimates(pairs: list[_Pair]) -> Estimates:
     rows, components, poses, labels = zip(*pairs, strict=True)
     confidence = [pose.get("confidence") for pose in poses]
+    trusted = [pose.get("trusted") for pose in poses]
     cameras = [cameras_of(row) for row in rows]
     return Estimates(
         measurement_id=np.array([row["measurement_id"] for row in rows], dtype=np.int64),
@@ -250,6 +251,7 @@ def _estimates(pairs: list[_Pair]) -> Estimates:
             if any(plane in each for each in cameras)
         },
         confidence=np.array([np.nan if value is None else value for value in confidence]),
+        trusted=np.array([np.nan if value is None else float(value) for value in trusted]),
     )
 
 

@@ -40,13 +40,21 @@ TRUTH_SCHEMA = pa.schema(
 # Of every file of poses.
 POSE_FIELDS = tuple(field for field in TRUTH_SCHEMA if field.name not in JOINT_MOTION)
 PREDICTED_SCHEMA = pa.schema(
-    [*POSE_FIELDS, pa.field("confidence", pa.float64())],
+    [
+        *POSE_FIELDS,
+        pa.field("confidence", pa.float64()),
+        pa.field("doubt", pa.float64()),
+        pa.field("trusted", pa.bool_()),
+    ],
     metadata={
         "frame": _ANY_WORLD,
         "pose": TRUTH_SCHEMA.metadata[b"pose"],
         "covariance": "null: the model states none",
         "verdict": f"{NOT_ASSESSED!r}: the pose was not compared with the images",
         "confidence": "the model's own probability that the pose is within 2 mm and 2 degrees, or null",
+        "doubt": "the probability that the pose is off by more than 5 mm or 5 degrees; null where the model has none",
+        "trusted": "false where the pose should not be trusted: there is doubt, or the rig is unlike those that the "
+        "model's probabilities were fitted to; null where the model has none",
     },
 )
 REGISTERED_SCHEMA = pa.schema(

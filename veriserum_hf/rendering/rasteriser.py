@@ -88,9 +88,23 @@ def path_length_window(
     rows, columns = rows_columns(size)
     camera = camera_of(camera, size)
     T_camera_implant = camera.world_to_camera @ np.asarray(T_world_implant, dtype=np.float64)
-    K = camera.intrinsics
-    vertices, faces = _surface(mesh)
-    corners, least, most = _projected(vertices, T_camera_implant, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+    return lengths_window(*_surface(mesh), T_camera_implant, camera.intrinsics, (rows, columns), margin_px)
+
+
+def lengths_window(
+    vertices_mm: FloatArray,
+    faces: NDArray[np.uint32],
+    T_camera_implant: FloatArray,
+    intrinsics: FloatArray,
+    rows_columns_px: tuple[int, int],
+    margin_px: int = 0,
+) -> Window:
+    """Like `path_length_window`, of the vertices (V, 3) and faces (F, 3) of a closed surface, unchecked.
+
+    The pose (4, 4) in the camera may scale, and must not mirror; ``intrinsics`` (3, 3) have no skew.
+    """
+    (rows, columns), K = rows_columns_px, intrinsics
+    corners, least, most = _projected(vertices_mm, T_camera_implant, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
     if not (least[2] > 0 and np.isfinite(T_camera_implant).all()):
         raise ValueError(
             f"the mesh reaches {-least[2]:.0f} mm behind the X-ray source, expected all of it in front; check that "

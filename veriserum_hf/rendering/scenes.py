@@ -2,18 +2,20 @@
 
 The method is that of `veriserum_hf.rendering.differentiable`, without gradients. There all images show the same
 meshes; here the triangles of all solids of all images are one list, so that a batch of different scenes takes as
-many calls to the device as one.
+many calls to the device as one. On a CPU, where calls cost nothing and memory is slow, `rasteriser` draws massive
+solids one after another.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import trimesh
 from torch import Tensor
 
 from veriserum_hf.rendering.differentiable import covered, numbered
-from veriserum_hf.rendering.rasteriser import check_closed
+from veriserum_hf.rendering.rasteriser import check_closed, lengths_window
 
 # Images of so many rays are rendered together: at up to 3 hits a ray and 300 bytes a hit this takes some 15 GB.
 _RAYS_AT_ONCE = 2**24
@@ -80,6 +82,10 @@ class Placed:
         """The same on a device."""
         return Placed(*(getattr(self, name).to(device, non_blocking=True) for name in self.__dataclass_fields__))
 
+    def _only(self, chosen: Tensor) -> "Placed":
+        """Those where ``chosen`` (I,) is true."""
+        return Placed(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
     def _within(self, first: int, last: int) -> "Placed":
         """Those in the images from ``first`` to before ``last``, which count from 0 then."""
         low, high = torch.searchsorted(self.image, torch.tensor([first, last], device=self.image.device)).tolist()
@@ -100,12 +106,46 @@ def absorbed(solids: Solids, placed: Placed, intrinsics: Tensor, edge: int) -> T
 
     """
     images = len(intrinsics)
+    if intrinsics.device.type == "cpu":
+        massive = _in_front(solids, placed) & (placed.wall_mm == 0)
+        others = _absorbed(solids, placed._only(~massive), intrinsics, edge)
+        return others + _absorbed_one_by_one(solids, placed._only(massive), intrinsics, edge)
     step = max(1, _RAYS_AT_ONCE // edge**2)
     parts = [
         _absorbed(solids, placed._within(first, first + step), intrinsics[first : first + step], edge)
         for first in range(0, images, step)
     ]
     return torch.cat(parts)
+
+
+def _in_front(solids: Solids, placed: Placed) -> Tensor:
+    """Whether each solid, (I,), is in front of the source as a whole, with the ball around it."""
+    owner, _ = numbered(solids.vertex_count)
+    radius_mm = torch.zeros(len(solids.vertex_count)).scatter_reduce_(
+        0, owner, solids.vertices_mm.norm(dim=1), "amax"
+    )[placed.solid]
+    scale = placed.T_camera_solid[:, :3, :3].norm(dim=(1, 2))  # at least the largest factor of any direction
+    ahead: Tensor = placed.T_camera_solid[:, 2, 3] - scale * radius_mm > _NEAREST_MM
+    return ahead
+
+
+def _absorbed_one_by_one(solids: Solids, placed: Placed, intrinsics: Tensor, edge: int) -> Tensor:
+    """Like `absorbed`, of massive solids on a CPU."""
+    summed = torch.zeros(len(intrinsics), edge, edge)
+    images, K = summed.numpy(), intrinsics.double().numpy()
+    vertices_mm, faces = solids.vertices_mm.double().numpy(), solids.faces.numpy().astype(np.uint32)
+    T = placed.T_camera_solid.double().numpy()
+    for place, (image, solid) in enumerate(zip(placed.image.tolist(), placed.solid.tolist(), strict=True)):
+        first, first_face = int(solids.first_vertex[solid]), int(solids.first_face[solid])
+        seen = lengths_window(
+            vertices_mm[first : first + int(solids.vertex_count[solid])],
+            faces[first_face : first_face + int(solids.face_count[solid])],
+            T[place],
+            K[image],
+            (edge, edge),
+        )
+        images[image][seen.slices()] += float(placed.per_mm[place]) * seen.values
+    return summed
 
 
 def _absorbed(solids: Solids, placed: Placed, intrinsics: Tensor, edge: int) -> Tensor:

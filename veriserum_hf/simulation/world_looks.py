@@ -128,7 +128,7 @@ def draw_looks(
     both : what the planes see.
     stray : part of the light that is scattered, in the scene and in the intensifier.
     rng : random numbers.
-    exposed : whether the exposure must follow the image, as with a leg.
+    exposed : whether the exposure follows the image.
     size : edge of the canvas, px.
 
     """
@@ -154,7 +154,7 @@ def draw_looks(
 
 
 def _curve(ranges: WorldRanges, imaging: Imaging, rng: np.random.Generator, *, exposed: bool) -> Curve:
-    levels = {"dark": imaging.dark_level, "bright": imaging.bright_level}
+    levels = {"dark": ranges.draw("dark", rng), "bright": imaging.bright_level}
     if ranges.happens("plain", rng):
         return Curve(exposed, ranges.draw("clipped", rng), 0.0, 1.0, 0.0, inverted=False, **levels)
     clipped, low = ranges.draw("clipped", rng), 0.0
@@ -167,8 +167,8 @@ def _curve(ranges: WorldRanges, imaging: Imaging, rng: np.random.Generator, *, e
         exposed=True,
         clipped=clipped,
         low=low,
-        gamma=1.0 if logarithmic else _in_ratio(ranges.gamma, rng),
-        logarithm=_in_ratio(_LOGARITHM, rng) if logarithmic else 0.0,
+        gamma=1.0 if logarithmic else ranges.draw_ratio("gamma", rng),
+        logarithm=float(np.exp(rng.uniform(*np.log(_LOGARITHM)))) if logarithmic else 0.0,
         inverted=ranges.happens("inverted", rng),
         **levels,
     )
@@ -181,11 +181,6 @@ def _blur_mm(seen: Seen, imaging: Imaging) -> float:
     if view.pixel_mm is None:
         return on_detector_mm
     return float(np.hypot(on_detector_mm, _PIXEL_BLUR * view.pixel_mm) * view.scale)
-
-
-def _in_ratio(span: tuple[float, float], rng: np.random.Generator) -> float:
-    """A number whose logarithm is drawn evenly."""
-    return float(np.exp(rng.uniform(*np.log(span))))
 
 
 def _blades(implants_px: FloatArray, size: int, rng: np.random.Generator) -> FloatArray:

@@ -54,10 +54,12 @@ class WorldRanges:
     metal : signal behind an implant over that beside it.
     hollow, wall_mm : share of components that look like thin shells, and their walls.
     opaque : share of components that let nothing pass.
-    stray : scatter and glare together, part of the signal.
+    stray : scatter and glare together, part of the signal; its logarithm is drawn evenly.
     noise, mottle : factor on the noise, and deviation of its coarse part over that of the fine one.
     mottle_mm : grain of the coarse part.
     blur_mm : standard deviation of screen and optics.
+    dark : grey level of black.
+    exposed : share of frames whose exposure follows the image, as it does with a leg; else it is the open field's.
     plain : share of images whose grey levels grow evenly with the signal, as here.
     gamma : exponent of the others' grey levels.
     logarithmic, inverted : share of the others.
@@ -119,7 +121,7 @@ class WorldRanges:
     hollow: float = 0.08
     wall_mm: Range = (0.8, 2.2)
     opaque: float = 0.08
-    stray: Range = (0.005, 0.2)
+    stray: Range = (0.001, 0.2)
     # Measured: 1.4 to 1.8 times this simulator's noise, with four times the power at low frequencies, and edges 1.45
     # times as wide; wider.
     noise: Range = (0.5, 2.5)
@@ -127,11 +129,13 @@ class WorldRanges:
     mottle_mm: Range = (1.5, 5.0)
     blur_mm: Range = (0.18, 0.6)
     # Grey levels are raw, gamma-corrected, logarithmic, windowed or inverted, as viewers and archives store them.
+    dark: Range = (0.0, 0.02)
+    exposed: float = 0.6
     plain: float = 0.35
     gamma: Range = (0.4, 2.2)
     logarithmic: float = 0.2
     inverted: float = 0.2
-    clipped: Range = (0.0, 0.03)
+    clipped: Range = (0.0, 0.04)
     saturated: float = 0.2
     saturated_part: Range = (0.03, 0.35)
     windowed: float = 0.15
@@ -148,7 +152,7 @@ class WorldRanges:
                     raise ValueError(f"shapes must be a whole number from 1 to 1000, got {value!r}")
             elif not (isinstance(value, Real) and 0 <= float(value) <= 1):
                 raise ValueError(f"{each.name} is a share and must be from 0 to 1, got {value!r}")
-        for name in ("size", "aspect", "distance_mm", "field_mm", "pixel_mm", "metal", "gamma", "mottle_mm"):
+        for name in ("size", "aspect", "distance_mm", "field_mm", "pixel_mm", "metal", "stray", "gamma", "mottle_mm"):
             if not getattr(self, name)[0] > 0:
                 raise ValueError(f"{name} must be positive, got {list(getattr(self, name))}")
         if not (self.planes_deg[0] >= 30 and self.planes_deg[1] <= 150):
@@ -166,6 +170,11 @@ class WorldRanges:
         """A number from the range of this name."""
         low, high = getattr(self, name)
         return float(rng.uniform(low, high))
+
+    def draw_ratio(self, name: str, rng: np.random.Generator) -> float:
+        """A number from the range of this name, which is positive, its logarithm drawn evenly."""
+        low, high = np.log(getattr(self, name))
+        return float(np.exp(rng.uniform(low, high)))
 
     def happens(self, name: str, rng: np.random.Generator) -> bool:
         """Whether what has a share by this name happens."""

@@ -87,7 +87,7 @@ class Worlds:
         task, poses = self._knee(pair, views, center_mm, rng)
         both = self._moving(pair, poses, rng)
         scene = Scene(self._stock, ranges, views, rng)
-        stray = ranges.draw("stray", rng)
+        stray = ranges.draw_ratio("stray", rng)
         for moving in both:
             scene.put_implant(moving, stray)
         if ranges.happens("holders", rng):
@@ -111,7 +111,7 @@ class Worlds:
             intrinsics=np.stack([view.intrinsics for view in views]),
             world_to_camera=np.stack([view.plane.world_to_camera for view in views]),
             rows=scene.rows,
-            looks=draw_looks(ranges, seen, stray, rng, exposed=leg, size=self.size),
+            looks=draw_looks(ranges, seen, stray, rng, exposed=leg or ranges.happens("exposed", rng), size=self.size),
         )
 
     def _indices(self, component: Component, *, own: bool) -> list[int]:
