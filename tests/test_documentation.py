@@ -91,6 +91,16 @@ def test_the_api_pages_hold_every_name_of_every_face():
             assert all(re.search(rf"\b{name}\b", text) for name in exported(face_of(ROOT, room))), room
 
 
+def test_code_of_a_repository_is_only_run_at_a_version_that_is_named():
+    """By whoever follows the pages or a card."""
+    templates = [path.read_text() for path in (ROOT / "veriserum_hf").rglob("*_template.md")]
+    lines = [
+        line for text in (*TEXTS.values(), *templates) for line in text.splitlines() if "trust_remote_code" in line
+    ]
+    assert len(lines) >= 3
+    assert all("revision=" in line for line in lines)
+
+
 def test_the_page_of_commands_is_plain_text():
     text = commands_page()
     assert all(f"\n## {name}\n" in text for name in COMMANDS)

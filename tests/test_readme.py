@@ -66,6 +66,7 @@ def test_every_python_block_runs(tiny, hub, tmp_path):
         for line in re.findall(r"^veriserum (.*)$", README.read_text(), re.MULTILINE)
     )
     commands = [
+        [veriserum, "use", tiny.root],
         convert,
         train,
         predict,
@@ -80,7 +81,8 @@ def test_every_python_block_runs(tiny, hub, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", _RUN_ALL, json.dumps([list(map(str, command)) for command in commands])],
         cwd=tmp_path,
-        env=hub.environment(tmp_path / "home") | {"OMP_NUM_THREADS": "1"},
+        env=hub.environment(tmp_path / "home")
+        | {"OMP_NUM_THREADS": "1", "XDG_CONFIG_HOME": str(tmp_path / "settings")},
         capture_output=True,
         text=True,
         check=False,

@@ -45,7 +45,7 @@ def test_other_rooms_are_used_by_their_faces_alone(room):
 @pytest.mark.parametrize(
     ("sources", "modules", "phantoms"),
     [
-        ("veriserum_hf.dataset.SOURCES_OF_ROWS", ("dataset.convert", "dataset.plan"), ()),
+        ("veriserum_hf.dataset.SOURCES_OF_ROWS", ("dataset.convert", "dataset.masks", "dataset.plan"), ()),
         ("veriserum_hf.simulation.SOURCES_OF_FRAMES", ("simulation.write",), ()),
         (
             "veriserum_hf.registration.data_sets.SOURCES_OF_POSES",

@@ -13,3 +13,4 @@ from .knee import kinematics as kinematics
 from .modeling import VeriserumPoseModel as VeriserumPoseModel
 from .registration import Deviations as Deviations, register as register
 from .rendering import path_length as path_length
+from .training import PoseCollator as PoseCollator

@@ -12,6 +12,7 @@ from datasets import load_dataset, load_dataset_builder
 
 import veriserum_hf
 from tests.fixtures.archives import write_archive
+from tests.jobs.processes import run_here
 from tests.training.processes import Started
 from veriserum_hf.dataset.plugin import SOURCES_OF_ROWS
 from veriserum_hf.errors import ArchiveError, ConversionError
@@ -213,9 +214,63 @@ def test_structural_problems_stop_before_anything_is_cached(damaged, tmp_path):
         load_dataset("veriserum", data_dir=str(damaged), cache_dir=str(tmp_path / "cache"))
 
 
-def test_without_an_archive_the_way_in_is_named(tmp_path, monkeypatch):
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """A user who has chosen nothing yet."""
+    monkeypatch.delenv("VERISERUM_ARCHIVE", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+
+
+@pytest.mark.usefixtures("settings")
+def test_without_an_archive_the_ways_in_are_named(tmp_path, monkeypatch):
     for name in ("a.db", "b.db"):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArchiveError, match=r'takes one archive; got 0 data files\. Give data_files="PATH'):
+    with pytest.raises(
+        ArchiveError, match=r"finds no archive\. Set VERISERUM_ARCHIVE .* or run `veriserum use PATH` once; or give"
+    ):
         load_dataset("veriserum", cache_dir=str(tmp_path / "cache"))
+    with pytest.raises(ArchiveError, match=r"takes one archive; got 2 data files\. Give data_files="):
+        load_dataset("veriserum", data_files=["a.db", "b.db"], cache_dir=str(tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("settings")
+def test_the_name_alone_loads_the_chosen_archive_which_is_converted_once(load, tiny, tmp_path, monkeypatch):
+    assert run_here("use", tiny.root).returncode == 0
+    assert ids(load(data_files=None)) == sorted(tiny.frames)
+    converted = sorted((tmp_path / "cache").rglob("*.arrow"))
+    written = [path.stat().st_mtime_ns for path in converted]
+    assert ids(load(data_files=None)) == sorted(tiny.frames)
+    assert sorted((tmp_path / "cache").rglob("*.arrow")) == converted
+    assert [path.stat().st_mtime_ns for path in converted] == written
+
+    other = write_archive(tmp_path / "other", trials=1, frame_size=(104, 100))
+    monkeypatch.setenv("VERISERUM_ARCHIVE", str(other.database))
+    assert ids(load(data_files=None)) == sorted(other.frames)
+    assert ids(load()) == sorted(tiny.frames)  # what is given takes precedence
+
+
+@pytest.mark.usefixtures("settings")
+def test_a_choice_is_shown_kept_and_forgotten(tiny, tmp_path, monkeypatch):
+    ways = "Set VERISERUM_ARCHIVE to the folder of the download, or run `veriserum use PATH` once\n"
+    nothing = run_here("use")
+    assert nothing.returncode == 2 and nothing.stderr == f"error: no archive is chosen. {ways}"
+    monkeypatch.chdir(tiny.root.parent)
+    assert run_here("use", tiny.root.name).stdout == f'load_dataset("veriserum") takes {tiny.root}\n'
+    (tmp_path / "empty").mkdir()
+    for path, what in ((tmp_path / "empty", "found no SQLite database"), (tmp_path / "no", "there is nothing here")):
+        refused = run_here("use", path)
+        assert refused.returncode == 2 and refused.stderr.startswith(f"error: {path}: {what}")
+        assert run_here("use").stdout == f"{tiny.root} (of `veriserum use`)\n"
+
+    monkeypatch.setenv("VERISERUM_ARCHIVE", str(tmp_path / "gone"))
+    gone = run_here("use")
+    assert gone.returncode == 2
+    assert gone.stderr.startswith(f"error: there is nothing at {tmp_path / 'gone'}, which VERISERUM_ARCHIVE states.")
+    monkeypatch.setenv("VERISERUM_ARCHIVE", str(tiny.database))
+    assert run_here("use", tiny.root).stderr.startswith("VERISERUM_ARCHIVE is set, and takes precedence")
+    monkeypatch.delenv("VERISERUM_ARCHIVE")
+
+    assert run_here("use", "--forget", tiny.root).returncode == 2
+    assert run_here("use", "--forget").stdout == "no archive is remembered\n"
+    assert run_here("use").returncode == 2

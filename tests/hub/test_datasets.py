@@ -1,6 +1,7 @@
 """``veriserum push-dataset``: a converted folder, to the hub and back, through failures and a killed process."""
 
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -8,8 +9,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
-from datasets import load_dataset
+import trimesh
+import yaml
+from datasets import load_dataset, load_dataset_builder
 from huggingface_hub import DatasetCard
 
 from tests.fixtures.archives import write_archive
@@ -19,7 +24,7 @@ from tests.jobs.processes import at_work, run_here
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError
-from veriserum_hf.hub.datasets import push_dataset
+from veriserum_hf.hub.datasets import ConvertedFolder, made_files, push_dataset
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -82,9 +87,15 @@ def held(hub, name=NAME):
 
 
 def as_pushed(folder):
-    """What the hub is to hold: the folder's files, and the card with the name filled in."""
+    """What the hub is to hold: the folder's files, the card with the name filled in, and what is made of them."""
     card = (folder / "README.md").read_text().replace("PATH_OR_ORG/NAME", NAME)
-    return sha256_of(folder) | {"README.md": hashlib.sha256(card.encode()).hexdigest()}
+    made = made_files(ConvertedFolder.open(folder), NAME, "1.0.0") | {"README.md": card.encode()}
+    return sha256_of(folder) | {path: hashlib.sha256(content).hexdigest() for path, content in made.items()}
+
+
+MADE = {"croissant.json", "eval.yaml"} | {
+    f"implants/ana_{id:06d}.{ending}" for id in range(1, 6) for ending in ("glb", "png")
+}
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +206,7 @@ def test_a_dry_run_lists_what_would_go(online, copy):
     (copy / "notes.txt").write_text("mine")
     ran = run_here("push-dataset", copy, NAME, "--dry-run")
     *listed, summary = ran.stdout.splitlines()
-    assert set(listed) == set(sha256_of(copy)) - {"notes.txt"}
+    assert set(listed) == set(sha256_of(copy)) - {"notes.txt"} | MADE
     assert listed[-1] == "README.md"
     assert summary.startswith(f"{len(listed)} files would be uploaded, 0 were there: ")
     assert "not pushed, as the conversion did not write it: notes.txt" in ran.stderr
@@ -205,7 +216,9 @@ def test_a_dry_run_lists_what_would_go(online, copy):
 def test_a_dry_run_needs_neither_a_token_nor_a_hub(online, small, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     without_token = push_dataset(small, NAME, dry_run=True)
-    assert without_token.uploaded[-1] == "README.md" and len(without_token.uploaded) == len(sha256_of(small))
+    assert without_token.uploaded[-1] == "README.md" and len(without_token.uploaded) == len(
+        sha256_of(small) | dict.fromkeys(MADE)
+    )
     assert without_token.not_compared.startswith("there is no token for ")
     assert online.requests() == []
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -316,6 +329,61 @@ def test_the_card_on_the_hub_is_valid_and_complete(online, small):
     for config in data["configs"]:
         for files in config["data_files"]:
             assert any(Path(path).match(files["path"]) for path in held_files)
+
+
+def file_of(hub, path):
+    return hub.store.object(hub.repository(NAME).head.files[path].sha256).read_bytes()
+
+
+def test_implants_are_there_as_thumbnails_and_models_that_any_viewer_shows(online, small):
+    push_dataset(small, NAME)
+    for row in load_dataset(str(small), "anatomies", split="train"):
+        name = f"implants/ana_{row['anatomy_id']:06d}"
+        image = np.asarray(PIL.Image.open(io.BytesIO(file_of(online, f"{name}.png"))))
+        assert image.shape == (256, 256) and image[0, 0] == 255 and (image < 200).mean() > 0.02
+        dark = np.argwhere(image < 250)
+        assert dark.min() >= 2 and dark.max() <= 253 and np.ptp(dark, axis=0).max() > 150  # fills it, and is whole
+        scene = trimesh.load(io.BytesIO(file_of(online, f"{name}.glb")), file_type="glb")
+        np.testing.assert_allclose(scene.extents, row["mesh"].extents / 1000, rtol=1e-5)  # metres
+
+
+def test_the_benchmark_names_its_tasks(online, small):
+    push_dataset(small, NAME)
+    document = yaml.safe_load(file_of(online, "eval.yaml"))
+    assert document["evaluation_framework"] == "veriserum-hf"
+    assert {"id": "rotation_deg_median", "config": "calibrated", "split": "test"} in document["tasks"]
+    card = DatasetCard.load(NAME).text
+    assert all(f"`{task['id']}`" in card for task in document["tasks"])
+
+
+def test_croissant_describes_every_field_and_what_the_data_are_for(online, small):
+    push_dataset(small, NAME)
+    document = json.loads(file_of(online, "croissant.json"))
+    assert document["url"] == f"{online.url}/datasets/{NAME}"
+    features = load_dataset_builder(str(small)).info.features
+    (calibrated,) = (each for each in document["recordSet"] if each["@id"] == "calibrated")
+    fields = {each["name"]: each for each in calibrated["field"]}
+    assert set(fields) == set(features)
+    camera = {each["name"]: each for each in fields["camera_bs"]["subField"]}
+    assert camera["world_to_camera"]["arrayShape"] == "-1,4"
+    assert camera["world_to_camera"]["source"]["transform"] == {"jsonPath": "world_to_camera"}
+    assert {name for name in document if name.startswith("rai:")} >= {
+        "rai:dataCollection",
+        "rai:dataAnnotationProtocol",
+        "rai:dataLimitations",
+        "rai:personalSensitiveInformation",
+    }
+
+
+def test_croissant_is_valid(small, tmp_path):
+    """By the library of the format; it is no requirement, as one that it requires has no wheel."""
+    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is not installed")
+    (tmp_path / "croissant.json").write_bytes(
+        made_files(ConvertedFolder.open(small), NAME, "1.0.0")["croissant.json"]
+    )
+    metadata = mlcroissant.Dataset(tmp_path / "croissant.json").metadata
+    assert not metadata.issues.errors
+    assert {each.id for each in metadata.record_sets} == {"calibrated", "anatomies"}
 
 
 def zeroed(path):

@@ -1,7 +1,9 @@
 """Checkpoints on the hub: what is published, what the card states, and loading with and without the package."""
 
+import base64
 import io
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -14,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub import HfApi, ModelCard, ModelCardData, snapshot_download
 from safetensors import safe_open
 
 from tests.fixtures.models import BACKBONE, HEAD
-from tests.hub.bare_environment import make_environment, run
+from tests.hub.bare_environment import NEEDED, make_environment, run
 from tests.hub.server import TOKEN
 from tests.jobs.processes import run_here
 from veriserum_hf.dataset.export import convert_archive
@@ -207,6 +209,90 @@ def test_the_card_describes_the_run(online, run_folder, dataset, evaluation):
     assert json.loads(files["evaluation.json"])["evaluated"]["model"] == NAME
     assert not [name for name, content in files.items() if str(run_folder.parent).encode() in content]
     assert not [name for name, content in files.items() if str(dataset.parent).encode() in content]
+
+
+def test_results_on_the_benchmark_are_in_the_form_by_which_the_hub_lists_them(
+    online, run_folder, dataset, evaluation, tmp_path
+):
+    set_on_hub = "my-lab/veriserum"
+    pushed = push_dataset(dataset, set_on_hub)
+    tasks = {task["id"]: task for task in yaml.safe_load(hub_text(online, set_on_hub, "eval.yaml"))["tasks"]}
+    run = shutil.copytree(run_folder, tmp_path / "RUN")
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"data": data_record(set_on_hub)}))
+    document = json.loads(evaluation.read_text())
+    document["evaluated"] |= {"model": str(run), "dataset": set_on_hub}
+    (run / "evaluation.json").write_text(json.dumps(document))
+    push_model(run, NAME)
+    files = published(online)
+    entries = yaml.safe_load(files[".eval_results/veriserum.yaml"])
+    assert {entry["dataset"]["task_id"] for entry in entries} <= set(tasks)
+    found = {entry["dataset"]["task_id"]: entry for entry in entries}
+    assert found["mtre_mm_median"]["value"] == document["overall"]["mtre_mm"]["median"]
+    assert found["success_2mm_2deg"]["dataset"] == {
+        "id": set_on_hub,
+        "task_id": "success_2mm_2deg",
+        "revision": pushed.revision,
+    }
+    assert all(entry["notes"].startswith("planes bs and fs; ") for entry in entries)
+    assert ModelCard(files["README.md"].decode()).data.eval_results is None  # the older form
+    assert tasks["mtre_mm_median"] == {"id": "mtre_mm_median", "config": "calibrated", "split": "test"}
+
+    document["evaluated"] |= {"split": "train"}
+    (run / "evaluation.json").write_text(json.dumps(document))
+    push_model(run, "my-lab/of-train")
+    assert not [name for name in published(online, "my-lab/of-train") if name.startswith(".eval_results")]
+
+
+def hub_text(hub, name, path):
+    """Text of a file of a data set on the hub."""
+    return hub.store.object(hub.repository(name).head.files[path].sha256).read_text()
+
+
+def test_the_card_answers_what_reporting_guidelines_ask(online, run_folder, evaluation):
+    push_model(run_folder, NAME, evaluation=evaluation)
+    card = ModelCard(published(online)["README.md"].decode())
+    assert card.data.pipeline_tag == "keypoint-detection"
+    section = card.text.partition("## Reporting checklist")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section, re.MULTILINE))
+    overall = json.loads(evaluation.read_text())["overall"]
+    assert rows["Test"].endswith(
+        f"{overall['frames']} frames of {overall['trials']} trials, {overall['count']} poses"
+    )
+    trials = json.loads((run_folder / "config.json").read_text())["training_data"]["trials"]
+    assert rows["Training set"] == f"{len(trials)} trials"
+    assert rows["Training"] == "2 steps, seed 0"
+    assert rows["Failures"].startswith(f"{1 - overall['success_2mm_2deg']['share']:.1%} of the poses")
+
+
+def test_the_handler_of_an_endpoint_answers_with_the_poses_of_the_model(online, run_folder, dataset, tmp_path):
+    push_model(run_folder, NAME)
+    folder = snapshot_download(NAME, revision="1.0.0", local_dir=tmp_path / "endpoint")
+    row = open_rows(str(dataset), "calibrated").labelled("test").rows[0]
+    frame = {"anatomy_id": [row["femur"]["anatomy_id"], row["tibia"]["anatomy_id"]]}
+    for plane in ("bs", "fs"):
+        content = io.BytesIO()
+        row[f"image_{plane}"].save(content, "PNG")
+        frame[f"image_{plane}"] = base64.b64encode(content.getvalue()).decode()
+        frame[f"camera_{plane}"] = row[f"camera_{plane}"]
+    (tmp_path / "frame.json").write_text(json.dumps(frame))
+    (tmp_path / "ask.py").write_text(
+        "import json, pathlib, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from handler import EndpointHandler\n"
+        "handler, frame = EndpointHandler(sys.argv[1]), json.loads(pathlib.Path(sys.argv[2]).read_text())\n"
+        "print(json.dumps([handler({'inputs': each}) for each in (frame, [frame], {})]))\n"
+    )
+    make_environment(tmp_path / "packages", (*NEEDED, "pillow"))
+    variables = {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    answers = run(
+        tmp_path / "packages", tmp_path / "ask.py", folder, str(tmp_path / "frame.json"), variables=variables
+    )
+    one, several, wrong = json.loads(answers)
+    assert several == [one]
+    for entry, T in zip(one, poses_of(load_model(str(run_folder)), row), strict=True):
+        np.testing.assert_allclose(entry["translation_mm"], T[:3, 3], atol=1e-3)
+    assert wrong["error"].startswith("ValueError: ")
 
 
 def test_without_an_evaluation_the_card_shows_the_validation_split_and_states_it(online, run_folder):

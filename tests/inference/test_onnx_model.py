@@ -8,8 +8,9 @@ import torch
 from tests.modeling.frames import batch, model, without_labels
 from tests.modeling.test_meshes import COMPONENTS, MESHES, model as mesh_model, points_of
 from veriserum_hf.errors import TrainingError
-from veriserum_hf.inference import onnx_model
-from veriserum_hf.inference.onnx_model import MOST_OFF_DEG, MOST_OFF_MM, OnnxModel
+from veriserum_hf.inference import onnx_graph, onnx_model
+from veriserum_hf.inference.onnx_graph import MOST_OFF_DEG, MOST_OFF_MM
+from veriserum_hf.inference.onnx_model import OnnxModel
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_an_implant_that_the_model_does_not_know_is_refused_as_by_torch(made):
 
 
 def test_poses_that_differ_are_refused(made, monkeypatch):
-    monkeypatch.setattr(onnx_model, "MOST_OFF_MM", -1.0)
+    monkeypatch.setattr(onnx_graph, "MOST_OFF_MM", -1.0)
     with pytest.raises(TrainingError, match=r"^poses by ONNX Runtime are off by .* Predict with the engine torch$"):
         OnnxModel(made)(**without_labels(batch(2)))
 

@@ -121,3 +121,17 @@ def test_a_model_of_one_plane_is_exported_too():
     exported = torch.export.export(made, (), inputs).module()
     with torch.inference_mode():
         assert max(differences(exported(**inputs), predicted(made, inputs))) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["spatial", "pooled"])
+def test_a_model_is_compiled_as_one_graph_for_use_and_for_training(head):
+    made = model(head=head, plane_dropout=0.0).eval()
+    compiled = torch.compile(made, fullgraph=True)
+    inputs = without_labels(batch(2))
+    with torch.inference_mode():
+        assert max(differences(compiled(**inputs), made(**inputs))) < 1e-4
+        unknown = inputs | {"anatomy_id": torch.full((2, 2), 5)}  # without an error that would divide the graph
+        assert compiled(**unknown).T_world_implant.isnan().all()
+    torch.compile(made.train(), fullgraph=True, backend="aot_eager")(**batch(2)).loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in made.parameters() if parameter.grad is not None)

@@ -31,6 +31,13 @@ from .plausible_calibrations import check_rig as check_rig
 from .problems import Decision as Decision, Findings as Findings
 from .readings import disagree as disagree, judge as judge
 from .refined_sources import REFINED_CAMERAS as REFINED_CAMERAS
+from .remembered import (
+    ARCHIVE_VARIABLE as ARCHIVE_VARIABLE,
+    WAYS_TO_AN_ARCHIVE as WAYS_TO_AN_ARCHIVE,
+    chosen_archive as chosen_archive,
+    forget_archive as forget_archive,
+    remember_archive as remember_archive,
+)
 from .stacks import Stack as Stack, open_stack as open_stack
 from .white import (
     MOST_ABOVE_WHITE as MOST_ABOVE_WHITE,

@@ -15,6 +15,7 @@ from veriserum_hf.cli.calibrate import app as calibrate_app
 from veriserum_hf.cli.check_labels import check_labels
 from veriserum_hf.cli.convert import convert
 from veriserum_hf.cli.ending import Commands
+from veriserum_hf.cli.export_onnx import export_onnx
 from veriserum_hf.cli.help import add_command, verbatim
 from veriserum_hf.cli.import_ import import_
 from veriserum_hf.cli.kinematics import kinematics
@@ -30,6 +31,7 @@ from veriserum_hf.cli.report import report
 from veriserum_hf.cli.show import show
 from veriserum_hf.cli.simulate import simulate
 from veriserum_hf.cli.train import train
+from veriserum_hf.cli.use import use
 from veriserum_hf.core import __version__
 from veriserum_hf.jobs import heed_signals
 
@@ -49,6 +51,7 @@ app = typer.Typer(
 )
 # In the order of --help, which lists groups last.
 add_command(app, audit)
+add_command(app, use)
 add_command(app, convert)
 add_command(app, import_)
 add_command(app, simulate)
@@ -56,6 +59,7 @@ add_command(app, simulate)
 add_command(app, train, allow_extra_args=True, ignore_unknown_options=True)
 add_command(app, show)
 add_command(app, predict)
+add_command(app, export_onnx)
 add_command(app, register)
 add_command(app, check_labels)
 add_command(app, refine_cameras)

@@ -14,7 +14,8 @@ from veriserum_hf.errors import TrainingError
 from veriserum_hf.jobs import dask_executor
 
 _Model = Annotated[
-    str, typer.Argument(help="Output folder of a training, or a model on the hub.", show_default=False)
+    str,
+    typer.Argument(help="Output folder of a training, released checkpoint, or model on the hub.", show_default=False),
 ]
 _FrameBs = Annotated[
     Path | None,

@@ -40,7 +40,10 @@ def register(
     output: PosesOutput,
     model: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="With --start model: output folder of a training, or a model on the hub."),
+        typer.Option(
+            metavar="RUN",
+            help="With --start model: output folder of a training, released checkpoint, or model on the hub.",
+        ),
     ] = None,
     method: Annotated[
         Literal["auto", "outline", "intensity"],

@@ -28,7 +28,8 @@ def report(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Output folder of a training, or a model on the hub, to predict poses with."
+            metavar="RUN",
+            help="Output folder of a training, released checkpoint, or model on the hub, to predict poses with.",
         ),
     ] = None,
     config: Annotated[

@@ -51,6 +51,7 @@ from .rows import (
     FrameRow as FrameRow,
     ImageFile as ImageFile,
     LabelRow as LabelRow,
+    MeshFile as MeshFile,
     PoseFileRow as PoseFileRow,
     PoseRow as PoseRow,
     Poses as Poses,

@@ -110,6 +110,13 @@ class ImageFile(TypedDict):
     path: str | None
 
 
+class MeshFile(TypedDict):
+    """File of an implant's mesh, None where the archive has none, and the implant's category."""
+
+    path: str | None
+    category: str
+
+
 class FileRow(LabelRow):
     """A row with the files of its images, not decoded."""
 

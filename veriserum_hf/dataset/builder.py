@@ -13,7 +13,15 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from veriserum_hf.archive import Findings, RawFormat, VeriserumArchive, find_layout, require_agreement
+from veriserum_hf.archive import (
+    WAYS_TO_AN_ARCHIVE,
+    Findings,
+    RawFormat,
+    VeriserumArchive,
+    chosen_archive,
+    find_layout,
+    require_agreement,
+)
 from veriserum_hf.dataset.convert import AboveWhite, convert
 from veriserum_hf.dataset.plan import Options, make_plan
 from veriserum_hf.dataset.plugin import NAME
@@ -75,15 +83,22 @@ class VeriserumConfig(datasets.BuilderConfig):  # type: ignore[misc]
 
     @property
     def archive_path(self) -> str:
-        """The path that was given as ``data_files`` or ``data_dir``."""
+        """The path that was given as ``data_files`` or ``data_dir``; without either, that of the chosen archive."""
         files = [str(file) for split in (self.data_files or {}).values() for file in split]
         # With data_dir alone, the library lists every file below it as a data file.
         if self.data_dir is not None and len(files) != 1:
             return str(self.data_dir)
+        if not files:
+            if chosen := chosen_archive():
+                return str(chosen.path)
+            raise ArchiveError(
+                f"load_dataset({NAME!r}) finds no archive. {WAYS_TO_AN_ARCHIVE}; or give "
+                'data_files="PATH/veriserumSqlite3_refined.db" or data_dir="PATH", or trials=20 to simulate one.'
+            )
         if len(files) != 1:
             raise ArchiveError(
                 f"load_dataset({NAME!r}) takes one archive; got {len(files)} data files. "
-                'Give data_files="PATH/veriserumSqlite3_refined.db" or data_dir="PATH", or trials=20 to simulate one.'
+                'Give data_files="PATH/veriserumSqlite3_refined.db" or data_dir="PATH".'
             )
         return files[0]
 

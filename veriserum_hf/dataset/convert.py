@@ -112,7 +112,7 @@ class ArchiveRows:
 
 
 def finished_rows(
-    plan: pa.Table, features: Features, files: Callable[[Any], Mapping[str, ImageFile | None]]
+    plan: pa.Table, features: Features, files: Callable[[Any], Mapping[str, ImageFile | float | None]]
 ) -> tuple[pa.Table, list[Rejected]]:
     """Finished rows of a slice of any plan, and the rows that could not be made.
 
@@ -120,7 +120,7 @@ def finished_rows(
     ----------
     plan : the other columns of the rows; the first is their id.
     features : of the finished rows.
-    files : the binary columns of a row of the plan; raises FrameError where they cannot be made.
+    files : the columns of a row that its files make; raises FrameError where they cannot be made.
 
     """
     rejected: list[Rejected] = []
@@ -238,8 +238,10 @@ def _both_planes(errors: Mapping[PlaneName, FrameError]) -> FrameError:
     return FrameError("one plane only" if reasons == ["missing"] else reasons[0], detail)
 
 
-def _files(row: Any, options: Options, raw: RawFormat, bright: list[AboveWhite]) -> dict[str, ImageFile]:
-    """The binary columns of one row of any configuration; adds to ``bright``."""
+def _files(
+    row: Any, options: Options, raw: RawFormat, bright: list[AboveWhite]
+) -> Mapping[str, ImageFile | float | None]:
+    """The columns that the files of one row of any configuration make; adds to ``bright``."""
     if options.config == "anatomies":
         return {"mesh": _mesh(row["path"], row["anatomy_id"], row["category"])}
     if options.config == "calibration":
@@ -251,9 +253,14 @@ def _files(row: Any, options: Options, raw: RawFormat, bright: list[AboveWhite])
     if options.config == "raw":
         return {IMAGE_OF[plane]: _stored(each) for plane, each in frames.items()}
     images = _images(row, frames, options, raw)
-    return {
+    files: dict[str, ImageFile | float | None] = {
         IMAGE_OF[plane]: encoded(images[plane], each.path.stem, options.encoding) for plane, each in frames.items()
     }
+    if options.config != "masks":
+        return files
+    from veriserum_hf.dataset.masks import masks_of  # its compiler takes a second to import
+
+    return files | masks_of(row, images)
 
 
 def _stored(content: _Content) -> ImageFile:

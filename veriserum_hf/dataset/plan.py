@@ -6,7 +6,7 @@ sent to other processes, and `veriserum_hf.dataset.convert` makes finished rows 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NotRequired, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from datasets import Features
 from numpy.typing import NDArray
 
 from veriserum_hf.archive import VeriserumArchive
-from veriserum_hf.core import COMPONENTS, PLANES, CameraRow, Encoding, LabelRow, PlaneName, SplitBy
+from veriserum_hf.core import COMPONENTS, PLANES, CameraRow, Encoding, LabelRow, MeshFile, PlaneName, SplitBy
 from veriserum_hf.dataset.schema import (
     CONFIGS,
     KIND_OF_CONFIG,
@@ -97,6 +97,8 @@ class PlanRow(LabelRow):
 
     path_bs: str | None
     path_fs: str | None
+    mesh_femur: NotRequired[MeshFile]  # of the configuration masks
+    mesh_tibia: NotRequired[MeshFile]
 
 
 @dataclass(frozen=True)
@@ -263,6 +265,10 @@ def _frame_rows(
         texts = {id: distortion[plane].to_string() for id, distortion in archive.distortions.items()}
         columns[f"distortion_{plane}"] = _looked_up(texts, distortion_ids, pa.string(), dictionary=True)
         columns[f"path_{plane}"] = frames[f"path_{plane}"]
+    if options.config == "masks":
+        files = {id: {"path": each.path, "category": each.category} for id, each in archive.anatomies.items()}
+        for component in COMPONENTS:
+            columns[f"mesh_{component}"] = pa.array([files[id] for id in anatomy_ids[component].tolist()])
     columns["white_level"] = pa.array([archive.raw_format.white_level] * len(wanted), pa.int64())
     return pa.table(columns)
 

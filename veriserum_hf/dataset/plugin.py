@@ -51,6 +51,7 @@ SOURCES_OF_ROWS = (
     "calibration.sized_camera",
     "core.domain",
     "dataset.convert",
+    "dataset.masks",
     "dataset.plan",
     "dataset.replaced_cameras",
     "dataset.schema",
@@ -61,6 +62,8 @@ SOURCES_OF_ROWS = (
     "geometry.plane",
     "geometry.pose",
     "geometry.rig",
+    "rendering.compilation",
+    "rendering.rasteriser",
 )
 
 # The same for rows of own frames, in addition to their files and options.

@@ -3,6 +3,8 @@
 import datasets
 from datasets import Features, Sequence, Value
 
+from veriserum_hf.core import COMPONENTS, PLANES
+
 CONFIGS: dict[str, str] = {
     "calibrated": "Corrected images of both planes, their cameras, and the refined pose of each implant.",
     "raw": "The same frames as raw files, with the distortion to correct them.",
@@ -10,8 +12,15 @@ CONFIGS: dict[str, str] = {
     "target": "Corrected images with the target poses that were commanded to the robot.",
     "anatomies": "One implant a row, with its mesh in mm.",
     "calibration": "Raw frames of the calibration phantoms.",
+    "masks": "The rows of calibrated, with masks of both implants in both images.",
 }
-KIND_OF_CONFIG = {"calibrated": "refined", "raw": "refined", "manual": "manual", "target": "target"}
+KIND_OF_CONFIG = {
+    "calibrated": "refined",
+    "raw": "refined",
+    "manual": "manual",
+    "target": "target",
+    "masks": "refined",
+}
 
 
 def _vector(length: int) -> Sequence:
@@ -71,7 +80,9 @@ def features_of(config: str, bits: int = 8) -> Features:
     # A raw file keeps its own mode; a corrected one of 8 bits is always one grey channel.
     image = datasets.Image(mode="L") if config != "raw" and bits == 8 else datasets.Image()
     of_raw = {"distortion_bs": Value("string"), "distortion_fs": Value("string"), "white_level": Value("int64")}
-    raw_only = of_raw if config == "raw" else {}
+    names = [f"{component}_{plane}" for component in COMPONENTS for plane in PLANES]
+    of_masks = {f"mask_{name}": datasets.Image() for name in names}
+    of_masks |= {f"hidden_{name}": Value("float64") for name in names}
     return Features(
         {
             "measurement_id": Value("int64"),
@@ -86,6 +97,6 @@ def features_of(config: str, bits: int = 8) -> Features:
             "camera_fs": camera_features(),
             "femur": pose_features(),
             "tibia": pose_features(),
-            **raw_only,
+            **(of_raw if config == "raw" else of_masks if config == "masks" else {}),
         }
     )

@@ -9,8 +9,12 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from veriserum_hf.core import listed
-from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION, SOURCES
+from veriserum_hf.dataset import NAME_TO_FILL_IN, ROWS_VERSION, SOURCES, open_rows
 from veriserum_hf.errors import HubError
+from veriserum_hf.hub.benchmark import CONFIG, SPLIT, eval_yaml
+from veriserum_hf.hub.connection import page
+from veriserum_hf.hub.croissant import croissant
+from veriserum_hf.hub.implant_views import implant_files
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 from veriserum_hf.jobs import SUMS, damaged_files
 
@@ -128,10 +132,24 @@ def push_dataset(
         files=converted.files,
         version=version,
         card=converted.card(repo_id),
+        made=made_files(converted, repo_id, version),
         public=public,
         dry_run=dry_run,
         progress=progress,
     )
+
+
+def made_files(converted: ConvertedFolder, repo_id: str, version: str) -> dict[str, bytes]:
+    """Files that only a repository has, by their paths in it."""
+    head = DatasetCard.load(converted.path / CARD).data.to_dict()
+    about = {"simulated": converted.simulated, "imported": converted.imported}
+    made = {"croissant.json": croissant(head, page(repo_id, "dataset"), version, **about).encode()}
+    splits = {config["config_name"]: [files["split"] for files in config["data_files"]] for config in head["configs"]}
+    if SPLIT in splits.get(CONFIG, []):
+        made["eval.yaml"] = eval_yaml(head["pretty_name"]).encode()
+    if "anatomies" in splits:
+        made |= implant_files(open_rows(str(converted.path), "anatomies").meshes)
+    return made
 
 
 def _shards(folder: Path) -> list[Path]:

@@ -1,9 +1,9 @@
 """The model card, filled from the files of a run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData, try_to_load_from_cache
@@ -11,21 +11,13 @@ from huggingface_hub.errors import HFValidationError
 
 from veriserum_hf.core import code_span
 from veriserum_hf.dataset import DataRecord, is_hub_name
-from veriserum_hf.evaluation import Evaluation, Group, Limits, Metric, accuracy_table, overlap_of, summary_tables
+from veriserum_hf.evaluation import Evaluation, Group, accuracy_table, overlap_of, summary_tables
+from veriserum_hf.hub.benchmark import METRICS, eval_results, figures, tasks
+from veriserum_hf.hub.checklist import reporting_table
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 Document = dict[str, Any]  # of a YAML or JSON file
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
-_METRICS: Mapping[Metric, str] = {
-    "rotation_deg": "rotation error, deg",
-    "translation_mm": "translation error, mm",
-    "mtre_mm": "mTRE, mm",
-}
-_QUANTILES: Mapping[Literal["median", "p95"], str] = {"median": "Median", "p95": "95 % quantile of"}
-_SHARES: Mapping[Limits, str] = {
-    "success_1mm_1deg": "Share within 1 mm and 1 deg",
-    "success_2mm_2deg": "Share within 2 mm and 2 deg",
-}
 _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
 (ETH Zurich), and they hold points of the implants' surfaces: they are given under the same terms. The code in this
 repository is under the MIT licence."""
@@ -86,7 +78,8 @@ def model_card(run: Run, repo_id: str, version: str) -> str:
         base_model=base_model,
         datasets=[run.data["name"]] if run.data and run.data["on_hub"] else None,
         tags=_TAGS + ["synthetic"] * run.simulated,
-        metrics=list(_METRICS),
+        metrics=list(METRICS),
+        pipeline_tag="keypoint-detection",
         eval_results=list(_results(run)) or None,
     )
     body = TEMPLATE.read_text(encoding="utf-8").format(
@@ -109,6 +102,7 @@ def model_card(run: Run, repo_id: str, version: str) -> str:
         data_limit="\n- It was trained on simulated images: on measured ones it is less accurate than in the table."
         if run.simulated or run.on_the_fly
         else "",
+        checklist=reporting_table(run.settings, run.config, run.parameters, run.data, run.evaluation),
         licence=terms.text,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
@@ -133,7 +127,9 @@ def _terms(run: Run) -> _Terms:
 
 
 def _results(run: Run) -> Iterator[EvalResult]:
-    """Figures for the hub's index: of the evaluation, else of the validation split."""
+    """Figures that are in no file of `eval_results`: of the evaluation, else of the validation split."""
+    if eval_results(run.evaluation, run.data):
+        return
     if run.evaluation:
         about, group = run.evaluation["evaluated"], run.evaluation["overall"]
         name, config, split = about["dataset"], about["config"], about["split"]
@@ -142,26 +138,20 @@ def _results(run: Run) -> Iterator[EvalResult]:
         split = "validation"
     else:
         return
-    figures = {
-        f"{metric}_{quantile}": (f"{words} {what}", group[metric][quantile])
-        for metric, what in _METRICS.items()
-        for quantile, words in _QUANTILES.items()
-    } | {name: (what, group[name]["share"]) for name, what in _SHARES.items()}
     revision = run.data["revision"] if run.data and run.data["on_hub"] and run.data["name"] == name else None
-    for metric, (what, value) in figures.items():
-        if value is not None:  # infinite
-            yield EvalResult(
-                task_type="pose-estimation",
-                task_name="Dual-plane pose estimation",
-                dataset_type=name,
-                dataset_name=f"{name} ({config})",
-                dataset_config=config,
-                dataset_split=split,
-                dataset_revision=revision,
-                metric_type=metric,
-                metric_name=what,
-                metric_value=value,
-            )
+    for metric, value in figures(group).items():
+        yield EvalResult(
+            task_type="pose-estimation",
+            task_name="Dual-plane pose estimation",
+            dataset_type=name,
+            dataset_name=f"{name} ({config})",
+            dataset_config=config,
+            dataset_split=split,
+            dataset_revision=revision,
+            metric_type=metric,
+            metric_name=tasks()[metric],
+            metric_value=value,
+        )
 
 
 def _trained(run: Run) -> str:

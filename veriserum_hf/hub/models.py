@@ -18,6 +18,7 @@ try:
     import yaml
     from safetensors import SafetensorError, safe_open
 
+    from veriserum_hf.hub.benchmark import eval_results
     from veriserum_hf.hub.model_card import Document, Run, model_card
     from veriserum_hf.inference import load_model, weights_sha256
     from veriserum_hf.modeling import TASK, VeriserumImageProcessor
@@ -30,6 +31,8 @@ MODEL_VERSION = "1.0.0"  # of a model whose version is not given
 EVALUATION = "evaluation.json"
 WEIGHTS = "model.safetensors"
 _CODE = Path(__file__).parents[1] / "modeling"
+_HANDLER = Path(__file__).with_name("handler.py")
+_REQUIREMENTS = "pillow\nroma>=1.5\n"  # of the handler and the model, beside what an endpoint has
 _MODEL_CODE = {
     "AutoConfig": "configuration_veriserum.VeriserumPoseConfig",
     "AutoModel": "modeling_veriserum.VeriserumPoseModel",
@@ -90,7 +93,9 @@ def push_model(
                 "to publish it, or omit --public"
             )
         # Without the card, which is uploaded last.
-        files = sorted(path.relative_to(folder) for path in Path(folder).iterdir() if path.name != CARD)
+        files = sorted(
+            path.relative_to(folder) for path in Path(folder).rglob("*") if path.is_file() and path.name != CARD
+        )
         return push_folder(
             Path(folder),
             repo_id,
@@ -131,12 +136,17 @@ def checkpoint(
     _write_json(folder / "preprocessor_config.json", processor | {"auto_map": _PROCESSOR_CODE})
     for source in _CODE.glob("*_veriserum.py"):
         shutil.copyfile(source, folder / source.name)
+    shutil.copyfile(_HANDLER, folder / _HANDLER.name)
+    (folder / "requirements.txt").write_text(_REQUIREMENTS, encoding="utf-8")
     (folder / WEIGHTS).symlink_to((run / WEIGHTS).resolve())
     (folder / "training.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     if metrics:
         _write_json(folder / "metrics.json", metrics)
     if found:
         _write_json(folder / EVALUATION, found)
+    for name, text in eval_results(found, known.data).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
     (folder / CARD).write_text(model_card(known, repo_id, version), encoding="utf-8")
     return known
 

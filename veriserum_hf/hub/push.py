@@ -10,7 +10,7 @@ the push is interrupted. The tag of the earlier version is not affected.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,6 +63,7 @@ def push_folder(
     files: Sequence[Path],
     version: str,
     card: str | None = None,
+    made: Mapping[str, bytes] | None = None,
     public: bool = False,
     dry_run: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -77,6 +78,7 @@ def push_folder(
     files : relative to the folder, in the order of upload; the card is always uploaded last.
     version : becomes a tag.
     card : text of the card, if it is not the folder's README.md.
+    made : content of further files by their paths in the repository.
     public : make the repository public when the upload is complete.
     dry_run : only compare; nothing is created or changed on the hub. Without a token or a connection, every file
         is listed.
@@ -89,7 +91,7 @@ def push_folder(
         the version exists with other content, or the connection keeps failing.
 
     """
-    to_push = _to_push(folder, files, card)
+    to_push = _to_push(folder, files, card, made or {})
     try:
         hub = connect(repo_id, repo_type)
     except UnreachableError as error:
@@ -150,7 +152,7 @@ def _create(hub: Connection) -> None:
     hub.with_retries(create, "creating")
 
 
-def _to_push(folder: Path, files: Sequence[Path], card: str | None) -> list[FileToPush]:
+def _to_push(folder: Path, files: Sequence[Path], card: str | None, made: Mapping[str, bytes]) -> list[FileToPush]:
     """Files in the order of upload."""
     names = [PurePosixPath(path).as_posix() for path in files]
     others = [name for name in dict.fromkeys(names) if name != CARD]
@@ -160,6 +162,7 @@ def _to_push(folder: Path, files: Sequence[Path], card: str | None) -> list[File
         raise HubError(f"{folder} has no {listed(unread, 5)} that can be read; nothing was pushed")
     return [
         *(FileToPush(name, folder / name) for name in others),
+        *(FileToPush(name, content) for name, content in made.items()),
         FileToPush(CARD, folder / CARD if card is None else card.encode()),
     ]
 

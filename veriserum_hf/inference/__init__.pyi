@@ -7,6 +7,7 @@ from .models import (
     planes_seen as planes_seen,
     weights_sha256 as weights_sha256,
 )
+from .onnx_file import export_onnx as export_onnx
 from .onnx_model import OnnxModel as OnnxModel
 from .parts import predict_elsewhere as predict_elsewhere
 from .predictions import (

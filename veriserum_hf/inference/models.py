@@ -26,11 +26,10 @@ try:
     from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     from veriserum_hf.core import COMPONENTS
-    from veriserum_hf.modeling import VeriserumPoseModel, read_fields
+    from veriserum_hf.modeling import VeriserumPoseModel, located, read_fields, released
 except ImportError as error:
     raise ImportError('evaluating a model needs torch: pip install "veriserum-hf[train]"') from error
 
-_EXPECTED = "the output folder of a training, or a model on the hub"
 _OFF_MM = 0.1  # by which a model's points may miss the vertices that they were taken from
 
 
@@ -39,7 +38,7 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
 
     Parameters
     ----------
-    name : output folder of a training, or a name on the hub.
+    name : output folder of a training, or the name of a released checkpoint or on the hub.
     device : to put it on; None for the GPU if there is one, else the CPU.
 
     Raises
@@ -48,7 +47,11 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
         If there is no such model, or it cannot be read.
 
     """
-    check_reachable(name, f"the model {name}", TrainingError, _EXPECTED)
+    names = ", ".join(released())
+    checkpoint = f"a released checkpoint ({names}), " if names else ""
+    expected = f"the output folder of a training, {checkpoint}or a model on the hub"
+    name = located(name)
+    check_reachable(name, f"the model {name}", TrainingError, expected)
     if Path(name).is_dir() and not Path(name, "config.json").is_file():
         raise TrainingError(
             f"{name} holds no model: there is no config.json. Expected the output folder of a training"
@@ -59,10 +62,10 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
         _check_processor(Path(name), model.config.image_size)
     except (OSError, ValueError, SafetensorError) as error:
         why = f"{no_folder(name)}{masked(str(error)).rstrip('.')}"
-        raise TrainingError(f"cannot load the model {name}: {why}. Expected {_EXPECTED}") from error
+        raise TrainingError(f"cannot load the model {name}: {why}. Expected {expected}") from error
     # Not the model's own `to`, which transformers wraps without types. Convolutions are faster with channels last.
-    there: VeriserumPoseModel = torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return torch.nn.Module.to(there, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    moved: VeriserumPoseModel = torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return torch.nn.Module.to(moved, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _check_processor(folder: Path, size: int) -> None:
@@ -87,9 +90,9 @@ def _without_progress_bars() -> Iterator[None]:
 
 
 def weights_sha256(name: str) -> str | None:
-    """Hash of the weights of a model in a run folder or on the hub; None where they are not in one file."""
+    """Hash of the weights of a model, see `load_model`; None where they are not in one file."""
     try:
-        with Path(str(cached_file(name, SAFE_WEIGHTS_NAME))).open("rb") as file:
+        with Path(str(cached_file(located(name), SAFE_WEIGHTS_NAME))).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -24,7 +24,7 @@ from veriserum_hf.jobs import (
     source_hash,
     staging_folder,
 )
-from veriserum_hf.modeling import VeriserumPoseModel
+from veriserum_hf.modeling import VeriserumPoseModel, located
 from veriserum_hf.poses import PREDICTED_SCHEMA
 
 # What shapes predictions, in addition to frames, model and options.
@@ -109,7 +109,7 @@ def predict_elsewhere(
 
     Parameters
     ----------
-    model : output folder of a training, or a name on the hub.
+    model : see `veriserum_hf.inference.load_model`.
     frames, about, batch_size, progress : see `veriserum_hf.inference.write_predictions`.
     output : the file, which must not exist.
     executor : see `veriserum_hf.jobs.run_jobs`.
@@ -128,7 +128,7 @@ def predict_elsewhere(
         If the executor is lost, or its processes do not see the folders.
 
     """
-    target = output.absolute()
+    target, model = output.absolute(), located(model)
     weights = weights_sha256(model)
     record = {
         "versions": {"veriserum_hf": __version__, "source": source_hash(*_SOURCES)} | library_versions("torch"),

@@ -16,6 +16,7 @@ from veriserum_hf.modeling.configuration_veriserum import VeriserumPoseConfig
 from veriserum_hf.modeling.image_processing_veriserum import VeriserumImageProcessor
 from veriserum_hf.modeling.modeling_veriserum import VeriserumPoseModel, VeriserumPoseOutput
 from veriserum_hf.modeling.pipeline_veriserum import TASK, DualPlanePosePipeline
+from veriserum_hf.modeling.released_veriserum import located, released
 from veriserum_hf.modeling.shapes_veriserum import surface_points
 from veriserum_hf.modeling.trust_veriserum import trusted
 
@@ -28,7 +29,9 @@ __all__ = [
     "VeriserumPoseOutput",
     "fit",
     "load_backbone",
+    "located",
     "read_fields",
+    "released",
     "surface_points",
     "trusted",
 ]

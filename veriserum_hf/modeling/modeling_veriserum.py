@@ -21,6 +21,7 @@ from .inputs_veriserum import Camera, Views, anatomy_indices, check_known, stack
 from .losses_veriserum import Prediction, pose_losses
 from .mesh_poses_veriserum import Looked, MeshPoses
 from .precision_veriserum import Change, SingleLinear, keeping_type
+from .released_veriserum import check_name, located
 from .shapes_veriserum import POINTS as MESH_POINTS, surface_points
 from .table_poses_veriserum import pooled_poses, spatial_poses
 from .trust_veriserum import trusted
@@ -44,7 +45,7 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     trusted : (B, 2) whether to trust a pose: there is little doubt, and the rig is like those that ``trust`` knows.
     anatomy_id : (B, 2) the identity that the pose is of: as given, else as recognised; -1 from a
         pooled head where it was not given.
-    signs : (B, 2, n + 3) what ``trust`` is fitted to, the rig's numbers last; not of an exported model.
+    signs : (B, 2, n + 3) what ``trust`` is fitted to, the rig's numbers last; not of an exported or compiled model.
 
     """
 
@@ -74,8 +75,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     or by `set_meshes`, and looks for the centre of the box around it.
 
     With ``dtype=torch.bfloat16`` or ``float16`` the backbone alone has that type: coarse stage, heads and shapes stay
-    in float32, and geometry is computed in float64. ``torch.export.export`` takes the model. Exported, it cannot
-    raise an error that depends on values: it returns NaN for an implant that it does not know.
+    in float32, and geometry is computed in float64. ``torch.export.export`` and
+    ``torch.compile(fullgraph=True)`` take the model. It then cannot raise an error that depends on values: it returns
+    NaN for an implant that it does not know.
 
     Raises
     ------
@@ -158,6 +160,11 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     ) -> "VeriserumPoseModel":
         """Load a model as other models of transformers; its weights must be complete, and nothing else.
 
+        Parameters
+        ----------
+        name_or_path : folder, name of a released checkpoint, such as ``veriserum-pose-small``, or on the hub.
+        *arguments, **options : of ``PreTrainedModel.from_pretrained``.
+
         Raises
         ------
         ValueError
@@ -170,10 +177,13 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         with_info = options.pop("output_loading_info", False)
         options["ignore_mismatched_sizes"] = True  # they are reported below, with all the others
         options["use_safetensors"] = True  # the other format is a pickle
+        name_or_path = located(name_or_path)
+        if name_or_path is not None:
+            check_name(name_or_path)
         try:
             if name_or_path is not None and options.get("state_dict") is None:
-                config = options.get("config")
-                if not isinstance(config, VeriserumPoseConfig):
+                config: Any = options.get("config")
+                if not hasattr(config, "backbone_config"):  # a pipeline's may be of another copy of the class
                     config = VeriserumPoseConfig.from_pretrained(config or name_or_path, **place(options))
                 check_size(lambda: cls(config), weights_file(name_or_path, options))
             loaded: Any = super().from_pretrained(name_or_path, *arguments, output_loading_info=True, **options)
@@ -263,7 +273,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         if prediction.signs is not None and prediction.rig is not None:
             if self.config.trust is not None:
                 confidence, doubt, sure = trusted(self.config.trust, prediction.signs, prediction.rig)
-            if not torch.compiler.is_exporting():
+            if not torch.compiler.is_compiling():
                 signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
         known = torch.tensor([*(entry["id"] for entry in self.anatomies), -1], device=device)
         return VeriserumPoseOutput(
@@ -289,7 +299,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         device = views.images.device
         anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], device)
         strange = torch.zeros_like(anatomy, dtype=torch.bool)
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
             check_known(self.anatomies, anatomy_id, labels)
         elif anatomy_id is not None:
             strange = unknown_anatomies(self.anatomies, anatomy_id)
@@ -317,7 +327,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         if points is None:
             points, anatomy = named_points(self.anatomies, self.named_points, anatomy_id, anatomy)
         points, given, shapes = given_shapes(points)
-        if not torch.compiler.is_exporting():
+        if not torch.compiler.is_compiling():
             check_given(given, self.anatomies, anatomy_id, labels)
         looked, logits = self._look(views, None if labels is None else shapes.centers_mm(labels))
         answer = self.by_mesh(looked, views, points, shapes.center_implant_mm)

@@ -191,7 +191,7 @@ def predicted(
 
     Parameters
     ----------
-    name : output folder of a training, or a name on the hub.
+    name : see `veriserum_hf.inference.load_model`.
     dataset, split : as of `open_reference`.
     progress : called with the number of frames done and of all.
     config : as of `open_reference`.
