@@ -3,10 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo
+SPACE := space-build
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed bench-scale fuzz clean
+.PHONY: test lint types docs demo space bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed bench-scale fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -51,6 +52,14 @@ demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, tra
 		--labels $(DEMO)/archive/truth.parquet --output $(DEMO)/report.html
 	$(BIN)/python -m tests.hub.demo $(DEMO)
 
+space:  ## the files of a Space of the hub, into space-build/: make space [MODEL=RUN]
+	rm -rf $(SPACE)
+	mkdir -p $(SPACE)/package
+	cp -r space/. $(SPACE)
+	git archive HEAD pyproject.toml constraints.txt README.md LICENSE veriserum_hf training/configs \
+		| tar -x -C $(SPACE)/package
+	$(if $(MODEL),cp $(addprefix $(MODEL)/,config.json model.safetensors preprocessor_config.json) $(SPACE)/model)
+
 bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
@@ -58,6 +67,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
 	$(BIN)/python -m tests.benchmarks.bench_kinematics
+	$(BIN)/python -m tests.benchmarks.bench_report
 	$(BIN)/python -m tests.benchmarks.bench_distortion_forms
 	$(BIN)/python -m tests.benchmarks.bench_phantoms
 	$(BIN)/python -m tests.benchmarks.bench_ends
@@ -92,4 +102,4 @@ fuzz: $(INSTALLED)  ## 3,187 damaged inputs; resumes where it was stopped; 45 mi
 	$(BIN)/python -m tests.fuzz --folder $(FUZZ_DATA) --results tests/fuzz/RESULTS.md
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(BENCH_DATA) $(FUZZ_DATA) site
+	rm -rf $(VENV) $(DEMO) $(SPACE) $(BENCH_DATA) $(FUZZ_DATA) site

@@ -124,6 +124,7 @@ def tables_of(text):
         "RESULTS_CLUSTER.md",
         "RESULTS_MATCH.md",
         "RESULTS_KINEMATICS.md",
+        "RESULTS_REPORT.md",
     ],
 )
 def test_the_figures_are_those_of_the_committed_benchmark(results):

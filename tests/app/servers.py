@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from pathlib import Path
 from websockets.sync.client import connect
 
 VERISERUM = Path(sys.executable).with_name("veriserum")
+
+
+def heed_interrupts():
+    """Let a process end by SIGINT, as in a terminal: what is started in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Server:
@@ -75,6 +81,7 @@ def serving(*arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
+        preexec_fn=heed_interrupts,  # noqa: PLW1509
     ) as process:
         try:
             yield Server(process)

@@ -60,7 +60,7 @@ def test_from_a_drag_to_a_refined_pose_that_survives_the_server(trial, trials, s
         shift_mm = np.subtract(page.own("femur")["translation_mm"], shown_mm)
         assert np.hypot(*np.subtract(page.center_px("femur", "bs"), start) - (24, -15)) < 0.5
         near = trial_pose(trial, first, "femur")
-        corners = shapes[near["anatomy_id"]].fine.vertices @ transform_of(near)[:3, :3].T + shown_mm
+        corners = shapes[near["anatomy_id"]].meshes.fine.vertices @ transform_of(near)[:3, :3].T + shown_mm
         np.testing.assert_allclose(before, bounds(seen["fs"].camera.project(corners)), atol=0.5)
         expected = bounds(seen["fs"].camera.project(corners + shift_mm))
         np.testing.assert_allclose(bounds(page.outline_px("femur", "fs")), expected, atol=0.5)
@@ -232,6 +232,26 @@ def test_wheel_modifiers_numbers_legend_and_images(trial, chromium, tmp_path):
         assert page.ask("workbench.panes.fs.view.scale") == pytest.approx(scale)
         assert not page.errors, page.errors
         page.page.close()
+
+
+def test_a_browser_that_goes_away_in_mid_drag_leaves_the_implant_where_it_was_dragged(trial, chromium, tmp_path):
+    with serving(trial.dataset, "--poses", trial.near, "--output", tmp_path / "manual.parquet") as server:
+        goes, stays = Page(chromium, server.address), Page(chromium, server.address)
+        start = goes.center_px("femur", "bs")
+        x, y = goes.at("bs", start)
+        goes.page.mouse.move(x, y)
+        goes.page.mouse.down()
+        goes.page.mouse.move(*goes.at("bs", (start[0] + 20, start[1] + 10)), steps=4)
+        goes.settled()
+        goes.page.close()
+        stays.until("workbench.state.poses.undo === 1")
+        assert stays.center_px("femur", "bs") == pytest.approx((start[0] + 20, start[1] + 10), abs=0.5)
+        stays.press("Enter")
+        assert stays.ask("workbench.state.trial.accepted") == 1
+        assert not stays.errors, stays.errors
+        stays.page.close()
+    (row,) = read_poses(tmp_path / "manual.parquet").to_pylist()
+    assert (row["component"], row["kind"]) == ("femur", "manual")
 
 
 def test_an_implant_follows_its_gizmo_in_the_3d_scene(trial, chromium, tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 
@@ -158,6 +159,58 @@ def test_two_pages_share_one_session_and_one_that_goes_away_in_mid_drag_loses_no
 
 
 @pytest.mark.slow
+def test_a_page_does_not_move_or_accept_what_another_page_has_turned_to(server, tmp_path):
+    with server.socket() as one, server.socket() as other:
+        first, center = one.parts["frame"]["measurement_id"], one.parts["poses"]["own"]["femur"]["center_px"]["bs"]
+        drag = {"plane": "bs", "mode": "shift", "name": "x", "from": center, "frame": first}
+        assert not one.do("drag", **drag, to=[center[0] + 10, center[1]])
+        assert not other.do("step", by=1)
+        second = other.parts["poses"]["own"]
+        assert "nothing was changed" in one.do("drag", **drag, to=[center[0] + 20, center[1]])
+        assert "nothing was changed" in one.do("accept", both=True, frame=first)
+        assert "nothing was changed" in one.do("refine", both=True, frame=first)
+        assert one.parts["poses"]["own"] == second
+        assert not (tmp_path / "manual.parquet").exists()
+        assert not other.do("step", by=-1)
+        moved = other.parts["poses"]["own"]["femur"]["center_px"]["bs"]
+        assert moved == pytest.approx([center[0] + 10, center[1]], abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_registration_whose_process_is_killed_changes_nothing_and_can_be_begun_again(server):
+    with server.socket() as page:
+        before = page.parts["poses"]["own"]
+        assert not page.do("refine", trial=True)
+        while page.parts["refining"]["done"] < 1:
+            page.receive()
+        for process in psutil.Process(server.process.pid).children():
+            if "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+        while not page.said:
+            page.receive()
+        assert "the registration's process was killed; refine again" in page.said[0]
+        assert page.parts["poses"]["own"] == before
+        assert not page.do("refine")
+        while page.parts["refining"]["what"] is not None:
+            page.receive()
+        assert page.parts["poses"]["own"]["femur"]["registered"]["verdict"] == "converged"
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_a_registration_that_is_under_way_and_all_processes(server):
+    with server.socket() as page:
+        assert not page.do("refine", trial=True)
+        while page.parts["refining"]["done"] < 1:
+            page.receive()
+        processes = psutil.Process(server.process.pid).children(recursive=True)
+        assert processes
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(60) == 0
+    assert not psutil.wait_procs(processes, timeout=10)[1]
+    assert "Traceback" not in server.process.stderr.read()
+
+
+@pytest.mark.slow
 def test_what_is_no_message_is_answered_in_words(server):
     with server.socket() as page:
         for text in ("", "{", "[]", '"drag"', "[" * 50_000, '{"do": "nudge", "number": 7}'):
@@ -211,7 +264,7 @@ def test_nothing_leaves_this_machine(trial, tmp_path):
             assert page.parts["poses"]["own"]["femur"]["registered"]
             assert not page.do("accept")
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(120) == 0
+        assert server.process.wait(60) == 0
     assert len(set(started.read_text().split())) >= 2  # the server, and the process that registers
     assert not log.exists(), log.read_text()
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,8 +13,10 @@ from tests.jobs.processes import small_disk
 from veriserum_hf.app.commands import do
 from veriserum_hf.app.document import Document
 from veriserum_hf.app.own_pose import transform_of
+from veriserum_hf.app.session import Session
+from veriserum_hf.app.shapes import Shapes
 from veriserum_hf.app.timeline import marks, needs_work
-from veriserum_hf.app.trials import OpenFrame
+from veriserum_hf.app.trials import OpenFrame, Trials
 from veriserum_hf.errors import MatchError
 from veriserum_hf.geometry import Camera
 from veriserum_hf.poses import MANUAL_SCHEMA, read_poses
@@ -45,7 +48,7 @@ def test_a_drag_in_one_image_is_seen_in_the_other_where_the_cameras_say(opened):
     assert camera.world_to_camera[2, :3] @ shift_mm == pytest.approx(0, abs=1e-9)
     shape = session.shapes[session.own["femur"].anatomy_id]
     outline = np.concatenate(shape.contours(session.own["femur"].T_world_implant, views["bs"]))
-    corners = shape.fine.vertices @ before[:3, :3].T + before[:3, 3] + shift_mm
+    corners = shape.meshes.fine.vertices @ before[:3, :3].T + before[:3, 3] + shift_mm
     seen = views["bs"].camera.project(corners)
     np.testing.assert_allclose(outline.min(axis=0), seen.min(axis=0), atol=0.5)
     np.testing.assert_allclose(outline.max(axis=0), seen.max(axis=0), atol=0.5)
@@ -67,6 +70,65 @@ def test_one_drag_is_one_step_to_undo_and_what_was_undone_can_be_made_again(open
         do(session, {"do": "undo"})
     do(session, {"do": "redo"})
     np.testing.assert_array_equal(session.own["femur"].T_world_implant, drag_end)
+
+
+def test_a_drag_that_something_else_has_ended_moves_nothing_any_more(opened):
+    session = opened()
+    drag(session, (10, 0), name="one")
+    nudge(session, "up")
+    shown = session.own["femur"].T_world_implant.copy()
+    with pytest.raises(MatchError, match="the drag was ended"):
+        drag(session, (20, 0), name="one")
+    np.testing.assert_array_equal(session.own["femur"].T_world_implant, shown)
+    drag(session, (3, 0), name="two")
+    do(session, {"do": "drop", "name": "one"})
+    drag(session, (6, 0), name="two")
+    do(session, {"do": "drop", "name": "two"})
+    assert len(session.history.past) == 3
+
+
+def test_what_was_meant_for_a_frame_does_not_change_the_one_that_another_page_went_to(opened):
+    session = opened()
+    first = session.place.measurement_id
+    do(session, {"do": "step", "by": 1, "frame": first})
+    before = dict(session.own)
+    accept, up = {"do": "accept", "both": True}, {"do": "nudge", "plane": "bs", "move": "up", "step": 1}
+    for message in (accept, up):
+        with pytest.raises(MatchError, match="nothing was changed; look at it"):
+            do(session, message | {"frame": first})
+    assert session.own == before
+    assert not session.saved.ids()
+    do(session, accept | {"frame": session.place.measurement_id})
+    assert session.saved.ids() == [session.place.measurement_id]
+    do(session, {"do": "step", "by": 1, "frame": first})  # keys that are pressed faster than frames are shown
+
+
+@pytest.mark.slow
+def test_a_large_mesh_is_prepared_elsewhere_and_its_implant_can_be_moved_meanwhile(opened, trial, trials):
+    dense = {id: mesh.subdivide().subdivide() for id, mesh in trials.source.meshes.items()}
+    assert min(len(mesh.faces) for mesh in dense.values()) > 30_000
+    session = opened()
+    expected = Document(session).poses()["own"]
+    large = Trials.open(str(trial.dataset))
+    large.shapes = Shapes(dense)
+    session = Session(large, session.sources, session.saved, session.observer)
+    prepared = threading.Semaphore(0)
+    session.shapes.changed = prepared.release
+    document = Document(session)
+    for name, own in document.poses()["own"].items():
+        assert "is being prepared: its mesh has" in own["problem"]
+        assert own["center_px"] == expected[name]["center_px"]
+        assert not own["outlines"]
+    nudge(session)
+    do(session, {"do": "undo"})
+    for _ in range(2):
+        assert prepared.acquire(timeout=300)
+    for name, own in document.poses()["own"].items():
+        assert not own["problem"]
+        for plane in ("bs", "fs"):
+            shown, exact = (np.concatenate(each["outlines"][plane]) for each in (own, expected[name]))
+            np.testing.assert_allclose(shown.max(axis=0), exact.max(axis=0), atol=0.3)
+    session.shapes.close()
 
 
 def test_femur_and_tibia_move_apart(opened):
@@ -280,6 +342,12 @@ def test_a_plane_without_image_is_said_and_the_other_is_shown(opened, trials):
     shown = Document(session).frame()
     assert list(shown["planes"]) == ["bs"]
     assert "no image_fs" in shown["problem"]
+    do(session, {"do": "accept"})
+    session.frame = OpenFrame.of_row(session.place, row | {"image_bs": None, "image_fs": None})
+    assert "no image_bs" in Document(session).frame()["problem"]
+    with pytest.raises(MatchError, match="shows no image that a pose could be compared with; nothing was accepted"):
+        do(session, {"do": "accept", "both": True})
+    assert len(session.saved) == 1
 
 
 def test_an_implant_without_a_pose_is_placed_where_the_images_meet(opened):

@@ -1,5 +1,6 @@
 """What other commands make of accepted poses."""
 
+import json
 from collections import Counter
 
 import pyarrow.parquet as pq
@@ -56,3 +57,19 @@ def test_reports_images_and_other_formats_take_them(accepted, trial, tmp_path):
     # And a CSV of them can be gone on with, and shown in the workbench again.
     status, _, said = outcome("poses", "convert", table, tmp_path / "again.parquet")
     assert status == 0, said
+
+
+@pytest.mark.slow
+def test_kinematics_and_the_check_of_labels_take_them(accepted, trial, trials, tmp_path):
+    trial_id, path = accepted
+    knee = tmp_path / "knee.parquet"
+    status, _, said = outcome("kinematics", path, "--side", "right", "--dataset", trial.dataset, "--output", knee)
+    assert status == 0, said
+    assert pq.read_table(knee)["verdict"].to_pylist() == ["converged"] * 2
+    checked = tmp_path / "checked.parquet"
+    split = trials.of_trial[trial_id][0].split
+    options = ("--manual", path, "--output", checked, "--split", split, "--workers", "1", "--json")
+    status, printed, said = outcome("check-labels", trial.dataset, *options)
+    assert status in (0, 1, 3), said
+    of_label = json.loads(printed)["automatic_minus_manual"]["label"]
+    assert {name: each["poses"] for name, each in of_label.items()} == {"femur": 2, "tibia": 2}

@@ -74,6 +74,7 @@ def measured() -> Iterator[Row]:
         dataset, triangles = _data_set(Path(name))
         with serving(dataset, "--output", Path(name) / "manual.parquet") as server:
             page = Page(chromium, server.address)
+            page.until("Object.values(workbench.state.poses.own).every((own) => !own.problem)")  # it is prepared
             _dragged(page, "bs")  # everything is compiled and loaded
             for plane in ("bs", "fs"):
                 took, per_s = _dragged(page, plane)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
 import pytest
 import trimesh
 import yaml
@@ -25,6 +26,7 @@ from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
 from veriserum_hf.errors import HubError
 from veriserum_hf.hub.datasets import ConvertedFolder, made_files, push_dataset
+from veriserum_hf.poses import MANUAL_SCHEMA, write_poses
 from veriserum_hf.simulation.settings import Settings
 from veriserum_hf.simulation.write import simulate
 
@@ -421,3 +423,58 @@ def test_a_conversion_with_other_shards_does_not_go_over_another(online, small, 
     ):
         push_dataset(other, NAME, version="1.1.0")
     assert held(online) == as_pushed(small)
+
+
+def manual(folder, path, frames=3, **changed):
+    """A file of poses as `veriserum match` writes it: the labels of the first training frames."""
+    rows = []
+    for row in load_dataset(str(folder), split="train", cache_dir=str(path.parent / "cache")).select(range(frames)):
+        for component in ("femur", "tibia"):
+            ids = {name: row[name] for name in ("measurement_id", "trial_id", "frame_index")}
+            pose = {name: row[component][name] for name in ("anatomy_id", "translation_mm", "quaternion_xyzw")}
+            accepted = {"kind": "manual", "method": "manual", "verdict": "not assessed", "observer": "A. Reader"}
+            rows.append(ids | pose | accepted | {"component": component} | changed)
+    write_poses(path, pa.Table.from_pylist(rows, MANUAL_SCHEMA))
+    return path
+
+
+def test_poses_matched_by_hand_become_a_configuration(online, small, tmp_path):
+    first, second = manual(small, tmp_path / "a.parquet"), manual(small, tmp_path / "b.csv", observer="B. Reader")
+    ran = run_here("push-dataset", small, NAME, "--poses", first, "--poses", second)
+    assert ran.returncode == 0, ran.stderr
+    assert "12 poses are pushed with the name of who matched them: A. Reader, B. Reader" in ran.stderr
+    code = f"""
+import json
+from datasets import load_dataset
+matched = load_dataset("{NAME}", "matched", split="manual")
+print(json.dumps([matched["observer"][:], matched["kind"][:], len(load_dataset("{NAME}", split="train")), matched[0]],
+                 default=str))
+"""
+    environment = online.environment(tmp_path / "other-home")
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    observers, kinds, frames, pose = json.loads(ran.stdout)
+    row = load_dataset(str(small), split="train", cache_dir=str(tmp_path / "cache"))
+    assert (Counter(observers), set(kinds), frames) == ({"A. Reader": 6, "B. Reader": 6}, {"manual"}, len(row))
+    assert pose["translation_mm"] == row[0]["femur"]["translation_mm"]
+    card = DatasetCard.load(NAME)
+    card.validate()
+    assert "12 poses of 3 frames that A. Reader, B. Reader matched" in card.text
+
+    before = len(online.repository(NAME).commits)
+    ran = run_here("push-dataset", small, NAME, "--poses", first, "--poses", second)
+    assert (ran.returncode, "0 files uploaded" in ran.stdout) == (0, True), ran.stderr
+    assert len(online.repository(NAME).commits) == before
+
+
+def test_poses_of_other_frames_or_that_nobody_accepted_are_not_pushed(online, small, tmp_path):
+    for changed, why in (
+        ({"kind": "refined"}, "holds poses that nobody has accepted"),
+        ({"measurement_id": 999}, "has poses of 1 frames that"),
+        ({"anatomy_id": 7}, "the pose is of femur 7, the label of femur 1"),
+    ):
+        path = manual(small, tmp_path / "m.parquet", 1, **changed)
+        ran = run_here("push-dataset", small, NAME, "--poses", path)
+        assert (ran.returncode, why in ran.stderr) == (2, True), ran.stderr
+        path.unlink()
+    assert online.requests() == []

@@ -261,7 +261,7 @@ def test_the_card_answers_what_reporting_guidelines_ask(online, run_folder, eval
     )
     trials = json.loads((run_folder / "config.json").read_text())["training_data"]["trials"]
     assert rows["Training set"] == f"{len(trials)} trials"
-    assert rows["Training"] == "2 steps, seed 0"
+    assert rows["Training"] == "steps 2, seed 0"
     assert rows["Failures"].startswith(f"{1 - overall['success_2mm_2deg']['share']:.1%} of the poses")
 
 

@@ -1,16 +1,20 @@
 """Axes of implants from their meshes and from landmarks, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import trimesh
 import yaml
 from scipy.spatial.transform import Rotation
 
 from tests.knee.motions import FEMUR, TIBIA, placed, table_of
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.geometry import invert_transform, make_transform, transform_points
-from veriserum_hf.knee import femoral_axes, kinematics, tibial_axes
+from veriserum_hf.knee import femoral_axes, kinematics, knee_axes, side_of, tibial_axes
 from veriserum_hf.simulation import IMPLANTS, implant_mesh
 
+REAL = Path(__file__).parents[3] / "shared" / "real"
 MOVED = make_transform(Rotation.from_rotvec((40, -70, 100), degrees=True).as_matrix(), (10, -30, 44))
 SYMMETRIC = [id for id, model in IMPLANTS.items() if "anatomic" not in model.description]
 
@@ -181,3 +185,29 @@ def test_landmarks_are_seen_from_the_axes(meshes):
     centers = transform_points(invert_transform(T), condyles.center_mm)
     np.testing.assert_allclose(centers[:, 1:], 0, atol=1e-9)
     np.testing.assert_allclose(condyles.radius_mm, 20.5, atol=0.02)
+
+
+def mirrored(mesh):
+    """The implant of the other knee."""
+    other = mesh.copy()
+    other.apply_scale([-1, 1, 1])
+    if other.volume < 0:
+        other.invert()
+    return other
+
+
+@pytest.mark.parametrize("id", [1, 2])
+def test_a_femoral_component_of_the_other_knee_is_noticed(id):
+    mesh = implant_mesh(id)
+    components = {id: "femur"}
+    for side, other, shown in (("right", "left", mesh), ("left", "right", mirrored(mesh))):
+        assert knee_axes(side, components, {id: shown}).side == side == side_of(components, {id: shown})
+        with pytest.raises(KinematicsError, match=rf"femur {id} is made for a {side} knee, as its flange leans"):
+            knee_axes(other, components, {id: shown})
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real frames are not at hand")
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_real_femoral_components_show_their_side(side):
+    mesh = trimesh.load_mesh(REAL / f"single_plane_{side}" / "femur.stl")
+    assert side_of({1: "femur"}, {1: mesh}) == side

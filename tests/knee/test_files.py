@@ -16,6 +16,8 @@ from veriserum_hf.knee import COORDINATES, kinematics, write_kinematics
 from veriserum_hf.knee.figure_files import draw_all
 from veriserum_hf.simulation import implant_mesh
 
+IN_OPENSIM = [name.replace("_mm", "_m") for name in COORDINATES]  # its lengths are in m
+
 
 @pytest.fixture(scope="module")
 def found():
@@ -46,12 +48,14 @@ def test_opensim_files_have_what_its_readers_expect(tmp_path, found):
     write_kinematics(tmp_path / "k.mot", found.table)
     lines = (tmp_path / "k.mot").read_text().splitlines()
     end = lines.index("endheader")
-    header = dict(line.split("=", 1) for line in lines[1:end])
+    header = dict(line.split("=", 1) for line in lines[1:end] if "=" in line)
     assert (header["nRows"], header["nColumns"], header["inDegrees"]) == ("11", "7", "yes")
-    assert lines[end + 1].split("\t") == ["time", *COORDINATES]
+    assert lines[end - 2 : end] == ["Units are S.I. units (second, meters, Newtons, ...)", "Angles are in degrees."]
+    assert lines[end + 1].split("\t") == ["time", *IN_OPENSIM]
     rows = np.array([[float(value) for value in line.split("\t")] for line in lines[end + 2 :]])
     kept = [k for k in range(12) if k != 6]
     np.testing.assert_array_equal(rows[:, 1], found.table["flexion_deg"].to_numpy()[kept])
+    np.testing.assert_array_equal(rows[:, 6], found.table["superior_mm"].to_numpy()[kept] / 1000)
     write_kinematics(tmp_path / "all.sto", found.table, all_verdicts=True)
     assert "nRows=12" in (tmp_path / "all.sto").read_text()
 
@@ -64,10 +68,11 @@ def test_opensim_reads_the_same_numbers(tmp_path, found, suffix):
     path = tmp_path / f"k.{suffix}"
     write_kinematics(path, found.table, all_verdicts=True)
     table = opensim.TimeSeriesTable(str(path))
-    assert list(table.getColumnLabels()) == list(COORDINATES)
+    assert list(table.getColumnLabels()) == IN_OPENSIM
     np.testing.assert_allclose(table.getIndependentColumn(), found.table["time_s"].to_numpy())
-    for name in COORDINATES:
-        np.testing.assert_array_equal(table.getDependentColumn(name).to_numpy(), found.table[name].to_numpy())
+    for name, there in zip(COORDINATES, IN_OPENSIM, strict=True):
+        values = found.table[name].to_numpy() / (1000 if there.endswith("_m") else 1)
+        np.testing.assert_array_equal(table.getDependentColumn(there).to_numpy(), values)
     assert opensim.Storage(str(path)).isInDegrees()
 
 

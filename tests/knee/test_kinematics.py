@@ -137,3 +137,56 @@ def test_unknown_verdicts_and_frame_rates_are_refused():
         vs.kinematics(poses, own_axes())
     with pytest.raises(KinematicsError, match="the frame rate is 0 Hz"):
         vs.kinematics(table_of(*placed(bending(4), "right")), own_axes(), frame_rate_hz=0)
+
+
+def scattered(repeats, columns, **options):
+    """Standard deviations of columns over trials with other errors, (frames, columns), and the stated ones."""
+    exact = placed([(10 + 3 * k, 1.0, 3.0, 0.5, -2.0, 29.5) for k in range(8)], "right")
+    rng = np.random.default_rng(5)
+    tables = [
+        table_of(*(disturbed(T, COVARIANCE, rng) for T in exact), COVARIANCE, trial_id=n, first_id=1 + 8 * n)
+        for n in range(repeats)
+    ]
+    found = vs.kinematics(pa.concat_tables(tables), own_axes(), frame_rate_hz=10, **options).table
+    values, stated = (
+        values_of(found, [f"{name}{end}" for name in columns]).reshape(repeats, 8, -1) for end in ("", "_sd")
+    )
+    return values.std(axis=0), stated.mean(axis=0)
+
+
+def test_velocities_scatter_as_their_deviations_state():
+    scatter, stated = scattered(400, [f"{name}_s" for name in COORDINATES])
+    np.testing.assert_allclose(stated, scatter, rtol=0.15)
+
+
+def test_lowest_points_scatter_as_their_deviations_state():
+    """Also forwards and to the side, where the round condyles touch."""
+    names = [f"{condyle}_lowest_{axis}_mm" for condyle in ("medial", "lateral") for axis in ("anterior", "superior")]
+    scatter, stated = scattered(300, names, meshes={FEMUR: implant_mesh(FEMUR)})
+    np.testing.assert_allclose(stated[:, [1, 3]], scatter[:, [1, 3]], rtol=0.15)
+    np.testing.assert_allclose(stated[:, [0, 2]], scatter[:, [0, 2]], rtol=0.35)  # the mesh has corners
+
+
+def test_errors_that_all_frames_share_do_not_count_in_velocities():
+    exact = placed(bending(8), "right")
+    poses = table_of(*exact, COVARIANCE)
+    image = pa.array([(COVARIANCE / 100).tolist()] * len(poses), poses.schema.field("covariance").type)
+    found = vs.kinematics(poses.append_column("image_covariance", image), own_axes(), frame_rate_hz=10).table
+    every = vs.kinematics(poses, own_axes(), frame_rate_hz=10).table
+    names = [f"{name}_s_sd" for name in COORDINATES]
+    np.testing.assert_allclose(values_of(found, names), values_of(every, names) / 10)
+    np.testing.assert_allclose(*(values_of(each, ["flexion_deg_sd"]) for each in (found, every)))
+
+
+def test_poses_that_were_placed_by_hand():
+    """They state no verdict and no covariance: they have values, but count where it is asked for."""
+    poses = table_of(*placed(bending(), "right"), verdicts=["not assessed"] * 30)
+    poses = poses.append_column("kind", pa.array(["manual"] * len(poses)))
+    table = vs.kinematics(poses, own_axes(), frame_rate_hz=10).table
+    np.testing.assert_allclose(values_of(table), bending(), atol=1e-9)
+    assert set(table["verdict"].to_pylist()) == {"not assessed"}
+    assert table["flexion_deg_s"].null_count == table["flexion_deg_sd"].null_count == len(table)
+    every = vs.kinematics(poses, own_axes(), frame_rate_hz=10, all_verdicts=True).table
+    assert every["flexion_deg_s"].to_numpy() == pytest.approx(20.0)
+    with pytest.raises(KinematicsError, match="no frame that counts has a covariance, which smoothing needs"):
+        vs.kinematics(poses, own_axes(), frame_rate_hz=10, smoothed=True, all_verdicts=True)

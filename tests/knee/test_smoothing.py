@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.knee.motions import disturbed, own_axes, simulated, table_of
@@ -53,6 +54,7 @@ def test_bands_cover_the_truth_also_in_gaps_and_grow_there():
         assert found["verdict"].to_pylist()[44] == "failed"
     share = np.mean(covered, axis=(0, 1))
     assert (share > 0.85).all()
+    assert np.mean(covered, axis=1).min() > 0.75  # of one trial and coordinate
     assert np.mean(covered) < 0.995
 
 
@@ -75,6 +77,21 @@ def test_nothing_is_extrapolated():
     found, _ = registered(0.3, verdicts=verdicts)
     known = np.isfinite(found["smoothed_flexion_deg"].to_numpy())
     assert np.flatnonzero(known)[[0, -1]].tolist() == [5, 84]
+
+
+def test_a_trial_of_one_frame_keeps_its_pose_and_deviations():
+    femur, tibia, _ = simulated()
+    tables = [
+        table_of(femur[part], tibia[part], 0.04 * np.eye(6), trial_id=n, first_id=1 + 100 * n)
+        for n, part in enumerate((slice(0, 20), slice(30, 31), slice(40, 42)))
+    ]
+    for poses in (pa.concat_tables(tables), tables[1]):
+        found = kinematics(poses, own_axes(), frame_rate_hz=30, smoothed=True).table
+        alone = found.filter(pa.compute.equal(found["trial_id"], 1))
+        for end in ("", "_sd"):
+            raw, smooth = (values_of(alone, [f"{name}{end}" for name in names]) for names in (COORDINATES, SMOOTHED))
+            np.testing.assert_allclose(smooth, raw, rtol=1e-4, atol=1e-6)
+        assert np.isfinite(values_of(found, [f"{name}_sd" for name in SMOOTHED])).all()
 
 
 def test_poses_without_covariances_are_refused():

@@ -1,6 +1,7 @@
 """``veriserum report`` of poses that observers matched by hand: who made them, and how well they repeat."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import datasets
@@ -12,6 +13,7 @@ from tests.poses.made import own_pose
 from tests.reports.test_run_report import PARTS, Page, write_report
 from veriserum_hf.dataset.export import convert_archive
 from veriserum_hf.dataset.plan import Options
+from veriserum_hf.knee import COORDINATES
 from veriserum_hf.poses import MANUAL_SCHEMA, write_poses
 
 FIRST_DAY = datetime(2026, 11, 26, 23, 30, tzinfo=UTC)
@@ -80,10 +82,23 @@ def test_the_table_states_bias_and_limits_by_implant(reported, rows):
     y = next(each for each in by_implant["all"] if each["name"] == "world_y_mm")
     assert y["pairs"] == 2 * (len(rows) - 2) and y["bias"] == pytest.approx(0.4)
     assert y["limits_95"] == pytest.approx([0.4, 0.4])
-    cells = next(row for row in page.rows[page.rows.index(page.row("all", 0)) :] if row[1:2] == ["world x, mm"])
-    assert cells == ["all", "world x, mm", str(2 * len(rows)), "-0.100", "0.000", "-0.100 to -0.100"]
+    cells = [row for row in page.rows if row[:2] == ["all", "world x, mm"]][len(SHIFT_MM)]  # after the labels'
+    assert cells[2:4] == [str(2 * len(rows)), "2"] and cells[5] == "0.000" and float(cells[7]) == 0.1
+    numbers = [float(value) for value in re.findall(r"-?[\d.]+", f"{cells[4]} {cells[6]}")]
+    assert numbers == [-0.1] * 9
     names = [each["name"] for each in by_implant["all"]]
-    assert {"bs_depth_mm", "fs_h_mm", "rotation_z_deg"} <= set(names) and len(names) == 12
+    assert {"bs_depth_mm", "fs_h_mm", "rotation_z_deg", "mtpm_mm"} <= set(names) and len(names) == 13
+    mtpm = next(each for each in by_implant["all"] if each["name"] == "mtpm_mm")
+    assert mtpm["bias"] == pytest.approx(0.4) == mtpm["rms"]
+
+
+def test_the_same_in_the_axes_of_the_joint(reported, rows):
+    """Both implants are shifted alike, which the joint does not see."""
+    agreements, page = reported
+    assert [each["name"] for each in agreements[1]["joint"]] == list(COORDINATES)
+    assert all(each["pairs"] == len(rows) - 2 and each["rms"] < 1e-9 for each in agreements[1]["joint"])
+    assert "side of the knee was not stated" in agreements[1]["about_joint"]
+    assert page.row("joint")[1:4] == ["flexion, deg", str(len(rows)), "2"]
 
 
 def test_a_single_file_is_compared_with_the_labels_alone(dataset, rows, tmp_path):

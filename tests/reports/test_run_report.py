@@ -173,6 +173,8 @@ def test_the_page_and_the_printed_figures_state_the_errors(one_source, rows, dat
 
     page = Page(text)
     assert page.row("shifted")[1:3] == [str(len(rows)), "8"]
+    assert page.headings[1:3] == ["Accuracy", "Kinematics"]
+    assert page.headings[-2:] == ["Compared poses and labels", "shifted"]
     assert page.row("shifted")[4].startswith("0.50 ")
     assert page.row("world x")[1].startswith("0.50 ") and page.row("world x")[2].startswith("+0.")
     assert page.row("split") == ["split", f"all: {len(rows)} frames of 8 trials"]
@@ -203,13 +205,21 @@ def test_the_worst_frame_comes_first_with_its_numbers(two_sources, rows):
 
 def test_the_page_is_self_contained_and_its_images_are_valid(two_sources):
     page = Page(two_sources)
-    assert not any(what in two_sources for what in ("<script", "<link", "url(", "@import"))
-    kinds = [address.split(",")[0] for address in page.addresses]
-    assert kinds == ["data:image/svg+xml;base64"] * 2 + ["data:image/jpeg;base64"] * 10
-    images = [b64decode(address.split(",")[1]) for address in page.addresses]
-    for svg in images[:2]:
+    assert not any(what in two_sources for what in ("<link", "url(", "@import", "import(", "fetch("))
+    assert set(re.findall(r"<script[^>]*>", two_sources)) == {
+        "<script>",
+        '<script type="application/json" id="motions">',
+    }
+    assert set(re.findall(r"https?://[^\"' ]*", two_sources)) == {"http://www.w3.org/2000/svg"}
+    within = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert len(within) > 10 and all(f'id="{id}"' in two_sources for id in within)
+    addresses = [address for address in page.addresses if not address.startswith("#")]
+    kinds = [address.split(",")[0] for address in addresses]
+    assert kinds == ["data:image/svg+xml;base64"] * 4 + ["data:image/jpeg;base64"] * 10
+    images = [b64decode(address.split(",")[1]) for address in addresses]
+    for svg in images[:4]:
         assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
-    for jpeg in images[2:]:
+    for jpeg in images[4:]:
         assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).std() > 5
 
 
@@ -221,11 +231,65 @@ def test_sources_with_other_frames_are_also_compared_on_those_that_all_have(one_
     assert "that all sources have" not in one_source[1] and "do not have poses of the same" not in one_source[1]
 
 
-def test_angles_of_the_knee_by_source(two_sources, rows):
-    cells = next(row for row in Page(two_sources).rows if row[0] == "rotated" and "bias" in row[-1])
-    assert cells[1] == str(len(rows) - 2)
-    assert cells[2].startswith("0.000, 0.000") and cells[3].startswith("0.000, 0.000")
-    assert cells[4] == "3.00, 3.00; bias +3.00"
+def motions_of(text):
+    """The numbers that the page's script draws."""
+    return json.loads(re.search(r'id="motions">(.*?)</script>', text)[1])
+
+
+def test_agreement_of_the_joint_by_source(two_sources, rows):
+    page = Page(two_sources)
+    assert f"rotated minus label: {len(rows) - 2} frames of 8 trials" in page.headings
+    found = {cells[1]: cells for cells in page.rows if cells[0] == "joint" and cells[2] == str(len(rows) - 2)}
+    assert found["flexion, deg"][4].startswith(("-0.000 ", "0.000 ", "+0.000 "))
+    assert found["internal rotation, deg"][4].startswith("+3.00 [+3.00, +3.00]")
+    assert found["internal rotation, deg"][7] == "3.00"
+
+
+def test_every_trial_has_its_six_coordinates_with_bands(one_source, two_sources, rows):
+    found = motions_of(one_source[1])
+    assert found["label"] == "label" and [each["name"] for each in found["sources"]] == ["shifted"]
+    assert {each["id"] for each in found["trials"]} == {row["trial_id"] for row in rows}
+    frames = {row["trial_id"]: [] for row in rows}
+    for row in rows:
+        frames[row["trial_id"]].append(row["frame_index"])
+    page = Page(one_source[1])
+    for each in found["trials"]:
+        assert each["frame"] == sorted(frames[each["id"]])
+        assert f"#trial-{each['id']}" in page.addresses
+        (source,) = each["sources"]
+        for label, value, deviation in zip(each["label"], source["value"], source["sd"], strict=True):
+            assert len(label) == len(value) == len(deviation) == len(each["frame"])
+            assert all(0.2 < one < 1.0 for one in deviation)
+    bad = rows[WORST]
+    trial = next(each for each in found["trials"] if each["id"] == bad["trial_id"])
+    place = trial["frame"].index(bad["frame_index"])
+    assert trial["sources"][0]["open"] == [place]
+    off = np.array(trial["sources"][0]["value"])[3:] - np.array(trial["label"])[3:]
+    assert np.linalg.norm(off[:, place]) == pytest.approx(8.5, abs=0.5)  # the axes are not quite perpendicular
+    assert np.abs(np.delete(off, place, axis=1)).max() <= 0.0011
+
+    other = motions_of(two_sources)
+    lacking = [each for each in other["trials"] if None in each["sources"][0]["value"][0]]
+    assert len(lacking) == len({row["trial_id"] for row in rows[:2]})
+    rotation = other["trials"][-1]
+    assert np.subtract(rotation["sources"][0]["value"][2], rotation["label"][2]) == pytest.approx(3.0, abs=0.002)
+    assert set(rotation["sources"][0]["sd"][0]) == {None}
+
+
+def test_side_and_axes_of_the_knee(run, folder, tmp_path):
+    right, left = (
+        motions_of(run("--poses", folder / "rotated.parquet", "--side", side, split="validation")[1])["trials"][0]
+        for side in ("right", "left")
+    )
+    signs = [1, -1, -1, -1, 1, 1]
+    for sign, one, other in zip(signs, right["label"], left["label"], strict=True):
+        assert other == pytest.approx(sign * np.array(one))
+    (tmp_path / "axes.yaml").write_text("side: left\n")
+    arguments = ("--poses", folder / "rotated.parquet", "--axes", tmp_path / "axes.yaml")
+    with pytest.raises(VeriserumError, match=r"axes of femur 1: it has no flat facets .*\. Give landmarks of it"):
+        run(*arguments, split="validation")
+    with pytest.raises(VeriserumError, match=r"--side left and --axes .*axes.yaml both state the side"):
+        run(*arguments, "--side", "left")
 
 
 @pytest.mark.parametrize("config", ["manual", "target"])
@@ -254,7 +318,7 @@ def test_other_labels_can_be_given(run, folder):
     assert json.loads(printed)["labels"] == str(folder / "shifted.parquet")
     assert json.loads(printed)["sources"][0]["median"]["translation_mm"] == pytest.approx(SHIFT_MM)
     page = Page(text)
-    assert page.row("labels")[1] == str(folder / "shifted.parquet")
+    assert page.row("labels", -1)[1] == str(folder / "shifted.parquet")
     assert page.row("world x")[2].startswith("-0.")
 
 
@@ -342,7 +406,8 @@ def test_a_data_set_of_which_frames_have_one_plane_and_cameras_pixels_only(datas
     axes = [cells[0] for cells in page.rows if cells and cells[0][:2] in ("bs", "fs")]
     assert axes == ["bs h", "bs v", "bs depth", "fs h", "fs v", "fs depth"]
     assert "No image" not in text and sum(src.startswith("data:image/jpeg") for src in page.addresses) == 2
-    assert sum("-" in cells for cells in page.rows) == 2  # depths of both implants
+    worst = next(cells for cells in page.rows if "along fs depth, mm" in cells)
+    assert sum(len(cells) == len(worst) and "-" in cells for cells in page.rows) == 2  # depths of both implants
 
     assert "Errors are estimate minus label," in text and "initial" not in text.replace("initial-scale", "")
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+import trimesh
 from PIL import Image
 
 from tests.poses.made import POINTS_MM, in_some_frames, noisy
@@ -11,6 +12,7 @@ from veriserum_hf.evaluation.metrics import pose_errors
 from veriserum_hf.evaluation.summary import summarise
 from veriserum_hf.evaluation.tables import summary_tables
 from veriserum_hf.reports.evaluation_files import Report
+from veriserum_hf.reports.joint import agreements_of, joint_of
 from veriserum_hf.reports.plots import save_plots
 
 
@@ -66,12 +68,28 @@ def test_plots_of_frames_of_which_some_lack_a_plane(tmp_path, rows):
     assert [path.name for path in save_plots(errors, tmp_path)] == ["cumulative.png", "axes.png"]
 
 
-def test_a_report_holds_every_error(errors, tmp_path):
+def test_a_report_holds_every_error_and_the_agreement(errors, tmp_path):
+    pairs = noisy(600, trials=20, frames_per_trial=15)
+    meshes = {id: trimesh.PointCloud(points).convex_hull for id, points in POINTS_MM.items()}
+    joint = joint_of([pairs], meshes)
+    of_joint = joint.pairs(pairs)
+    agreement = agreements_of(pairs, meshes, joint, of_joint)
     about = {"model": "run", "dataset": "OUT", "config": "calibrated", "split": "test", "planes": ["bs", "fs"]}
-    Report(tmp_path / "a" / "b").write(errors, summarise(errors) | {"evaluated": about})
+    Report(tmp_path / "a" / "b").write(
+        errors, summarise(errors) | {"evaluated": about, "agreement": agreement}, of_joint
+    )
     assert pa.parquet.read_table(tmp_path / "a" / "b" / "errors.parquet").equals(errors)
     text = (tmp_path / "a" / "b" / "evaluation.md").read_text()
     assert text.startswith("`run` on `OUT` (calibrated), split test, planes bs and fs: 600 poses in 300 frames\n")
+    rows = [row for row in cells(text) if row[0] in ("joint", "implants")]
+    assert [row[1] for row in rows[:6]] == [
+        *("flexion, deg", "adduction, deg", "internal rotation, deg"),
+        *("medial, mm", "anterior, mm", "superior, mm"),
+    ]
+    assert rows[6][:4] == ["implants", "world x, mm", "600", "20"] and rows[-1][1] == "MTPM, mm"
+    assert "Axes are those of the files of the implants" in text and "Bland & Altman" in text
+    with Image.open(tmp_path / "a" / "b" / "bland_altman.png") as figure:
+        assert np.asarray(figure.convert("L")).std() > 10
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

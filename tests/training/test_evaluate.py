@@ -90,7 +90,9 @@ def test_one_document_on_standard_output_and_a_report_in_a_folder(run_folder, da
     report = tmp_path / "report"
     assert json.loads((report / "evaluation.json").read_text()) == found
     assert pq.read_table(report / "errors.parquet").num_rows == found["overall"]["count"]
-    names = {"evaluation.json", "evaluation.md", "errors.parquet", "cumulative.png", "axes.png", "confidence.png"}
+    names = {"evaluation.json", "evaluation.md", "errors.parquet", "cumulative.png", "axes.png", "confidence.png"} | {
+        "bland_altman.png"
+    }
     assert {path.name for path in report.iterdir()} == names
 
 

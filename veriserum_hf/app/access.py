@@ -21,13 +21,17 @@ class Access:
     ----------
     host : that the server is bound to.
     token : that every request but that for the page itself must carry; empty for none, on this machine only.
+    guests : whether anybody may ask, from any machine and site: everything shown is public, and nothing is kept.
 
     """
 
     host: str
     token: str
+    guests: bool = False
 
     def __post_init__(self) -> None:
+        if self.guests:
+            return
         if not self.token and not self.local:
             raise MatchError(
                 f"--host {self.host} can be reached by other machines; give a --token of at least {_SHORTEST_TOKEN} "
@@ -50,7 +54,7 @@ class Access:
         On this machine only its own names: a page of another site can let its name point here.
         """
         asked = _only(headers, "Host")
-        known = not self.local or urlsplit(f"//{asked}").hostname in _LOCAL_NAMES
+        known = self.guests or not self.local or urlsplit(f"//{asked}").hostname in _LOCAL_NAMES
         return "" if known else f"this server is not {asked!r}"
 
     def refuses(self, path: str, headers: Headers, *, socket: bool) -> str:
@@ -58,6 +62,8 @@ class Access:
 
         A socket must come from a page that was served here.
         """
+        if self.guests:
+            return ""
         if why := self.refuses_name(headers):
             return why
         if socket and urlsplit(_only(headers, "Origin")).netloc != _only(headers, "Host"):

@@ -45,11 +45,25 @@ def do(session: Session, message: object) -> frozenset[str]:
     if not isinstance(message, Mapping) or message.get("do") not in _COMMANDS:
         raise MatchError(f"unknown message {str(message)[:80]!r}; reload the page")
     command, parts = _COMMANDS[message["do"]]
+    if parts != _ALL:
+        check_frame(session, message)
     try:
         command(session, message)
     except (KeyError, TypeError, ValueError) as error:
         raise MatchError(f"the page sent {message['do']} without what it needs ({error!r}); reload it") from error
     return frozenset(parts)
+
+
+def check_frame(session: Session, message: Message) -> None:
+    """Raise MatchError where a message was meant for another frame than the one that is shown now.
+
+    All pages show one session: what was meant for a frame must not change the frame that another page went to.
+    """
+    if message.get("frame", session.place.measurement_id) != session.place.measurement_id:
+        raise MatchError(
+            f"another frame is shown by now, frame {session.place.frame_index} of measurement "
+            f"{session.place.measurement_id}: nothing was changed; look at it, and try again"
+        )
 
 
 def components_of(session: Session, message: Message) -> list[Component]:
@@ -159,7 +173,7 @@ def _shape_center(session: Session) -> FloatArray:
 _POSES, _ALL = ("poses",), ("frame", "poses", "trial")
 _COMMANDS: Mapping[str, tuple[Callable[[Session, Message], None], tuple[str, ...]]] = {
     "drag": (_drag, _POSES),
-    "drop": (lambda session, message: session.drop(), _POSES),
+    "drop": (lambda session, message: session.drop(message.get("name")), _POSES),
     "wheel": (_wheel, _POSES),
     "nudge": (_nudge, _POSES),
     "numbers": (_numbers, _POSES),

@@ -26,20 +26,21 @@ _STATED = ("verdict", "method", "score", "detail", "moved_mm", "moved_deg", "pla
 class Document:
     """Parts of a session's JSON.
 
-    Outlines that do not move are traced once a frame.
+    Outlines that do not move are traced once a frame, and again when an implant has been prepared.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._layers: tuple[OpenFrame, list[Part]] | None = None
-        self._traces: dict[tuple[OpenFrame, OwnPose, bool], Part] = {}
+        self._layers: tuple[tuple[OpenFrame, int], list[Part]] | None = None
+        self._traces: dict[tuple[OpenFrame, int, OwnPose, bool], Part] = {}
 
     def frame(self) -> Part:
         """The frame, its images, and the outlines of poses that do not move."""
         session, place = self._session, self._session.place
         label, places = session.trials.labels[place.measurement_id], session.trials.of_trial[place.trial_id]
-        if self._layers is None or self._layers[0] is not session.frame:
-            self._layers = session.frame, self._traced()
+        key = session.frame, session.shapes.prepared
+        if self._layers is None or self._layers[0] != key:
+            self._layers = key, self._traced()
         planes = {
             plane: {"rows": view.size[0], "columns": view.size[1], "aspect": _aspect(view.mm_per_px(1.0))}
             for plane, view in session.frame.views.items()
@@ -87,7 +88,7 @@ class Document:
         anatomies = {component: list(session.trials.anatomies(component)) for component in COMPONENTS}
         return {
             "dataset": session.trials.source.name,
-            "output": str(session.saved.path),
+            "output": None if session.saved.path is None else str(session.saved.path),
             "observer": session.observer,
             "anatomies": anatomies,
             "verdicts": list(VERDICTS),
@@ -140,7 +141,7 @@ class Document:
 
     def _drawn(self, own: OwnPose, *, quick: bool) -> Part:
         """Outlines and centres of a pose in the planes of the frame; traced once where it stands still."""
-        key = self._session.frame, own, quick
+        key = self._session.frame, self._session.shapes.prepared, own, quick
         if key not in self._traces:
             if len(self._traces) >= _KEPT:
                 self._traces.clear()
@@ -152,12 +153,12 @@ class Document:
         for plane, view in self._session.frame.views.items():
             try:
                 shape = self._session.shapes[own.anatomy_id]
+                center_px = view.camera.project(center_in_world(own.T_world_implant, shape.center_mm))
+                if np.isfinite(center_px).all():  # it is not where it lies behind the source
+                    centers[plane] = np.round(center_px, 2).tolist()
                 outlines[plane] = shape.contours(own.T_world_implant, view, quick=quick)
             except (VeriserumError, ValueError) as error:
                 problem = str(error)
-                continue
-            center_mm = center_in_world(own.T_world_implant, shape.center_mm)
-            centers[plane] = np.round(view.camera.project(center_mm), 2).tolist()
         return {"outlines": outlines, "center_px": centers, "problem": problem}
 
     def _last(self, component: Component) -> PoseRow | None:

@@ -78,6 +78,7 @@ def accepted_row(
     }
 
 
+_MOST_CHANGES = 1000  # that can be taken back
 OfFrame = Mapping[Component, OwnPose]
 
 
@@ -91,6 +92,7 @@ class History:
     def keep(self, before: OfFrame) -> None:
         """Note the poses before a change."""
         self.past.append(dict(before))
+        del self.past[:-_MOST_CHANGES]
         self.future.clear()
 
     def undone(self, now: OfFrame) -> OfFrame | None:

@@ -1,28 +1,32 @@
 """Registration for the workbench, in a process of its own: the page stays alive, and it can be stopped."""
 
 import ctypes
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from functools import partial
-from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.sharedctypes import RawValue
 from typing import NamedTuple
 
 import numpy as np
 import trimesh
 
+from veriserum_hf.app.helper import Helper
 from veriserum_hf.core import FloatArray, PoseFileRow, Poses
 from veriserum_hf.dataset import Frames
-from veriserum_hf.jobs import local_pool, single_threaded_opencv
+from veriserum_hf.errors import MatchError
+from veriserum_hf.jobs import single_threaded_opencv
 
 _MeshArrays = Mapping[int, tuple[np.ndarray, np.ndarray]]  # vertices in mm and faces by anatomy id
 
 
 class Progress(NamedTuple):
-    """Frames that are done, and whether to stop; shared by both processes."""
+    """Frames that are done, and whether to stop; shared by both processes.
 
-    done: "Synchronized[int]"
-    stop: "Synchronized[bool]"
+    Without locks, which a process that is killed would keep; the one is written there, the other here.
+    """
+
+    done: ctypes.c_long
+    stop: ctypes.c_bool
 
 
 class Refiner:
@@ -35,16 +39,16 @@ class Refiner:
     """
 
     def __init__(self, meshes: Mapping[int, trimesh.Trimesh]) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.progress = Progress(spawn.Value(ctypes.c_long, 0), spawn.Value(ctypes.c_bool, False))
+        self.progress = Progress(RawValue(ctypes.c_long, 0), RawValue(ctypes.c_bool, False))
         arrays = {id: (np.asarray(mesh.vertices), np.asarray(mesh.faces)) for id, mesh in meshes.items()}
-        self._begin = partial(_begin, arrays, self.progress)
-        self.restart()
+        self._first = partial(_begin, arrays, self.progress)
+        self._running: Future[list[PoseFileRow] | None] | None = None
+        self._start()
 
-    def restart(self) -> None:
+    def _start(self) -> None:
         """Begin with a new process, which loads what it needs at once."""
-        self._pool = local_pool(1, self._begin)
-        self._pool.submit(_ready)
+        self._helper = Helper(self._first)
+        self._helper.submit(_ready)
 
     def submit(
         self, frames: Frames, starts: Mapping[int, Poses], plane_covariance: FloatArray | None
@@ -52,20 +56,30 @@ class Refiner:
         """Register frames of one trial, in their order, from initial poses by measurement id.
 
         The result has rows of `veriserum_hf.poses.REGISTERED_SCHEMA`, or is None if it was stopped.
+
+        Raises
+        ------
+        MatchError
+            If another registration is under way.
+
         """
+        if self._running is not None and not self._running.done():
+            raise MatchError("another registration is under way; try again when it has ended")
         self.progress.done.value, self.progress.stop.value = 0, False
-        return self._pool.submit(_register, frames, starts, plane_covariance)
+        try:
+            self._running = self._helper.submit(_register, frames, starts, plane_covariance)
+        except BrokenExecutor:  # its process was killed
+            self._start()
+            self._running = self._helper.submit(_register, frames, starts, plane_covariance)
+        return self._running
 
     def stop(self) -> None:
         """Stop after the frame that is being registered."""
         self.progress.stop.value = True
 
     def close(self) -> None:
-        """End the process."""
-        self.stop()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():  # which may be busy for long, and the program waits for it
-            process.terminate()
+        """End the process, also while it registers."""
+        self._helper.end()
 
 
 class _StoppedError(Exception):

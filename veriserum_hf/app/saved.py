@@ -18,13 +18,13 @@ class ManualPoses:
 
     Parameters
     ----------
-    path : Parquet file, or CSV where its name ends in .csv.
+    path : Parquet file, or CSV where its name ends in .csv; None to keep them in memory alone.
     poses : what it holds, by measurement id and component.
     about : metadata of the file.
 
     """
 
-    def __init__(self, path: Path, poses: Mapping[int, Poses], about: Mapping[str, str]) -> None:
+    def __init__(self, path: Path | None, poses: Mapping[int, Poses], about: Mapping[str, str]) -> None:
         self.path, self._about = path, dict(about)
         self._poses: dict[int, dict[Component, PoseRow]] = {id: dict(of_frame) for id, of_frame in poses.items()}
 
@@ -57,8 +57,9 @@ class ManualPoses:
             for id, of_frame in sorted(poses.items())
             for component, pose in sorted(of_frame.items())
         ]
-        with writing(self.path, MatchError):
-            write_poses(self.path, pa.Table.from_pylist(listed, MANUAL_SCHEMA.with_metadata(self._metadata())))
+        if self.path is not None:
+            with writing(self.path, MatchError):
+                write_poses(self.path, pa.Table.from_pylist(listed, MANUAL_SCHEMA.with_metadata(self._metadata())))
         self._poses = poses
 
     def _metadata(self) -> dict[bytes | str, bytes | str]:

@@ -37,6 +37,10 @@ _COLORS = {"femur": (86, 180, 233), "tibia": (230, 159, 0)}
 _LINES = (150, 160, 175)
 _DISTANCE_MM = 1500.0  # of an image's plane from its source, where the detector's is unknown
 _BACK, _ABOVE_MM = 0.6, np.array([0.0, 500.0, 0.0])  # of the first view: times the sources' distance, and up
+# In a narrow page viser's panel stays open, over half of the scene: here it opens where the pointer is.
+_STYLE = b"""<style>
+.mantine-Paper-root:has(.mantine-ScrollArea-root):not(:hover) { max-height: 46px !important; overflow: hidden; }
+</style>"""
 _SELECTED, _OTHER = 0.9, 0.4  # sizes of gizmos
 
 
@@ -61,12 +65,14 @@ class SceneServer:
         self._looked = False
         self._gizmos: dict[Component, tuple[int, Any]] = {}
         self._held: Component | None = None  # whose gizmo is dragged
+        self._drags = 0
 
     @staticmethod
     @cache
     def page() -> bytes:
         """Page of viser, which brings its scripts and fonts."""
-        return (Path(viser.__file__).parent / "client" / "build" / "index.html").read_bytes()
+        page = (Path(viser.__file__).parent / "client" / "build" / "index.html").read_bytes()
+        return page.replace(b"</head>", _STYLE + b"</head>", 1)
 
     async def relay(self, page: ServerConnection) -> None:
         """Carry messages between a page and viser until one of them goes away."""
@@ -107,11 +113,12 @@ class SceneServer:
         own = session.own[component]
         if (shape := _shape_of(session, component)) is None:
             return
+        mesh = shape.meshes.quick
         if component not in self._gizmos:
             gizmo = self._server.scene.add_transform_controls(f"/{component}", scale=_OTHER, depth_test=False)
-            vertices = (shape.quick.vertices - shape.center_mm) * _PER_MM
+            vertices = (mesh.vertices - shape.center_mm) * _PER_MM
             self._server.scene.add_mesh_simple(
-                f"/{component}/mesh", vertices, shape.quick.faces, color=_COLORS[component], opacity=0.9
+                f"/{component}/mesh", vertices, mesh.faces, color=_COLORS[component], opacity=0.9
             )
             gizmo.on_update(partial(self._gizmo_moved, session, component))
             self._gizmos[component] = own.anatomy_id, gizmo
@@ -125,13 +132,15 @@ class SceneServer:
     async def _gizmo_moved(self, session: Session, component: Component, event: Any) -> None:
         """Follow a gizmo: its start, its moves and its end arrive in this order."""
         rotation = quaternion_to_matrix(np.roll(event.target.wxyz, -1))
-        center_mm, name = np.array(event.target.position) / _PER_MM, f"gizmo {event.client_id}"
+        center_mm = np.array(event.target.position) / _PER_MM
 
         def follow() -> None:
             self._held = None if event.phase == "end" else component
             if event.phase != "update":
                 session.drop()
+                self._drags += 1
             if event.phase != "end":
+                name = f"gizmo {event.client_id} {self._drags}"
                 shape = session.shapes[session.own[component].anatomy_id]
                 translation_mm = center_mm - rotation @ shape.center_mm
                 session.follow(name, component, make_transform(rotation, translation_mm))
@@ -188,9 +197,10 @@ class SceneServer:
 
 
 def _shape_of(session: Session, component: Component) -> Shape | None:
-    """Shape of an implant of the frame; None where it cannot be drawn, as is said beside the images."""
+    """Shape of an implant of the frame; None where it cannot be drawn (yet), as is said beside the images."""
     try:
-        return session.shapes[session.own[component].anatomy_id]
+        shape = session.shapes[session.own[component].anatomy_id]
+        return shape if shape.meshes else None
     except MatchError:
         return None
 

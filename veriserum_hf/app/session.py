@@ -1,5 +1,6 @@
 """What a person does in the workbench: frames, moves, undo, acceptance. It knows nothing of a browser."""
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -10,7 +11,6 @@ from veriserum_hf.app import moves
 from veriserum_hf.app.initial import PoseSource, initial_pose, placed
 from veriserum_hf.app.own_pose import History, OwnPose, accepted_row, of_row, transform_of
 from veriserum_hf.app.saved import ManualPoses
-from veriserum_hf.app.shapes import Shapes
 from veriserum_hf.app.trials import OpenFrame, Place, Trials
 from veriserum_hf.core import COMPONENTS, FAILED, Component, FloatArray, PlaneName, PoseFileRow, Poses
 from veriserum_hf.errors import MatchError
@@ -43,10 +43,11 @@ class Session:
         flagged: frozenset[int] = frozenset(),
     ) -> None:
         self.trials, self.sources, self.saved, self.observer, self.flagged = trials, sources, saved, observer, flagged
-        self.shapes = Shapes(trials.source.meshes)
+        self.shapes = trials.shapes
         self._own: dict[int, dict[Component, OwnPose]] = {}
         self._histories: dict[int, History] = {}
         self._drag: tuple[str, dict[Component, OwnPose]] | None = None  # its name, and the poses before
+        self._dropped: deque[str] = deque(maxlen=100)  # names of the last drags that have ended
         self.verdicts: dict[int, dict[Component, PoseFileRow]] = {}  # of registrations that this program has made
         self.selected: Component = COMPONENTS[0]
         self.frame: OpenFrame
@@ -149,12 +150,13 @@ class Session:
         before = self._before_drag(name)
         self._set(before.moved(self._checked(T_world_implant)))
 
-    def drop(self) -> None:
-        """End a drag, if there is one, where the implant is now."""
-        if self._drag is None:
+    def drop(self, name: str | None = None) -> None:
+        """End a drag, if there is one, or the one of this name, where the implant is now."""
+        if self._drag is None or name not in (None, self._drag[0]):
             return
-        _, before = self._drag
+        ended, before = self._drag
         self._drag = None
+        self._dropped.append(ended)
         if before != self.own:
             self.history.keep(before)
 
@@ -204,11 +206,12 @@ class Session:
     def accept(self, components: Sequence[Component]) -> None:
         """Write the poses of these implants to the file, with who and when."""
         self.drop()
-        now = datetime.now(UTC).replace(microsecond=0)
-        ids = self.place.ids()
+        now, ids = datetime.now(UTC).replace(microsecond=0), self.place.ids()
         own = {name: self.own[name] for name in components if name in self.own}
         if not own:
             raise MatchError("this frame has no pose to accept; place an implant first")
+        if not self.frame.views:
+            raise MatchError("this frame shows no image that a pose could be compared with; nothing was accepted")
         self.saved.accept([accepted_row(pose, ids, name, self.observer, now) for name, pose in own.items()])
 
     def starts(self, places: Sequence[Place]) -> dict[int, Poses]:
@@ -262,6 +265,8 @@ class Session:
 
     def _before_drag(self, name: str) -> OwnPose:
         """Pose of the selected implant when the drag of this name began, which may be now."""
+        if name in self._dropped:
+            raise MatchError("the drag was ended by a key or another page; the implant stays where it is")
         if self._drag is None or self._drag[0] != name:
             self.drop()
             self._selected_pose()

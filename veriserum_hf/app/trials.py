@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import cv2
 
+from veriserum_hf.app.shapes import Shapes
 from veriserum_hf.core import (
     CAMERA_OF,
     COMPONENTS,
@@ -97,7 +98,7 @@ class OpenFrame:
 
 
 class Trials:
-    """Frames of a data set by trial.
+    """Frames of a data set by trial, and its implants.
 
     Raises
     ------
@@ -107,7 +108,7 @@ class Trials:
     """
 
     def __init__(self, source: Rows[Frames]) -> None:
-        self.source = source
+        self.source, self.shapes = source, Shapes(source.meshes)
         self.of_trial: dict[int, list[Place]] = {}
         self.labels: dict[int, LabelRow] = {}
         names = ("measurement_id", "trial_id", "frame_index", "task", "subject", *COMPONENTS)

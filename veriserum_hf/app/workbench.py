@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from veriserum_hf.app.commands import Message, components_of, do
+from veriserum_hf.app.commands import Message, check_frame, components_of, do
 from veriserum_hf.app.document import Document, Part
 from veriserum_hf.app.initial import LABEL, PoseSource
 from veriserum_hf.app.refining import Refiner
@@ -58,9 +58,14 @@ class Workbench:
             self._refine(message, finished)
             return frozenset({"poses", "refining"})
         if isinstance(message, Mapping) and message.get("do") == "stop":
-            self._refiner.stop()
+            self.stop()
             return frozenset({"refining"})
         return do(self.session, message)
+
+    def stop(self) -> None:
+        """Stop the registration that is under way, if there is one."""
+        if self._running is not None:
+            self._refiner.stop()
 
     def collect(self) -> str:
         """Take over the result of a registration that has ended, and return what is to be said about it."""
@@ -73,7 +78,6 @@ class Workbench:
         except (VeriserumError, ImportError) as error:
             raise MatchError(f"{what} cannot be refined: {error}") from error
         except BrokenExecutor as error:
-            self._refiner.restart()
             raise MatchError(f"{what}: the registration's process was killed; refine again") from error
         if rows is None:
             return f"{what}: stopped, nothing was changed"
@@ -85,12 +89,14 @@ class Workbench:
         return ", ".join(parts) if failed or moved or len(starts) > 1 else ""
 
     def close(self) -> None:
-        """End the process of registrations."""
+        """End the processes of registrations and of implants."""
         self._refiner.close()
+        self.session.shapes.close()
 
     def _refine(self, message: Message, finished: Callable[[], None]) -> None:
         if self._running is not None:
             raise MatchError("a registration is under way; wait for it, or stop it")
+        check_frame(self.session, message)
         session, place = self.session, self.session.place
         whole = bool(message.get("trial"))
         every = session.trials.of_trial[place.trial_id]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AsJson
+from veriserum_hf.cli.options import AsJson, Axes
 from veriserum_hf.cli.output import print_json, print_text
 from veriserum_hf.core import JointConvention, Side, Table, listed
 from veriserum_hf.errors import KinematicsError
@@ -23,10 +23,7 @@ _ARCHIVE_PX = 512  # images are not read
 
 def kinematics(
     poses: Annotated[Path, typer.Argument(help="Parquet or CSV of poses of both components.", show_default=False)],
-    axes: Annotated[
-        Path | None,
-        typer.Option(metavar="YAML", help="Side of the knee, and landmarks of its implants.", show_default=False),
-    ] = None,
+    axes: Axes = None,
     side: Annotated[
         Side | None,
         typer.Option(help="Instead: side of the knee, with axes from the meshes alone.", show_default=False),

@@ -36,6 +36,10 @@ SchedulerFile = Annotated[
         show_default=False,
     ),
 ]
+Axes = Annotated[
+    Path | None,
+    typer.Option(metavar="YAML", help="Side of the knee, and landmarks of its implants.", show_default=False),
+]
 PosesOutput = Annotated[
     Path, typer.Option("--output", "-o", metavar="PARQUET", help="File to write.", show_default=False)
 ]

@@ -1,15 +1,15 @@
 """``veriserum report``: arguments and exit statuses; the work is done in `reports`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from veriserum_hf.cli.options import AsJson, Dataset, Split
+from veriserum_hf.cli.options import AsJson, Axes, Dataset, Split
 from veriserum_hf.cli.output import print_json, print_text, show_progress, warn
-from veriserum_hf.errors import TrainingError
+from veriserum_hf.core import Side
+from veriserum_hf.errors import KinematicsError, TrainingError
 
 if TYPE_CHECKING:
     from veriserum_hf.evaluation import Metric
@@ -43,11 +43,20 @@ def report(
             help="Poses to compare with, such as an archive's truth.parquet; those of the data set if not given.",
         ),
     ] = None,
+    axes: Axes = None,
+    side: Annotated[
+        Side | None,
+        typer.Option(
+            help="Instead: side of the knee, with axes from the meshes; signs of a right one if not given.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     r"""Compare poses with the labels of a data set in one self-contained HTML page.
 
-    The frames with the largest errors are shown for the last file, or for the model if no file is given. Any two
+    It shows errors, limits of agreement, and the six degrees of freedom of the knee in every trial, with bands. The
+    frames with the largest errors are shown for the last file, or for the model if no file is given. Any two
     files with poses of the same frames are compared with each other too: where one observer or two observers matched
     both by hand, that is the intra- or inter-observer repeatability.
 
@@ -64,13 +73,19 @@ def report(
     if not poses and not model:
         raise TrainingError("no poses to compare: give --poses FILE, --model RUN, or several of them")
     _check_output(output)
+    if axes is not None and side is not None:
+        raise KinematicsError(f"--side {side} and --axes {axes} both state the side of the knee; give one of them")
     from veriserum_hf.evaluation import summarise
-    from veriserum_hf.reports import report_page, save_report, source_agreements
+    from veriserum_hf.knee import read_axes
+    from veriserum_hf.reports import joint_of, label_agreements, report_page, save_report, source_agreements
 
+    of_knee = side if axes is None else read_axes(axes)
     reference, sources = _compared(dataset, config, split, labels, poses or [], model)
     summaries = {source.name: summarise(source.errors) for source in sources}
-    agreements = source_agreements(reference, sources)
-    save_report(report_page(reference, sources, summaries, agreements), output)
+    joint = joint_of([source.estimates for source in sources], reference.meshes, of_knee)
+    against_labels = label_agreements(reference, sources, joint)
+    agreements = source_agreements(reference, sources, joint)
+    save_report(report_page(reference, sources, summaries, joint, against_labels, agreements), output)
     overall = {name: summary["overall"] for name, summary in summaries.items()}
     overlaps = {source.name: source.overlap for source in sources}
     for name, overlap in overlaps.items():
@@ -79,11 +94,11 @@ def report(
     if as_json:
         given = {"dataset": dataset, "config": config, "split": split, "labels": str(labels) if labels else None}
         found = []
-        for name, group in overall.items():
+        for (name, group), each in zip(overall.items(), against_labels, strict=True):
             medians = {metric: group[metric]["median"] for metric in _METRICS}
             entry = {"name": name, "frames": group["frames"], "poses": group["count"], "median": medians}
-            found.append(entry | {"training_overlap": overlaps[name]})
-        pairs = [asdict(each) for each in agreements]
+            found.append(entry | {"training_overlap": overlaps[name], "agreement": each.agreement})
+        pairs = [each.document() for each in agreements]
         print_json({"output": str(output), **given, "sources": found, "agreements": pairs})
     else:
         compared = (f"{name} in {group['frames']}" for name, group in overall.items())

@@ -1,4 +1,9 @@
-from .agreement import Agreement as Agreement, repeatability as repeatability
+from .limits_of_agreement import (
+    Agreement as Agreement,
+    Agreements as Agreements,
+    agreement as agreement,
+    agreements as agreements,
+)
 from .metrics import (
     PLANE_AXES as PLANE_AXES,
     WORLD_AXES as WORLD_AXES,
@@ -27,4 +32,10 @@ from .summary import (
     overlap_of as overlap_of,
     summarise as summarise,
 )
-from .tables import accuracy_table as accuracy_table, summary_tables as summary_tables
+from .tables import (
+    AGREEMENT_NOTE as AGREEMENT_NOTE,
+    accuracy_table as accuracy_table,
+    agreement_table as agreement_table,
+    evaluation_tables as evaluation_tables,
+    summary_tables as summary_tables,
+)

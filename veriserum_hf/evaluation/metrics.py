@@ -41,6 +41,7 @@ from veriserum_hf.poses import Estimates
 WORLD_AXES = ("x", "y", "z")
 PLANE_AXES = ("h", "v", "depth")
 POINTS = 1000  # of an implant's surface, for the errors of points
+_POSES_AT_ONCE = 500
 
 
 def sample_points(meshes: Mapping[int, trimesh.Trimesh]) -> dict[int, FloatArray]:
@@ -91,6 +92,29 @@ def shifts_mm(estimates: Estimates) -> dict[str, FloatArray]:
         axes = viewing_axes(world_to_camera, estimates.T_world_label[:, :3, 3])
         parts_mm = (axes @ shift_mm[:, :, None])[:, :, 0]
         found |= {f"{plane}_{axis}_mm": parts_mm[:, n] for n, axis in enumerate(PLANE_AXES)}
+    return found
+
+
+def mtpm_mm(estimates: Estimates, meshes: Mapping[int, trimesh.Trimesh]) -> FloatArray:
+    """Maximum total point motion, (n,) mm: displacement of the point of the mesh that moves farthest.
+
+    Raises
+    ------
+    TrainingError
+        If an implant has no mesh.
+
+    """
+    # A displacement is linear in the point, so that its length is largest at a corner of the convex hull.
+    displacement = (estimates.T_world_implant - estimates.T_world_label)[:, :3]
+    found = np.empty(len(estimates))
+    for id in np.unique(estimates.anatomy_id).tolist():
+        of_implant = np.flatnonzero(estimates.anatomy_id == id)
+        if id not in meshes:
+            raise TrainingError(f"{estimates.row_name(of_implant[0])}: there is no mesh of implant {id}")
+        corners = np.asarray(trimesh.convex.convex_hull(np.asarray(meshes[id].vertices)).vertices)
+        for rows in np.array_split(of_implant, -(-len(of_implant) // _POSES_AT_ONCE)):
+            moved = displacement[rows, :, :3] @ corners.T + displacement[rows, :, 3:]
+            found[rows] = np.sqrt((moved**2).sum(axis=1).max(axis=1))
     return found
 
 

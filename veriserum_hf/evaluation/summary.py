@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.dataset import TrialOverlap
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.evaluation.limits_of_agreement import Agreements
 from veriserum_hf.evaluation.metrics import PLANE_AXES, WORLD_AXES
 from veriserum_hf.evaluation.stated_confidence import StatedConfidence, stated_confidence
 
@@ -101,6 +102,7 @@ class Evaluation(Summary):
     """An evaluation.json."""
 
     evaluated: Evaluated
+    agreement: NotRequired[Agreements]  # older ones do not state it
     training_overlap: NotRequired[TrialOverlap]  # older ones do not state it
 
 

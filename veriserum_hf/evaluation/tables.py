@@ -1,10 +1,12 @@
 """Summaries of errors as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from veriserum_hf.core import Table
+from veriserum_hf.evaluation.limits_of_agreement import Agreement, Agreements
 from veriserum_hf.evaluation.stated_confidence import FAR_DEG, FAR_MM, StatedConfidence
-from veriserum_hf.evaluation.summary import Group, Limits, Metric, Quantiles, Success, Summary
+from veriserum_hf.evaluation.summary import Evaluation, Group, Limits, Metric, Quantiles, Success, Summary
 
 _UNITS: Mapping[Metric, str] = {
     "rotation_deg": "rotation, deg",
@@ -23,6 +25,15 @@ _ACCURACY_NOTE = (
 _AXES_NOTE = (
     "World axes, and for each plane: depth along the ray from its source to the implant, h (right) and v (up) "
     "normal to it. Bias: mean of estimate minus label."
+)
+AGREEMENT_NOTE = (
+    "Bias: mean of the differences. SD: of one frame of a new trial, from the variances within and between trials. "
+    "95 % limits of agreement: bias -/+ 1.96 SD (Bland & Altman 1986, 2007). In brackets: 95 % intervals, with "
+    "trials as clusters of frames (Zou 2013). Position of the implant's origin along the world's axes, and "
+    "for each plane along the ray from the X-ray source (depth), to the right (h) and up (v) in the image; rotation "
+    "vector about the world's axes. MTPM: displacement of the point of the implant that moves farthest; it has no "
+    "sign, so that its mean and 95 % quantile are shown. Where two sources are equally precise, the SD of one of "
+    "them is this SD divided by 1.41."
 )
 
 _CONFIDENCE_NOTE = "Bins hold equal numbers of poses; the error is the mean distance of both shares over them."
@@ -64,6 +75,12 @@ def _confidence_table(stated: StatedConfidence) -> Table:
     return Table(["stated confidence", "share within 2 mm, 2 deg", "poses"], rows, note=note)
 
 
+def evaluation_tables(document: Evaluation) -> list[Table]:
+    """Tables of an evaluation: those of its summary, and agreement with the labels where it states it."""
+    agreement = document.get("agreement")
+    return summary_tables(document) + ([_agreement_summary(agreement)] if agreement else [])
+
+
 def accuracy_table(groups: Mapping[str, Group]) -> Table:
     """One row for each of several groups of a summary, by their names."""
     return Table(
@@ -79,6 +96,50 @@ def accuracy_table(groups: Mapping[str, Group]) -> Table:
             for name, group in groups.items()
         ],
         note=_ACCURACY_NOTE,
+    )
+
+
+def _agreement_summary(agreement: Agreements) -> Table:
+    """Table of all implants together, and of the joint, with its note."""
+    content = agreement_table({"joint": agreement["joint"], "implants": agreement["by_implant"]["all"]})
+    return replace(content, note=f"{agreement['about_joint']} {AGREEMENT_NOTE}")
+
+
+def agreement_table(groups: Mapping[str, Sequence[Agreement]]) -> Table:
+    """One row for each degree of freedom of each of several groups, by their names."""
+    header = ["", "degree of freedom", "pairs", "trials", "bias", "SD", "95 % limits of agreement", "RMS"]
+    rows: list[list[object]] = [
+        [
+            *(group, _title(one["name"]), one["pairs"], one["trials"]),
+            *(_bias(one), "-" if one["sd"] is None else _number(one["sd"]), _limits(one), _number(one["rms"])),
+        ]
+        for group, rows in groups.items()
+        for one in rows
+    ]
+    return Table(header, rows, alignment="llr")
+
+
+def _title(name: str) -> str:
+    """Degree of freedom for people: ``bs depth, mm``."""
+    *words, unit = name.replace("mtpm", "MTPM").split("_")
+    return f"{' '.join(words)}, {unit}"
+
+
+def _bias(one: Agreement) -> str:
+    shown = _number if one["name"] == "mtpm_mm" else _signed
+    interval = one["bias_interval_95"]
+    return shown(one["bias"]) + (f" [{', '.join(map(shown, interval))}]" if interval else "")
+
+
+def _limits(one: Agreement) -> str:
+    if one["name"] == "mtpm_mm":
+        return f"95 % below {_number(one['p95'])}"
+    if one["limits_95"] is None:
+        return "-"
+    intervals = one["limits_intervals_95"] or [[], []]
+    return " to ".join(
+        _signed(limit) + (f" [{', '.join(map(_signed, interval))}]" if interval else "")
+        for limit, interval in zip(one["limits_95"], intervals, strict=True)
     )
 
 

@@ -15,6 +15,7 @@ from veriserum_hf.hub.benchmark import CONFIG, SPLIT, eval_yaml
 from veriserum_hf.hub.connection import page
 from veriserum_hf.hub.croissant import croissant
 from veriserum_hf.hub.implant_views import implant_files
+from veriserum_hf.hub.matched_poses import MatchedPoses
 from veriserum_hf.hub.push import CARD, Pushed, push_folder
 from veriserum_hf.jobs import SUMS, damaged_files
 
@@ -90,6 +91,7 @@ def push_dataset(
     folder: Path,
     repo_id: str,
     *,
+    poses: MatchedPoses | None = None,
     version: str = ROWS_VERSION,
     public: bool = False,
     accept_data_licence: bool = False,
@@ -101,6 +103,7 @@ def push_dataset(
     Parameters
     ----------
     folder : that `veriserum convert` made.
+    poses : matched by hand in its frames, to be pushed as a configuration of their own.
     repo_id, public, dry_run, progress : see `veriserum_hf.hub.push.push_folder`.
     version : becomes a tag, which ``load_dataset(..., revision=version)`` takes.
     accept_data_licence : the images' terms (non-commercial use only) are known; needed for ``public``, except for
@@ -125,14 +128,15 @@ def push_dataset(
             f"{terms}. With it: --public --accept-data-licence. Without --public, {repo_id} is private. Nothing was "
             "pushed"
         )
+    card = converted.card(repo_id)
     return push_folder(
         folder,
         repo_id,
         repo_type="dataset",
         files=converted.files,
         version=version,
-        card=converted.card(repo_id),
-        made=made_files(converted, repo_id, version),
+        card=card if poses is None else poses.card(card),
+        made=made_files(converted, repo_id, version) | ({} if poses is None else poses.files),
         public=public,
         dry_run=dry_run,
         progress=progress,

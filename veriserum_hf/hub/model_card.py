@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 
 from veriserum_hf.core import code_span
 from veriserum_hf.dataset import DataRecord, is_hub_name
-from veriserum_hf.evaluation import Evaluation, Group, accuracy_table, overlap_of, summary_tables
+from veriserum_hf.evaluation import Evaluation, Group, accuracy_table, evaluation_tables, overlap_of
 from veriserum_hf.hub.benchmark import METRICS, eval_results, figures, tasks
 from veriserum_hf.hub.checklist import reporting_table
 
@@ -197,7 +197,7 @@ def _accuracy(run: Run) -> str:
             f"{' and '.join(about['planes'])}: {run.evaluation['overall']['count']} poses."
         )
         return "\n\n".join(
-            [heading, overlap_of(run.evaluation), *(table.markdown() for table in summary_tables(run.evaluation))]
+            [heading, overlap_of(run.evaluation), *(table.markdown() for table in evaluation_tables(run.evaluation))]
         )
     if run.validation:
         heading = "On the validation split, by which this checkpoint was chosen: errors on unseen frames are larger."

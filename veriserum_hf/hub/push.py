@@ -78,7 +78,7 @@ def push_folder(
     files : relative to the folder, in the order of upload; the card is always uploaded last.
     version : becomes a tag.
     card : text of the card, if it is not the folder's README.md.
-    made : content of further files by their paths in the repository.
+    made : content of further files, by their path in the repository.
     public : make the repository public when the upload is complete.
     dry_run : only compare; nothing is created or changed on the hub. Without a token or a connection, every file
         is listed.
@@ -161,7 +161,7 @@ def _to_push(folder: Path, files: Sequence[Path], card: str | None, made: Mappin
     if unread:
         raise HubError(f"{folder} has no {listed(unread, 5)} that can be read; nothing was pushed")
     return [
-        *(FileToPush(name, folder / name) for name in others),
+        *(FileToPush(name, folder / name) for name in others if name not in made),
         *(FileToPush(name, content) for name, content in made.items()),
         FileToPush(CARD, folder / CARD if card is None else card.encode()),
     ]

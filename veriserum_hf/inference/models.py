@@ -64,8 +64,8 @@ def load_model(name: str, device: str | torch.device | None = None) -> Veriserum
         why = f"{no_folder(name)}{masked(str(error)).rstrip('.')}"
         raise TrainingError(f"cannot load the model {name}: {why}. Expected {expected}") from error
     # Not the model's own `to`, which transformers wraps without types. Convolutions are faster with channels last.
-    moved: VeriserumPoseModel = torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return torch.nn.Module.to(moved, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    there: VeriserumPoseModel = torch.nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return torch.nn.Module.to(there, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _check_processor(folder: Path, size: int) -> None:

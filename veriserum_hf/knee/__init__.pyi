@@ -4,8 +4,10 @@ from .axes import (
     KneeAxes as KneeAxes,
     knee_axes as knee_axes,
     read_axes as read_axes,
+    side_of as side_of,
 )
 from .coordinates import (
+    COORDINATE_NAMES as COORDINATE_NAMES,
     COORDINATES as COORDINATES,
     coordinate_derivatives as coordinate_derivatives,
     joint_coordinates as joint_coordinates,
@@ -32,5 +34,6 @@ from .files import (
     write_kinematics as write_kinematics,
 )
 from .joint_kinematics import LOWEST as LOWEST, Kinematics as Kinematics, kinematics as kinematics
-from .smoothing import Noise as Noise, smooth as smooth
+from .pairs import JointPairs as JointPairs, joint_pairs as joint_pairs
+from .smoothing import Noise as Noise, Smoothed as Smoothed, smooth as smooth
 from .tibial_component import Tray as Tray, tibial_axes as tibial_axes

@@ -1,6 +1,7 @@
 """Axes of the implants of a knee: from a file of landmarks, or from the meshes themselves."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 
 from veriserum_hf.core import COMPONENTS, SIDES, Component, FloatArray, Side, listed, load_plain_yaml, text_lines
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.knee.femoral_component import Condyles, femoral_axes
+from veriserum_hf.knee.femoral_component import Condyles, femoral_axes, shown_side
 from veriserum_hf.knee.landmarks import Landmarks, check_on_surface, landmark_axes, landmarks_of
 from veriserum_hf.knee.tibial_component import Tray, tibial_axes
 
@@ -24,7 +25,8 @@ class ImplantAxes:
     ----------
     component : femur or tibia.
     T_implant_axes : (4, 4) from the axes to the coordinates of the mesh, mm.
-    found_in : what the axes are from: ``"landmarks"`` or ``"mesh"``.
+    found_in : what the axes are from: ``"landmarks"``, ``"mesh"``, or ``"file"`` where they are those of the mesh's
+        file.
     shape : of the mesh, where they are from it.
     landmarks : where they are from them.
 
@@ -101,8 +103,8 @@ def knee_axes(given: AxesFile | Side, implants: Mapping[int, Component], meshes:
     Raises
     ------
     KinematicsError
-        If the file has the axes of other implants than these, an implant has neither landmarks nor a mesh, or its
-        axes cannot be found.
+        If the file has the axes of other implants than these, an implant has neither landmarks nor a mesh, its axes
+        cannot be found, or its mesh is made for the other knee.
 
     """
     landmarks = given.landmarks if isinstance(given, AxesFile) else {}
@@ -117,7 +119,34 @@ def knee_axes(given: AxesFile | Side, implants: Mapping[int, Component], meshes:
             where = f"{given.path}, " if isinstance(given, AxesFile) and id in landmarks else ""
             way_out = "" if id in landmarks else ". Give landmarks of it"
             raise KinematicsError(f"{where}axes of {component} {id}: {error}{way_out}") from error
+    for id, shown in _shown_sides(axes, meshes).items():
+        if shown != side:
+            raise KinematicsError(
+                f"femur {id} is made for a {shown} knee, as its flange leans to the patient's {shown}; expected a "
+                f"component of a {side} knee. Correct the side, or give landmarks of this component"
+            )
     return KneeAxes(side, axes)
+
+
+def side_of(implants: Mapping[int, Component], meshes: Meshes) -> Side | None:
+    """Knee that the femoral components are made for; None where their meshes do not show it, or differ."""
+    axes = {}
+    for id, component in implants.items():
+        if component == "femur" and id in meshes:
+            with suppress(KinematicsError):
+                axes[id] = _axes_of(id, component, {}, "right", meshes)
+    sides = set(_shown_sides(axes, meshes).values())
+    return sides.pop() if len(sides) == 1 else None
+
+
+def _shown_sides(axes: Mapping[int, ImplantAxes], meshes: Meshes) -> dict[int, Side]:
+    """Sides that the meshes of femoral components show, of those whose axes are from them."""
+    found = {
+        id: shown_side(meshes[id], each.T_implant_axes)
+        for id, each in axes.items()
+        if each.component == "femur" and each.found_in == "mesh"
+    }
+    return {id: side for id, side in found.items() if side is not None}
 
 
 def _axes_of(

@@ -29,10 +29,6 @@ class Banded:
         """Solution (n, k) for a right side (n, k)."""
         return np.asarray(cho_solve_banded((self._factor, True), right.ravel()).reshape(right.shape))
 
-    def log_determinant(self) -> float:
-        """Logarithm of the determinant."""
-        return float(2 * np.log(self._factor[0]).sum())
-
     def inverse_blocks(self) -> FloatArray:
         """Blocks (n, k, k) on the diagonal of the inverse."""
         reduced = self._diagonal.copy()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.geometry import invert_transform, transform_points
@@ -38,6 +39,36 @@ def lowest_points(points_mm: FloatArray, T_tibia_femur: FloatArray) -> FloatArra
         nearest = points_mm[(T[:, 1, :3] @ points_mm.T).argmin(axis=1)]
         lowest[at] = (T[:, :3, :3] @ nearest[:, :, None])[..., 0] + T[:, :3, 3]
     return lowest
+
+
+def lowest_deviations(points_mm: FloatArray, T_tibia_femur: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Standard deviations (n, 3), mm, of `lowest_points`; NaN where unknown.
+
+    Where a round condyle touches depends on its curvature, not on the motion of one of its points: the deviations are
+    those of the lowest points of twelve poses that have this covariance (Julier & Uhlmann, Proc IEEE 92 (2004) 401).
+
+    Parameters
+    ----------
+    points_mm : (k, 3) in the femur's axes.
+    T_tibia_femur : (n, 4, 4).
+    covariance : (n, 6, 6) of the position, mm, and the rotation vector, deg, in the tibia's axes.
+
+    """
+    found = np.full((len(T_tibia_femur), 3), np.nan)
+    known = np.isfinite(covariance).all(axis=(1, 2)) & np.isfinite(T_tibia_femur).all(axis=(1, 2))
+    if not known.any():
+        return found
+    T = T_tibia_femur[known]
+    variance, axes = np.linalg.eigh(covariance[known])
+    offsets = axes * np.sqrt(6 * variance.clip(0))[:, None]
+    lowest = []
+    for offset in (*np.moveaxis(offsets, 2, 0), *np.moveaxis(-offsets, 2, 0)):
+        moved = T.copy()
+        moved[:, :3, :3] = Rotation.from_rotvec(offset[:, 3:], degrees=True).as_matrix() @ T[:, :3, :3]
+        moved[:, :3, 3] += offset[:, :3]
+        lowest.append(lowest_points(points_mm, moved))
+    found[known] = np.std(lowest, axis=0)
+    return found
 
 
 def pivot(first_mm: FloatArray, second_mm: FloatArray) -> FloatArray | None:

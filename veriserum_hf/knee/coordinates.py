@@ -20,6 +20,15 @@ from veriserum_hf.core import FloatArray, JointConvention, Side
 from veriserum_hf.geometry import knee_angles_deg
 
 COORDINATES = ("flexion_deg", "adduction_deg", "internal_rotation_deg", "medial_mm", "anterior_mm", "superior_mm")
+# For axes of figures.
+COORDINATE_NAMES = {
+    "flexion_deg": "flexion, deg",
+    "adduction_deg": "adduction (varus +), deg",
+    "internal_rotation_deg": "internal rotation, deg",
+    "medial_mm": "medial, mm",
+    "anterior_mm": "anterior, mm",
+    "superior_mm": "superior, mm",
+}
 _LEFT = np.array([1.0, -1.0, -1.0, -1.0, 1.0, 1.0])  # signs of the coordinates in a left knee
 
 

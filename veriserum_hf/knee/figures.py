@@ -10,7 +10,7 @@ from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.geometry import invert_transform, transform_points
 from veriserum_hf.knee.axes import ImplantAxes
-from veriserum_hf.knee.coordinates import COORDINATES
+from veriserum_hf.knee.coordinates import COORDINATE_NAMES, COORDINATES
 from veriserum_hf.knee.cycles import PERCENT, mean_cycle
 from veriserum_hf.knee.femoral_component import Condyles
 from veriserum_hf.poses import DEVIATIONS_95
@@ -24,14 +24,6 @@ except ImportError as error:
 
 # Of Okabe and Ito, safe for colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_NAMES = {
-    "flexion_deg": "flexion, deg",
-    "adduction_deg": "adduction (varus +), deg",
-    "internal_rotation_deg": "internal rotation, deg",
-    "medial_mm": "medial, mm",
-    "anterior_mm": "anterior, mm",
-    "superior_mm": "superior, mm",
-}
 _GOOD = ("converged", "exact")
 _MOST_TRIALS_NAMED = 6
 
@@ -197,7 +189,7 @@ def _six_panels(title: str) -> tuple[Figure, dict[str, Axes]]:
     figure.suptitle(_plain(title), fontsize=11)
     panels = dict(zip(COORDINATES, figure.subplots(2, 3, sharex=True).ravel(), strict=True))
     for name, ax in panels.items():
-        ax.set_ylabel(_NAMES[name])
+        ax.set_ylabel(COORDINATE_NAMES[name])
         ax.grid(alpha=0.3)
     return figure, panels
 

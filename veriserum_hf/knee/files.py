@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def _csv(table: pa.Table) -> str:
 
 
 def _opensim(path: Path, table: pa.Table, all_verdicts: bool) -> str:
-    """Storage of OpenSim: a header, then time and columns by tabs. Frames in gaps have no row."""
+    """Storage of OpenSim: a header, then time and columns by tabs, lengths in m. Frames in gaps have no row."""
     trials = sorted(set(table["trial_id"].to_pylist()), key=str)
     if len(trials) > 1:
         raise KinematicsError(
@@ -71,7 +72,8 @@ def _opensim(path: Path, table: pa.Table, all_verdicts: bool) -> str:
         raise KinematicsError(f"{path} needs the time of every frame; give the frame rate with --frame-rate")
     groups = [COORDINATES, tuple(f"smoothed_{name}" for name in COORDINATES)]
     names = [name for group in groups for name in group if name in table.column_names]
-    values = np.column_stack([table[name].to_numpy() for name in names])
+    is_length = np.array([name.endswith("_mm") for name in names])
+    values = np.column_stack([table[name].to_numpy() for name in names]) / np.where(is_length, 1000, 1)
     counted = np.array(
         [all_verdicts or verdict in ("converged", "exact") for verdict in table["verdict"].to_pylist()]
     )
@@ -84,11 +86,13 @@ def _opensim(path: Path, table: pa.Table, all_verdicts: bool) -> str:
         f"nRows={known.sum()}",
         f"nColumns={len(names) + 1}",
         "inDegrees=yes",
-        "translations=mm",
         f"side={table['side'][0].as_py()}",
         f"convention={table['convention'][0].as_py()}",
+        # As OpenSim writes them itself.
+        "Units are S.I. units (second, meters, Newtons, ...)",
+        "Angles are in degrees.",
         "endheader",
-        "\t".join(["time", *names]),
+        "\t".join(["time", *(re.sub("_mm$", "_m", name) for name in names)]),
     ]
     rows = np.column_stack([time_s, values])[known].tolist()
     return "\n".join([*header, *("\t".join(map(repr, row)) for row in rows)]) + "\n"

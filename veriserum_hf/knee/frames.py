@@ -12,6 +12,7 @@ from veriserum_hf.core import (
     COMPONENTS,
     CONVERGED,
     FAILED,
+    MANUAL,
     NOT_ASSESSED,
     BoolArray,
     Component,
@@ -39,6 +40,7 @@ class JointFrames:
     anatomy_id : by component, (n,) int64; -1 where a frame has none.
     T_world_implant : by component, (n, 4, 4), mm.
     covariance : by component, (n, 6, 6) of x, y, z, mm, and the rotation vector, deg, in the world; NaN: unknown.
+    image_covariance : the part of it that the images of a frame leave, not errors of cameras and meshes.
     verdict : (n,) the worse one of both components; None with one of them only.
 
     """
@@ -50,6 +52,7 @@ class JointFrames:
     anatomy_id: Mapping[Component, NDArray[np.int64]]
     T_world_implant: Mapping[Component, FloatArray]
     covariance: Mapping[Component, FloatArray]
+    image_covariance: Mapping[Component, FloatArray]
     verdict: Sequence[str | None]
 
     def __len__(self) -> int:
@@ -107,17 +110,27 @@ def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None
     frame_index = np.nan_to_num(common["frame_index"], nan=-1).astype(np.int64)
     order = np.lexsort((ids, frame_index, trial_id))
     _check_rising(where, ids[order], trial_id[order], frame_index[order], time_s[order])
-    anatomy, T, covariance = {}, {}, {}
-    every_id, every_T, every_covariance = _whole(poses, "anatomy_id"), _transforms(poses), _covariances(poses)
+    anatomy, T, covariance, image_covariance = {}, {}, {}, {}
+    every_id, every_T = _whole(poses, "anatomy_id"), _transforms(poses)
+    every_covariance, every_image = _covariances(poses, "covariance"), _covariances(poses, "image_covariance")
     for name in COMPONENTS:
         row = rows[name][order]
         there = row >= 0
         anatomy[name] = np.where(there, every_id[row], -1)
         T[name] = np.where(there[:, None, None], every_T[row], np.nan)
         covariance[name] = np.where(there[:, None, None], every_covariance[row], np.nan)
+        image_covariance[name] = np.where(there[:, None, None], every_image[row], np.nan)
     verdict = _verdicts(poses, {name: row[order] for name, row in rows.items()})
     return JointFrames(
-        ids[order], trial_id[order], frame_index[order], time_s[order], anatomy, T, covariance, verdict
+        ids[order],
+        trial_id[order],
+        frame_index[order],
+        time_s[order],
+        anatomy,
+        T,
+        covariance,
+        image_covariance,
+        verdict,
     )
 
 
@@ -171,18 +184,24 @@ def _transforms(poses: pa.Table) -> FloatArray:
     return make_transform(rotation, poses["translation_mm"].to_pylist())
 
 
-def _covariances(poses: pa.Table) -> FloatArray:
+def _covariances(poses: pa.Table, name: str) -> FloatArray:
     unknown = np.full((6, 6), np.nan)
-    if "covariance" not in poses.column_names:
+    if name not in poses.column_names:
         return np.broadcast_to(unknown, (len(poses), 6, 6))
-    found = [unknown if value is None else value for value in poses["covariance"].to_pylist()]
+    found = [unknown if value is None else value for value in poses[name].to_pylist()]
     covariances: FloatArray = np.array(found, dtype=np.float64)
     return covariances
 
 
 def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str | None]:
-    """Worse verdict of both components in each frame; a pose without one is not assessed."""
+    """Worse verdict of both components in each frame; a pose without one is not assessed.
+
+    A pose that a person has accepted counts as converged, whatever the registration made of it.
+    """
     every = poses["verdict"].to_pylist() if "verdict" in poses.column_names else [None] * len(poses)
+    if "kind" in poses.column_names:
+        kinds = poses["kind"].to_pylist()
+        every = [CONVERGED if kind == MANUAL else verdict for verdict, kind in zip(every, kinds, strict=True)]
     if unknown := sorted({value for value in every if value is not None and value not in _VERDICTS}):
         raise KinematicsError(f"there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none")
     rank = np.array([_VERDICTS.index(NOT_ASSESSED if value is None else value) for value in every])

@@ -11,7 +11,7 @@ import pyarrow as pa
 from veriserum_hf.core import COMPONENTS, Component, FloatArray, JointConvention, Side, listed
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.knee.axes import AxesFile, KneeAxes, Meshes, knee_axes, read_axes
-from veriserum_hf.knee.contact import condyle_points, lowest_points, pivot
+from veriserum_hf.knee.contact import condyle_points, lowest_deviations, lowest_points, pivot
 from veriserum_hf.knee.coordinates import (
     COORDINATES,
     coordinate_derivatives,
@@ -105,19 +105,21 @@ def kinematics(
     _check_side(table, where, given)
     found = given if isinstance(given, KneeAxes) else knee_axes(given, components, meshes or {})
     _check_complete(found, components)
-    T_tibia_femur, covariance = relative_poses(frames, found)
+    T_tibia_femur, covariance, own = relative_poses(frames, found)
     values, deviations = _with_deviations(T_tibia_femur, covariance, found.side, convention)
+    _, own_deviations = _with_deviations(T_tibia_femur, own, found.side, convention)
     usable = frames.usable(all_verdicts)
     _check_plausible(values, frames.complete, where)
     columns = _columns(frames, found.side, values, deviations)
     trials = frames.trials()
-    for name, rate in zip(COORDINATES, rates(values, frames.time_s, usable, trials).T, strict=True):
-        columns[f"{name}_s"] = rate
-    lowest = _lowest(frames, found, meshes or {}, T_tibia_femur)
+    velocities, of_velocities = rates(values, own_deviations, frames.time_s, usable, trials)
+    columns |= _named(velocities, "{}_s") | _named(of_velocities, "{}_s_sd")
+    lowest, of_lowest = _lowest(frames, found, meshes or {}, T_tibia_femur, covariance)
     columns |= dict(zip(LOWEST, lowest.T, strict=True))
+    columns |= {f"{name}_sd": column for name, column in zip(LOWEST, of_lowest.T, strict=True)}
     noise = None
     if smoothed:
-        added, noise = _smoothed(frames, T_tibia_femur, covariance, usable, found.side, convention)
+        added, noise = _smoothed(frames, T_tibia_femur, (covariance, own), usable, found.side, convention)
         columns |= added
     columns["convention"] = np.full(len(frames), SIGNS + TRANSLATIONS[convention])
     metadata = _metadata(found, convention, noise, all_verdicts)
@@ -184,28 +186,37 @@ def _columns(frames: JointFrames, side: Side, values: FloatArray, deviations: Fl
         "time_s": frames.time_s,
         "side": np.full(len(frames), side),
     }
-    columns |= dict(zip(COORDINATES, values.T, strict=True))
-    columns |= {f"{name}_sd": column for name, column in zip(COORDINATES, deviations.T, strict=True)}
+    columns |= _named(values, "{}") | _named(deviations, "{}_sd")
     columns["verdict"] = list(frames.verdict)
     return columns | {f"{name}_anatomy_id": _or_null(frames.anatomy_id[name]) for name in COMPONENTS}
+
+
+def _named(values: FloatArray, pattern: str) -> dict[str, FloatArray]:
+    """Columns (n,) of the six coordinates, by a pattern of their names."""
+    return {pattern.format(name): column for name, column in zip(COORDINATES, values.T, strict=True)}
 
 
 def _or_null(ids: np.ndarray) -> np.ma.MaskedArray:
     return np.ma.masked_less(ids, 0)
 
 
-def _lowest(frames: JointFrames, axes: KneeAxes, meshes: Meshes, T_tibia_femur: FloatArray) -> FloatArray:
-    """Lowest points of the medial and of the lateral condyle, (n, 6), in the order of `LOWEST`."""
-    found = np.full((len(frames), 6), np.nan)
+def _lowest(
+    frames: JointFrames, axes: KneeAxes, meshes: Meshes, T_tibia_femur: FloatArray, covariance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Lowest points of the medial and the lateral condyle, and their deviations, (n, 6), in the order of `LOWEST`."""
+    found, deviations = np.full((len(frames), 6), np.nan), np.full((len(frames), 6), np.nan)
     sign = 1.0 if axes.side == "right" else -1.0
     for id in np.unique(frames.anatomy_id["femur"]).tolist():
         if id in meshes:
             at = frames.anatomy_id["femur"] == id
             halves = condyle_points(meshes[id], axes.implants[id].T_implant_axes)
-            medial, lateral = halves if axes.side == "right" else halves[::-1]
-            found[at] = np.concatenate([lowest_points(half, T_tibia_femur[at]) for half in (medial, lateral)], axis=1)
+            for k, half in enumerate(halves if axes.side == "right" else halves[::-1]):  # medial, then lateral
+                columns = np.ix_(at, range(3 * k, 3 * k + 3))
+                found[columns] = lowest_points(half, T_tibia_femur[at])
+                deviations[columns] = lowest_deviations(half, T_tibia_femur[at], covariance[at])
     # From x, y, z of the tibia's axes to medial, anterior, superior.
-    return np.asarray(found[:, [0, 2, 1, 3, 5, 4]] * np.array([sign, 1.0, 1.0] * 2))
+    order = [0, 2, 1, 3, 5, 4]
+    return np.asarray(found[:, order] * np.array([sign, 1.0, 1.0] * 2)), deviations[:, order]
 
 
 def _pivots(frames: JointFrames, lowest: FloatArray, usable: np.ndarray) -> dict[int, tuple[float, float]]:
@@ -221,22 +232,24 @@ def _pivots(frames: JointFrames, lowest: FloatArray, usable: np.ndarray) -> dict
 def _smoothed(
     frames: JointFrames,
     T_tibia_femur: FloatArray,
-    covariance: FloatArray,
+    covariances: tuple[FloatArray, FloatArray],
     usable: np.ndarray,
     side: Side,
     convention: JointConvention,
 ) -> tuple[dict[str, FloatArray], Noise]:
-    """Smoothed coordinates, their deviations and velocities; without times, a frame counts as a second."""
+    """Smoothed coordinates and velocities, with their deviations; without times, a frame counts as a second."""
     timed = np.isfinite(frames.time_s).all()
     time_s = frames.time_s if timed else frames.frame_index.astype(np.float64)
-    trials = frames.trials()
-    T, P, noise = smooth(T_tibia_femur, covariance, usable, time_s, trials)
-    values, deviations = _with_deviations(T, P, side, convention)
-    columns = {f"smoothed_{name}": column for name, column in zip(COORDINATES, values.T, strict=True)}
-    columns |= {f"smoothed_{name}_sd": column for name, column in zip(COORDINATES, deviations.T, strict=True)}
-    known = np.isfinite(values[:, 0])
-    velocities = rates(values, frames.time_s, known, trials)
-    return columns | {f"smoothed_{name}_s": rate for name, rate in zip(COORDINATES, velocities.T, strict=True)}, noise
+    found = smooth(T_tibia_femur, *covariances, usable, time_s, frames.trials())
+    values, deviations = _with_deviations(found.T_tibia_femur, found.covariance, side, convention)
+    columns = _named(values, "smoothed_{}") | _named(deviations, "smoothed_{}_sd")
+    velocity = np.full_like(found.velocity, np.nan) if not timed else found.velocity
+    known = np.isfinite(velocity).all(axis=1)
+    rate, of_rate = np.full_like(velocity, np.nan), np.full_like(velocity, np.nan)
+    J = coordinate_derivatives(found.T_tibia_femur[known], side, convention)
+    rate[known] = (J @ velocity[known, :, None])[..., 0]
+    of_rate[known] = np.sqrt(np.einsum("nij,njk,nik->ni", J, found.velocity_covariance[known], J))
+    return columns | _named(rate, "smoothed_{}_s") | _named(of_rate, "smoothed_{}_s_sd"), found.noise
 
 
 def _metadata(axes: KneeAxes, convention: JointConvention, noise: Noise | None, all_verdicts: bool) -> dict[str, str]:

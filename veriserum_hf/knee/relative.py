@@ -8,13 +8,14 @@ from veriserum_hf.knee.axes import KneeAxes
 from veriserum_hf.knee.frames import JointFrames
 
 
-def relative_poses(frames: JointFrames, axes: KneeAxes) -> tuple[FloatArray, FloatArray]:
-    """``T_tibia_femur`` (n, 4, 4), mm, between the axes, and its covariance (n, 6, 6); NaN where unknown.
+def relative_poses(frames: JointFrames, axes: KneeAxes) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """``T_tibia_femur`` (n, 4, 4), mm, between the axes, and its covariances (n, 6, 6); NaN where unknown.
 
-    The covariance is that of the position, mm, and of the rotation vector, deg, in the tibia's axes, of first order.
-    The errors of both components are taken as independent, as files of poses state no covariance between them. What
-    they have in common, such as errors of cameras, moves both alike, so that this covariance is too large rather than
-    too small.
+    The second covariance is the part that may differ from frame to frame: what the images leave, or all of it where
+    the poses do not state that. Both are of the position, mm, and of the rotation vector, deg, in the tibia's axes,
+    of first order. The errors of both components are taken as independent, as files of poses state no covariance
+    between them. What they have in common, such as errors of cameras, moves both alike, so that this covariance is
+    too large rather than too small.
     """
     unknown = np.full((4, 4), np.nan)
     T_implant_axes = {
@@ -27,12 +28,16 @@ def relative_poses(frames: JointFrames, axes: KneeAxes) -> tuple[FloatArray, Flo
     origin = femur[:, :3, 3]
     back = np.zeros((len(frames), 6, 6))
     back[:, :3, :3] = back[:, 3:, 3:] = tibia[:, :3, :3].swapaxes(1, 2)
-    covariance = np.zeros((len(frames), 6, 6))
+    covariance, own = np.zeros((len(frames), 6, 6)), np.zeros((len(frames), 6, 6))
     for name in COMPONENTS:
         # An error of a component's rotation moves the femur's origin about the origin of that component's mesh.
         A = back @ _moves(origin - frames.T_world_implant[name][:, :3, 3])
+        of_images = np.where(
+            np.isfinite(frames.image_covariance[name]), frames.image_covariance[name], frames.covariance[name]
+        )
         covariance += A @ frames.covariance[name] @ A.swapaxes(1, 2)
-    return invert_transform(tibia) @ femur, covariance
+        own += A @ of_images @ A.swapaxes(1, 2)
+    return invert_transform(tibia) @ femur, covariance, own
 
 
 def _moves(lever_mm: FloatArray) -> FloatArray:

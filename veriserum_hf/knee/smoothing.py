@@ -5,9 +5,14 @@ constant but for white accelerations (Barfoot, State Estimation for Robotics (20
 own power. All frames of all trials are one least-squares problem, solved by Gauss-Newton steps with a banded
 Cholesky factor: the result is that of a Rauch-Tung-Striebel smoother at its final linearisation.
 
-The powers, and how large the noise from frame to frame is in comparison to the stated deviations, maximise the
-likelihood of the poses. What is left of the stated variance is common to neighbouring frames, such as errors of
-cameras: smoothing does not lower it, and it is added to the smoothed covariances again.
+The powers, and how large the noise from frame to frame is in comparison to the stated deviations, are those with
+which each pose is best predicted from all others (leave-one-out). A knee swings about a mean, which this model does
+not expect. The likelihood of all poses together would take the missing drift for small accelerations, and smooth away
+what there is; prediction of left-out frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
+
+What errors of neighbouring frames have in common, such as those of cameras, smoothing does not lower: it is added to
+the smoothed covariances again. It is what the poses state beyond their `image_covariance`, and the part of the latter
+by which frames do not scatter.
 """
 
 from dataclasses import dataclass
@@ -24,8 +29,8 @@ from veriserum_hf.knee.banded import Banded
 _FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
 _UNKNOWN_VELOCITY = 1e4  # mm and deg a second
 _MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
-_STARTS = (10.0, 1000.0)  # of accelerations: the likelihood has several maxima
 _STEPS = 6
+_PRECISION = {"eps": 1e-4, "ftol": 1e-7}
 # Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
 # that hardly moves in a few frames from counting as fixed.
 _RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
@@ -33,7 +38,7 @@ _RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
 
 @dataclass(frozen=True, eq=False)
 class Noise:
-    """What the likelihood of poses is largest with.
+    """What each pose is best predicted with from the others.
 
     Attributes
     ----------
@@ -46,26 +51,45 @@ class Noise:
     ratio: FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class Smoothed:
+    """Poses and velocities; NaN before the first and after the last measured frame of a trial.
+
+    Attributes
+    ----------
+    T_tibia_femur : (n, 4, 4), mm.
+    covariance : (n, 6, 6) of the position, mm, and of the rotation vector, deg, in the tibia's axes.
+    velocity : (n, 6) of the same, by s.
+    velocity_covariance : (n, 6, 6).
+    noise : that it was smoothed with.
+
+    """
+
+    T_tibia_femur: FloatArray
+    covariance: FloatArray
+    velocity: FloatArray
+    velocity_covariance: FloatArray
+    noise: Noise
+
+
 def smooth(
     T_tibia_femur: FloatArray,
     covariance: FloatArray,
+    own: FloatArray,
     measured: BoolArray,
     time_s: FloatArray,
     trials: list[slice],
-) -> tuple[FloatArray, FloatArray, Noise]:
+) -> Smoothed:
     """Smooth the pose of a joint, and interpolate it where it was not measured.
 
     Parameters
     ----------
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of position, mm, and rotation vector, deg, in the tibia's axes.
+    own : (n, 6, 6) the part of it that may differ from frame to frame.
     measured : (n,) which frames are used; the others may be NaN.
     time_s : (n,) rising in each trial.
     trials : frames of each.
-
-    Returns
-    -------
-    Smoothed poses and covariances, NaN before the first and after the last measured frame of a trial, and the noise.
 
     Raises
     ------
@@ -79,15 +103,18 @@ def smooth(
             "no frame that counts has a covariance, which smoothing needs; expected poses of `veriserum register`"
         )
     spans = [span for trial in trials if (span := _between_measured(trial, measured)) is not None]
-    noise = _fitted(T_tibia_femur, covariance, measured, time_s, spans)
+    noise = _fitted(T_tibia_femur, own, measured, time_s, spans)
     T, P = np.full_like(T_tibia_femur, np.nan), np.full_like(covariance, np.nan)
+    velocity, of_velocity = np.full((len(T), 6), np.nan), np.full_like(covariance, np.nan)
     for span in spans:
-        chain = _Chain(T_tibia_femur[span], covariance[span], measured[span], time_s[span])
+        chain = _Chain(T_tibia_femur[span], own[span], measured[span], time_s[span])
         for _ in range(_STEPS):
             chain.step(noise)
         T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
-        P[span] = chain.marginals(noise) + _common(covariance[span], measured[span], noise)
-    return T, P, noise
+        states = chain.marginals(noise)
+        P[span] = states[:, :6, :6] + _common(covariance[span], own[span], measured[span], noise)
+        velocity[span], of_velocity[span] = chain.velocity, states[:, 6:, 6:]
+    return Smoothed(T, P, velocity, of_velocity, noise)
 
 
 def _between_measured(trial: slice, measured: BoolArray) -> slice | None:
@@ -98,11 +125,11 @@ def _between_measured(trial: slice, measured: BoolArray) -> slice | None:
 def _fitted(
     T: FloatArray, covariance: FloatArray, measured: BoolArray, time_s: FloatArray, spans: list[slice]
 ) -> Noise:
-    """Maximum-likelihood noise of the longest trials."""
+    """Noise of the longest trials, by prediction of each frame from the others."""
     chains, frames = [], 0
     for span in sorted(spans, key=lambda each: each.start - each.stop):
         part = slice(span.start, min(span.stop, span.start + _MOST_OF_TRIAL))
-        if frames < _MOST_FRAMES:
+        if frames < _MOST_FRAMES and measured[part].sum() > 1:  # of a single frame there is no prediction
             chains.append(_Chain(T[part], covariance[part], measured[part], time_s[part]))
             frames += part.stop - part.start
 
@@ -118,17 +145,14 @@ def _fitted(
         return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
 
     bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
-    found = [
-        minimize(cost, np.array([np.log(start)] * 6 + [0.0] * 2), method="L-BFGS-B", bounds=bounds)
-        for start in _STARTS
-    ]
-    return noise_of(min(found, key=lambda each: each.fun).x)
+    start = np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 2)
+    return noise_of(minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION).x)
 
 
-def _common(covariance: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
+def _common(covariance: FloatArray, own: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
     """Part of the stated covariance that neighbouring frames have in common, interpolated in gaps."""
     share = np.sqrt(np.clip(1 - noise.ratio**2, 0, None))
-    common = covariance[measured] * share[:, None] * share
+    common = covariance[measured] - own[measured] * (1 - share[:, None] * share)
     if len(common) == 1:
         return np.broadcast_to(common, covariance.shape)
     return np.asarray(interp1d(np.flatnonzero(measured), common, axis=0)(np.arange(len(measured))))
@@ -172,9 +196,9 @@ class _Chain:
         off = _rotations(self.R[self.measured], self.measured_R)
         self.residual = np.concatenate([self.p[self.measured] - self.measured_p, off], axis=1)
 
-    def _system(self, noise: Noise) -> tuple[Banded, FloatArray, float, float]:
-        """Normal equations, gradient (n, 12), half the sum of squares, and half the logarithm of all weights."""
-        weight = np.linalg.inv(self.covariance * noise.ratio[:, None] * noise.ratio)
+    def _system(self, noise: Noise) -> tuple[Banded, FloatArray]:
+        """Normal equations, and gradient (n, 12)."""
+        weight = np.linalg.inv(self._noise(noise))
         weighted = (weight @ self.residual[..., None])[..., 0]
         count = len(self.p)
         diagonal = np.zeros((count, 12, 12))
@@ -182,20 +206,17 @@ class _Chain:
         gradient = np.zeros((count, 12))
         diagonal[self.measured, :6, :6] += weight
         gradient[self.measured, :6] += weighted
-        power = noise.acceleration**2
-        W = _process_weights(self.dt, power)
+        W = _process_weights(self.dt, noise.acceleration**2)
         of_next, of_this = (A.swapaxes(1, 2) @ W for A in (self.by_next, self.by_this))
         diagonal[1:] += of_next @ self.by_next
         diagonal[:-1] += of_this @ self.by_this
         gradient[1:] += (of_next @ self.process[..., None])[..., 0]
         gradient[:-1] += (of_this @ self.process[..., None])[..., 0]
-        squares = np.sum(weighted * self.residual) + np.einsum("ki,kij,kj", self.process, W, self.process)
-        weights = np.linalg.slogdet(weight)[1].sum() / 2 - len(self.dt) * np.log(power).sum()
-        return Banded(diagonal, of_next @ self.by_this), gradient, float(squares) / 2, float(weights)
+        return Banded(diagonal, of_next @ self.by_this), gradient
 
     def step(self, noise: Noise) -> None:
         """One Gauss-Newton step of all states."""
-        system, gradient, _, _ = self._system(noise)
+        system, gradient = self._system(noise)
         step = -system.solve(gradient)
         self.p = self.p + step[:, :3]
         self.R = Rotation.from_rotvec(step[:, 3:6], degrees=True).as_matrix() @ self.R
@@ -203,14 +224,26 @@ class _Chain:
         self._linearise()
 
     def cost(self, noise: Noise) -> float:
-        """Negative logarithm of the likelihood of the measured poses, but for a constant."""
-        system, gradient, squares, weights = self._system(noise)
-        reached = squares - float(np.sum(gradient * system.solve(gradient))) / 2
-        return reached - weights + system.log_determinant() / 2
+        """Negative logarithm of the densities of measured poses, each predicted from all others, but for a constant.
+
+        With the measurement's covariance R, and residual r and covariance P of the smoothed pose, which has seen it,
+        the prediction without it is off by R (R - P)^-1 r, with the covariance R (R - P)^-1 R.
+        """
+        system, gradient = self._system(noise)
+        r = self.residual - system.solve(gradient)[self.measured, :6]
+        R = self._noise(noise)
+        without = R - system.inverse_blocks()[self.measured, :6, :6]
+        squares = np.einsum("ki,ki", r, np.linalg.solve(without, r[..., None])[..., 0])
+        determinants = 2 * np.linalg.slogdet(R)[1] - np.linalg.slogdet(without)[1]
+        return float(squares + determinants.sum()) / 2
 
     def marginals(self, noise: Noise) -> FloatArray:
-        """Covariances (n, 6, 6) of the poses."""
-        return self._system(noise)[0].inverse_blocks()[:, :6, :6]
+        """Covariances (n, 12, 12) of the states: poses, and velocities."""
+        return self._system(noise)[0].inverse_blocks()
+
+    def _noise(self, noise: Noise) -> FloatArray:
+        """Covariances of the measured poses from frame to frame."""
+        return self.covariance * noise.ratio[:, None] * noise.ratio
 
 
 def _process_weights(dt: FloatArray, power: FloatArray) -> FloatArray:

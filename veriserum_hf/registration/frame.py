@@ -1,6 +1,6 @@
 """Registration of one frame: its outlines first, then its intensities where these are explained by their model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from veriserum_hf.registration.outline.evidence import (
 )
 from veriserum_hf.registration.outline.last_poses import LastPoses
 from veriserum_hf.registration.outline.residuals import Residuals
-from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame
+from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, OutlineFit, OutlineFrame, Scale
 from veriserum_hf.registration.outline.solver import OutlineState
 from veriserum_hf.registration.scene import View
 from veriserum_hf.registration.verdicts import Findings
@@ -41,6 +41,15 @@ class IntensityPose:
     converged: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Poses of all implants of a frame: state, results of intensities or None by implant, and convergence."""
+
+    state: OutlineState
+    by_intensity: Sequence[IntensityPose | None]
+    converged: Sequence[bool]
+
+
 class Frame:
     """One frame, its implants and their initial poses, (K, 4, 4) mm."""
 
@@ -52,7 +61,8 @@ class Frame:
         upright = OutlineFrame(views, self.implants, dict.fromkeys(views, False))
         coarse = upright.solver(COARSE)
         self._brighter = {
-            plane: brighter_inside(level, coarse.bodies, T_world_implant) for plane, level in coarse.levels.items()
+            plane: brighter_inside(level, coarse.shadows(plane, T_world_implant))
+            for plane, level in coarse.levels.items()
         }
         self.outlines = (
             OutlineFrame(views, self.implants, self._brighter) if any(self._brighter.values()) else upright
@@ -60,30 +70,62 @@ class Frame:
 
     def by_outline(self, last_poses: LastPoses | None = None) -> OutlineFit:
         """Register by outlines from the initial poses, or from those that the frames before lead to."""
+        return self.outlines.finish(self.near_outline(last_poses))
+
+    def near_outline(self, last_poses: LastPoses | None = None) -> OutlineFit:
+        """The same without the finest scale: near enough for intensities."""
         if last_poses is None:
-            return self.outlines.register(self.initial)
-        fit = self.outlines.register(self.initial, last_poses.predicted(self.components, self.initial))
+            return self.outlines.approach(self.initial)
+        fit = self.outlines.approach(self.initial, last_poses.predicted(self.components, self.initial))
         last_poses.add(self.components, fit.state.T_world_implant)
         return fit
 
     def intensities_explained(self, fit: OutlineFit) -> bool:
         """Whether the path lengths of any implant explain the grey values inside it."""
         solver = self.outlines.solver(MIDDLE)
-        shares = [explained(level, solver.bodies, fit.state.T_world_implant) for level in solver.levels.values()]
+        T = fit.state.T_world_implant
+        shares = [explained(level, solver.shadows(plane, T)) for plane, level in solver.levels.items()]
         return bool((np.mean(shares, axis=0) >= _EXPLAINED).any())
 
-    def accepts(self, fit: OutlineFit, k: int, intensity: IntensityPose) -> bool:
+    def choose(self, fit: OutlineFit | None, intensities: Sequence[IntensityPose] | None) -> "Chosen":
+        """Poses of intensities that keep outlines on their edges, and those of outlines for other implants.
+
+        ``fit`` lacks the finest scale of outlines. No pose near it can have more of an outline on its edges than has
+        any edge there: where intensities have nearly that, that scale is not needed.
+        """
+        if intensities is not None:
+            T = np.stack([each.T_world_implant for each in intensities])
+            state = self.outlines.with_attenuations(T, None if fit is None else fit.state)
+            if fit is None or all(
+                each.converged
+                and self._share_near(state, k) >= self._share_near(fit.state, k, np.inf, MIDDLE) - _LOST
+                for k, each in enumerate(intensities)
+            ):
+                return Chosen(state, intensities, [each.converged for each in intensities])
+        if fit is None:
+            raise ValueError("expected poses of outlines or of intensities")
+        fit = self.outlines.finish(fit)
+        used = [
+            each if self._accepts(fit, k, each) else None
+            for k, each in enumerate(intensities or [None] * len(self.implants))
+        ]
+        T = fit.state.T_world_implant
+        T = np.stack([T[k] if each is None else each.T_world_implant for k, each in enumerate(used)])
+        converged = [bool(fit.converged[k]) if each is None else each.converged for k, each in enumerate(used)]
+        return Chosen(OutlineState(T, fit.state.log_per_mm), used, converged)
+
+    def _accepts(self, fit: OutlineFit, k: int, intensity: IntensityPose | None) -> bool:
         """Whether the intensities' pose of an implant keeps its outline on the edges."""
-        if not intensity.converged:
+        if intensity is None or not intensity.converged:
             return False
         T = fit.state.T_world_implant.copy()
         T[k] = intensity.T_world_implant
-        states = (fit.state, OutlineState(T, fit.state.log_per_mm))
-        before, after = (
-            min(shares_near(without_shared_error(self._residuals(state, k)), _TIGHT_PX).values(), default=0.0)
-            for state in states
-        )
-        return after >= before - _LOST
+        return self._share_near(OutlineState(T, fit.state.log_per_mm), k) >= self._share_near(fit.state, k) - _LOST
+
+    def _share_near(self, state: OutlineState, k: int, near_px: float = _TIGHT_PX, scale: Scale = FINE) -> float:
+        """Share of an implant's outline with an edge so near, in the worse plane."""
+        residuals = without_shared_error(self.outlines.of_implant(scale, state, k))
+        return min(shares_near(residuals, near_px).values(), default=0.0)
 
     def findings(
         self,

@@ -196,7 +196,7 @@ def register_batch(
         )
         for n in range(len(rows))
     ]
-    fits = [None if method == "intensity" else frame.by_outline(last_poses) for frame in frames]
+    fits = [None if method == "intensity" else frame.near_outline(last_poses) for frame in frames]
     intensities = _by_intensity(scene, starts_T, frames, fits, method)
     limits = (limit_mm, limit_deg)
     return [
@@ -252,40 +252,38 @@ def _assessed(
     limits: tuple[float, float],
 ) -> dict[Component, RefinedPose]:
     """Choose between the poses of a frame, and assess them; the initial pose replaces one that has failed."""
-    used: list[IntensityPose | None] = [None] * len(components)
-    if intensities is not None:
-        used = [each if fit is None or frame.accepts(fit, k, each) else None for k, each in enumerate(intensities)]
-    T = frame.initial if fit is None else fit.state.T_world_implant
-    T = np.stack([T[k] if each is None else each.T_world_implant for k, each in enumerate(used)])
-    state = frame.outlines.with_attenuations(T, None if fit is None else fit.state)
+    chosen = frame.choose(fit, intensities)
     known = {
         component: frame.findings(
-            state,
+            chosen.state,
             k,
             image_covariance=None if each is None else each.covariance,
-            converged=each.converged if each is not None else bool(fit is not None and fit.converged[k]),
+            converged=converged,
             runner_up_deg=float("nan") if fit is None else float(fit.runners_up[k]),
             deviations=deviations,
         )
-        for k, (component, each) in enumerate(zip(components, used, strict=True))
+        for k, (component, each, converged) in enumerate(
+            zip(components, chosen.by_intensity, chosen.converged, strict=True)
+        )
     }
     verdicts = verdicts_of_frame({component: about for component, (about, _, _) in known.items()}, limits)
     found: dict[Component, RefinedPose] = {}
     for k, (component, (about, covariance, image_covariance)) in enumerate(known.items()):
-        chosen, detail = verdicts[component]
-        failed = chosen == FAILED
-        if chosen != CONVERGED:
-            detail += frame.clipped_statement(k, frame.initial[k] if failed else T[k])
+        word, detail = verdicts[component]
+        failed = word == FAILED
+        T_world_implant = frame.initial[k] if failed else chosen.state.T_world_implant[k]
+        if word != CONVERGED:
+            detail += frame.clipped_statement(k, T_world_implant)
         nothing = np.full((6, 6), np.nan)
         found[component] = RefinedPose(
             component=component,
             anatomy_id=frame.implants[k].anatomy_id,
-            T_world_implant=frame.initial[k] if failed else T[k],
+            T_world_implant=T_world_implant,
             covariance=nothing if failed else covariance,
             image_covariance=nothing if failed else image_covariance,
-            method="outline" if used[k] is None else "intensity",
+            method="outline" if chosen.by_intensity[k] is None else "intensity",
             score=about.score,
-            verdict=chosen,
+            verdict=word,
             detail=detail,
             moved_mm=about.moved[0],
             moved_deg=about.moved[1],

@@ -125,7 +125,8 @@ def _in_front(solids: Solids, placed: Placed) -> Tensor:
         0, owner, solids.vertices_mm.norm(dim=1), "amax"
     )[placed.solid]
     scale = placed.T_camera_solid[:, :3, :3].norm(dim=(1, 2))  # at least the largest factor of any direction
-    return placed.T_camera_solid[:, 2, 3] - scale * radius_mm > _NEAREST_MM
+    in_front: Tensor = placed.T_camera_solid[:, 2, 3] - scale * radius_mm > _NEAREST_MM
+    return in_front
 
 
 def _absorbed_one_by_one(solids: Solids, placed: Placed, intrinsics: Tensor, edge: int) -> Tensor:

@@ -8,8 +8,10 @@ import pyarrow as pa
 from veriserum_hf.errors import TrainingError
 from veriserum_hf.evaluation import Evaluation
 from veriserum_hf.jobs import parquet_bytes, write_file
+from veriserum_hf.knee import JointPairs
+from veriserum_hf.reports.bland_altman import bland_altman
 from veriserum_hf.reports.evaluation_text import evaluation_markdown
-from veriserum_hf.reports.plots import save_plots
+from veriserum_hf.reports.plots import save_plots, save_png
 
 
 class Report:
@@ -33,13 +35,14 @@ class Report:
         except OSError as error:
             raise TrainingError(f"cannot make the folder {folder}: {error.strerror}") from error
 
-    def write(self, errors: pa.Table, document: Evaluation) -> None:
+    def write(self, errors: pa.Table, document: Evaluation, joint: JointPairs | None) -> None:
         """Write evaluation.json, evaluation.md, errors.parquet and the plots; replace those of an older report.
 
         Parameters
         ----------
         errors : result of `veriserum_hf.evaluation.pose_errors`.
-        document : their summary, with ``evaluated``: model, data set, split and planes.
+        document : their summary, with ``evaluated``: model, data set, split and planes; and ``agreement``.
+        joint : coordinates of the joint, for the Bland-Altman figure; None where they are unknown.
 
         Raises
         ------
@@ -53,5 +56,7 @@ class Report:
             write_file(self.folder / "evaluation.md", evaluation_markdown(document))
             write_file(self.folder / "errors.parquet", parquet_bytes(errors))
             save_plots(errors, self.folder)
+            if joint is not None:
+                save_png(bland_altman(joint, document["agreement"]["joint"]), self.folder / "bland_altman.png")
         except OSError as error:
             raise TrainingError(f"cannot write below {self.folder}: {error.strerror or error}") from error

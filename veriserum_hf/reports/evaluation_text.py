@@ -1,7 +1,7 @@
 """An evaluation as Markdown."""
 
 from veriserum_hf.core import code_span
-from veriserum_hf.evaluation import Evaluation, overlap_of, summary_tables
+from veriserum_hf.evaluation import Evaluation, evaluation_tables, overlap_of
 
 
 def evaluation_markdown(document: Evaluation) -> str:
@@ -13,5 +13,6 @@ def evaluation_markdown(document: Evaluation) -> str:
         f"{document['overall']['frames']} frames"
     )
     return (
-        "\n\n".join([title, overlap_of(document), *(table.markdown() for table in summary_tables(document))]) + "\n"
+        "\n\n".join([title, overlap_of(document), *(table.markdown() for table in evaluation_tables(document))])
+        + "\n"
     )

@@ -42,10 +42,15 @@ def save_plots(errors: pa.Table, folder: Path) -> list[Path]:
     if np.isfinite(errors["confidence"].to_numpy()).any():
         figures["confidence.png"] = reliability(errors)
     for name, figure in figures.items():
-        image = BytesIO()
-        figure.savefig(image, format="png", dpi=150)
-        write_file(folder / name, image.getvalue())
+        save_png(figure, folder / name)
     return [folder / name for name in figures]
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, in one step."""
+    image = BytesIO()
+    figure.savefig(image, format="png", dpi=150)
+    write_file(path, image.getvalue())
 
 
 def cumulative_errors(errors: pa.Table) -> Figure:

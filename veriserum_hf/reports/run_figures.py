@@ -1,13 +1,11 @@
-"""Plots of a report: errors of every source, and the knee's angles over time; as SVG embedded in the page."""
+"""Figure of a report: errors of every source, as SVG embedded in the page; and the colours of the sources."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import VeriserumError
-from veriserum_hf.geometry import KNEE_ANGLES
 from veriserum_hf.reports.pages import (  # first: its error names what to install without matplotlib
     Axes,
     Figure,
@@ -19,32 +17,8 @@ from veriserum_hf.reports.sources import PoseSource
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00")
 _CURVES = {"rotation_deg": "rotation error, deg", "translation_mm": "translation error, mm", "mtre_mm": "mTRE, mm"}
 _STYLES = {"femur": "-", "tibia": "--"}
-_ANGLE_NAMES = {
-    "flexion_deg": "flexion, deg",
-    "adduction_deg": "adduction (varus +), deg",
-    "internal_rotation_deg": "internal rotation, deg",
-}
 _CURVE_POINTS = 400
 _SMALLEST = 1e-3  # mm or deg: curves begin here; smaller errors do not matter
-
-
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """The knee's angles in one trial.
-
-    Attributes
-    ----------
-    title : trial and task.
-    frame_index : (frames,) in ascending order.
-    label_deg : (frames, 3) flexion, adduction, internal rotation; NaN where unknown.
-    sources_deg : the same angles by the names of the sources.
-
-    """
-
-    title: str
-    frame_index: Sequence[int]
-    label_deg: FloatArray
-    sources_deg: Mapping[str, FloatArray]
 
 
 def check_count(sources: int) -> None:
@@ -83,36 +57,6 @@ def cumulative_errors(sources: Sequence[PoseSource]) -> str:
     for name, style in _STYLES.items():
         axes[0].plot([], [], color="0.3", ls=style, label=name)
     _legend_above(figure, axes[0])
-    return svg_url(figure)
-
-
-def knee_motions(motions: Sequence[Motion], kind: str = "label") -> str:
-    """The three angles against the frame, one column for each trial, as the data URL of an SVG.
-
-    Parameters
-    ----------
-    motions : the trials.
-    kind : name of the labels in the legend.
-
-    """
-    figure = _figure(11.0, 7.5)
-    names = list(motions[0].sources_deg)
-    colors = colors_of(names)
-    axes = figure.subplots(len(KNEE_ANGLES), len(motions), sharex="col", squeeze=False)
-    for motion, column in zip(motions, axes.T, strict=True):
-        for number, ax in enumerate(column):
-            ax.plot(motion.frame_index, motion.label_deg[:, number], color="black", lw=2.4, label=kind)
-            for name, angles in motion.sources_deg.items():
-                style = {"color": colors[name], "lw": 1.1, "marker": ".", "ms": 3}
-                ax.plot(motion.frame_index, angles[:, number], label=_plain(name), **style)
-            ax.grid(alpha=0.3)
-            ax.margins(y=0.1)
-        column[0].set_title(_plain(motion.title), fontsize=10)
-        column[-1].set_xlabel("frame")
-        column[-1].locator_params(axis="x", integer=True)
-    for ax, angle in zip(axes[:, 0], KNEE_ANGLES, strict=True):
-        ax.set_ylabel(_ANGLE_NAMES[angle])
-    _legend_above(figure, axes[0, 0])
     return svg_url(figure)
 
 

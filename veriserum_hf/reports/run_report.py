@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from veriserum_hf.dataset import data_record
 from veriserum_hf.evaluation import Summary, accuracy_table, overall, summary_tables
+from veriserum_hf.reports.agreement_section import SourceAgreement, about_observers, implant_blocks, joint_blocks
 from veriserum_hf.reports.blocks import Block, facts, heading, image, note, table
 from veriserum_hf.reports.html_page import SIMULATED, Section, html_page, versions
-from veriserum_hf.reports.knee_section import knee_blocks
-from veriserum_hf.reports.repeatability_section import SourceAgreement, about_observers, repeatability_blocks
+from veriserum_hf.reports.joint import Joint
+from veriserum_hf.reports.knee_section import knee_section
 from veriserum_hf.reports.run_figures import check_count, cumulative_errors
 from veriserum_hf.reports.sources import PoseSource, Reference, common_implants
 from veriserum_hf.reports.verdicts_section import verdict_blocks
@@ -23,6 +24,8 @@ def report_page(
     reference: Reference,
     sources: Sequence[PoseSource],
     summaries: Mapping[str, Summary],
+    joint: Joint,
+    against_labels: Sequence[SourceAgreement],
     agreements: Sequence[SourceAgreement],
 ) -> str:
     """The page as HTML: the same input and versions give the same text.
@@ -32,6 +35,8 @@ def report_page(
     reference : data set and labels to compare with.
     sources : at least one; the worst frames of the last are shown.
     summaries : of `veriserum_hf.evaluation.summarise`, by the sources' names.
+    joint : axes of the knee, of `joint_of`.
+    against_labels : of `label_agreements`.
     agreements : of `source_agreements`.
 
     Raises
@@ -48,20 +53,24 @@ def report_page(
         facts(_data_facts(reference, record)),
         *(block for each in sources for block in (heading(each.name), facts(_source_facts(reference, each)))),
     ]
+    knee, motions = knee_section(reference, sources, joint, against_labels)
+    between = [*joint_blocks(agreements), *implant_blocks(agreements)] if agreements else []
     sections = [
-        Section(f"Compared poses and {reference.kind}s", compared),
         Section(accuracy, _accuracy_blocks(sources, summaries)),
-        Section("By implant, task and axis", _detail_blocks(summaries)),
+        Section("Kinematics", knee),
+        Section(f"Agreement with the {reference.kind}s", implant_blocks(against_labels)),
+        *([Section("Agreement of the sources", between)] if between else []),
         *([Section("Verdicts and stated uncertainty", verdicts)] if verdicts else []),
-        Section("Angles of the knee", knee_blocks(reference, sources)),
-        *([Section("Agreement of the sources", repeatability_blocks(agreements))] if agreements else []),
+        Section("By implant, task and axis", _detail_blocks(summaries)),
         Section(f"Worst frames of {sources[-1].name}", worst_frames_blocks(reference, sources[-1])),
+        Section(f"Compared poses and {reference.kind}s", compared),
     ]
     return html_page(
         f"Poses and {reference.kind}s: {record.get('name') or reference.dataset}, split {reference.split}",
         _lead(reference, sources),
         sections,
         _warnings(reference, sources, simulated=bool(record.get("simulated"))),
+        motions,
     )
 
 

@@ -44,7 +44,7 @@ def worst_frames_blocks(reference: Reference, source: PoseSource) -> list[Block]
         rows_of.setdefault(id, []).append(number_of_row)
     mtre_mm = source.errors["mtre_mm"].to_numpy()
     worst = sorted(rows_of, key=lambda id: (-mtre_mm[rows_of[id]].max(), id))[:WORST]
-    place = {id: index for index, id in enumerate(reference.rows["measurement_id"])}
+    place = {id: index for index, id in enumerate(reference.rows["measurement_id"][:])}
     labels = {} if reference.labels is None else poses_by_frame(reference.labels)
     stated = {name: source.column(name) for name in _STATED}
     stated = {name: values for name, values in stated.items() if any(value is not None for value in values)}

@@ -19,13 +19,14 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
-from veriserum_hf.core import PLANES, masked
+from veriserum_hf.core import PLANES, SIDES, masked
 from veriserum_hf.dataset import open_rows, trial_overlap
 from veriserum_hf.errors import VeriserumError
 from veriserum_hf.evaluation import Evaluated, Evaluation, pose_errors, sample_points, summarise
 from veriserum_hf.inference import fit_to, load_model, planes_seen, predict_labelled, weights_sha256
 from veriserum_hf.jobs import exit_status, heed_signals
-from veriserum_hf.reports import evaluation_markdown
+from veriserum_hf.knee import read_axes
+from veriserum_hf.reports import agreements_of, evaluation_markdown, joint_of
 from veriserum_hf.training.loaders import batches_of
 from veriserum_hf.training.samples import FrameSamples
 
@@ -44,6 +45,9 @@ def parse_arguments() -> argparse.Namespace:
         "--split", default="test", choices=("train", "validation", "test", "all"), help="(%(default)s)"
     )
     parser.add_argument("--planes", nargs="+", choices=PLANES, help="what the model sees (all that it can)")
+    knee = parser.add_mutually_exclusive_group()
+    knee.add_argument("--axes", type=Path, metavar="YAML", help="side of the knee, and landmarks of its implants")
+    knee.add_argument("--side", choices=SIDES, help="instead: the side alone")
     parser.add_argument("--batch_size", type=_at_least(1), default=16, help="frames, of each process (%(default)s)")
     parser.add_argument("--num_workers", type=_at_least(0), default=2, help="loading, of each process (%(default)s)")
     parser.add_argument("--output_dir", type=Path, help="folder for JSON, table, errors.parquet and figures")
@@ -107,10 +111,17 @@ def evaluate(arguments: argparse.Namespace, accelerator: Accelerator) -> Evaluat
     }
     if weights:
         evaluated["weights_sha256"] = weights
+    joint = joint_of([estimates], meshes, arguments.side if arguments.axes is None else read_axes(arguments.axes))
+    of_joint = joint.pairs(estimates)
     overlap = trial_overlap(model.config.training_data, arguments.dataset, frames, arguments.split)
-    document: Evaluation = {**summarise(errors), "evaluated": evaluated, "training_overlap": overlap}
+    document: Evaluation = {
+        **summarise(errors),
+        "agreement": agreements_of(estimates, meshes, joint, of_joint),
+        "evaluated": evaluated,
+        "training_overlap": overlap,
+    }
     if report:
-        report.write(errors, document)
+        report.write(errors, document, of_joint)
     return document
 
 

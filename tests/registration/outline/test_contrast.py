@@ -9,17 +9,19 @@ from veriserum_hf.registration.outline.contrast import brighter_inside, explaine
 from veriserum_hf.registration.outline.search import COARSE, MIDDLE
 
 
-def levels(frame, scale):
-    return frame.outlines.solver(scale).levels.values()
+def seen(frame, scale, T_world_implant):
+    """Level and shadows by plane."""
+    solver = frame.outlines.solver(scale)
+    return [(level, solver.shadows(plane, T_world_implant)) for plane, level in solver.levels.items()]
 
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_an_inverted_image_is_recognised(inverted, frame_of, row, true_poses):
     frame = frame_of(changed(row, lambda image: 1 - image if inverted else image))
-    for plane, level in frame.outlines.solver(COARSE).levels.items():
-        assert brighter_inside(level, frame.outlines.solver(COARSE).bodies, true_poses) == inverted
+    for level, shadows in seen(frame, COARSE, true_poses):
+        assert brighter_inside(level, shadows) == inverted
         before = np.corrcoef(level.image.ravel(), level.view.image.ravel())[0, 1]
-        assert (before < 0) == inverted, plane  # what is searched has dark implants
+        assert (before < 0) == inverted  # what is searched has dark implants
 
 
 @pytest.mark.parametrize("inverted", [False, True])
@@ -36,24 +38,21 @@ def test_an_inverted_image_is_recognised_from_afar_where_metal_and_background_ar
     for seed in range(3):
         rng = np.random.default_rng(seed)
         off = np.stack([displaced(T, mesh, rng, 12, 10) for T, mesh in zip(true_poses, meshes, strict=True)])
-        for level in levels(frame, COARSE):
+        for level, shadows in seen(frame, COARSE, off):
             assert level.view.clipped[level.view.in_field].mean() > 0.8
-            assert brighter_inside(level, frame.outlines.solver(COARSE).bodies, off) == inverted
+            assert brighter_inside(level, shadows) == inverted
 
 
 def test_path_lengths_explain_semi_transparent_metal_and_not_opaque_metal(
     frame_of, frame, rows, coarse_meshes, true_poses
 ):
     dark = frame_of(opaque(rows[1], coarse_meshes))
-    for level in levels(frame, MIDDLE):
-        assert min(explained(level, frame.outlines.solver(MIDDLE).bodies, true_poses)) > 0.7
-    for level in levels(dark, MIDDLE):
-        assert max(explained(level, dark.outlines.solver(MIDDLE).bodies, true_poses)) < 0.7
+    assert min(min(explained(*each)) for each in seen(frame, MIDDLE, true_poses)) > 0.7
+    assert max(max(explained(*each)) for each in seen(dark, MIDDLE, true_poses)) < 0.7
 
 
 def test_metal_that_is_not_in_the_field_is_explained_by_nothing(frame, true_poses):
     away = true_poses.copy()
     away[:, 1, 3] += 1000
-    for level in levels(frame, MIDDLE):
-        assert explained(level, frame.outlines.solver(MIDDLE).bodies, away) == [0.0, 0.0]
-        assert not brighter_inside(level, frame.outlines.solver(COARSE).bodies, away)
+    assert all(explained(*each) == [0.0, 0.0] for each in seen(frame, MIDDLE, away))
+    assert not any(brighter_inside(*each) for each in seen(frame, COARSE, away))

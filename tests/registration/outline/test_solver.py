@@ -10,9 +10,9 @@ from tests.registration.opaque import opaque
 from tests.registration.scenes import changed, displaced, transform
 from veriserum_hf.core.domain import PLANES
 from veriserum_hf.geometry.pose import angle_between_deg, transform_points
-from veriserum_hf.registration.outline import residuals
-from veriserum_hf.registration.outline.search import ASSESSED, FINE, MIDDLE, support
-from veriserum_hf.registration.outline.steps import moved, normal_matrix, solve_step
+from veriserum_hf.registration.outline import residuals, solver
+from veriserum_hf.registration.outline.search import ASSESSED, COARSE, FINE, MIDDLE, support
+from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix, solve_step
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,23 @@ def test_only_the_chosen_implant_moves(frame, true_poses):
     after = frame.outlines.solver(MIDDLE).run(state, MIDDLE.passes[:1], only=1)
     np.testing.assert_array_equal(after.T_world_implant[0], true_poses[0])
     assert np.abs(after.T_world_implant[1] - true_poses[1]).max() > 0
+
+
+def test_passes_that_are_no_narrower_are_left_out_after_small_steps(frame, fitted, true_poses, monkeypatch):
+    taken = []
+
+    def noted(residuals, each):
+        taken.append(each.window_px)
+        return solve_step(residuals, each)
+
+    monkeypatch.setattr(solver, "solve_step", noted)
+    soft = [Pass(window_px, soft=True) for window_px in (8, 8, 7, 4, 3)]
+    frame.outlines.solver(COARSE).run(frame.outlines.initial_state(true_poses), soft, only=0)
+    assert len(taken) < len(soft) and taken[-1] == 4
+    taken.clear()
+    _, fit = fitted
+    frame.outlines.solver(FINE).run(fit.state, FINE.passes, only=0)
+    assert taken == [each.window_px for each in FINE.passes]
 
 
 def test_without_edges_there_is_no_step(fitted):

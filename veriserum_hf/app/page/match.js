@@ -10,6 +10,7 @@ const KEYS = {
   q: "turn left", e: "turn right", w: "tilt up", s: "tilt down", a: "tilt left", d: "tilt right",
 };
 const MOST_MEASURES = 1000;
+const ENDED = 4000; // codes from here on: the server has closed the page for good
 
 const $ = (id) => document.getElementById(id);
 const query = location.search;
@@ -27,13 +28,17 @@ function connect() {
     say("");
   };
   socket.onmessage = (event) => receive(JSON.parse(event.data));
-  socket.onclose = () => {
+  socket.onclose = (event) => {
     waiting.clear();
     pending = null;
     document.body.classList.add("away");
+    if (event.code >= ENDED) {
+      say(event.reason, true);
+      return;
+    }
     say(
       opened
-        ? "the server has gone away; every accepted pose is in its file. This page connects again when it is back"
+        ? `the server has gone away; ${kept()}. This page connects again when it is back`
         : "no connection: use the address that `veriserum match` printed, with its token, while it is running",
       true,
     );
@@ -41,11 +46,15 @@ function connect() {
   };
 }
 
+function kept() {
+  return state.about?.output ? "every accepted pose is in its file" : "what was done here is lost, as nothing is saved";
+}
+
 function send(message) {
   if (socket?.readyState !== WebSocket.OPEN) return 0;
   number += 1;
   waiting.set(number, message.do);
-  socket.send(JSON.stringify({ ...message, number }));
+  socket.send(JSON.stringify({ frame: state.frame?.measurement_id, ...message, number }));
   return number;
 }
 
@@ -83,9 +92,9 @@ function sendPending() {
   pending = null;
 }
 
-function drop() {
+function drop(name) {
   sendPending();
-  send({ do: "drop" });
+  send({ do: "drop", name });
 }
 
 // What the panes show
@@ -146,6 +155,10 @@ const show = {
   about() {
     document.title = `${state.about.dataset} - veriserum match`;
     document.body.classList.remove("away");
+    const guest = !state.about.output;
+    $("open-scene").hidden = guest;
+    $("predictions").hidden = !guest;
+    if (guest) $("accepting").textContent = "accept (in this page: nothing is saved)";
   },
   frame() {
     const { frame } = state;
@@ -153,7 +166,7 @@ const show = {
       `frame ${frame.frame_index} (${frame.number} of ${frame.count}), measurement ${frame.measurement_id}` +
       (frame.task ? `, ${frame.task}` : "");
     for (const [plane, pane] of Object.entries(panes)) {
-      pane.show(frame.planes[plane], `/image/${frame.measurement_id}/${plane}.png${query}`);
+      pane.show(frame.planes[plane], `/image/${frame.measurement_id}/${plane}.png${query}`, frame.problem);
     }
     if (frame.problem) say(frame.problem, true);
     showSideSoon();
@@ -169,7 +182,8 @@ const show = {
     showSideSoon();
   },
   trial() {
-    $("saved").textContent = `${state.trial.accepted} poses in ${state.about.output}`;
+    const [{ output }, { accepted }] = [state.about, state.trial];
+    $("saved").textContent = `${accepted} pose${accepted === 1 ? "" : "s"} ${output ? `in ${output}` : "accepted, not saved"}`;
     showTimeline(state, send);
   },
   refining: showSideSoon,
@@ -250,7 +264,7 @@ function press(key, both) {
   else if (key === "," || key === ".") send({ do: "step", by: key === "," ? -1 : 1 });
   else if (key === "g") send({ do: "next flagged" });
   else if (key === "h") peek(true);
-  else if (key === "3") $("open-scene").click();
+  else if (key === "3" && !$("open-scene").hidden) $("open-scene").click();
   else if (key === "i") {
     $("invert").checked = !$("invert").checked;
     showGrey();

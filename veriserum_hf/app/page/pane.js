@@ -29,9 +29,9 @@ export class Pane {
 
   // What is shown
 
-  async show(size, address) {
+  async show(size, address, problem) {
     this.size = size;
-    this.nothing.textContent = size ? "" : "no image of this plane";
+    this.nothing.textContent = size ? "" : problem || "no image of this plane";
     this.bitmap = null;
     if (!size) {
       this.draw();
@@ -189,7 +189,7 @@ export class Pane {
       }
     });
     const end = () => {
-      if (dragged && !dragged.view) this.actions.drop();
+      if (dragged && !dragged.view) this.actions.drop(dragged.name);
       dragged = null;
     };
     element.addEventListener("pointerup", end);

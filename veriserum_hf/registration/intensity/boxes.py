@@ -39,11 +39,11 @@ class Box(NamedTuple):
 
 
 def box_of_windows(windows: Sequence[Window], rays: int, shape: tuple[int, int]) -> Box:
-    """Part of an image (rows, columns) of pixels that windows of rays are in; at least one pixel."""
+    """Part of an image (rows, columns) that windows of rays are in, and a pixel around them; at least one pixel."""
     first = np.array([(window.row, window.column) for window in windows])
     end = first + [window.values.shape for window in windows]
-    top, left = np.clip(first.min(axis=0) // rays, 0, np.subtract(shape, 1)).tolist()
-    bottom, right = np.clip(-(-end.max(axis=0) // rays), (top + 1, left + 1), shape).tolist()
+    top, left = np.clip(first.min(axis=0) // rays - 1, 0, np.subtract(shape, 1)).tolist()
+    bottom, right = np.clip(1 - -end.max(axis=0) // rays, (top + 1, left + 1), shape).tolist()
     return Box(top, left, bottom, right)
 
 

@@ -20,7 +20,7 @@ class Fit:
     ----------
     lengths : path lengths by implant, (F, rows, columns) of rays, mm.
     exponent : (F, rows, columns), sum of attenuation times path length.
-    regressors : (F, C, 2, S) gradients of the light and of the scatter.
+    regressors : (F, C, 2S) gradients of the light and of the scatter, float64.
     coefficients : (F, C) of the regressors.
     residual : (F, 2, S) observed gradient less modelled.
     weight : (F, S) robust weights, 0 to 1.
@@ -40,6 +40,8 @@ class Fit:
 
     def where(self, first: Tensor, other: "Fit") -> "Fit":
         """Fit of the frames where ``first``, (F,) bool, is set, and of the others that of ``other``."""
+        if first.all():
+            return self
         return Fit(
             tuple(where(first, *each) for each in zip(self.lengths, other.lengths, strict=True)),
             where(first, self.exponent, other.exponent),

@@ -22,9 +22,12 @@ def laplacian(images: Tensor) -> Tensor:
 
 def dilated(pixels: Tensor, rows_px: float, columns_px: float) -> Tensor:
     """Pixels (F, 1, rows, columns) within reach, along rows and columns, of one that is set."""
-    rows, columns = round(rows_px), round(columns_px)
-    down = functional.max_pool2d(pixels.float(), (2 * rows + 1, 1), 1, (rows, 0))
-    return functional.max_pool2d(down, (1, 2 * columns + 1), 1, (0, columns)) > 0
+    (down, across), device = pixels.shape[2:], pixels.device
+    rows, columns = (
+        (torch.arange(edge, device=device)[:, None] - torch.arange(edge, device=device)).abs() <= round(reach_px)
+        for edge, reach_px in ((down, rows_px), (across, columns_px))
+    )
+    return rows.float() @ pixels.float() @ columns.float() > 0
 
 
 def kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -34,6 +37,19 @@ def kernels(blur_px: float, device: torch.device) -> tuple[Tensor, Tensor]:
     smooth = torch.exp(-(at**2) / (2 * blur_px**2))
     slope = at * smooth
     return (smooth / smooth.sum()).float().to(device), (slope / (at * slope).sum()).float().to(device)
+
+
+def bands(lines: Tensor, size: int, stride: int) -> Tensor:
+    """Matrices, (N, places, size), that filter lines of so many pixels by kernels, (N, length).
+
+    Places are ``stride`` apart, from the first to the last at which the kernels fit. A product of full matrices is
+    several times faster than a convolution of single images.
+    """
+    length = lines.shape[1]
+    places = (size - length) // stride + 1
+    found = torch.zeros(len(lines), places, size, device=lines.device)
+    at = stride * torch.arange(places, device=lines.device)[:, None] + torch.arange(length, device=lines.device)
+    return found.scatter_(2, at.expand(len(lines), -1, -1), lines[:, None].expand(-1, places, -1))
 
 
 def moment_kernels(smooth: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,9 @@ def _coarse_to_fine(scene: Scene, state: State, scales: Sequence[Scale]) -> Outc
 
 def _solve(scene: Scene, scale: Scale, state: State, windows: int) -> State:
     """Optimise at one scale; frames whose implants leave their window continue in a new one."""
-    reached, _ = Solver(scene, scale, state).run()
+    solver = Solver(scene, scale, state)
+    solver.adjust_attenuations()
+    reached, _ = solver.run()
     for frame in _outside_window(scene, scale, state, reached) if windows > 1 else ():
         again = _solve(scene.only([frame]), scale, reached.only(frame), windows - 1)
         reached = reached.replaced(frame, again)

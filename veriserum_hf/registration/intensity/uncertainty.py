@@ -104,8 +104,10 @@ def _contradicted(solver: Solver, plane: PlaneName) -> Tensor:
     """Share of each implant's opaque part that is saturated in a plane, (F, K)."""
     view, fit = solver.planes[plane], solver.fits[plane]
     per_mm = solver.state.log_per_mm[plane].exp()
+    if view.unclipped is None:
+        return torch.zeros_like(per_mm)
     found = []
     for k, lengths in enumerate(fit.lengths):
         opaque = view.pixels(torch.exp(-per_mm[:, k, None, None, None] * lengths)) < _OPAQUE_THROUGH
-        found.append(view.contradicted(opaque, fit.coefficients))
+        found.append(view.contradicted(view.unclipped, opaque, fit.coefficients))
     return torch.stack(found, dim=1)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from veriserum_hf.core import BoolArray, FloatArray
-from veriserum_hf.registration.outline.levels import Body, Level, Shadow
+from veriserum_hf.registration.outline.levels import Level, Shadow
 
 _RING_PX = 24  # around a shadow, of the coarsest scale: farther than a rough pose is off
 _EROSION_PX = 3  # blurred edges are excluded
@@ -16,12 +16,11 @@ _PER_MM = (0.05, 0.1, 0.2, 0.4, 0.8)
 _LEAST_PIXELS = 50
 
 
-def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> bool:
-    """Whether implants are brighter than their surroundings, as in an inverted image, at rough poses (K, 4, 4).
+def brighter_inside(level: Level, shadows: Sequence[Shadow]) -> bool:
+    """Whether implants are brighter than what is around their shadows, as in an inverted image, at rough poses.
 
     By ranks of grey values, so that clipped pixels count for what they show.
     """
-    shadows = [level.render(body, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     shadow = _lengths(level, shadows) > 0
     near = _dilated(shadow, _RING_PX) & level.view.in_field
     inside = shadow[near]
@@ -31,17 +30,16 @@ def brighter_inside(level: Level, bodies: Sequence[Body], T_world_implant: Float
     return bool(ranks[inside].mean() > ranks[~inside].mean())
 
 
-def explained(level: Level, bodies: Sequence[Body], T_world_implant: FloatArray) -> list[float]:
-    """Share of the variance inside each implant that its path lengths explain, 0 to 1, at poses (K, 4, 4).
+def explained(level: Level, shadows: Sequence[Shadow]) -> list[float]:
+    """Share of the variance inside each implant that its path lengths explain, 0 to 1, by the shadows of all.
 
     Beyond a linear trend of the background. Near 0 for opaque, hollow or saturated metal: there a model of
     intensities is determined by the outline alone.
     """
-    shadows = [level.render(body, T) for body, T in zip(bodies, T_world_implant, strict=True)]
     found = []
     for k, own in enumerate(shadows):
         lengths_mm = _lengths(level, [own])
-        others = _lengths(level, shadows[:k] + shadows[k + 1 :]) > 0
+        others = _lengths(level, [*shadows[:k], *shadows[k + 1 :]]) > 0
         inside = (
             ~_dilated(lengths_mm == 0, _EROSION_PX)
             & ~_dilated(others, _EROSION_PX)

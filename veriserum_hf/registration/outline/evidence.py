@@ -61,20 +61,21 @@ def chance(level: Level, own: Residuals, shadows: Sequence[Shadow], window_px: f
     """Share of the outline that would have an edge by chance: that of the outline shifted away from all implants."""
     seen = _shown(own) & np.isfinite(own.slope)
     steep, pieces = _STEEP * median_slope(own), own.pieces.taken(seen)
-    near_px = visible_px = 0.0
-    for distance_px in _AWAY_PX:
-        for angle in np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS:
-            shift_px = distance_px * np.array([np.cos(angle), np.sin(angle)])
-            shifted = ContourPieces(pieces.points_mm, pieces.px + shift_px, pieces.normals, pieces.length_px)
-            clear = np.ones(len(pieces.px), bool)
-            for shadow in shadows:
-                clear &= ~shadow.covers(shifted.px, int(np.ceil(window_px)) + 2)
-            shifted = shifted.taken(clear)
-            offset_px, slope, visible = level.edges(shifted, window_px, soft=False)
-            near = (np.abs(np.nan_to_num(offset_px, nan=np.inf)) < NEAR_PX) & (slope > steep)
-            near_px += float(shifted.length_px[near].sum())
-            visible_px += float(shifted.length_px[visible].sum())
-    return near_px / visible_px if visible_px else 0.0
+    angles = np.arange(_DIRECTIONS) * 2 * np.pi / _DIRECTIONS
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    shifts_px = np.concatenate([distance_px * directions for distance_px in _AWAY_PX])
+    shifted = ContourPieces(
+        np.tile(pieces.points_mm, (len(shifts_px), 1)),
+        (shifts_px[:, None] + pieces.px).reshape(-1, 2),
+        np.tile(pieces.normals, (len(shifts_px), 1)),
+        np.tile(pieces.length_px, len(shifts_px)),
+    )
+    for shadow in shadows:
+        shifted = shifted.taken(~shadow.covers(shifted.px, int(np.ceil(window_px)) + 2))
+    offset_px, slope, visible = level.edges(shifted, window_px, soft=False)
+    near = (np.abs(np.nan_to_num(offset_px, nan=np.inf)) < NEAR_PX) & (slope > steep)
+    visible_px = float(shifted.length_px[visible].sum())
+    return float(shifted.length_px[near].sum()) / visible_px if visible_px else 0.0
 
 
 def above_chance(share: float, by_chance: float) -> float:

@@ -17,13 +17,13 @@ from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
 from veriserum_hf.registration.outline.residuals import Residuals
 from veriserum_hf.registration.outline.solver import OutlineSolver, OutlineState
-from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix
+from veriserum_hf.registration.outline.steps import Pass, moved, normal_matrix, solve_step
 from veriserum_hf.registration.scene import View
 from veriserum_hf.registration.verdicts import MIN_SCORE
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Pixels on the detector, mm; blur in these pixels; accuracy of the meshes, mm; steps.
 
     Meshes err by less than a fiftieth of a pixel: where the initial pose is bad, coarser ones lose some implants.
@@ -36,13 +36,13 @@ class _Scale:
 
 
 _BLUR_PX = 1.4
-COARSE = _Scale(
+COARSE = Scale(
     FIELD_MM / 256, _BLUR_PX, 0.02, tuple(Pass(w, soft=True) for w in (12, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 3))
 )
-MIDDLE = _Scale(
+MIDDLE = Scale(
     FIELD_MM / 512, _BLUR_PX, 0.01, (*(Pass(w) for w in (6, 5, 4)), *(Pass(w, expected=True) for w in (4, 3, 3)))
 )
-FINE = _Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
+FINE = Scale(FIELD_MM / 1024, _BLUR_PX, 0.005, tuple(Pass(w, expected=True) for w in (4, 4, 3)))
 ASSESSED = Pass(3, expected=True)
 _INITIAL_PER_MM = 0.4
 _WEAK_PX = 3.0  # by which a second initial pose moves the outline, root mean square, in pixels of the scale
@@ -52,7 +52,8 @@ _LOST = MIN_SCORE  # support below which a pose will fail: farther initial poses
 _FAR_MM = 8.0
 _BOTH_WAYS = np.concatenate([np.eye(3), -np.eye(3)])  # along or about each axis of the world
 _NONE = np.zeros((0, 3))
-_NEAR_PASSES = tuple(each for each in MIDDLE.passes if each.expected)
+_NEAR_STEPS = 3  # at the middle scale, of poses on edges
+_CLOSE_PX = 0.05  # root mean square displacement in the last of these
 _ATTENUATION_STEPS = 4
 _ROTATED_DEG = 8.0
 _DISTINCT_DEG = 4.0  # poses nearer to each other are one
@@ -68,7 +69,7 @@ class OutlineFit:
     Attributes
     ----------
     state : of all implants.
-    converged : (K,) whether the last steps were negligible.
+    converged : (K,) whether the last steps were negligible; not before the finest scale.
     runners_up : (K,) angle in degrees between the initial pose of an implant and a mirrored one, farther from it than
         the pose found, whose outline agrees with the image nearly as well; NaN where there is none.
 
@@ -86,10 +87,10 @@ class OutlineFrame:
         self, views: Mapping[PlaneName, View], implants: Sequence[Implant], brighter_inside: Mapping[PlaneName, bool]
     ) -> None:
         self._views, self._implants, self._brighter = views, implants, brighter_inside
-        self._solvers: dict[_Scale, OutlineSolver] = {}
-        self._known: dict[tuple[_Scale, int], tuple[OutlineState, dict[PlaneName, Residuals]]] = {}
+        self._solvers: dict[Scale, OutlineSolver] = {}
+        self._known: dict[tuple[Scale, int], tuple[OutlineState, dict[PlaneName, Residuals]]] = {}
 
-    def solver(self, scale: _Scale) -> OutlineSolver:
+    def solver(self, scale: Scale) -> OutlineSolver:
         """Solver at a scale."""
         if scale not in self._solvers:
             levels = {
@@ -105,17 +106,18 @@ class OutlineFrame:
         log_per_mm = np.full(len(self._implants), np.log(_INITIAL_PER_MM))
         return OutlineState(T_world_implant, dict.fromkeys(self._views, log_per_mm))
 
-    def register(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
+    def approach(self, T_world_implant: FloatArray, predicted: Sequence[FloatArray] = ()) -> OutlineFit:
         """Register from initial poses (K, 4, 4), or from others, where those are on edges of the image.
 
-        A pose that is on edges needs neither the coarse scale nor second initial poses, if it stays on them, and its
-        edges are near enough to compare them with those of a rendering from the first step.
+        To a fraction of a pixel of the middle scale. A pose that is on edges needs neither the coarse scale nor
+        second initial poses, if it stays on them, and its edges are near enough to compare them with those of a
+        rendering from the first step.
         """
         given = self.initial_state(T_world_implant)
         state, before = self._nearest(given, predicted)
         is_near = before > _NEAR
         if is_near.all():
-            state = self.solver(MIDDLE).run(state, _NEAR_PASSES)
+            state = self._closer(state)
         else:
             state = self.solver(COARSE).run(state, COARSE.passes)
             state = self.solver(MIDDLE).run(state, MIDDLE.passes)
@@ -129,29 +131,56 @@ class OutlineFrame:
                 state, runners_up[k] = self._mirrored(state, given, k, planes[0])
         if state is not first:
             state = self.solver(MIDDLE).run(state, MIDDLE.passes[-2:])
-        state = self.solver(FINE).run(state, FINE.passes)
-        return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), runners_up)
+        return OutlineFit(state, np.zeros(len(self._implants), np.bool_), runners_up)
+
+    def finish(self, fit: OutlineFit) -> OutlineFit:
+        """Register at the finest scale, from the result of the middle one."""
+        state = self.solver(FINE).run(fit.state, FINE.passes)
+        return OutlineFit(*self.solver(FINE).converge(state, ASSESSED), fit.runners_up)
 
     def with_attenuations(self, T_world_implant: FloatArray, reached: OutlineState | None) -> OutlineState:
-        """State at poses (K, 4, 4) with attenuations: those reached by outlines, or found from these poses."""
-        if reached is None:
-            reached = self.solver(FINE).run(self.initial_state(T_world_implant), (ASSESSED,) * _ATTENUATION_STEPS)
-        return OutlineState(T_world_implant, reached.log_per_mm)
+        """State at poses (K, 4, 4) with attenuations found from these poses, or from those that outlines reached."""
+        state = self.initial_state(T_world_implant)
+        steps = _ATTENUATION_STEPS
+        if reached is not None:
+            state, steps = OutlineState(T_world_implant, reached.log_per_mm), 1
+        return OutlineState(T_world_implant, self.solver(FINE).run(state, (ASSESSED,) * steps).log_per_mm)
 
     def _nearest(self, given: OutlineState, predicted: Sequence[FloatArray]) -> tuple[OutlineState, FloatArray]:
         """Of the initial poses of each implant the one with most edges, if it has enough; and its support.
 
         The others are not tried where one has nearly all.
         """
-        T = given.T_world_implant.copy()
-        before = np.array([self._support(given, k) for k in range(len(T))])
+        before = np.array([self._support(given, k) for k in range(len(self._implants))])
+        state = given
         for other in map(self.initial_state, predicted):
-            for k in range(len(T)):
-                if before[k] > _FEW or not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
-                    continue
-                if (there := self._support(other, k)) > max(before[k], _NEAR):
-                    T[k], before[k] = other.T_world_implant[k], there
-        return OutlineState(T, given.log_per_mm), before
+            chosen = [self._is_nearer(other, k, before) for k in range(len(before))]
+            if all(chosen):
+                state = other
+            elif any(chosen):
+                T = np.where(np.array(chosen)[:, None, None], other.T_world_implant, state.T_world_implant)
+                state = OutlineState(T, given.log_per_mm)
+        return state, before
+
+    def _is_nearer(self, other: OutlineState, k: int, before: FloatArray) -> bool:
+        """Whether an implant has more edges at another pose, and enough; the most, (K,), is updated."""
+        if before[k] > _FEW or not self.solver(MIDDLE).in_front(other.T_world_implant[k], k):
+            return False
+        there = self._support(other, k)
+        if there <= max(before[k], _NEAR):
+            return False
+        before[k] = there
+        return True
+
+    def _closer(self, state: OutlineState) -> OutlineState:
+        """State after steps at the middle scale from poses on edges, until these are negligible."""
+        for _ in range(_NEAR_STEPS):
+            steps = [solve_step(self.of_implant(MIDDLE, state, k), ASSESSED) for k in range(len(self._implants))]
+            for k, step in enumerate(steps):
+                state = self.solver(MIDDLE).stepped(state, k, step)
+            if all(step.length_px < _CLOSE_PX for step in steps):
+                break
+        return state
 
     def _support(self, state: OutlineState, k: int) -> float:
         return support(self.of_implant(MIDDLE, state, k))
@@ -177,7 +206,7 @@ class OutlineFrame:
                     state, found = reached, support_there
         return state
 
-    def of_implant(self, scale: _Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
+    def of_implant(self, scale: Scale, state: OutlineState, k: int) -> dict[PlaneName, Residuals]:
         """Residuals of one implant; those of the last state are kept."""
         kept = self._known.get((scale, k))
         if kept is None or kept[0] is not state:

@@ -59,14 +59,19 @@ class OutlineSolver:
         return np.array([moved(body.implant, T, step_mm) for body, T, step_mm in steps])
 
     def run(self, state: OutlineState, passes: Sequence[Pass], only: int | None = None) -> OutlineState:
-        """Take the steps, of all implants or of one alone."""
+        """Take the steps, of all implants or of one alone; where they are small, only those worth it follow."""
         moving = range(len(self.bodies)) if only is None else (only,)
         fixed = self._shadows(state, [k for k in range(len(self.bodies)) if k not in moving])
+        small: Pass | None = None
         for each in passes:
+            if small is not None and not each.follows(small):
+                continue
             residuals = self._residuals(state, each, moving, fixed)
+            small = each
             for n, k in enumerate(moving):
                 step = solve_step({plane: of_plane[n] for plane, of_plane in residuals.items()}, each)
-                state = self._stepped(state, k, step)
+                state = self.stepped(state, k, step)
+                small = small if step.is_small else None
         return state
 
     def converge(self, state: OutlineState, each: Pass) -> tuple[OutlineState, BoolArray]:
@@ -89,7 +94,7 @@ class OutlineSolver:
                 else:
                     step = step.extrapolated(last)
                     converged[k] = step.length_px < _NEGLIGIBLE_PX
-                state = self._stepped(state, k, step)
+                state = self.stepped(state, k, step)
             moving = np.flatnonzero(~converged).tolist()
             if not moving:
                 break
@@ -102,7 +107,8 @@ class OutlineSolver:
         least_mm = implant.reach_mm + CLEAR_MM
         return all(level.camera.depths_mm(center_mm)[0] > least_mm for level in self.levels.values())
 
-    def _stepped(self, state: OutlineState, k: int, step: Step) -> OutlineState:
+    def stepped(self, state: OutlineState, k: int, step: Step) -> OutlineState:
+        """State after a step of one implant, as far as this stays in front of the sources."""
         T = state.T_world_implant.copy()
         log_per_mm = {plane: of_plane.copy() for plane, of_plane in state.log_per_mm.items()}
         reached = moved(self.bodies[k].implant, T[k], step.step_mm)

@@ -17,6 +17,7 @@ _MAX_LOG_STEP = 0.5
 _LOADING = 1e-7  # of the largest diagonal element
 _SOFT_LOADING = 3e-3  # the same where edges are means of rises: their errors must not drive weak directions
 _MAX_RATE = 0.95  # of successive steps, that is extrapolated
+_SMALL_PX = 0.15  # root mean square displacement
 _MAX_STEP = 0.5  # of a window, that any piece of an outline moves by
 
 
@@ -36,6 +37,10 @@ class Pass:
     soft: bool = False
     expected: bool = False
 
+    def follows(self, small: "Pass") -> bool:
+        """Whether it is worth taking after one whose steps were small: more exact, or far more narrow."""
+        return self.expected or self.soft != small.soft or self.window_px <= small.window_px / 2
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -54,6 +59,11 @@ class Step:
     log_steps: Mapping[PlaneName, float]
     length_px: float
     matrix: FloatArray
+
+    @property
+    def is_small(self) -> bool:
+        """Whether another of its kind would hardly change anything."""
+        return self.length_px < _SMALL_PX
 
     def extrapolated(self, last: "Step") -> "Step":
         """Sum of the steps that would follow at the rate since the last one."""
