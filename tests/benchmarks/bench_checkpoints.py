@@ -1,7 +1,8 @@
 """How far a checkpoint can be relied on: ``python -m tests.benchmarks.bench_checkpoints FOLDER --model RUN``.
 
 FOLDER keeps every result, under a name that follows from the weights and the code: an interrupted run resumes.
-``--only NAME ...`` measures some of the rows and writes no table. Real frames are measured where they are at hand.
+``--only NAME ...`` measures some of the rows and writes no table. The whole table is also put into RUN/results.md,
+for the model's card. Real frames are measured where they are at hand.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from tests.benchmarks.real_frames import prepared
 from tests.benchmarks.table import COMPARISON, Row, write_table
 from tests.fixtures.real_studies import REAL
 from veriserum_hf.core import CONVERGED, PLANES, load_plain_yaml, read_text
-from veriserum_hf.evaluation import stated_confidence
+from veriserum_hf.evaluation.stated_confidence import stated_confidence
 from veriserum_hf.inference import load_model, weights_sha256
 from veriserum_hf.jobs import source_hash
 from veriserum_hf.simulation import WorldRanges
@@ -228,8 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = [name for name in options.only if name != "real" or REAL.exists()]
     if measured != options.only:
         print("real frames of other laboratories are not at hand: they are not measured", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as scratch:
-        own = Path(__file__).with_name("RESULTS_CHECKPOINTS.md")
+    results = Path(__file__).with_name("RESULTS_CHECKPOINTS.md")
+    if measured != names:
+        results = Path(tempfile.mkdtemp()) / results.name
+    try:
         write_table(
             "Checkpoints",
             (row for name in measured for row in checkpoint.rows(name)),
@@ -239,8 +242,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "registered from the network's poses alone. Errors are those of implants' centres. In one plane the "
             "reference of real frames is the published pose, in two planes one whose outlines lie on the edges of "
             "both images",
-            own if measured == names else Path(scratch) / "part.md",
+            results,
         )
+    finally:  # also where a figure is missed
+        if measured == names and results.exists():
+            text = results.read_text()
+            (options.model / "results.md").write_text(text[text.index("| what") :])  # for the card
 
 
 if __name__ == "__main__":
