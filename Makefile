@@ -7,7 +7,7 @@ SPACE := space-build
 BENCH_DATA := bench-data
 FUZZ_DATA := fuzz-data
 
-.PHONY: test lint types docs demo space bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-speed bench-scale fuzz clean
+.PHONY: test lint types docs demo space bench bench-accuracy bench-registration bench-real bench-transfer bench-cameras bench-checkpoints bench-speed bench-scale fuzz clean
 
 # With this Python and machine every file but torch's is checked against its hash, the build's too.
 LOCKED := $(shell $(PYTHON) -c 'import platform, sys; \
@@ -94,6 +94,9 @@ bench-scale: $(INSTALLED)  ## cost and memory of every command by the number of 
 
 bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)
+
+bench-checkpoints: $(INSTALLED)  ## a pose model in other worlds: make bench-checkpoints RUN=RUN; resumes; ten CPU-minutes
+	$(BIN)/python -m tests.benchmarks.bench_checkpoints $(BENCH_DATA) --model $(RUN)
 
 bench-cameras: $(INSTALLED)  ## cameras refined from implants, of another renderer; resumes; two hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_cameras $(BENCH_DATA)

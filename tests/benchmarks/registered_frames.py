@@ -177,13 +177,19 @@ def several(folder: Path, frames: str, start: str, count: int) -> list[Found]:
         return [found for each in pool.map(one, indices) for found in each]
 
 
-def prepared(folder: Path) -> None:
-    """Archive, data set and the network's poses, made where they are not there yet."""
+def archived(folder: Path) -> None:
+    """Archive and data set, made where they are not there yet."""
     own = folder / "registration"
     own.mkdir(parents=True, exist_ok=True)
     if not (own / "dataset").exists():
         simulate(own / "archive", HELD_OUT)
         convert_archive(own / "archive", own / "dataset")
+
+
+def prepared(folder: Path) -> None:
+    """Archive, data set and the network's poses, made where they are not there yet."""
+    own = folder / "registration"
+    archived(folder)
     if not (own / "network.parquet").exists():
         from veriserum_hf.dataset.open import open_rows
         from veriserum_hf.inference.models import load_model

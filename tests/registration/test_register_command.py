@@ -211,6 +211,33 @@ def test_a_registration_from_a_model(register, short_trials, tmp_path, monkeypat
     assert [path.name for path in tmp_path.glob("poses*")] == ["poses.parquet"]
 
 
+def test_implants_whose_poses_a_model_says_not_to_trust_are_searched_for_first(
+    register, short_trials, tmp_path, monkeypatch
+):
+    searched = []
+
+    def find_poses(row, implants, meshes):
+        searched.append((row["measurement_id"], sorted(implants)))
+        raise RegistrationError("not found")
+
+    monkeypatch.setattr(trials_module, "find_poses", find_poses)
+    run, output = tmp_path / "run", tmp_path / "poses.parquet"
+    source = open_rows(str(short_trials), ("calibrated",), archive_px=512)
+    save_untrained(source, run)
+    of_signs = {"means": [0.0] * 3, "deviations": [1.0] * 3, "confidence": [0.0] * 4, "doubt": [0.0] * 4}
+    trust = {**of_signs, "limit": 0.1, "low": [-9.0] * 3, "high": [9.0] * 3}  # the doubt is 0.5 everywhere
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"trust": trust}))
+    (chosen, *_) = next(iter(source.splits.values())).table("measurement_id", "trial_id").to_pylist()
+    arguments = ("--start", "model", "--model", run, "--trial", chosen["trial_id"])
+    status, _, said = register(short_trials, *arguments, "-o", output, "--workers", "1")
+    assert status == 3 and "of 2 poses; their detail states why" in said
+    assert searched == [(chosen["measurement_id"], sorted(PARTS))]
+    assert [(row["component"], row["start"]) for row in read_poses(output).to_pylist()] == [
+        (part, "given") for part in PARTS
+    ]
+
+
 def test_own_frames_are_registered_from_their_initial_poses(register, short_trials, tmp_path):
     def own_frames(row):
         return row | {part: row[part] | {"kind": "initial"} for part in PARTS}

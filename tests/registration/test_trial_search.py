@@ -72,6 +72,19 @@ def test_where_nothing_is_found_there_is_no_row_and_searches_are_limited(coarse_
     assert len(calls) == MOST_SEARCHES and calls[0][0] == ids[0]
 
 
+def test_poses_that_are_not_to_be_trusted_come_last(coarse_dataset, archive, search):
+    frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 2)
+    marked = {id: {part: {**pose, "trusted": False} for part, pose in poses.items()} for id, poses in starts.items()}
+    known, calls = search
+    known |= starts
+    rows = register_trial(frames, marked, meshes, searched=implants_of(starts), method="intensity")
+    assert [id for id, _ in calls] == ids[:1]
+    assert [row["start"] for row in rows] == ["search"] * 2 + ["previous frame"] * 2
+    without_search = register_trial(frames, marked, meshes, method="intensity")
+    assert [row["start"] for row in without_search] == ["given"] * 4
+    assert {row["verdict"] for row in (*rows, *without_search)} <= {"converged", "ambiguous"}
+
+
 def test_a_failed_pose_without_a_neighbour_is_searched_for(coarse_dataset, archive, search):
     """As with a network's poses; the other implant, which has converged, is not."""
     frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 2)

@@ -44,11 +44,13 @@ def test_a_stream(config, dataset, tmp_path):
 
 
 @pytest.mark.slow
-def test_frames_that_are_rendered_on_the_fly(tmp_path):
+@pytest.mark.parametrize(("reuse", "step"), [(1, 2), (2, 3)])
+def test_frames_that_are_rendered_on_the_fly(reuse, step, tmp_path):
+    """Also with frames that are learned from twice, from between the batches that are drawn for a rendered one."""
     config = settings_file(tmp_path / "config.yaml", augmentation=None)
-    rendered = ("--data", "simulated:on-the-fly", "--size", 128, "--pairs", 2, "--batch_size", 2)
-    settings = ("--config", config, *rendered, "--max_train_steps", 4)
-    whole, half = run_and_resume(tmp_path, *settings, step=2, positions=[[0, 2]])
+    rendered = ("--data", "simulated:on-the-fly", "--size", 128, "--pairs", 2, "--batch_size", 2, "--reuse", reuse)
+    settings = ("--config", config, *rendered, "--max_train_steps", step + 2)
+    whole, half = run_and_resume(tmp_path, *settings, step=step, positions=[[0, step]])
     assert_same_weights(whole, half)
     model = load_model(str(half))
     assert model.config.image_size == 128 and len(model.config.anatomies) == 3

@@ -23,6 +23,24 @@ _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non
 repository is under the MIT licence."""
 _IMPORTED_LICENCE = """The weights come from frames of a laboratory, and they hold points of its implants' surfaces:
 they are given under the terms of these frames. The code in this repository is under the MIT licence."""
+_ON_THE_HUB = """
+Without it, with torch, transformers, numpy and roma alone; the code is in this repository; read it before you run it:
+
+```python
+from transformers import AutoModel, pipeline
+
+model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True, revision="{version}")
+poses = pipeline(model="{repo_id}", trust_remote_code=True, revision="{version}")
+for implant in poses(frame):  # a row of the data set: image_bs, image_fs, camera_bs, camera_fs
+    print(implant["component"], implant["anatomy_id"], implant["translation_mm"], implant["quaternion_xyzw"])
+```
+
+`handler.py` is that of an inference endpoint: images go in as files in base64, cameras as in a row.
+"""
+_CONFIDENCE = "`confidence` is the model's estimated probability that the pose is within 2 mm and 2 degrees."
+_TRUST = """`confidence` is the probability that the pose is within 2 mm and 2 degrees, calibrated on randomised
+  worlds, `doubt` that it is off by more than 5 mm or 5 degrees. `trusted` is false where the pose should not be
+  trusted: there is too much doubt, or the rig is unlike those of the training."""
 _SIMULATED_LICENCE = "The weights come from simulated images; they and the code are under the MIT licence."
 
 
@@ -38,6 +56,7 @@ class Run:
     data : of `veriserum_hf.dataset.data_record`; None if no data set was used.
     validation : the best checkpoint's figures on the validation split, a group of a summary; None without one.
     evaluation : an evaluation.json as published; None without one.
+    results : Markdown of what was measured in other worlds; None without it.
 
     """
 
@@ -47,6 +66,7 @@ class Run:
     data: DataRecord | None
     validation: Group | None
     evaluation: Evaluation | None
+    results: str | None = None
 
     @property
     def simulated(self) -> bool:
@@ -57,6 +77,11 @@ class Run:
     def imported(self) -> bool:
         """Whether the weights come from a laboratory's own frames, not those of the download."""
         return self.data is not None and bool(self.data.get("imported"))
+
+    @property
+    def by_mesh(self) -> bool:
+        """Whether the model is given the meshes of implants."""
+        return bool(self.config.get("implants") == "mesh")
 
     @property
     def on_the_fly(self) -> bool:
@@ -85,20 +110,25 @@ def model_card(run: Run, repo_id: str, version: str) -> str:
     body = TEMPLATE.read_text(encoding="utf-8").format(
         title=repo_id.split("/")[-1],
         repo_id=repo_id,
-        version=version,
+        without_package=_ON_THE_HUB.format(repo_id=repo_id, version=version) if "/" in repo_id else "",
         trained=_trained(run),
         planes=" and ".join(f"`image_{plane}`" for plane in run.config["planes"]),
         image_size=run.config["image_size"],
         head=run.config["head"],
-        confidence="`confidence` is the model's estimated probability that the pose is within 2 mm and 2 degrees."
-        if run.config["head"] == "spatial"
-        else "This head estimates no confidence.",
-        anatomies=", ".join(f"{one['component']} {one['id']}" for one in run.config["anatomies"]) or "none",
-        accuracy=_accuracy(run),
+        confidence=_confidence(run),
+        implants=_implants(run),
+        accuracy="\n\n### In other worlds\n\n".join([_accuracy(run), *([run.results] if run.results else [])]),
         base_model=f"[{base_model}](https://huggingface.co/{base_model})" if base_model else _backbone(run),
         data=_data(run),
         parameters=f"{run.parameters:,}",
         settings=yaml.safe_dump(run.settings, sort_keys=False).strip(),
+        shape_limit="It finds implants by their meshes: with another mesh than that of the implant the pose is wrong."
+        if run.by_mesh
+        else "It knows the implants listed above only. For an implant of another shape the pose is meaningless, "
+        "without a warning.",
+        confidence_limit="The confidence was calibrated on randomised worlds, not on real frames."
+        if run.config.get("trust")
+        else "The confidence was not calibrated on other data than those above.",
         data_limit="\n- It was trained on simulated images: on measured ones it is less accurate than in the table."
         if run.simulated or run.on_the_fly
         else "",
@@ -154,6 +184,21 @@ def _results(run: Run) -> Iterator[EvalResult]:
         )
 
 
+def _confidence(run: Run) -> str:
+    if run.config["head"] != "spatial":
+        return "This head estimates no confidence."
+    return _TRUST if run.config.get("trust") else _CONFIDENCE
+
+
+def _implants(run: Run) -> str:
+    if run.by_mesh:
+        return "any: it is given the mesh of each."
+    known = ", ".join(f"{one['component']} {one['id']}" for one in run.config["anatomies"]) or "none"
+    return (
+        f"{known}.\n  The ids are those of the data set's archive: implant 1 of another archive is another implant."
+    )
+
+
 def _trained(run: Run) -> str:
     if run.on_the_fly:
         return "Trained on frames that were simulated during the training."
@@ -202,7 +247,10 @@ def _accuracy(run: Run) -> str:
     if run.validation:
         heading = "On the validation split, by which this checkpoint was chosen: errors on unseen frames are larger."
         return f"{heading}\n\n{accuracy_table({'validation': run.validation}).markdown()}"
-    return "Not measured. The weights are those of the last step: there was no validation split to choose them by."
+    return (
+        "Not measured on a data set. The weights are those of the last step: there was no validation split to choose "
+        "them by."
+    )
 
 
 def is_loaded_model(name: str) -> bool:

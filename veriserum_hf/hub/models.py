@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 
 MODEL_VERSION = "1.0.0"  # of a model whose version is not given
 EVALUATION = "evaluation.json"
+RESULTS = "results.md"  # what was measured in other worlds, for the card
 WEIGHTS = "model.safetensors"
 _CODE = Path(__file__).parents[1] / "modeling"
 _HANDLER = Path(__file__).with_name("handler.py")
@@ -127,6 +128,7 @@ def checkpoint(
         data=_data(run, metrics),
         validation=metrics.get("validation"),
         evaluation=found,
+        results=_results(run),
     )
     config = _read_json(run / "config.json") or {}
     backbone = config["backbone_config"]
@@ -144,11 +146,18 @@ def checkpoint(
         _write_json(folder / "metrics.json", metrics)
     if found:
         _write_json(folder / EVALUATION, found)
+    if known.results:
+        (folder / RESULTS).write_text(f"{known.results}\n", encoding="utf-8")
     for name, text in eval_results(found, known.data).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     (folder / CARD).write_text(model_card(known, repo_id, version), encoding="utf-8")
     return known
+
+
+def _results(run: Path) -> str | None:
+    file = run / RESULTS
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
 def _check_weights(run: Path) -> None:

@@ -14,6 +14,9 @@ verdict is kept, and of equal verdicts the better score.
 Where this fails too, or there are no initial poses at all, implants may be searched for in the images of a few
 frames, at most `MOST_SEARCHES` of a trial. From a frame found so the trial is tracked in both directions, each frame
 from the last one that converged, without extrapolated motion, which loses implants.
+
+An initial pose that its model says not to trust comes last, for an implant that nothing else has led to: from a wrong
+pose a registration may converge to a wrong minimum.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,11 +77,13 @@ def register_trial(
         trial.from_given_starts(at_once, advance)
         trial.from_neighbours()
     trial.from_search()
+    trial.from_marked_starts()
     if not any(trial.given):
         advance(len(frames))
     found = list(trial.found.values())
     check_consistency([ids["frame_index"] for ids in trial.ids], found, meshes)
-    return rows_of_trial(trial.ids, trial.given, found, trial.why_without, meshes)
+    initial = [marked | given for marked, given in zip(trial.marked, trial.given, strict=True)]
+    return rows_of_trial(trial.ids, initial, found, trial.why_without, meshes)
 
 
 class _Trial:
@@ -97,13 +102,18 @@ class _Trial:
         self.deviations = deviations
         self.frames, self.meshes, self.method, self.device = frames, meshes, method, device
         self.ids = frames.table("measurement_id", "trial_id", "frame_index").to_pylist()
-        self.given = [
-            {
-                component: InitialPose.of_row(pose, "given")
-                for component, pose in starts.get(id["measurement_id"], {}).items()
-            }
-            for id in self.ids
-        ]
+        self.given: list[dict[Component, InitialPose]] = []
+        self.marked: list[dict[Component, InitialPose]] = []  # that are not to be trusted
+        for id in self.ids:
+            poses = starts.get(id["measurement_id"], {})
+            for kept, marked in ((self.given, False), (self.marked, True)):
+                kept.append(
+                    {
+                        component: InitialPose.of_row(pose, "given")
+                        for component, pose in poses.items()
+                        if (pose.get("trusted") is False) == marked
+                    }
+                )
         self.found: dict[int, dict[Component, Found]] = {index: {} for index in range(len(self.ids))}
         self.searched = [searched.get(ids["measurement_id"], {}) for ids in self.ids]
         self.tried: set[tuple[int, RefinedPose]] = set()  # frames, and poses of neighbours that they began from
@@ -154,6 +164,15 @@ class _Trial:
             self._keep_better(index, row, {name: InitialPose.of_row(pose, "search") for name, pose in poses.items()})
             if not set(lost) & set(self._lost(index)):
                 self.from_neighbours(index, index)
+
+    def from_marked_starts(self) -> None:
+        """Register implants without a result from poses that are not to be trusted."""
+        for index, marked in enumerate(self.marked):
+            left = {name: initial for name, initial in marked.items() if name not in self.found[index]}
+            if left and index not in self.unreadable and (row := self._read(index)) is not None:
+                self._keep_better(index, row, left)
+        if any(self.marked):
+            self.from_neighbours()
 
     def _next_search(self, tried: Sequence[int]) -> int | None:
         """The first readable frame, then the central one of the longest sequence with lost implants."""
