@@ -1,7 +1,6 @@
 """Axes of the implants of a knee: from a file of landmarks, or from the meshes themselves."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,12 +128,12 @@ def knee_axes(given: AxesFile | Side, implants: Mapping[int, Component], meshes:
 
 
 def side_of(implants: Mapping[int, Component], meshes: Meshes) -> Side | None:
-    """Knee that the femoral components are made for; None where their meshes do not show it, or differ."""
-    axes = {}
-    for id, component in implants.items():
-        if component == "femur" and id in meshes:
-            with suppress(KinematicsError):
-                axes[id] = _axes_of(id, component, {}, "right", meshes)
+    """Knee that the femoral components are made for; None where one has no such shape, or they differ."""
+    femora = [id for id, component in implants.items() if component == "femur" and id in meshes]
+    try:
+        axes = {id: _axes_of(id, "femur", {}, "right", meshes) for id in femora}
+    except KinematicsError:
+        return None
     sides = set(_shown_sides(axes, meshes).values())
     return sides.pop() if len(sides) == 1 else None
 
