@@ -15,7 +15,14 @@ from veriserum_hf.jobs import atomic_path, writing
 try:
     import torch
 
-    from veriserum_hf.inference.onnx_graph import Tensors, by_graph_name, check_agreement, check_onnx, write_graph
+    from veriserum_hf.inference.onnx_graph import (
+        Tensors,
+        by_graph_name,
+        check_agreement,
+        check_onnx,
+        output_names,
+        write_graph,
+    )
     from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel, surface_points
 except ImportError as error:
     raise ImportError('a model needs torch: pip install "veriserum-hf[train]"') from error
@@ -60,7 +67,7 @@ def export_onnx(model: VeriserumPoseModel, path: Path) -> ExportedModel:
         raise TrainingError(f"{path} exists and was not changed; choose another file, or remove it")
     inputs = _noise(model.config, 3)
     with writing(path, TrainingError), atomic_path(path, ".onnx") as temporary:
-        write_graph(model, inputs, temporary, _INSTEAD)
+        write_graph(model, inputs, temporary, _INSTEAD, output_names(model, inputs))
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         given = {name: value.numpy() for name, value in by_graph_name(inputs).items()}
         T = session.run(["T_world_implant"], given)[0]

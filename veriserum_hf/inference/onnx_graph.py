@@ -19,7 +19,6 @@ except ImportError as error:
     raise ImportError('a model needs torch: pip install "veriserum-hf[train]"') from error
 
 MOST_OFF_MM, MOST_OFF_DEG = 0.01, 0.01  # from the poses of torch
-FOUND = "found_"  # before the name of an output that is also an input
 Tensors = torch.Tensor | Mapping[str, torch.Tensor]  # an image, or a camera
 
 
@@ -33,17 +32,31 @@ def check_onnx(what: str, instead: str) -> None:
         raise TrainingError(f'{what} needs {error.name}: pip install "veriserum-hf[onnx]". {instead}') from error
 
 
-def write_graph(model: VeriserumPoseModel, inputs: Mapping[str, Tensors], path: Path, instead: str) -> None:
+def output_names(model: VeriserumPoseModel, inputs: Mapping[str, Tensors]) -> list[str]:
+    """Names of a graph's outputs, as those of the model; one that is also an input has ``found_`` before its name."""
+    with torch.inference_mode():
+        found = by_graph_name(model(**inputs))
+    found.pop("signs", None)  # which an exported model does not return
+    return [f"found_{name}" if name in inputs else name for name in found]
+
+
+def write_graph(
+    model: VeriserumPoseModel,
+    inputs: Mapping[str, Tensors],
+    path: Path,
+    instead: str,
+    names: list[str] | None = None,
+) -> None:
     """Write the graph of a model for any number of frames.
 
     Parameters
     ----------
     model : in evaluation mode, on the CPU.
     inputs : of some frames. The graph takes the same ones, of the same types, those of cameras by joined names:
-        ``camera_bs_intrinsics``. Its outputs are named as those of the model, such as ``center_px_bs``; one that is
-        also an input has ``found_`` before its name.
+        ``camera_bs_intrinsics``.
     path : to write.
     instead : what to do where it cannot be exported, for the message.
+    names : of the outputs; those that the exporter gives if None.
 
     Raises
     ------
@@ -63,9 +76,6 @@ def write_graph(model: VeriserumPoseModel, inputs: Mapping[str, Tensors], path: 
     }
     try:
         with _quiet(), torch.no_grad():
-            found = by_graph_name(model(**twice))
-            # Without the signs, which an exported model does not return.
-            names = [f"{FOUND}{name}" if name in inputs else name for name in found if name != "signs"]
             program = torch.onnx.export(
                 model, (), kwargs=twice, dynamic_shapes=shapes, output_names=names, dynamo=True, verbose=False
             )

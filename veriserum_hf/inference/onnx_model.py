@@ -18,7 +18,6 @@ try:
     import torch
 
     from veriserum_hf.inference.onnx_graph import (
-        FOUND,
         Tensors,
         by_graph_name,
         check_agreement,
@@ -92,14 +91,13 @@ class OnnxModel:
         first = session is None
         if session is None:
             session = self._sessions[kind] = self._session(inputs, kind)
-        values = session.run(None, {name: value.numpy() for name, value in given.items()})
-        names = [output.name.removeprefix(FOUND) for output in session.get_outputs()]
-        found = dict(zip(names, values, strict=True))
-        T = found["T_world_implant"]
+        T, *answers = session.run(None, {name: value.numpy() for name, value in given.items()})
         if first or not np.isfinite(T).all():
             with torch.inference_mode():
                 by_torch: Poses = self.model(**inputs)  # raises errors that a graph cannot
             check_agreement(T, by_torch.T_world_implant.numpy(), _INSTEAD)
+        names = ["confidence", "anatomy_id", *(() if self.config.trust is None else ("doubt", "trusted"))]
+        found = {"T_world_implant": T, **dict(zip(names, answers[-len(names) :], strict=True))}
         tensors = {name: torch.from_numpy(value) for name, value in found.items()}
         return SimpleNamespace(**{"doubt": None, "trusted": None} | tensors)
 
