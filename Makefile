@@ -63,6 +63,7 @@ space:  ## the files of a Space of the hub, into space-build/: make space [MODEL
 bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to the benchmarks
 	$(BIN)/python -m tests.benchmarks.bench_conversion
 	$(BIN)/python -m tests.benchmarks.bench_simulation
+	$(BIN)/python -m tests.benchmarks.bench_worlds
 	$(BIN)/python -m tests.benchmarks.bench_training_input
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes

@@ -106,6 +106,7 @@ def tables_of(text):
     [
         "RESULTS.md",
         "RESULTS_SIMULATION.md",
+        "RESULTS_WORLDS.md",
         "RESULTS_TRAINING_INPUT.md",
         "RESULTS_CALIBRATION.md",
         "RESULTS_DISTORTION_FORMS.md",

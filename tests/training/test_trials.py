@@ -172,7 +172,7 @@ def test_the_card_of_a_model_names_them(trained, conversions, overlapping, monke
     assert "It is unknown whether the model was trained on some of these trials." in card
     push_model(trained[0], "my-lab/knees")
     assert (
-        "Not measured on a data set. The weights are those of the last step: there was no validation"
+        "Not measured. The weights are those of the last step: there was no validation"
         in pushed["README.md"].decode()
     )
 

@@ -247,10 +247,8 @@ def _accuracy(run: Run) -> str:
     if run.validation:
         heading = "On the validation split, by which this checkpoint was chosen: errors on unseen frames are larger."
         return f"{heading}\n\n{accuracy_table({'validation': run.validation}).markdown()}"
-    return (
-        "Not measured on a data set. The weights are those of the last step: there was no validation split to choose "
-        "them by."
-    )
+    why = "The weights are those of the last step: there was no validation split to choose them by."
+    return why if run.results else f"Not measured. {why}"
 
 
 def is_loaded_model(name: str) -> bool:
