@@ -16,6 +16,7 @@ from veriserum_hf.hub.benchmark import METRICS, eval_results, figures, tasks
 from veriserum_hf.hub.checklist import reporting_table
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
+_ON_THE_HUB = TEMPLATE.with_name("on_the_hub_template.md")
 Document = dict[str, Any]  # of a YAML or JSON file
 _TAGS = ["medical", "x-ray", "fluoroscopy", "knee-implant", "pose-estimation", "2d-3d-registration", "custom_code"]
 _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non-Commercial Use Permitted"
@@ -23,20 +24,6 @@ _MEASURED_LICENCE = """The weights come from images that are "In Copyright - Non
 repository is under the MIT licence."""
 _IMPORTED_LICENCE = """The weights come from frames of a laboratory, and they hold points of its implants' surfaces:
 they are given under the terms of these frames. The code in this repository is under the MIT licence."""
-_ON_THE_HUB = """
-Without it, with torch, transformers, numpy and roma alone; the code is in this repository; read it before you run it:
-
-```python
-from transformers import AutoModel, pipeline
-
-model = AutoModel.from_pretrained("{repo_id}", trust_remote_code=True, revision="{version}")
-poses = pipeline(model="{repo_id}", trust_remote_code=True, revision="{version}")
-for implant in poses(frame):  # a row of the data set: image_bs, image_fs, camera_bs, camera_fs
-    print(implant["component"], implant["anatomy_id"], implant["translation_mm"], implant["quaternion_xyzw"])
-```
-
-`handler.py` is that of an inference endpoint: images go in as files in base64, cameras as in a row.
-"""
 _CONFIDENCE = "`confidence` is the model's estimated probability that the pose is within 2 mm and 2 degrees."
 _TRUST = """`confidence` is the probability that the pose is within 2 mm and 2 degrees, calibrated on randomised
   worlds, `doubt` that it is off by more than 5 mm or 5 degrees. `trusted` is false where the pose should not be
@@ -110,7 +97,7 @@ def model_card(run: Run, repo_id: str, version: str) -> str:
     body = TEMPLATE.read_text(encoding="utf-8").format(
         title=repo_id.split("/")[-1],
         repo_id=repo_id,
-        without_package=_ON_THE_HUB.format(repo_id=repo_id, version=version) if "/" in repo_id else "",
+        without_package=_without_package(repo_id, version),
         trained=_trained(run),
         planes=" and ".join(f"`image_{plane}`" for plane in run.config["planes"]),
         image_size=run.config["image_size"],
@@ -182,6 +169,14 @@ def _results(run: Run) -> Iterator[EvalResult]:
             metric_name=tasks()[metric],
             metric_value=value,
         )
+
+
+def _without_package(repo_id: str, version: str) -> str:
+    """How a model on the hub is loaded without this package; nothing of one beside the package."""
+    if "/" not in repo_id:
+        return ""
+    text = _ON_THE_HUB.read_text(encoding="utf-8")
+    return f"\n{text.format(repo_id=repo_id, version=version)}"
 
 
 def _confidence(run: Run) -> str:
