@@ -25,6 +25,7 @@ from veriserum_hf.training.batches import collate, sample_of
 
 SIZE = 64
 PARTS = ("femur", "tibia")
+_OF_MODEL = ("confidence", "doubt", "trusted")  # columns that only predictions have
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +154,7 @@ def test_a_whole_data_set_goes_to_a_table_with_the_columns_of_the_truth(predict,
     assert json.loads(printed)["frames"] == len(rows) and json.loads(printed)["poses"] == 2 * len(rows)
     table = pq.read_table(tmp_path / "poses.parquet")
     columns = [field for field in TRUTH_SCHEMA if field.name in table.column_names]
-    assert [field for field in table.schema if field.name != "confidence"] == columns
+    assert [field for field in table.schema if field.name not in _OF_MODEL] == columns
     assert {"covariance", "verdict"} <= set(table.column_names)
     assert table.schema.metadata[b"pose"] == TRUTH_SCHEMA.metadata[b"pose"]
     assert table.schema.metadata[b"frame"].startswith(b"world of the data set's cameras; mm")  # whichever that is

@@ -101,5 +101,7 @@ def test_what_does_not_go_together_is_refused(load, tiny):
         load("calibrated", data_files=str(tiny.database), trials=3, seed=1)
     with pytest.raises(SimulationError, match="trials must be a whole number from 1 to 100000, got 0"):
         load(trials=0)
-    with pytest.raises(ArchiveError, match=r"takes one archive; got 0 data files\. Give data_files=.* or trials=20"):
+    with pytest.raises(
+        ArchiveError, match=r"finds no archive\. Set VERISERUM_ARCHIVE .* give data_files=.* or trials=20"
+    ):
         load("calibrated")

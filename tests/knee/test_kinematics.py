@@ -179,14 +179,13 @@ def test_errors_that_all_frames_share_do_not_count_in_velocities():
 
 
 def test_poses_that_were_placed_by_hand():
-    """They state no verdict and no covariance: they have values, but count where it is asked for."""
+    """A person has accepted them: they count, without deviations."""
     poses = table_of(*placed(bending(), "right"), verdicts=["not assessed"] * 30)
     poses = poses.append_column("kind", pa.array(["manual"] * len(poses)))
     table = vs.kinematics(poses, own_axes(), frame_rate_hz=10).table
     np.testing.assert_allclose(values_of(table), bending(), atol=1e-9)
-    assert set(table["verdict"].to_pylist()) == {"not assessed"}
-    assert table["flexion_deg_s"].null_count == table["flexion_deg_sd"].null_count == len(table)
-    every = vs.kinematics(poses, own_axes(), frame_rate_hz=10, all_verdicts=True).table
-    assert every["flexion_deg_s"].to_numpy() == pytest.approx(20.0)
+    assert set(table["verdict"].to_pylist()) == {"converged"}
+    assert table["flexion_deg_sd"].null_count == len(table)
+    assert table["flexion_deg_s"].to_numpy() == pytest.approx(20.0)
     with pytest.raises(KinematicsError, match="no frame that counts has a covariance, which smoothing needs"):
-        vs.kinematics(poses, own_axes(), frame_rate_hz=10, smoothed=True, all_verdicts=True)
+        vs.kinematics(poses, own_axes(), frame_rate_hz=10, smoothed=True)

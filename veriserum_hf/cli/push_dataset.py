@@ -47,7 +47,7 @@ def push_dataset(
     Examples
     --------
     veriserum push-dataset OUT my-lab/veriserum --dry-run
-    veriserum push-dataset OUT my-lab/veriserum --version 1.1.0 --poses manual.parquet
+    veriserum push-dataset OUT my-lab/veriserum --poses manual.parquet
     """
     from veriserum_hf.dataset import ROWS_VERSION
     from veriserum_hf.hub import ConvertedFolder, MatchedPoses, push_dataset as push, what_stays

@@ -6,6 +6,7 @@ calibration error is the mean distance of both over bins of equal numbers, weigh
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, TypedDict
 
 import numpy as np
@@ -96,11 +97,18 @@ def reliability(confidence: ArrayLike, right: ArrayLike, bins: int = BINS) -> li
 
     """
     stated, found = _stated(confidence, right)
-    parts = np.array_split(np.lexsort((found, stated)), max(1, min(bins, len(stated))))
+    order = np.argsort(stated)
+    stated, found = stated[order], found[order]
+    ends = np.linspace(0, len(stated), min(bins, len(stated)) + 1).round().astype(int)[1:]
+    # Equal probabilities stay together: which of them were right must not decide on their bin.
+    ends = np.unique(np.searchsorted(stated, stated[ends - 1], side="right"))
     return [
-        {"confidence": float(stated[part].mean()), "share": float(found[part].mean()), "count": len(part)}
-        for part in parts
-        if len(part)
+        {
+            "confidence": float(stated[start:end].mean()),
+            "share": float(found[start:end].mean()),
+            "count": int(end - start),
+        }
+        for start, end in pairwise([0, *ends.tolist()])
     ]
 
 
