@@ -286,7 +286,10 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
                 if given[plane][0] is not None
             },
             confidence=confidence.masked_fill(strange, torch.nan),
-            anatomy_id=known[prediction.anatomy] if implant_points is None or anatomy_id is None else anatomy_id,
+            # A copy: an input that is an output, too, gets another name in an exported graph.
+            anatomy_id=known[prediction.anatomy]
+            if implant_points is None or anatomy_id is None
+            else anatomy_id.clone(),
             doubt=doubt,
             trusted=sure,
             signs=signs,
