@@ -197,6 +197,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return batch
 
 
+def check_rendered(batch_size: int, size: int, rank: int, world_size: int, start: int, seed: int) -> None:
+    """Raise ValueError where a number that batches are rendered by is out of its range."""
+    if batch_size < 1:
+        raise ValueError(f"a batch needs at least 1 frame, got batch_size {batch_size}")
+    if not _LEAST_PX <= size <= NATIVE_SIZE:
+        raise ValueError(f"size must be from {_LEAST_PX} to {NATIVE_SIZE} px, got {size}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank must be from 0 to world_size - 1, got {rank} of {world_size}")
+    for name, number in (("start", start), ("seed", seed)):
+        if number < 0:
+            raise ValueError(f"{name} must be zero or positive, got {number}")
+
+
 def model_inputs(batch: Batch) -> dict[str, torch.Tensor | Cameras]:
     """The part of a batch that a model's forward takes, labels included."""
     names = ("image_bs", "image_fs", "camera_bs", "camera_fs", "anatomy_id", "labels", "implant_points")

@@ -35,7 +35,7 @@ from veriserum_hf.simulation import (
     simulate_trial,
     trial,
 )
-from veriserum_hf.training.batches import Batch, Cameras
+from veriserum_hf.training.batches import Batch, Cameras, check_rendered
 
 _MOUNTINGS = 40  # to choose from at a time: every pair in every activity
 _BATCHES_PER_MOUNTING = 32  # after so many, of all processes, the oldest one is replaced
@@ -124,15 +124,7 @@ class SimulatedBatches:
         world_size: int = 1,
         start: int = 0,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"a batch needs at least 1 frame, got batch_size {batch_size}")
-        if not 32 <= size <= 1600:
-            raise ValueError(f"size must be from 32 to 1600 px, got {size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be from 0 to world_size - 1, got {rank} of {world_size}")
-        for name, number in (("start", start), ("seed", seed)):
-            if number < 0:
-                raise ValueError(f"{name} must be zero or positive, got {number}")
+        check_rendered(batch_size, size, rank, world_size, start, seed)
         self.batch_size, self.size, self.device = batch_size, size, torch.device(device)
         self.rank, self.world_size, self.start = rank, world_size, start
         self._seed = seed

@@ -19,7 +19,7 @@ from veriserum_hf.jobs import cores
 from veriserum_hf.modeling import surface_points
 from veriserum_hf.rendering import scenes
 from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, WorldShape, draw_images, world_shapes
-from veriserum_hf.training.batches import Batch, Cameras
+from veriserum_hf.training.batches import Batch, Cameras, check_rendered
 
 # Of random numbers, under the seed.
 _TRAINING_STREAM, _VALIDATION_STREAM = 11, 12
@@ -100,12 +100,7 @@ class WorldBatches:
         prefetched: int = 2,
         held_out: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"a batch needs at least 1 frame, got batch_size {batch_size}")
-        if not 32 <= size <= 1600:
-            raise ValueError(f"size must be from 32 to 1600 px, got {size}")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be from 0 to world_size - 1, got {rank} of {world_size}")
+        check_rendered(batch_size, size, rank, world_size, start, seed)
         self.batch_size, self.size, self.device = batch_size, size, torch.device(device)
         self.rank, self.world_size, self.start = rank, world_size, start
         self._seed, self._workers, self._prefetched = seed, workers, prefetched
