@@ -13,7 +13,7 @@ import numpy as np
 from tests.benchmarks.checkpoint_frames import Shown
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, Component, FloatArray
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import Camera
+from veriserum_hf.geometry import Camera, mesh_axes
 from veriserum_hf.inference import predict_frames
 from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel, surface_points
@@ -78,12 +78,15 @@ class Kept:
 def predicted(model: VeriserumPoseModel, frames: Iterator[Shown]) -> Iterator[tuple[Shown, Poses]]:
     """Every frame with the poses that the model finds."""
     points: dict[int, FloatArray] = {}
+    axes: dict[int, FloatArray] = {}
     while some := list(islice(frames, _BATCH)):
         given = []
         for number, frame in enumerate(some):
             ids = [frame.row[component]["anatomy_id"] for component in COMPONENTS]
-            for id in set(ids) - points.keys():
+            components = dict(zip(ids, COMPONENTS, strict=True))
+            for id in components.keys() - points.keys():
                 points[id] = surface_points(frame.meshes[id].vertices, frame.meshes[id].faces)
+                axes |= mesh_axes({id: frame.meshes[id]}, components)
             shown = {name: frame.row[name] for name in (*IMAGE_OF.values(), *CAMERA_OF.values())}
             given.append(
                 {
@@ -93,6 +96,7 @@ def predicted(model: VeriserumPoseModel, frames: Iterator[Shown]) -> Iterator[tu
                     "frame_index": number,
                     "anatomy_id": ids,
                     "implant_points": np.stack([points[id] for id in ids]),
+                    "implant_axes": np.stack([axes[id] for id in ids]),
                 }
             )
         rows = [row for rows in predict_frames(model, given, _BATCH) for row in rows]  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from tests.knee.motions import FEMUR, TIBIA, placed, table_of
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.geometry import invert_transform, make_transform, transform_points
-from veriserum_hf.knee import femoral_axes, kinematics, knee_axes, side_of, tibial_axes
+from veriserum_hf.geometry import axes_in_mesh, invert_transform, make_transform, transform_points
+from veriserum_hf.knee import kinematics, knee_axes, side_of
 from veriserum_hf.simulation import IMPLANTS, implant_mesh
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -82,14 +82,13 @@ def written(tmp_path, content):
 def test_meshes_give_the_axes_that_they_were_designed_with(id, T):
     mesh = implant_mesh(id).copy()
     mesh.apply_transform(T)
-    find = femoral_axes if IMPLANTS[id].component == "femur" else tibial_axes
-    off = invert_transform(T) @ find(mesh)[0]
+    off = invert_transform(T) @ axes_in_mesh(mesh, IMPLANTS[id].component)[0]
     assert np.degrees(Rotation.from_matrix(off[:3, :3]).magnitude()) < 0.3
     assert np.linalg.norm(off[:3, 3]) < 0.05
 
 
 def test_an_anatomic_tray_has_nearly_the_axes_of_its_design():
-    off = tibial_axes(implant_mesh(7))[0]
+    off = axes_in_mesh(implant_mesh(7), "tibia")[0]
     assert np.degrees(Rotation.from_matrix(off[:3, :3]).magnitude()) < 3
     assert np.linalg.norm(off[:3, 3]) < 1
 
@@ -181,7 +180,7 @@ def test_neither_landmarks_nor_a_mesh(poses):
 
 def test_landmarks_are_seen_from_the_axes(meshes):
     """The crown's circle has its centre on the flexion axis, at the origin's height."""
-    T, condyles = femoral_axes(meshes[FEMUR])
+    T, condyles = axes_in_mesh(meshes[FEMUR], "femur")
     centers = transform_points(invert_transform(T), condyles.center_mm)
     np.testing.assert_allclose(centers[:, 1:], 0, atol=1e-9)
     np.testing.assert_allclose(condyles.radius_mm, 20.5, atol=0.02)

@@ -69,6 +69,34 @@ def test_another_world_frame_moves_poses_with_it():
     )
 
 
+def test_a_mesh_in_other_axes_has_its_own_pose_where_they_are_given():
+    made, inputs = model().train(), batch(3)
+    points, labels = points_of(inputs), inputs["labels"]
+    T = torch.eye(4, dtype=torch.float64).repeat(3, 2, 1, 1)
+    T[..., :3, :3] = roma.random_rotmat(6, dtype=torch.float64).unflatten(0, (3, 2))
+    T[..., :3, 3] = torch.tensor([30.0, -20, 15])
+    R = T[..., :3, :3].mT
+    there = torch.cat([points[..., :3].double() @ R + T[..., None, :3, 3], points[..., 3:].double() @ R], dim=-1)
+    changed = {"implant_points": there.float(), "implant_axes": T, "labels": labels @ torch.linalg.inv(T)}
+    losses = []
+    for given in ({"implant_points": points}, changed):
+        torch.manual_seed(0)
+        losses.append(made(**(inputs | given)).loss)
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=0)
+    made, inputs = model(), without_labels(inputs)
+    own = predicted(made, inputs, implant_points=points).T_world_implant
+    del changed["labels"]
+    other = predicted(made, inputs, **changed).T_world_implant
+    torch.testing.assert_close(other @ T, own, atol=1e-3, rtol=0)
+    turned = {
+        id: trimesh.Trimesh(np.asarray(mesh.vertices)[:, [2, 0, 1]] + (5.0, -3, 8), mesh.faces)
+        for id, mesh in MESHES.items()
+    }
+    A = np.array([[0, 0, 1, 5], [1, 0, 0, -3], [0, 1, 0, 8], [0, 0, 0, 1.0]])
+    made.set_meshes(turned, COMPONENTS, dict.fromkeys(turned, A))
+    torch.testing.assert_close(predicted(made, inputs).T_world_implant @ torch.from_numpy(A), own, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("plane", ["bs", "fs"])
 def test_one_plane_suffices_where_the_model_was_trained_for_it(plane):
     made, inputs = model(plane_dropout=0.1), without_labels(batch(3))

@@ -149,7 +149,7 @@ def _predict_frame(
 ) -> "list[PoseFileRow]":
     from veriserum_hf.archive import VeriserumArchive
     from veriserum_hf.dataset import calibration_of_archive, calibration_of_files, files_of_archive, frame_of_files
-    from veriserum_hf.inference import OnnxModel, frame_points, load_model, predict_frames
+    from veriserum_hf.inference import OnnxModel, frame_shapes, load_model, predict_frames
 
     if (archive is None) == (not calibration):
         raise TrainingError(
@@ -170,7 +170,7 @@ def _predict_frame(
         found if given is None else given for found, given in zip(known.anatomy_id, anatomy_ids, strict=True)
     ]
     if model.config.implants == "mesh":
-        frame["implant_points"] = frame_points(opened, frame["anatomy_id"], meshes)
+        frame["implant_points"], frame["implant_axes"] = frame_shapes(opened, frame["anatomy_id"], meshes)
     elif meshes:
         raise TrainingError(
             f"the model {name} knows its implants by their ids: remove --femur-mesh and --tibia-mesh, or take a "

@@ -41,6 +41,7 @@ class Frame(TypedDict):
     camera_bs: NotRequired[CameraRow]
     camera_fs: NotRequired[CameraRow]
     implant_points: NotRequired[FloatArray]  # (2, n, 6) of both surfaces, for a model that is given meshes
+    implant_axes: NotRequired[FloatArray]  # (2, 4, 4) T_implant_axes of both, mm
 
 
 def frame_of_files(paths: Mapping[PlaneName, Path], calibration: FrameCalibration, size: int) -> Frame:

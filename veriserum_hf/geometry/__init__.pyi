@@ -19,6 +19,7 @@ from .camera_files import (
     write_mayacam as write_mayacam,
 )
 from .camera_rows import detector_mm as detector_mm, first_px_of_whole as first_px_of_whole
+from .femoral_component import Condyles as Condyles, shown_side as shown_side
 from .grid import (
     FIELD_MM as FIELD_MM,
     NATIVE_SIZE as NATIVE_SIZE,
@@ -26,6 +27,7 @@ from .grid import (
     pixel_size_mm as pixel_size_mm,
     px_to_mm as px_to_mm,
 )
+from .implant_axes import axes_in_mesh as axes_in_mesh, mesh_axes as mesh_axes
 from .joint import (
     KNEE_ANGLES as KNEE_ANGLES,
     angle_errors_deg as angle_errors_deg,
@@ -45,3 +47,4 @@ from .pose import (
 )
 from .rig import NOMINAL_T_WORLD_FS as NOMINAL_T_WORLD_FS, DualPlaneRig as DualPlaneRig
 from .sessions import session_numbers as session_numbers
+from .tibial_component import Tray as Tray

@@ -1,4 +1,4 @@
-from .frame_meshes import frame_points as frame_points
+from .frame_meshes import frame_shapes as frame_shapes
 from .labelled import predict_labelled as predict_labelled
 from .models import (
     NamedImplants as NamedImplants,

@@ -8,13 +8,14 @@ import numpy as np
 from veriserum_hf.archive import VeriserumArchive, read_mesh
 from veriserum_hf.core import COMPONENTS, Component, FloatArray
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import mesh_axes
 from veriserum_hf.modeling import surface_points
 
 
-def frame_points(
+def frame_shapes(
     archive: VeriserumArchive | None, anatomy_id: Sequence[int], files: Mapping[Component, Path]
-) -> FloatArray:
-    """Points with normals, (2, n, 6), of the femoral and the tibial component.
+) -> tuple[FloatArray, FloatArray]:
+    """Points with normals, (2, n, 6), and axes, (2, 4, 4), of the femoral and the tibial component.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def frame_points(
         If a file is no mesh of an implant in mm.
 
     """
-    points = []
+    points, axes = [], []
     for component, id in zip(COMPONENTS, anatomy_id, strict=True):
         known = archive.anatomies.get(id) if archive is not None else None
         file = files.get(component) or (known and known.path)
@@ -42,4 +43,5 @@ def frame_points(
             )
         mesh = read_mesh(file, f"{component}_implant").mesh
         points.append(surface_points(mesh.vertices, mesh.faces))
-    return np.stack(points)
+        axes.append(mesh_axes({id: mesh}, {id: component})[id])
+    return np.stack(points), np.stack(axes)

@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 from veriserum_hf.core import CAMERA_OF, PLANES, FloatArray, PlaneName, masked
 from veriserum_hf.dataset import Frames, Rows, check_reachable, no_folder
 from veriserum_hf.errors import TrainingError
+from veriserum_hf.geometry import mesh_axes
 
 try:
     import torch
@@ -132,28 +133,32 @@ class NamedImplants:
     ----------
     anatomies : their ids and components.
     points : (implants, n, 6) float32 of their surfaces, with normals.
+    axes : (implants, 4, 4) ``T_implant_axes`` of these, mm.
 
     """
 
     anatomies: list[Any]
     points: FloatArray
+    axes: FloatArray
 
     @classmethod
     def of(cls, model: VeriserumPoseModel) -> "NamedImplants":
         """Those of a model."""
         if model.config.implants != "mesh":
-            return cls([], np.zeros((0, 0, 6)))
-        return cls(model.anatomies, model.named_points.numpy(force=True))
+            return cls([], np.zeros((0, 0, 6)), np.zeros((0, 4, 4)))
+        return cls(model.anatomies, model.named_points.numpy(force=True), model.named_axes.numpy(force=True))
 
     def give_to(self, model: VeriserumPoseModel) -> None:
         """Give the same to another copy of the model."""
         if model.config.implants == "mesh":
             model.anatomies = self.anatomies
             model.named_points = torch.from_numpy(self.points).to(model.named_points.device)
+            model.named_axes = torch.from_numpy(self.axes).to(model.named_axes.device)
 
     def digest(self) -> str:
         """Hash of them."""
-        return hashlib.sha256(json.dumps(self.anatomies).encode() + self.points.tobytes()).hexdigest()
+        content = json.dumps(self.anatomies).encode() + self.points.tobytes() + self.axes.tobytes()
+        return hashlib.sha256(content).hexdigest()
 
 
 def fit_to(model: VeriserumPoseModel, frames: Frames, rows: Rows[Any]) -> None:
@@ -167,7 +172,7 @@ def fit_to(model: VeriserumPoseModel, frames: Frames, rows: Rows[Any]) -> None:
     """
     if model.config.implants == "mesh":
         try:
-            model.set_meshes(rows.meshes, rows.components)
+            model.set_meshes(rows.meshes, rows.components, mesh_axes(rows.meshes, rows.components))
         except ValueError as error:
             raise TrainingError(f"the meshes of {rows.name} cannot be given to the model: {error}") from error
     check_fit(model, frames, rows.meshes)

@@ -42,7 +42,7 @@ class ExportedModel:
 def export_onnx(model: VeriserumPoseModel, path: Path) -> ExportedModel:
     """Write a model as an ONNX file, which takes any number of frames of all planes of the model.
 
-    That of a model that is given meshes takes ``implant_points`` in the place of ``anatomy_id``.
+    That of a model that is given meshes takes ``implant_points`` and ``implant_axes`` in the place of ``anatomy_id``.
 
     Before the file takes its place, its poses of three frames of noise are compared with those of the model; see
     `veriserum_hf.inference.onnx_graph.check_agreement`. The file's metadata hold the model's configuration under
@@ -90,7 +90,10 @@ def _noise(config: VeriserumPoseConfig, frames: int) -> Mapping[str, Tensors]:
     if config.implants == "mesh":
         box = trimesh.creation.box((60, 40, 50))
         points = torch.from_numpy(surface_points(box.vertices, box.faces))
-        return inputs | {"implant_points": points.expand(frames, len(COMPONENTS), -1, -1).clone()}
+        of_all = (frames, len(COMPONENTS))
+        inputs["implant_points"] = points.expand(*of_all, -1, -1).clone()
+        inputs["implant_axes"] = torch.eye(4, dtype=torch.float64).expand(*of_all, 4, 4).clone()
+        return inputs
     known = [next(each["id"] for each in config.anatomies if each["component"] == one) for one in COMPONENTS]
     inputs["anatomy_id"] = torch.tensor([[-1, known[1]], *[known] * (frames - 1)])
     return inputs

@@ -19,7 +19,6 @@ from .cycles import (
     mean_cycle as mean_cycle,
     read_events as read_events,
 )
-from .femoral_component import Condyles as Condyles, femoral_axes as femoral_axes
 from .figure_files import draw_all as draw_all, save_figure as save_figure
 from .figures import (
     draw_axes as draw_axes,
@@ -36,4 +35,3 @@ from .files import (
 from .joint_kinematics import LOWEST as LOWEST, Kinematics as Kinematics, kinematics as kinematics
 from .pairs import JointPairs as JointPairs, joint_pairs as joint_pairs
 from .smoothing import Noise as Noise, Smoothed as Smoothed, smooth as smooth
-from .tibial_component import Tray as Tray, tibial_axes as tibial_axes

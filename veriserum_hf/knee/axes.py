@@ -9,9 +9,8 @@ import yaml
 
 from veriserum_hf.core import COMPONENTS, SIDES, Component, FloatArray, Side, listed, load_plain_yaml, text_lines
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.knee.femoral_component import Condyles, femoral_axes, shown_side
+from veriserum_hf.geometry import Condyles, Tray, axes_in_mesh, shown_side
 from veriserum_hf.knee.landmarks import Landmarks, check_on_surface, landmark_axes, landmarks_of
-from veriserum_hf.knee.tibial_component import Tray, tibial_axes
 
 Meshes = Mapping[int, trimesh.Trimesh]
 
@@ -162,11 +161,7 @@ def _axes_of(
         return ImplantAxes(component, landmark_axes(component, points, side), "landmarks", None, points)
     if id not in meshes:
         raise KinematicsError("there are no landmarks and no mesh of it")
-    mesh = meshes[id]
-    if mesh.volume < 0:  # inside out
-        mesh = mesh.copy()
-        mesh.invert()
-    T_implant_axes, shape = femoral_axes(mesh) if component == "femur" else tibial_axes(mesh)
+    T_implant_axes, shape = axes_in_mesh(meshes[id], component)
     return ImplantAxes(component, T_implant_axes, "mesh", shape)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from veriserum_hf.core import FloatArray
-from veriserum_hf.geometry import invert_transform, transform_points
+from veriserum_hf.geometry import Tray, invert_transform, transform_points
 from veriserum_hf.jobs import atomic_path
 from veriserum_hf.knee.axes import Meshes
 from veriserum_hf.knee.cycles import Event, cycles_of
@@ -21,7 +21,6 @@ from veriserum_hf.knee.figures import (  # first: its error names what to instal
     draw_trials,
 )
 from veriserum_hf.knee.joint_kinematics import LOWEST, Kinematics
-from veriserum_hf.knee.tibial_component import Tray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,11 +8,10 @@ import trimesh
 
 from veriserum_hf.core import FloatArray, one_line
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.geometry import invert_transform, transform_points
+from veriserum_hf.geometry import Condyles, invert_transform, transform_points
 from veriserum_hf.knee.axes import ImplantAxes
 from veriserum_hf.knee.coordinates import COORDINATE_NAMES, COORDINATES
 from veriserum_hf.knee.cycles import PERCENT, mean_cycle
-from veriserum_hf.knee.femoral_component import Condyles
 from veriserum_hf.poses import DEVIATIONS_95
 
 try:

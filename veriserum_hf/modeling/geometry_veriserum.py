@@ -104,6 +104,12 @@ def transform(R: Tensor, translation_mm: Tensor) -> Tensor:
     return T
 
 
+def inverse(T: Tensor) -> Tensor:
+    """Inverses (..., 4, 4) of rigid transforms."""
+    R = T[..., :3, :3].mT
+    return transform(R, -(R @ T[..., :3, 3, None])[..., 0])
+
+
 def farthest_first(points: Tensor, count: int) -> list[int]:
     """Indices of points (n, 3) spread over all of them, each the farthest from those before it."""
     chosen = [int(points.sum(1).argmax())]

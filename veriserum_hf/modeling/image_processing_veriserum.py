@@ -34,7 +34,7 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
 
     model_input_names = [  # noqa: RUF012
         *("image_bs", "image_fs", "camera_bs", "camera_fs"),
-        *("anatomy_id", "implant_points"),
+        *("anatomy_id", "implant_points", "implant_axes"),
     ]
 
     def __init__(self, size: int = 512, **kwargs: Any) -> None:
@@ -53,12 +53,13 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
             of them, those without an image are None or missing.
             The implants' ids are taken from ``femur`` and ``tibia`` where these are given, or from ``anatomy_id``,
             (femur, tibia), and are unknown otherwise; poses are never used. For a model that is given meshes,
-            ``implant_points`` (2, n, 6) are those of `surface_points`.
+            ``implant_points`` (2, n, 6) are those of `surface_points`, and ``implant_axes`` (2, 4, 4), mm, are the
+            implants' axes in these coordinates, see `VeriserumPoseModel`.
 
         Returns
         -------
         The model's arguments: images (B, 1, N, N), their cameras (B, ...) in float64, anatomy_id (B, 2), and
-        implant_points (B, 2, n, 6) where the frames have them.
+        implant_points (B, 2, n, 6) and implant_axes (B, 2, 4, 4) where the frames have them.
 
         Raises
         ------
@@ -81,8 +82,9 @@ class VeriserumImageProcessor(BaseImageProcessor):  # type: ignore[misc, no-any-
         data: dict[str, torch.Tensor | dict[str, torch.Tensor]] = {
             "anatomy_id": torch.tensor([_anatomy_id(frame) for frame in frames])
         }
-        if all(frame.get("implant_points") is not None for frame in frames):
-            data["implant_points"] = torch.from_numpy(np.stack([frame["implant_points"] for frame in frames]))
+        for name in ("implant_points", "implant_axes"):
+            if all(frame.get(name) is not None for frame in frames):
+                data[name] = torch.from_numpy(np.stack([frame[name] for frame in frames]))
         for plane in planes:
             views = [_supported(each[plane][0]) for each in fitted]
             data[f"image_{plane}"] = torch.from_numpy(np.stack(views))[:, None]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .configuration_veriserum import COMPONENTS, Anatomy
+from .geometry_veriserum import inverse
 from .inputs_veriserum import possible_anatomies
 
 
@@ -30,7 +31,7 @@ class Shapes(NamedTuple):
 
 
 class GivenShapes(NamedTuple):
-    """Shapes by meshes that are given.
+    """Shapes by meshes that are given, in the axes of the implants.
 
     Attributes
     ----------
@@ -45,25 +46,33 @@ class GivenShapes(NamedTuple):
     shapes: Shapes
 
 
-def given_shapes(points: Tensor) -> GivenShapes:
-    """Shapes of points (B, 2, n, 6), which are NaN where an implant was not given."""
+def given_shapes(points: Tensor, T_implant_axes: Tensor) -> GivenShapes:
+    """Shapes of points (B, 2, n, 6), NaN where an implant was not given, in axes (B, 2, 4, 4) of the implants."""
     given = points.isfinite().all(-1).all(-1)
+    T = inverse(T_implant_axes).to(points.dtype)
+    positions = points[..., :3] @ T[..., :3, :3].mT + T[..., None, :3, 3]
+    points = torch.cat([positions, points[..., 3:] @ T[..., :3, :3].mT], dim=-1)
     points = torch.where(given[..., None, None], points, torch.zeros_like(points)).float()
     positions = points[..., :3]
     center = (positions.amin(-2) + positions.amax(-2)) / 2
     return GivenShapes(points, given, Shapes(center, positions))
 
 
-def named_points(
-    anatomies: Sequence[Anatomy], points: Tensor, anatomy_id: Tensor | None, anatomy: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Points (B, 2, n, 6) of implants, NaN where none is named, and their indices (B, 2).
+def named_shapes(
+    anatomies: Sequence[Anatomy],
+    points: Tensor,
+    T_implant_axes: Tensor,
+    anatomy_id: Tensor | None,
+    anatomy: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points (B, 2, n, 6) of implants, NaN where none is named, their axes (B, 2, 4, 4), and their indices (B, 2).
 
     Where no implant is named, it is the only one of its component.
 
     Parameters
     ----------
-    anatomies, points : implants that are given by name, and their points (implants, n, 6).
+    anatomies, points, T_implant_axes : implants that are given by name, their points (implants, n, 6), and axes
+        (implants, 4, 4).
     anatomy_id : (B, 2) ids, -1 where unknown, or None.
     anatomy : (B, 2) indices of them, the number of implants where one is not known.
 
@@ -74,7 +83,8 @@ def named_points(
     unnamed = torch.ones_like(anatomy, dtype=torch.bool) if anatomy_id is None else anatomy_id < 0
     index = torch.where(unnamed, only, anatomy)
     nothing = torch.full_like(points[:1] if len(points) else points.new_empty(1, *points.shape[1:]), torch.nan)
-    return torch.cat([points, nothing])[index], index
+    own = torch.eye(4, dtype=T_implant_axes.dtype, device=T_implant_axes.device)
+    return torch.cat([points, nothing])[index], torch.cat([T_implant_axes, own[None]])[index], index
 
 
 def check_given(

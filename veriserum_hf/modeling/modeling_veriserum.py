@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +14,9 @@ from transformers.utils.generic import ModelOutput
 from .backbone_veriserum import FeatureMap
 from .checkpoint_veriserum import check_finite, check_size, masked, place, weights_file
 from .configuration_veriserum import COMPONENTS, Anatomy, VeriserumPoseConfig
-from .geometry_veriserum import crop, farthest_first, project
+from .geometry_veriserum import crop, farthest_first, inverse, project
 from .heads_veriserum import ImplantHead, Locator, standardised
-from .implants_veriserum import Shapes, check_given, given_shapes, named_points
+from .implants_veriserum import Shapes, check_given, given_shapes, named_shapes
 from .inputs_veriserum import Camera, Views, anatomy_indices, check_known, stack_views, unknown_anatomies
 from .losses_veriserum import Prediction, pose_losses
 from .mesh_poses_veriserum import Looked, MeshPoses
@@ -27,7 +27,7 @@ from .table_poses_veriserum import pooled_poses, spatial_poses
 from .trust_veriserum import trusted
 
 POINTS = 64  # of an implant's surface, for the loss
-_SHAPES = ("center_implant_mm", "points_implant_mm", "named_points")  # buffers
+_SHAPES = ("center_implant_mm", "points_implant_mm", "named_points", "named_axes")  # buffers
 
 
 @dataclass
@@ -60,6 +60,14 @@ class VeriserumPoseOutput(ModelOutput):  # type: ignore[misc, no-any-unimported,
     signs: Tensor | None = None
 
 
+class _Named(NamedTuple):
+    """Implants of B frames: points (B, 2, n, 6) of their meshes, their axes (B, 2, 4, 4), and indices (B, 2)."""
+
+    points: Tensor
+    T_implant_axes: Tensor
+    anatomy: Tensor
+
+
 class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimported, unused-ignore]
     """Six degrees of freedom of the femoral and the tibial component, from both planes of one frame.
 
@@ -72,7 +80,9 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     model needs of its implants' shapes, in the order of ``config.anatomies``; see `set_anatomies`.
 
     With ``implants="mesh"`` the model has no such table: it is given the mesh of each implant, as ``implant_points``
-    or by `set_meshes`, and looks for the centre of the box around it.
+    or by `set_meshes`, and looks for the centre of the box around it. It expects a mesh in the axes of the implant: x
+    to the patient's left, y proximal, z anterior, within some ten degrees. Where those of its file are others,
+    ``implant_axes`` says how it lies in them; poses are always those of the mesh as its file has it.
 
     With ``dtype=torch.bfloat16`` or ``float16`` the backbone alone has that type: coarse stage, heads and shapes stay
     in float32, and geometry is computed in float64. ``torch.export.export`` and
@@ -98,6 +108,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
     center_implant_mm: Tensor
     points_implant_mm: Tensor
     named_points: Tensor
+    named_axes: Tensor
     anatomies: list[Anatomy]  # that may be named
 
     def __init__(self, config: VeriserumPoseConfig, backbone: PreTrainedModel | None = None) -> None:
@@ -112,6 +123,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         anatomies, implants, planes = len(config.anatomies), len(COMPONENTS), len(config.planes)
         if with_meshes:
             self.register_buffer("named_points", torch.zeros(0, MESH_POINTS, 6), persistent=False)
+            self.register_buffer("named_axes", torch.zeros(0, 4, 4, dtype=torch.float64), persistent=False)
         else:
             self.register_buffer("center_implant_mm", torch.zeros(anatomies, 3))
             self.register_buffer("points_implant_mm", torch.zeros(anatomies, POINTS, 3))
@@ -218,15 +230,26 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             self.center_implant_mm[index] = torch.zeros(3) if inside else (low + high) / 2
             self.points_implant_mm[index] = vertices[farthest_first(vertices, POINTS)]
 
-    def set_meshes(self, meshes: Mapping[int, Any], components: Mapping[int, str]) -> None:
-        """Take the implants that may be named, by anatomy id: meshes (``vertices`` in mm, ``faces``), and components.
+    def set_meshes(
+        self, meshes: Mapping[int, Any], components: Mapping[int, str], axes: Mapping[int, Any] | None = None
+    ) -> None:
+        """Take the implants that may be named, by anatomy id.
 
         They are no part of a checkpoint. An implant that a frame does not name is the only one of its component.
+
+        Parameters
+        ----------
+        meshes : with ``vertices`` in mm and ``faces``.
+        components : femur or tibia.
+        axes : ``T_implant_axes`` (4, 4) of meshes that are not in the implant's axes, mm; see the class.
+
         """
         ids = [id for component in COMPONENTS for id in sorted(meshes) if components.get(id) == component]
         points = [torch.from_numpy(surface_points(meshes[id].vertices, meshes[id].faces)) for id in ids]
         self.anatomies = [{"id": id, "component": components[id]} for id in ids]
+        known = [torch.as_tensor((axes or {}).get(id, torch.eye(4)), dtype=torch.float64) for id in ids]
         self.named_points = torch.stack(points).to(self.named_points.device) if points else self.named_points[:0]
+        self.named_axes = torch.stack(known).to(self.named_axes.device) if known else self.named_axes[:0]
 
     def forward(
         self,
@@ -237,6 +260,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         anatomy_id: Tensor | None = None,
         labels: Tensor | None = None,
         implant_points: Tensor | None = None,
+        implant_axes: Tensor | None = None,
         **_: object,
     ) -> VeriserumPoseOutput:
         """Predict the poses of both implants.
@@ -250,6 +274,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         labels : (B, 2, 4, 4) true ``T_world_implant``, NaN where there is none.
         implant_points : (B, 2, n, 6) of `surface_points`, NaN where an implant is not given, for a model that is
             given meshes; by default those of `set_meshes` are taken by anatomy_id.
+        implant_axes : (B, 2, 4, 4) ``T_implant_axes``, mm, of these points; by default they are in these axes.
 
         Raises
         ------
@@ -262,7 +287,10 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         views = stack_views(self.config, given, training=self.training)
         device = views.images.device
         if self.config.implants == "mesh":
-            prediction, shapes, strange = self._by_meshes(views, anatomy_id, implant_points, labels)
+            named = self._named(views, anatomy_id, implant_points, implant_axes)
+            # Poses of the axes, until the end.
+            labels = None if labels is None else labels.double() @ named.T_implant_axes
+            prediction, shapes, strange = self._by_meshes(views, anatomy_id, named, labels)
         else:
             prediction, shapes, strange = self._by_table(views, anatomy_id, labels)
         losses = None
@@ -276,10 +304,13 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             if not torch.compiler.is_compiling():
                 signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
         known = torch.tensor([*(entry["id"] for entry in self.anatomies), -1], device=device)
+        T = prediction.T_world_implant
+        if self.config.implants == "mesh":
+            T = T @ inverse(named.T_implant_axes)
         return VeriserumPoseOutput(
             loss=None if losses is None else losses["loss"],
             losses=losses,
-            T_world_implant=prediction.T_world_implant.masked_fill(strange[..., None, None], torch.nan),
+            T_world_implant=T.masked_fill(strange[..., None, None], torch.nan),
             center_px={
                 plane: prediction.center_px[:, index]
                 for index, plane in enumerate(self.config.planes)
@@ -322,14 +353,23 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         found = spatial_poses(self.heads, looked, views, anatomy, given, self.center_implant_mm, self.config)
         return replace(found, locator_logits=logits), shapes, strange
 
-    def _by_meshes(
-        self, views: Views, anatomy_id: Tensor | None, points: Tensor | None, labels: Tensor | None
-    ) -> tuple[Prediction, Shapes, Tensor]:
-        """Poses, the shapes of the implants, and (B, 2) whose are not given."""
-        anatomy = anatomy_indices(self.anatomies, anatomy_id, views.images.shape[0], views.images.device)
+    def _named(
+        self, views: Views, anatomy_id: Tensor | None, points: Tensor | None, T_implant_axes: Tensor | None
+    ) -> "_Named":
+        """Implants of B frames, as they are given with them, or by their names."""
+        frames, device = views.images.shape[0], views.images.device
+        anatomy = anatomy_indices(self.anatomies, anatomy_id, frames, device)
         if points is None:
-            points, anatomy = named_points(self.anatomies, self.named_points, anatomy_id, anatomy)
-        points, given, shapes = given_shapes(points)
+            return _Named(*named_shapes(self.anatomies, self.named_points, self.named_axes, anatomy_id, anatomy))
+        if T_implant_axes is None:
+            T_implant_axes = torch.eye(4, device=device).expand(frames, len(COMPONENTS), 4, 4)
+        return _Named(points, T_implant_axes.double(), anatomy)
+
+    def _by_meshes(
+        self, views: Views, anatomy_id: Tensor | None, named: "_Named", labels: Tensor | None
+    ) -> tuple[Prediction, Shapes, Tensor]:
+        """Poses of the implants' axes, the shapes in them, and (B, 2) whose are not given."""
+        points, given, shapes = given_shapes(named.points, named.T_implant_axes)
         if not torch.compiler.is_compiling():
             check_given(given, self.anatomies, anatomy_id, labels)
         looked, logits = self._look(views, None if labels is None else shapes.centers_mm(labels))
@@ -342,7 +382,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             cameras=views.cameras,
             shown=views.shown,
             confidence=answer.confidence,
-            anatomy=anatomy,
+            anatomy=named.anatomy,
             locator_logits=logits,
             earlier=answer.stages[:-1],
             signs=answer.signs,

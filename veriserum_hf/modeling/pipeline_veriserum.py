@@ -56,7 +56,8 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
     not know.
 
     A model that is given meshes needs ``meshes``: those of the implants in mm by anatomy id, and frames that name
-    their implants.
+    their implants. Without the package veriserum-hf, which finds an implant's axes in its mesh, meshes must be in
+    these axes; see `VeriserumPoseModel`.
 
     ``refine=True`` registers these poses with the images (`veriserum_hf.registration.register`). It needs the
     package veriserum-hf, and ``meshes``, which must be closed. Every entry then has also
@@ -83,7 +84,7 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         processor: Any = self.image_processor
         batch = dict(processor(frame))
         if self.model.config.implants == "mesh" and "implant_points" not in batch:
-            batch["implant_points"] = _points_of(batch["anatomy_id"][0].tolist(), meshes or {})
+            batch |= _shapes_of(batch["anatomy_id"][0].tolist(), meshes or {})
         return batch | ({"frame": frame} if refine else {})
 
     def _forward(self, inputs: Mapping[str, Any]) -> Outputs:  # type: ignore[override]
@@ -123,15 +124,22 @@ class DualPlanePosePipeline(Pipeline):  # type: ignore[misc, no-any-unimported, 
         ]
 
 
-def _points_of(ids: list[int], meshes: Meshes) -> torch.Tensor:
-    """Points (1, 2, n, 6) of both implants; ValueError where there is no mesh of one."""
+def _shapes_of(ids: list[int], meshes: Meshes) -> dict[str, torch.Tensor]:
+    """Points (1, 2, n, 6) of both implants, and axes (1, 2, 4, 4) if known; ValueError where there is no mesh."""
     for component, id in zip(COMPONENTS, ids, strict=True):
         if id not in meshes:
             raise ValueError(
                 "this model is given the meshes of the implants that it is to find, but there is none of the "
                 f"{component}, {id}: name both implants of the frame, and give meshes, by anatomy id"
             )
-    return torch.from_numpy(np.stack([surface_points(meshes[id].vertices, meshes[id].faces) for id in ids]))[None]
+    points = np.stack([surface_points(meshes[id].vertices, meshes[id].faces) for id in ids])
+    shapes = {"implant_points": torch.from_numpy(points)[None]}
+    try:
+        from veriserum_hf.geometry import mesh_axes
+    except ImportError:
+        return shapes
+    axes = mesh_axes({id: meshes[id] for id in ids}, dict(zip(ids, COMPONENTS, strict=True)))
+    return shapes | {"implant_axes": torch.from_numpy(np.stack([axes[id] for id in ids]))[None]}
 
 
 def _joined(value: object) -> object:

@@ -32,7 +32,7 @@ class Batches(Protocol):
 
     Attributes
     ----------
-    image_size : edge of the images, px; of a data set, that of its first frame, to which all are fitted.
+    image_size : edge of the images, px, to which all are fitted; else that of a data set's first frame.
     batches_per_epoch : of this process; None where there are no epochs, or they have no end that is known.
     position : epoch, and batches of it that were given out.
 
@@ -46,16 +46,18 @@ class Batches(Protocol):
         """Yield batches from a position on, on this process's device."""
 
 
-def training_batches(data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator) -> Batches:
-    """Training batches of the data set, or rendered on the fly."""
+def training_batches(
+    data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator, size: int | None = None
+) -> Batches:
+    """Training batches of the data set, or rendered on the fly, with images of a size, or of the data's own."""
     if data.data == ON_THE_FLY:
-        return RenderedBatches(data, optimization, accelerator)
+        return RenderedBatches(data, optimization, accelerator, size or data.size)
     dataset, config = str(data.dataset), data.dataset_config_name
     if data.streaming:
         streamed = open_rows(dataset, config, split="train", streaming=True)
-        return StoredBatches(streamed.splits["train"].rows, data, optimization, accelerator)
+        return StoredBatches(streamed.splits["train"].rows, data, optimization, accelerator, size)
     rows = open_rows(dataset, config, split="train").splits["train"].rows
-    return StoredBatches(rows, data, optimization, accelerator)
+    return StoredBatches(rows, data, optimization, accelerator, size)
 
 
 class StoredBatches:
@@ -68,6 +70,7 @@ class StoredBatches:
     rows : training split, with random access or as a stream.
     data, optimization : settings of the run.
     accelerator : of this process.
+    size : edge of the images, px; that of the first frame if None.
 
     Raises
     ------
@@ -82,12 +85,13 @@ class StoredBatches:
         data: DataSettings,
         optimization: OptimizationSettings,
         accelerator: Accelerator,
+        size: int | None = None,
     ) -> None:
         self._on_device = _changes_batches(accelerator.device)
         augmentation = _augment_with(data.augmentation, draw_changes if self._on_device else augment)
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
-        self.image_size = image_size_of(next(iter(rows.take(1))))
+        self.image_size = size or image_size_of(next(iter(rows.take(1))))
         self._device = accelerator.device
         self._samples: StreamedSamples | FrameSamples
         load = partial(
@@ -134,10 +138,12 @@ class StoredBatches:
 class RenderedBatches:
     """Batches that are rendered on the device that trains; see `Batches`."""
 
-    def __init__(self, data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator) -> None:
+    def __init__(
+        self, data: DataSettings, optimization: OptimizationSettings, accelerator: Accelerator, size: int
+    ) -> None:
         self.position = (0, 0)
         self.batches_per_epoch: int | None = None
-        self.image_size = data.size
+        self.image_size = size
         ranges = data.world_ranges()
         make: Callable[..., Iterable[Batch]] = partial(SimulatedBatches, pairs=data.pairs)
         if ranges is not None:
@@ -145,7 +151,7 @@ class RenderedBatches:
         self._make = partial(
             make,
             optimization.batch_size,
-            size=data.size,
+            size=size,
             seed=optimization.seed,
             device=accelerator.device,
             rank=accelerator.process_index,

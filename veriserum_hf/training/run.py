@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from veriserum_hf.training.checkpoints import (
 )
 from veriserum_hf.training.divergence import not_finite
 from veriserum_hf.training.loaders import batches_of, training_batches, trials_trained_on, validation_samples
-from veriserum_hf.training.model import load_anatomies, make_model
+from veriserum_hf.training.model import fine_tuned, load_anatomies, make_model
 from veriserum_hf.training.optimization import averaged, parameter_groups
 from veriserum_hf.training.publishing import push_run, save_model
 from veriserum_hf.training.settings import TrainingSettings
@@ -70,18 +71,19 @@ class TrainingRun:
     """
 
     def __init__(self, settings: TrainingSettings, accelerator: Accelerator) -> None:
-        self.settings, self.accelerator = settings, accelerator
+        own, size = fine_tuned(settings.model)
+        self.settings, self.accelerator = replace(settings, model=own), accelerator
         self.folder = Path(settings.run.output_dir)
         optimization = settings.optimization
         torch.manual_seed(optimization.seed)
         # The main process goes first: the others then find everything in the cache.
         with accelerator.main_process_first():
             self.data = data_record(settings.data.dataset)
-            anatomies = load_anatomies(settings.data)
-            self.batches = training_batches(settings.data, optimization, accelerator)
+            anatomies = load_anatomies(settings.data, own.implants)
+            self.batches = training_batches(settings.data, optimization, accelerator, size)
             validation = validation_samples(settings.data, self.batches.image_size)
             model = make_model(
-                settings.model,
+                own,
                 anatomies,
                 self.batches.image_size,
                 gradient_checkpointing=optimization.gradient_checkpointing,

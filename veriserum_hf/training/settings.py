@@ -106,6 +106,11 @@ class DataSettings:
 class ModelSettings:
     """The model; see `VeriserumPoseConfig`."""
 
+    model: str | None = _option(
+        None,
+        "Fine-tune this model: a released checkpoint, a run, or one on the hub. Its own shape and size of images "
+        "count, whatever the other settings are; planes, dropout and jitter may be others.",
+    )
     backbone: str | None = _option(None, "Pretrained vision backbone: an id on the hub, or a folder.")
     backbone_config: Json | str | None = field(
         default=None,
@@ -129,17 +134,19 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         self.backbone_config = _mapping("backbone_config", self.backbone_config)
-        if (self.backbone is None) == (self.backbone_config is None):
+        if self.model is None and (self.backbone is None) == (self.backbone_config is None):
             raise TrainingError(
-                "give either backbone (pretrained, such as facebook/convnextv2-tiny-1k-224) or backbone_config (with "
-                f"random weights), got {'neither' if self.backbone is None else 'both'}"
+                "give model (to fine-tune one), or either backbone (pretrained, such as "
+                "facebook/convnextv2-tiny-1k-224) or backbone_config (with random weights), got "
+                f"{'neither' if self.backbone is None else 'both'}"
             )
         if self.backbone_config is not None:
             _check_backbone(self.backbone_config)
 
     def model_configuration(self) -> Json:
         """What goes into the model's configuration unchanged."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("backbone")}
+        names = [f.name for f in fields(self) if f.name not in ("model", "backbone", "backbone_config")]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass

@@ -14,7 +14,7 @@ from scipy.spatial import ConvexHull, KDTree
 
 from veriserum_hf.core import FloatArray
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.geometry import make_transform
+from veriserum_hf.geometry.pose import make_transform
 
 _FLAT_DEG = 2.0
 _CANDIDATES = 300

@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from veriserum_hf.core import FloatArray, Side
 from veriserum_hf.errors import KinematicsError
-from veriserum_hf.geometry import invert_transform, make_transform, transform_points
+from veriserum_hf.geometry.pose import invert_transform, make_transform, transform_points
 
 # Normals of the bearing surface in flexion: 0 is distal, 90 posterior. Fully extended knees stand on the part before.
 _FLEXED_DEG = np.arange(40.0, 101.0)
