@@ -98,7 +98,11 @@ def _of_another(settings: ModelSettings) -> VeriserumPoseModel:
     try:
         model.load_state_dict(other.state_dict())
     except RuntimeError as error:
-        raise TrainingError(f"{settings.model} cannot be trained with these planes: {error}") from error
+        planes, own = " and ".join(settings.planes), " and ".join(other.config.planes)
+        raise TrainingError(
+            f"{settings.model} cannot be trained for the planes {planes}: its weights are for {own}. One that is "
+            "given meshes has the same weights for every plane"
+        ) from error
     return model
 
 
