@@ -15,6 +15,7 @@ from tests.benchmarks.real_frames import IMPLANTS, ONE_PLANE, TWO_PLANES, study
 from tests.benchmarks.registered_frames import HELD_OUT, archived, cluttered, independent
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, Component, FloatArray
 from veriserum_hf.simulation import WorldRanges, implant_mesh
+from veriserum_hf.training.trust import FRAMES
 from veriserum_hf.training.worlds import shapes_of, validation_worlds
 
 _BATCH = 20  # frames that are rendered at once
@@ -88,9 +89,10 @@ def another_renderer(folder: Path, count: int) -> Iterator[Shown]:
 
 
 def worlds(ranges: WorldRanges, count: int, size: int, *, held_out: bool = False) -> Iterator[Shown]:
-    """Frames of randomised worlds in images of this size, the same at every call."""
+    """Frames of randomised worlds in images of this size, the same at every call; none that trust is fitted to."""
     meshes = {shape.anatomy_id: shape.mesh for shape in shapes_of(ranges, held_out=held_out)}
-    for batch in validation_worlds(ranges, count, batch_size=_BATCH, size=size, held_out=held_out):
+    frames = validation_worlds(ranges, count, start=FRAMES, batch_size=_BATCH, size=size, held_out=held_out)
+    for batch in frames:
         for number in range(_BATCH):
             ids = batch["anatomy_id"][number].tolist()
             row: dict[str, Any] = {

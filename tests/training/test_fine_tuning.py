@@ -31,6 +31,8 @@ def test_images_of_another_size_are_fitted_to_that_of_the_model(trained, dataset
 
 def test_a_model_that_does_not_exist_or_fit_is_named(refused, trained, dataset, tmp_path):
     options = ("--dataset", dataset, "--max_train_steps", 1, "--output_dir", tmp_path / "run")
-    assert "cannot load the model no-such-model: there is no such folder" in refused(*options, "--model", "no-such-model")
+    assert "cannot load the model no-such-model: there is no such folder" in refused(
+        *options, "--model", "no-such-model"
+    )
     assert f"{trained} cannot be trained for the planes bs" in refused(*options, "--model", trained, "--planes", "bs")
     assert not (tmp_path / "run").exists()

@@ -71,6 +71,8 @@ def test_validation_frames_are_always_the_same_and_of_no_training(batches):
     assert len(one) == 2
     for each, same in zip(one, other, strict=True):
         assert_same(each, same)
+    (second,) = validation_worlds(RANGES, 2, start=2, batch_size=2, size=SIZE)
+    assert_same(second, one[1])
     seed_of_validation = next(iter(source(batch_size=2, seed=2027)))
     assert not torch.equal(one[0]["labels"], seed_of_validation["labels"])
 
@@ -81,7 +83,7 @@ def test_held_out_implants_are_of_no_training():
 
 
 def test_frames_of_no_whole_batch_are_refused():
-    with pytest.raises(ValueError, match="frames must be a multiple of the batch size 50, got 70"):
+    with pytest.raises(ValueError, match="must be multiples of the batch size 50, got 70, 0"):
         next(validation_worlds(RANGES, 70))
 
 

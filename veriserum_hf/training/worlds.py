@@ -179,6 +179,7 @@ def validation_worlds(
     ranges: WorldRanges,
     frames: int = 400,
     *,
+    start: int = 0,
     batch_size: int = 50,
     size: int = 512,
     device: torch.device | str = "cpu",
@@ -191,19 +192,27 @@ def validation_worlds(
     ----------
     ranges : that the worlds are drawn from.
     frames : how many, a multiple of the batch size.
+    start : how many are before them, a multiple of it, too. The trust of a model is fitted to the first ones.
     batch_size, size, device, workers : see `WorldBatches`.
     held_out : show implants that no training sees, instead of those that all trainings show.
 
     Raises
     ------
     ValueError
-        If the frames are no multiple of the batch size.
+        If the frames, or those before them, are no multiple of the batch size.
 
     """
-    if frames < 1 or frames % batch_size:
-        raise ValueError(f"frames must be a multiple of the batch size {batch_size}, got {frames}")
+    if frames < 1 or frames % batch_size or start % batch_size:
+        raise ValueError(f"frames and start must be multiples of the batch size {batch_size}, got {frames}, {start}")
     source = WorldBatches(
-        batch_size, ranges, size=size, seed=_VALIDATION_SEED, device=device, workers=workers, held_out=held_out
+        batch_size,
+        ranges,
+        size=size,
+        seed=_VALIDATION_SEED,
+        device=device,
+        start=start // batch_size,
+        workers=workers,
+        held_out=held_out,
     )
     source._stream = _VALIDATION_STREAM
     for _, batch in zip(range(frames // batch_size), source, strict=False):
