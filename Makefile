@@ -36,14 +36,14 @@ types: $(INSTALLED)
 docs: $(INSTALLED)  ## the documentation, into site/
 	$(BIN)/mkdocs build --strict
 
-demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, train, register, push, download, evaluate
+demo: $(INSTALLED)  ## from nothing to a published model: simulate, convert, fine-tune, register, push, download, evaluate
 	rm -rf $(DEMO)
 	$(BIN)/veriserum simulate $(DEMO)/archive --trials 120 --frames-per-trial 6 --size 800
 	$(BIN)/veriserum audit $(DEMO)/archive
 	$(BIN)/veriserum convert $(DEMO)/archive $(DEMO)/dataset
 	$(BIN)/veriserum show $(DEMO)/dataset --output $(DEMO)/frame.png
-	$(BIN)/accelerate launch training/train.py --config training/configs/demo.yaml --dataset $(DEMO)/dataset \
-		--output_dir $(DEMO)/run --max_train_steps 350 --eval_steps 175
+	$(BIN)/accelerate launch training/train.py --config training/configs/demo.yaml --model veriserum-pose-small \
+		--dataset $(DEMO)/dataset --output_dir $(DEMO)/run --max_train_steps 60 --eval_steps 30 --learning_rate 3e-4
 	$(BIN)/python training/evaluate.py --model $(DEMO)/run --dataset $(DEMO)/dataset --output_dir $(DEMO)/run
 	# Exit status 3: done, but some frames have not converged, as their verdicts say.
 	$(BIN)/veriserum register $(DEMO)/dataset --split test --start model --model $(DEMO)/run \

@@ -265,6 +265,17 @@ def test_the_card_answers_what_reporting_guidelines_ask(online, run_folder, eval
     assert rows["Failures"].startswith(f"{1 - overall['success_2mm_2deg']['share']:.1%} of the poses")
 
 
+def test_the_card_of_a_fine_tuned_model_names_the_one_that_it_began_with(online, run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "tuned")
+    settings = yaml.safe_load((run / "training.yaml").read_text())
+    settings |= {"model": str(tmp_path / "first"), "backbone_config": None}
+    (run / "training.yaml").write_text(yaml.safe_dump(settings))
+    push_model(run, NAME)
+    card = published(online)["README.md"].decode()
+    assert "Base model: `first` (as named at training), with a `resnet`" in card
+    assert "those of `first` as initial weights" in card and str(tmp_path) not in card
+
+
 def test_the_handler_of_an_endpoint_answers_with_the_poses_of_the_model(online, run_folder, dataset, tmp_path):
     push_model(run_folder, NAME)
     folder = snapshot_download(NAME, revision="1.0.0", local_dir=tmp_path / "endpoint")

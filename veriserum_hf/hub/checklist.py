@@ -60,7 +60,8 @@ def _data_rows(settings: dict[str, Any], config: dict[str, Any], data: DataRecor
 
 def _model_rows(settings: dict[str, Any], config: dict[str, Any], parameters: int) -> dict[str, str]:
     backbone = code_span(config["backbone_config"]["model_type"])
-    weights = "pretrained" if settings.get("backbone") else "random"
+    other = settings.get("model")
+    weights = f"those of {code_span(other)} as" if other else "pretrained" if settings.get("backbone") else "random"
     components = [each["component"] for each in config["anatomies"]]
     known = ", ".join(f"{components.count(name)} of the {name}" for name in COMPONENTS)
     steps, seed = settings.get("max_train_steps") or _NOT_STATED, settings.get("seed", _NOT_STATED)
@@ -70,7 +71,9 @@ def _model_rows(settings: dict[str, Any], config: dict[str, Any], parameters: in
         "Input and output": "see Input and output",
         "Implants": "any, by its mesh" if config.get("implants") == "mesh" else known,
         "Training": f"steps {steps}, seed {seed}",
-        "Choice of the model": "best checkpoint on the validation split",
+        "Choice of the model": "best checkpoint on the validation split"
+        if settings.get("dataset")
+        else "the last step",
         "Missing input": "one plane alone suffices" if alone else "not handled: both planes are needed",
     }
 

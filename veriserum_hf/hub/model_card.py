@@ -203,6 +203,8 @@ def _trained(run: Run) -> str:
 
 def _backbone(run: Run) -> str:
     kind = run.config["backbone_config"]["model_type"]
+    if other := run.settings.get("model"):
+        return f"{code_span(other)} (as named at training), with a `{kind}`"
     return (
         f"a `{kind}` from {code_span(run.settings['backbone'])} (as named at training)"
         if run.settings.get("backbone")

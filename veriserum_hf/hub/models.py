@@ -42,7 +42,7 @@ _PROCESSOR_CODE = {"AutoImageProcessor": "image_processing_veriserum.VeriserumIm
 _PIPELINE_CODE = {
     TASK: {"impl": "pipeline_veriserum.DualPlanePosePipeline", "pt": ["AutoModel"], "type": "image"},
 }
-_NAMES = ("dataset", "backbone")  # settings: of a data set and a model, or their paths
+_NAMES = ("dataset", "backbone", "model")  # settings: of a data set and models, or their paths
 _SETTING = (str, int, float, list, dict, type(None))
 _MOST_SETTINGS = 1_000_000  # bytes of training.yaml
 # Paths and options of the training machine, of no use elsewhere.
