@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -20,10 +21,22 @@ _ROOT = Path(__file__).parents[2]
 _SAMPLED_EVERY_S = 0.02
 
 
+class _Memory(NamedTuple):
+    """Peak resident memory of a process so far, and what it holds now without pages of files."""
+
+    peak_mb: float
+    held_mb: float
+
+    def most(self, other: "_Memory") -> "_Memory":
+        """Return the larger of each."""
+        return _Memory(*map(max, self, other))
+
+
 class Watched(NamedTuple):
     """What a command printed, how long it took, and its peak resident memory: its own and its largest child's.
 
-    ``cpu_s`` is that of the command and its children.
+    ``cpu_s`` is that of the command and its children. ``held_mb`` is the peak of a command or child without the
+    pages of files that it maps, which the system takes back when it needs the memory.
     """
 
     output: str
@@ -31,6 +44,7 @@ class Watched(NamedTuple):
     peak_mb: float
     worker_peak_mb: float
     cpu_s: float
+    held_mb: float
 
 
 def run_watched(*command: str, cache: Path, statuses: Container[int] = (0,)) -> Watched:
@@ -44,17 +58,20 @@ def run_watched(*command: str, cache: Path, statuses: Container[int] = (0,)) -> 
         "HF_DATASETS_CACHE": str(cache),
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     }
-    started, own, workers, cpu_before_s = time.perf_counter(), 0.0, 0.0, _children_cpu_s()
+    started, cpu_before_s = time.perf_counter(), _children_cpu_s()
+    own, workers = _Memory(0.0, 0.0), _Memory(0.0, 0.0)
     with subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            own = max(own, _peak_mb(process.pid))
-            workers = max([workers, *map(_peak_mb, _children(process.pid))])
+            own = own.most(_memory(process.pid))
+            for child in _children(process.pid):
+                workers = workers.most(_memory(child))
             time.sleep(_SAMPLED_EVERY_S)
         wall_s = time.perf_counter() - started
         output = process.stdout.read() if process.stdout else ""
     if process.returncode not in statuses:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output[-500:]}")
-    return Watched(output, wall_s, own, workers, _children_cpu_s() - cpu_before_s)
+    held_mb = max(own.held_mb, workers.held_mb)
+    return Watched(output, wall_s, own.peak_mb, workers.peak_mb, _children_cpu_s() - cpu_before_s, held_mb)
 
 
 def _children_cpu_s() -> float:
@@ -69,13 +86,15 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _peak_mb(pid: int) -> float:
-    """Peak resident memory of a process so far; 0 where it has ended."""
+def _memory(pid: int) -> _Memory:
+    """Memory of a process; 0 where it has ended."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    return sum(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
+        return _Memory(0.0, 0.0)
+    kib = {name: int(number) for name, number in re.findall(r"^(VmHWM|Rss\w+):\s+(\d+)", status, re.MULTILINE)}
+    peak, *held = (kib.get(name, 0) * 1024 / 1e6 for name in ("VmHWM", "RssAnon", "RssShmem"))
+    return _Memory(peak, sum(held))
 
 
 def run_export(archive: Path, output: Path, *, workers: int, shard_bytes: int, cache: Path) -> Watched:

@@ -143,7 +143,7 @@ def test_intervals_hold_the_true_median_and_those_of_single_frames_would_not():
     for _ in range(100):
         values = 10 + rng.normal(size=30)[trial] + 0.3 * rng.normal(size=240)
         for unit, ids in (("trials", trial), ("frames", np.arange(240))):
-            found = summarise(replaced(table, rotation_deg=values, trial_id=ids), resamples=100)["overall"]
+            found = overall(replaced(table, rotation_deg=values, trial_id=ids), resamples=100)
             low, high = found["rotation_deg"]["median_interval_95"]
             held[unit] += low <= 10 <= high
     assert held["trials"] >= 85  # 93 in the long run; fewer than 85 in about one of 300 runs

@@ -55,10 +55,8 @@ def short_trials(knees, tmp_path_factory):
 
 
 def _converted(archive, tmp_path_factory, size, *configs):
-    folder = tmp_path_factory.mktemp("converted") / "OUT"
-    return convert_archive(
-        archive, folder, configs=("calibrated", "anatomies", *configs), options=Options(size=size), workers=1
-    ).output
+    options = {"configs": ("calibrated", "anatomies", *configs), "options": Options(size=size), "workers": 1}
+    return made_once(tmp_path_factory, f"{archive.name}_{size}_px", partial(convert_archive, archive, **options))
 
 
 @pytest.fixture(scope="session")

@@ -261,6 +261,7 @@ def test_a_registration_is_of_its_cameras_and_states_their_uncertainty(short_tri
 
 def test_cameras_that_an_archive_has_state_their_uncertainty(damaged, rows, monkeypatch, tmp_path):
     trial, covariance = rows[0]["trial_id"], np.diag([0.04] * 3 + [1e-4] * 3)
+    monkeypatch.setattr(data_sets_module, "run_jobs", lambda *_, **__: None)
     monkeypatch.setattr(data_sets_module, "_registered", lambda *_: REGISTERED_SCHEMA.empty_table())
 
     def options(**given):

@@ -67,14 +67,14 @@ def edge_offsets(image, contours):
     return np.concatenate(offsets)
 
 
-def views(pair, imaging, frame):
+def views(pair, imaging, frame, sizes):
     """Of each implant in each plane: its id, the plane, the corrected image by size, and the implant's outlines."""
     shown, parts = trial(SETTINGS, pair), scene(SETTINGS, pair, frame, with_holders=False)
     assert tuple(shown.anatomy_ids.values()) == IMPLANT_PAIRS[pair]
     for name in PLANES:
         plane, distortion = shown.session.rig[name], shown.session.distortions[name]
         raw = expose(parts, plane, distortion, imaging, np.random.default_rng(frame))
-        images = {size: distortion.correct(raw, size) for size in (512, NATIVE_SIZE)}
+        images = {size: distortion.correct(raw, size) for size in sizes}
         for anatomy_id, part, other in zip(IMPLANT_PAIRS[pair], parts, parts[::-1], strict=True):
             yield anatomy_id, name, images, list(outlines(part, other, plane))
 
@@ -86,7 +86,7 @@ each_pair = pytest.mark.parametrize("pair", range(len(IMPLANT_PAIRS)), ids=[f"{f
 def test_the_outline_of_each_implant_lies_on_strong_edges(pair):
     medians = {512: defaultdict(list), NATIVE_SIZE: defaultdict(list)}
     for frame in FRAMES:
-        for anatomy_id, plane, images, contours in views(pair, Imaging(), frame):
+        for anatomy_id, plane, images, contours in views(pair, Imaging(), frame, medians):
             for size, image in images.items():
                 offsets = edge_offsets(image, contours)
                 assert len(offsets) > 300
@@ -103,7 +103,7 @@ def test_the_outline_of_each_implant_lies_on_strong_edges(pair):
 
 @each_pair
 def test_the_shadow_of_an_opaque_implant_is_not_shifted(pair):
-    for anatomy_id, plane, images, contours in views(pair, OPAQUE, FRAMES[0]):
+    for anatomy_id, plane, images, contours in views(pair, OPAQUE, FRAMES[0], [512]):
         # All outlines are edges then: as a whole they are nowhere else, by far less than half a pixel.
         offsets = edge_offsets(images[512], contours)
         normals = np.concatenate([normals[apart] for _, normals, apart in contours])

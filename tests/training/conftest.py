@@ -1,9 +1,11 @@
 """A small data set to train on, and a run that was trained on it."""
 
 import runpy
+from functools import partial
 
 import pytest
 
+from tests.fixtures.made_once import made_once
 from tests.training.processes import ROOT
 from tests.training.runs import run, settings_file
 from veriserum_hf.dataset.export import convert_archive
@@ -17,11 +19,13 @@ STEPS = 16  # of six in an epoch
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """Folder with 48 frames to train on, six of every other split, 128 px, in several shards."""
-    folder = tmp_path_factory.mktemp("training")
+    return made_once(tmp_path_factory, "to_train_on", _simulated) / "dataset"
+
+
+def _simulated(folder):
     settings = Settings(trials=20, frames_per_trial=3, pairs=2, height_px=200, marker_frames=0)
     archive = simulate(folder / "archive", settings, workers=1)
     convert_archive(archive, folder / "dataset", options=Options(size=128), workers=1, shard_size_bytes=150_000)
-    return folder / "dataset"
 
 
 @pytest.fixture(scope="session")
@@ -33,10 +37,9 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, config, dataset):
     """Run folder of sixteen steps, with a checkpoint every fifth and tracking; not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "trained"
     often = ("--max_train_steps", STEPS, "--checkpointing_steps", 5, "--eval_steps", 8, "--with_tracking")
-    run("train", "--config", config, "--dataset", dataset, "--output_dir", folder, *often)
-    return folder
+    train = partial(run, "train", "--config", config, "--dataset", dataset, *often, "--output_dir")
+    return made_once(tmp_path_factory, "trained", train)
 
 
 @pytest.fixture
