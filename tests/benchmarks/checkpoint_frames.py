@@ -89,7 +89,11 @@ def another_renderer(folder: Path, count: int) -> Iterator[Shown]:
 
 
 def worlds(ranges: WorldRanges, count: int, size: int, *, held_out: bool = False) -> Iterator[Shown]:
-    """Frames of randomised worlds in images of this size, the same at every call; none that trust is fitted to."""
+    """Frames of randomised worlds on canvases of this size, the same at every call: their images without the canvas.
+
+    What continues an image's rim is no image: a registration would look for outlines there. To none of them trust is
+    fitted.
+    """
     meshes = {shape.anatomy_id: shape.mesh for shape in shapes_of(ranges, held_out=held_out)}
     frames = validation_worlds(ranges, count, start=FRAMES, batch_size=_BATCH, size=size, held_out=held_out)
     for batch in frames:
@@ -98,12 +102,13 @@ def worlds(ranges: WorldRanges, count: int, size: int, *, held_out: bool = False
             row: dict[str, Any] = {
                 component: {"anatomy_id": id} for component, id in zip(COMPONENTS, ids, strict=True)
             }
-            for plane in PLANES:
+            for plane, image_px in zip(PLANES, batch["image_px"][number].tolist(), strict=True):
+                left, top, columns, rows = image_px
                 camera: Any = batch[CAMERA_OF[plane]]
-                row[IMAGE_OF[plane]] = batch[IMAGE_OF[plane]][number, 0].numpy()
-                row[CAMERA_OF[plane]] = _camera(
-                    camera["intrinsics"][number].numpy(), camera["world_to_camera"][number].numpy(), size
-                )
+                canvas = batch[IMAGE_OF[plane]][number, 0].numpy()
+                row[IMAGE_OF[plane]] = canvas[top : top + rows, left : left + columns]
+                intrinsics = camera["intrinsics"][number].numpy() - [[0, 0, left], [0, 0, top], [0, 0, 0]]
+                row[CAMERA_OF[plane]] = _camera(intrinsics, camera["world_to_camera"][number].numpy(), size)
             labels: torch.Tensor = batch["labels"][number]
             truth = {component: T.numpy() for component, T in zip(COMPONENTS, labels, strict=True)}
             yield Shown(row, {id: meshes[id] for id in ids}, truth)

@@ -257,10 +257,13 @@ def test_a_choice_is_shown_kept_and_forgotten(tiny, tmp_path, monkeypatch):
     assert nothing.returncode == 2 and nothing.stderr == f"error: no archive is chosen. {ways}"
     monkeypatch.chdir(tiny.root.parent)
     assert run_here("use", tiny.root.name).stdout == f'load_dataset("veriserum") takes {tiny.root}\n'
-    (tmp_path / "empty").mkdir()
-    for path, what in ((tmp_path / "empty", "found no SQLite database"), (tmp_path / "no", "there is nothing here")):
+    for year in ("2023", "2024"):
+        (tmp_path / "others" / year).mkdir(parents=True)
+        (tmp_path / "others" / year / "bs_000001.jpg").write_bytes(b"not of an archive")
+    for path, what in ((tmp_path / "others", "found no SQLite database"), (tmp_path / "no", "there is nothing here")):
         refused = run_here("use", path)
         assert refused.returncode == 2 and refused.stderr.startswith(f"error: {path}: {what}")
+        assert refused.stderr.count("\n") == 1
         assert run_here("use").stdout == f"{tiny.root} (of `veriserum use`)\n"
 
     monkeypatch.setenv("VERISERUM_ARCHIVE", str(tmp_path / "gone"))

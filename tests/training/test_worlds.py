@@ -33,8 +33,13 @@ def batches():
 def test_a_batch_is_what_the_model_takes(batches):
     meshes = {shape.anatomy_id: shape.mesh for shape in shapes_of(RANGES)}
     for batch in batches:
-        for plane in PLANES:
+        for plane, image_px in zip(PLANES, batch["image_px"].unbind(1), strict=True):
             image, camera = batch[f"image_{plane}"], batch[f"camera_{plane}"]
+            for canvas, (left, top, columns, rows) in zip(image[:, 0], image_px.tolist(), strict=True):
+                for canvas_along, first, count in ((canvas, top, rows), (canvas.T, left, columns)):
+                    assert first >= 0 and first + count <= SIZE
+                    assert (canvas_along[:first] == canvas_along[:1]).all()
+                    assert (canvas_along[first + count :] == canvas_along[-1:]).all()
             assert image.shape == (3, 1, SIZE, SIZE) and image.dtype == torch.uint8
             assert camera["intrinsics"].shape == (3, 3, 3) and camera["world_to_camera"].shape == (3, 4, 4)
             assert {tensor.dtype for tensor in camera.values()} == {torch.float64}

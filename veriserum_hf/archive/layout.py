@@ -11,6 +11,7 @@ from typing import NamedTuple
 from veriserum_hf.archive.files import MOST_BYTES, MOST_TABLE_BYTES
 from veriserum_hf.archive.problems import Findings
 from veriserum_hf.core import PLANES, PlaneName, listed, not_a_file
+from veriserum_hf.errors import ArchiveError
 
 _IMAGE = r"\.(?:jpe?g|png|tiff?)"
 _FRAME = re.compile(rf"(bs|fs)_(\d{{1,18}}){_IMAGE}", re.IGNORECASE | re.ASCII)
@@ -257,7 +258,8 @@ def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings:
     databases = [path for path in databases if _is_database(path)] or databases
     if start.is_dir() and databases:
         if len(databases) > 1:
-            raise findings.stop(
+            raise _not_one_archive(
+                findings,
                 "several databases",
                 str(start),
                 f"found {listed(layout.relative(path) for path in databases)}, expected one database",
@@ -269,13 +271,20 @@ def _choose_tables(start: Path, layout: Layout, databases: list[Path], findings:
             _check_table(path, findings)
         layout.csv_tables = csv_tables
     else:
-        raise findings.stop(
+        raise _not_one_archive(
+            findings,
             "no tables",
             str(start),
             f"found no SQLite database ({', '.join(sorted(_DATABASE_SUFFIXES))}) and no "
             "veriserum_pose_reloaded_refined_all.csv",
             "Give the folder that holds the database of the download, or the database itself.",
         )
+
+
+def _not_one_archive(findings: Findings, kind: str, where: str, what: str, remedy: str) -> ArchiveError:
+    """Error of a folder that is not one archive: then it says nothing that files in it share a name."""
+    findings.problems.clear()
+    return findings.stop(kind, where, what, remedy)
 
 
 def _check_table(path: Path, findings: Findings) -> None:

@@ -52,6 +52,8 @@ class Batch(TypedDict):
     labels : (B, 2, 4, 4) float64 ``T_world_implant``, mm; NaN where a frame has none.
     implant_points : (B, 2, n, 6) float32 of the implants' surfaces, with normals; missing where the model knows the
         implants by their ids.
+    image_px : (B, planes, 4) int64, of randomised worlds alone: column and row of each image's first pixel, its
+        columns and its rows; what is around it continues its rim.
     measurement_id, trial_id : (B,) int64. task : B names.
 
     """
@@ -63,6 +65,7 @@ class Batch(TypedDict):
     anatomy_id: torch.Tensor
     labels: torch.Tensor
     implant_points: NotRequired[torch.Tensor]
+    image_px: NotRequired[torch.Tensor]
     measurement_id: torch.Tensor
     trial_id: torch.Tensor
     task: list[str]

@@ -136,6 +136,8 @@ class WorldBatches:
         camera_bs, camera_fs = (
             Cameras(intrinsics=K, world_to_camera=T) for K, T in zip(intrinsics, to_camera, strict=True)
         )
+        of_images = [drawn.looks[name][:, 0] for name in ("first_column", "first_row", "columns", "rows")]
+        image_px = torch.cat(of_images, dim=1).long()
         shapes = batch.shapes.to(device)
         numbers = torch.arange(self.batch_size, device=device) + batch.number * self.batch_size
         return {
@@ -146,6 +148,7 @@ class WorldBatches:
             "anatomy_id": self._ids[shapes],
             "implant_points": self._points[shapes],
             "labels": batch.labels.to(device),
+            "image_px": torch.stack(image_px.chunk(len(PLANES)), dim=1),
             "measurement_id": numbers,
             "trial_id": numbers.clone(),
             "task": batch.tasks,
