@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import drawn, rig_of, starts
 from veriserum_hf.geometry import Plane
@@ -45,6 +46,35 @@ def test_covariances_are_symmetric_and_positive_and_contain_those_of_the_images(
             np.testing.assert_allclose(covariance, covariance.T, atol=1e-12)
             values = np.linalg.eigvalsh(covariance)
             assert (values > -1e-9 * values.max()).all()
+
+
+def test_femur_and_tibia_are_correlated_by_the_cameras_that_both_share(found):
+    femur, tibia = (found[name] for name in PARTS)
+    cross = femur.camera_effects @ tibia.camera_effects.T
+    joint = np.block([[femur.covariance, cross], [cross.T, tibia.covariance]])
+    values = np.linalg.eigvalsh(joint)
+    assert values.min() > -1e-9 * values.max()
+    deviations = [np.sqrt(each.covariance.diagonal()) for each in (femur, tibia)]
+    assert (cross.diagonal()[:3] > 0.3 * np.prod(deviations, axis=0)[:3]).all()
+
+
+@pytest.mark.parametrize(("column", "plane", "shift"), [(0, "bs", "principal point"), (7, "fs", "upwards")])
+def test_an_error_of_a_camera_moves_both_implants_as_stated(scene, coarse_meshes, found, column, plane, shift):
+    """By one standard deviation, in the same direction."""
+    row, rig, start = scene
+    T, point, sid_mm = rig[plane].T_world_intensifier, np.array(rig[plane].principal_point_mm), rig[plane].sid_mm
+    wrong = shifted(rig[plane], 0.15) if shift == "upwards" else Plane(T, point + [0.2, 0], sid_mm)
+    row = row | {f"camera_{plane}": wrong.camera(256)}
+    moved = register(row, coarse_meshes, start, method="outline")
+    expected, measured = [], []
+    for name in PARTS:
+        R = Rotation.from_matrix(moved[name].T_world_implant[:3, :3] @ found[name].T_world_implant[:3, :3].T)
+        shift_mm = moved[name].translation_mm - found[name].translation_mm
+        measured += [*shift_mm, *R.as_rotvec(degrees=True)]
+        expected += found[name].camera_effects[:, column].tolist()
+    expected, measured = np.array(expected), np.array(measured)
+    sign = np.sign(expected @ measured)
+    assert np.linalg.norm(sign * measured - expected) < 0.35 * np.linalg.norm(expected)
 
 
 def test_without_errors_of_the_world_only_the_images_count(scene, coarse_meshes, found):

@@ -13,6 +13,7 @@ from veriserum_hf.knee.axes import ImplantAxes
 from veriserum_hf.knee.coordinates import COORDINATE_NAMES, COORDINATES
 from veriserum_hf.knee.cycles import PERCENT, mean_cycle
 from veriserum_hf.knee.femoral_component import Condyles
+from veriserum_hf.knee.frames import counted
 from veriserum_hf.poses import DEVIATIONS_95
 
 try:
@@ -24,14 +25,14 @@ except ImportError as error:
 
 # Of Okabe and Ito, safe for colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GOOD = ("converged", "exact")
 _MOST_TRIALS_NAMED = 6
 
 
 def draw_trial(sources: Mapping[str, pa.Table], title: str) -> Figure:
     """Six coordinates over time, with 95 % bands, of one trial by one or several sources.
 
-    Frames that have not converged are open circles, outside the lines.
+    The inner band is of what differs from frame to frame, the outer one also of what all frames share. Frames that
+    have not converged are open circles, outside the lines.
 
     Raises
     ------
@@ -43,18 +44,18 @@ def draw_trial(sources: Mapping[str, pa.Table], title: str) -> Figure:
     figure, panels = _six_panels(title)
     for color, (label, table) in zip(COLORS, sources.items(), strict=False):
         at, unit = _times(table)
-        good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD)
+        good = counted(table["verdict"].to_pylist())
         smoothed = f"smoothed_{COORDINATES[0]}" in table.column_names
         for name, ax in panels.items():
-            value, deviation = (table[column].to_numpy() for column in (name, f"{name}_sd"))
+            value = table[name].to_numpy()
             ax.plot(at, np.where(good, value, np.nan), ".-" if not smoothed else ".", ms=3, lw=1, color=color)
             ax.plot(at[~good], value[~good], "o", mfc="none", ms=4, mew=0.8, color=color)
+            shown = f"smoothed_{name}" if smoothed else name
             if smoothed:
-                value, deviation = (table[f"smoothed_{column}"].to_numpy() for column in (name, f"{name}_sd"))
-                ax.plot(at, value, lw=1.2, color=color)
-            else:
-                deviation = np.where(good, deviation, np.nan)
-            _band(ax, at, value, deviation, color)
+                ax.plot(at, table[shown].to_numpy(), lw=1.2, color=color)
+            for deviation in (f"{shown}_sd", f"{shown}_frame_sd"):
+                spread = np.where(good | smoothed, table[deviation].to_numpy(), np.nan)
+                _band(ax, at, table[shown].to_numpy(), spread, color)
             ax.set_xlabel(unit)
         next(iter(panels.values())).plot([], [], color=color, label=_plain(label))
     if len(sources) > 1:
@@ -69,7 +70,7 @@ def draw_trials(tables: Mapping[str, pa.Table], title: str) -> Figure:
         at, unit = _times(table)
         at = at - at[0]
         smoothed = f"smoothed_{COORDINATES[0]}" in table.column_names
-        good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD) | smoothed
+        good = counted(table["verdict"].to_pylist()) | smoothed
         for name, ax in panels.items():
             value = table[f"smoothed_{name}" if smoothed else name].to_numpy()
             ax.plot(at, np.where(good, value, np.nan), lw=0.9, color=COLORS[k % len(COLORS)], label=_plain(label))
@@ -164,7 +165,7 @@ def draw_contact(
     ax = figure.subplots()
     if tray_mm is not None:
         ax.plot(*tray_mm.T, ".", ms=1.0, color="0.6")
-    good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD)
+    good = counted(table["verdict"].to_pylist())
     ends = []
     for color, condyle in zip(COLORS, ("medial", "lateral"), strict=False):
         path = [

@@ -113,6 +113,7 @@ def kinematics(
     columns = _columns(frames, found.side, values, deviations)
     trials = frames.trials()
     velocities, of_velocities = rates(values, own_deviations, frames.time_s, usable, trials)
+    columns |= _named(own_deviations, "{}_frame_sd")
     columns |= _named(velocities, "{}_s") | _named(of_velocities, "{}_s_sd")
     lowest, of_lowest = _lowest(frames, found, meshes or {}, T_tibia_femur, covariance)
     columns |= dict(zip(LOWEST, lowest.T, strict=True))
@@ -240,9 +241,11 @@ def _smoothed(
     """Smoothed coordinates and velocities, with their deviations; without times, a frame counts as a second."""
     timed = np.isfinite(frames.time_s).all()
     time_s = frames.time_s if timed else frames.frame_index.astype(np.float64)
-    found = smooth(T_tibia_femur, *covariances, usable, time_s, frames.trials())
+    found = smooth(T_tibia_femur, *covariances, frames.states_image_covariance, usable, time_s, frames.trials())
     values, deviations = _with_deviations(found.T_tibia_femur, found.covariance, side, convention)
+    _, own_deviations = _with_deviations(found.T_tibia_femur, found.own, side, convention)
     columns = _named(values, "smoothed_{}") | _named(deviations, "smoothed_{}_sd")
+    columns |= _named(own_deviations, "smoothed_{}_frame_sd")
     velocity = np.full_like(found.velocity, np.nan) if not timed else found.velocity
     known = np.isfinite(velocity).all(axis=1)
     rate, of_rate = np.full_like(velocity, np.nan), np.full_like(velocity, np.nan)
@@ -263,7 +266,8 @@ def _metadata(axes: KneeAxes, convention: JointConvention, noise: Noise | None, 
         "side": axes.side,
         "axes": json.dumps(implants),
         "deviations": "one standard deviation, of first order from the covariances of the poses; errors of femur and "
-        "tibia taken as independent, as the file states no covariance between them; null where unknown",
+        "tibia correlated as the poses state, otherwise taken as independent; null where unknown. frame_sd: the part "
+        "that differs from frame to frame; the rest is the same in neighbouring frames",
         "used": "frames of every verdict" if all_verdicts else "velocities and smoothing: frames that have converged",
     }
     if noise is not None:

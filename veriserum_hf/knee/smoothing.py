@@ -11,8 +11,8 @@ not expect. The likelihood of all poses together would take the missing drift fo
 what there is; prediction of left-out frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
 
 What errors of neighbouring frames have in common, such as those of cameras, smoothing does not lower: it is added to
-the smoothed covariances again. It is what the poses state beyond their `image_covariance`, and the part of the latter
-by which frames do not scatter.
+the smoothed covariances again. It is what the poses state beyond their `image_covariance`. Where they state none, it
+is the part of their covariance by which frames do not scatter, which is too much rather than too little.
 """
 
 from dataclasses import dataclass
@@ -59,6 +59,7 @@ class Smoothed:
     ----------
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of the position, mm, and of the rotation vector, deg, in the tibia's axes.
+    own : (n, 6, 6) the part of it that the noise from frame to frame leaves.
     velocity : (n, 6) of the same, by s.
     velocity_covariance : (n, 6, 6).
     noise : that it was smoothed with.
@@ -67,6 +68,7 @@ class Smoothed:
 
     T_tibia_femur: FloatArray
     covariance: FloatArray
+    own: FloatArray
     velocity: FloatArray
     velocity_covariance: FloatArray
     noise: Noise
@@ -76,6 +78,7 @@ def smooth(
     T_tibia_femur: FloatArray,
     covariance: FloatArray,
     own: FloatArray,
+    own_is_stated: BoolArray,
     measured: BoolArray,
     time_s: FloatArray,
     trials: list[slice],
@@ -87,6 +90,7 @@ def smooth(
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of position, mm, and rotation vector, deg, in the tibia's axes.
     own : (n, 6, 6) the part of it that may differ from frame to frame.
+    own_is_stated : (n,) whether it does; elsewhere, a part may be common to neighbouring frames.
     measured : (n,) which frames are used; the others may be NaN.
     time_s : (n,) rising in each trial.
     trials : frames of each.
@@ -104,7 +108,8 @@ def smooth(
         )
     spans = [span for trial in trials if (span := _between_measured(trial, measured)) is not None]
     noise = _fitted(T_tibia_femur, own, measured, time_s, spans)
-    T, P = np.full_like(T_tibia_femur, np.nan), np.full_like(covariance, np.nan)
+    T = np.full_like(T_tibia_femur, np.nan)
+    P, P_own = np.full_like(covariance, np.nan), np.full_like(covariance, np.nan)
     velocity, of_velocity = np.full((len(T), 6), np.nan), np.full_like(covariance, np.nan)
     for span in spans:
         chain = _Chain(T_tibia_femur[span], own[span], measured[span], time_s[span])
@@ -112,9 +117,11 @@ def smooth(
             chain.step(noise)
         T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
         states = chain.marginals(noise)
-        P[span] = states[:, :6, :6] + _common(covariance[span], own[span], measured[span], noise)
+        P_own[span] = states[:, :6, :6]
+        unclear = np.where(own_is_stated[span, None, None], 0, own[span])
+        P[span] = P_own[span] + _common(covariance[span] - own[span], unclear, measured[span], noise)
         velocity[span], of_velocity[span] = chain.velocity, states[:, 6:, 6:]
-    return Smoothed(T, P, velocity, of_velocity, noise)
+    return Smoothed(T, P, P_own, velocity, of_velocity, noise)
 
 
 def _between_measured(trial: slice, measured: BoolArray) -> slice | None:
@@ -149,12 +156,15 @@ def _fitted(
     return noise_of(minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION).x)
 
 
-def _common(covariance: FloatArray, own: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
-    """Part of the stated covariance that neighbouring frames have in common, interpolated in gaps."""
+def _common(shared: FloatArray, unclear: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
+    """Covariance that neighbouring frames have in common, interpolated in gaps.
+
+    Of what is unclear, it is the part by which they do not scatter.
+    """
     share = np.sqrt(np.clip(1 - noise.ratio**2, 0, None))
-    common = covariance[measured] - own[measured] * (1 - share[:, None] * share)
+    common = shared[measured] + unclear[measured] * share[:, None] * share
     if len(common) == 1:
-        return np.broadcast_to(common, covariance.shape)
+        return np.broadcast_to(common, shared.shape)
     return np.asarray(interp1d(np.flatnonzero(measured), common, axis=0)(np.arange(len(measured))))
 
 
