@@ -180,6 +180,10 @@ def _events(cycles: str) -> "Event | Mapping[int, Sequence[float]]":
     for event in EVENTS:
         if cycles == event:
             return event
+    if not Path(cycles).exists():
+        raise KinematicsError(
+            f"--cycles is {cycles}; expected {', '.join(EVENTS)} or a YAML file of times by trial id"
+        )
     return read_events(Path(cycles))
 
 

@@ -56,7 +56,7 @@ def draw_trial(sources: Mapping[str, pa.Table], title: str) -> Figure:
             for deviation in (f"{shown}_sd", f"{shown}_frame_sd"):
                 spread = np.where(good | smoothed, table[deviation].to_numpy(), np.nan)
                 _band(ax, at, table[shown].to_numpy(), spread, color)
-            ax.set_xlabel(unit)
+        _name_below(panels, unit)
         next(iter(panels.values())).plot([], [], color=color, label=_plain(label))
     if len(sources) > 1:
         figure.legend(loc="outside lower center", ncols=len(sources), frameon=False)
@@ -74,7 +74,7 @@ def draw_trials(tables: Mapping[str, pa.Table], title: str) -> Figure:
         for name, ax in panels.items():
             value = table[f"smoothed_{name}" if smoothed else name].to_numpy()
             ax.plot(at, np.where(good, value, np.nan), lw=0.9, color=COLORS[k % len(COLORS)], label=_plain(label))
-            ax.set_xlabel(f"{unit}, from the first frame")
+        _name_below(panels, f"{unit}, from the first frame")
     if len(tables) <= _MOST_TRIALS_NAMED:
         handles, labels = next(iter(panels.values())).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(tables), frameon=False)
@@ -104,7 +104,8 @@ def draw_cycles(sources: Mapping[str, pa.Table], title: str) -> Figure:
             middle, between = (mean[column].to_numpy() for column in (name, f"{name}_between_sd"))
             ax.plot(PERCENT, middle, lw=1.8, color=color)
             _band(ax, PERCENT, middle, between, color)
-            ax.set(xlabel="cycle, %", xlim=(0, 100))
+            ax.set_xlim(0, 100)
+        _name_below(panels, "cycle, %")
         count = len(set(cycles["trial_id"].to_pylist()))
         next(iter(panels.values())).plot([], [], color=color, label=_plain(f"{label}: {count} trials"))
     figure.legend(loc="outside lower center", ncols=len(sources), frameon=False)
@@ -193,6 +194,12 @@ def _six_panels(title: str) -> tuple[Figure, dict[str, Axes]]:
         ax.set_ylabel(COORDINATE_NAMES[name])
         ax.grid(alpha=0.3)
     return figure, panels
+
+
+def _name_below(panels: Mapping[str, Axes], what: str) -> None:
+    """Name what is along x, where its numbers are."""
+    for ax in list(panels.values())[len(panels) // 2 :]:
+        ax.set_xlabel(what)
 
 
 def _times(table: pa.Table) -> tuple[FloatArray, str]:

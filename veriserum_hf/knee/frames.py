@@ -66,12 +66,6 @@ class JointFrames:
         """Which frames have both components, (n,)."""
         return np.asarray((self.anatomy_id["femur"] >= 0) & (self.anatomy_id["tibia"] >= 0))
 
-    @property
-    def states_image_covariance(self) -> BoolArray:
-        """Which frames state that of both components, (n,)."""
-        stated = [np.isfinite(self.image_covariance[name]).all(axis=(1, 2)) for name in COMPONENTS]
-        return np.asarray(stated[0] & stated[1])
-
     def usable(self, all_verdicts: bool) -> BoolArray:
         """Which frames count in averages, (n,): those that have converged or are exact, or all with a joint."""
         return self.complete if all_verdicts else np.asarray(self.complete & counted(self.verdict))
@@ -145,7 +139,7 @@ def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None
         covariance,
         image_covariance,
         cross,
-        _verdicts(poses, rows),
+        _verdicts(poses, rows, where),
     )
 
 
@@ -230,7 +224,7 @@ def _check_cross(
         )
 
 
-def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str | None]:
+def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray], where: str) -> list[str | None]:
     """Worse verdict of both components in each frame; a pose without one is not assessed.
 
     A pose that a person has accepted counts as converged, whatever the registration made of it.
@@ -240,7 +234,9 @@ def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str
         kinds = poses["kind"].to_pylist()
         every = [CONVERGED if kind == MANUAL else verdict for verdict, kind in zip(every, kinds, strict=True)]
     if unknown := sorted({value for value in every if value is not None and value not in _VERDICTS}):
-        raise KinematicsError(f"there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none")
+        raise KinematicsError(
+            f"{where}: there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none"
+        )
     rank = np.array([_VERDICTS.index(NOT_ASSESSED if value is None else value) for value in every])
     worse = np.maximum(rank[rows["femur"]], rank[rows["tibia"]])
     complete = (rows["femur"] >= 0) & (rows["tibia"] >= 0)

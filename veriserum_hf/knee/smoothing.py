@@ -6,21 +6,24 @@ own power. All frames of all trials are one least-squares problem, solved by Gau
 Cholesky factor: the result is that of a Rauch-Tung-Striebel smoother at its final linearisation.
 
 The powers, and how large the noise from frame to frame is in comparison to the stated deviations, are those with
-which each pose is best predicted from all others (leave-one-out). A knee swings about a mean, which this model does
-not expect. The likelihood of all poses together would take the missing drift for small accelerations, and smooth away
-what there is; prediction of left-out frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
+which each pose is best predicted from all others (leave-one-out); the noise is as stated, unless another one is
+significantly better. A knee swings about a mean, which this model does not expect. The likelihood of all poses
+together would take the missing drift for small accelerations, and smooth away what there is; prediction of left-out
+frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
 
 What errors of neighbouring frames have in common, such as those of cameras, smoothing does not lower: it is added to
-the smoothed covariances again. It is what the poses state beyond their `image_covariance`. Where they state none, it
-is the part of their covariance by which frames do not scatter, which is too much rather than too little.
+the smoothed covariances again. It is what the poses state beyond their `image_covariance`, and the part of the latter
+by which frames do not scatter: neighbouring frames are alike, and so are the errors of their images.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import interp1d
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation, Slerp
+from scipy.stats import chi2
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.errors import KinematicsError
@@ -34,6 +37,9 @@ _PRECISION = {"eps": 1e-4, "ftol": 1e-7}
 # Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
 # that hardly moves in a few frames from counting as fixed.
 _RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
+# Gain in the logarithm of the density from which the noise is another one than stated: likelihood-ratio test at 5 %.
+# Without it, frames that by chance scatter 4 % less than stated would be alike by a quarter of their deviations.
+_SIGNIFICANT = chi2.isf(0.05, 2) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,7 @@ class Smoothed:
     ----------
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of the position, mm, and of the rotation vector, deg, in the tibia's axes.
-    own : (n, 6, 6) the part of it that the noise from frame to frame leaves.
+    own : (n, 6, 6) the part of it that may differ from frame to frame.
     velocity : (n, 6) of the same, by s.
     velocity_covariance : (n, 6, 6).
     noise : that it was smoothed with.
@@ -78,7 +84,6 @@ def smooth(
     T_tibia_femur: FloatArray,
     covariance: FloatArray,
     own: FloatArray,
-    own_is_stated: BoolArray,
     measured: BoolArray,
     time_s: FloatArray,
     trials: list[slice],
@@ -90,7 +95,6 @@ def smooth(
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of position, mm, and rotation vector, deg, in the tibia's axes.
     own : (n, 6, 6) the part of it that may differ from frame to frame.
-    own_is_stated : (n,) whether it does; elsewhere, a part may be common to neighbouring frames.
     measured : (n,) which frames are used; the others may be NaN.
     time_s : (n,) rising in each trial.
     trials : frames of each.
@@ -108,6 +112,7 @@ def smooth(
         )
     spans = [span for trial in trials if (span := _between_measured(trial, measured)) is not None]
     noise = _fitted(T_tibia_femur, own, measured, time_s, spans)
+    share = np.sqrt((1 - noise.ratio**2).clip(0))  # of the deviations, by which frames do not scatter
     T = np.full_like(T_tibia_femur, np.nan)
     P, P_own = np.full_like(covariance, np.nan), np.full_like(covariance, np.nan)
     velocity, of_velocity = np.full((len(T), 6), np.nan), np.full_like(covariance, np.nan)
@@ -117,9 +122,9 @@ def smooth(
             chain.step(noise)
         T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
         states = chain.marginals(noise)
-        P_own[span] = states[:, :6, :6]
-        unclear = np.where(own_is_stated[span, None, None], 0, own[span])
-        P[span] = P_own[span] + _common(covariance[span] - own[span], unclear, measured[span], noise)
+        alike = own[span] * share[:, None] * share
+        P_own[span] = states[:, :6, :6] + _in_gaps(alike, measured[span])
+        P[span] = P_own[span] + _in_gaps(covariance[span] - own[span], measured[span])
         velocity[span], of_velocity[span] = chain.velocity, states[:, 6:, 6:]
     return Smoothed(T, P, P_own, velocity, of_velocity, noise)
 
@@ -152,20 +157,23 @@ def _fitted(
         return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
 
     bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
-    start = np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 2)
-    return noise_of(minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION).x)
+
+    def least(of: Callable[[FloatArray], float], start: FloatArray) -> tuple[FloatArray, float]:
+        found = minimize(of, start, method="L-BFGS-B", bounds=bounds[: len(start)], options=_PRECISION)
+        return found.x, float(found.fun)
+
+    as_stated = np.zeros(2)
+    free, cost_free = least(cost, np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 2))
+    bound, cost_bound = least(lambda accelerations: cost(np.append(accelerations, as_stated)), free[:6])
+    return noise_of(free if cost_bound - cost_free > _SIGNIFICANT else np.append(bound, as_stated))
 
 
-def _common(shared: FloatArray, unclear: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
-    """Covariance that neighbouring frames have in common, interpolated in gaps.
-
-    Of what is unclear, it is the part by which they do not scatter.
-    """
-    share = np.sqrt(np.clip(1 - noise.ratio**2, 0, None))
-    common = shared[measured] + unclear[measured] * share[:, None] * share
-    if len(common) == 1:
-        return np.broadcast_to(common, shared.shape)
-    return np.asarray(interp1d(np.flatnonzero(measured), common, axis=0)(np.arange(len(measured))))
+def _in_gaps(covariance: FloatArray, measured: BoolArray) -> FloatArray:
+    """Covariances (n, 6, 6) of measured frames, interpolated in the others."""
+    known = covariance[measured]
+    if len(known) == 1:
+        return np.broadcast_to(known, covariance.shape)
+    return np.asarray(interp1d(np.flatnonzero(measured), known, axis=0)(np.arange(len(measured))))
 
 
 class _Chain:
