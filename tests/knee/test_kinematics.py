@@ -209,9 +209,14 @@ def test_what_moves_both_components_alike_cancels_as_far_as_the_poses_state():
 
 def test_the_part_that_differs_from_frame_to_frame_has_deviations_of_its_own():
     poses = with_matrices(table_of(*placed(bending(8), "right"), COVARIANCE), image_covariance=COVARIANCE / 100)
-    found = vs.kinematics(poses, own_axes()).table
+    found = vs.kinematics(poses, own_axes(), frame_rate_hz=10, smoothed=True).table
     every, of_frames = (values_of(found, [f"{name}{end}" for name in COORDINATES]) for end in ("_sd", "_frame_sd"))
     np.testing.assert_allclose(of_frames, every / 10)
+    smooth, of_smooth = (
+        values_of(found, [f"smoothed_{name}{end}" for name in COORDINATES]) for end in ("_sd", "_frame_sd")
+    )
+    assert (of_smooth < 1.01 * of_frames).all()
+    assert (smooth > 0.98 * every).all()
 
 
 def test_a_covariance_between_both_components_that_cannot_be():
