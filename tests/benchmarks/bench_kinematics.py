@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import trimesh
 
 from tests.benchmarks.processes import run_watched
 from tests.benchmarks.table import Row, write_table
@@ -100,6 +101,11 @@ def _registered(world: str, seed: int, folder: Path) -> Measured:
     ended = run_here("register", archive, "--start", "target", "--output", file, "--workers", 1)
     if ended.returncode not in (0, 3):
         raise RuntimeError(f"register ended with {ended.returncode}: {ended.stderr[-500:]}")
+    return _compared(archive, file, meshes)
+
+
+def _compared(archive: Path, file: Path, meshes: Mapping[int, trimesh.Trimesh]) -> Measured:
+    """Errors and deviations of registered poses, with the axes of the true meshes."""
     options = {"meshes": meshes, "frame_rate_hz": _RATE_HZ}
     truth = _values(kinematics(archive / "truth.parquet", "right", **options).table, COORDINATES)
     table = kinematics(file, "right", smoothed=True, **options).table
@@ -117,6 +123,7 @@ def _registered(world: str, seed: int, folder: Path) -> Measured:
 def _cost(options: tuple[str, ...], folder: Path) -> Measured:
     """Processor time and memory of the command."""
     folder = folder / f"cost{''.join(options)}"
+    folder.mkdir(exist_ok=True)
     simulate(folder / "archive", Settings(trials=1, frames_per_trial=1, pairs=1, height_px=200, marker_frames=0))
     write_poses(folder / "poses.parquet", simulated_poses(0.1, _MANY // _FRAMES))
     command = ("veriserum_hf", "kinematics", f"{folder}/poses.parquet", "--side", "right", "--frame-rate", "30")

@@ -290,7 +290,7 @@ def _metadata(axes: KneeAxes, convention: JointConvention, noise: Noise | None, 
             {
                 "model": "white accelerations on SE(3)",
                 "acceleration_mm_deg_per_s1.5": noise.acceleration.tolist(),
-                "noise_to_stated_deviation": {"position": noise.ratio[0], "rotation": noise.ratio[3]},
+                "noise_to_stated_deviation": noise.ratio.tolist(),
             }
         )
     return about

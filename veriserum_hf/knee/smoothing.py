@@ -16,7 +16,6 @@ the smoothed covariances again. It is what the poses state beyond their `image_c
 by which frames do not scatter: neighbouring frames are alike, and so are the errors of their images.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,9 +36,9 @@ _PRECISION = {"eps": 1e-4, "ftol": 1e-7}
 # Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
 # that hardly moves in a few frames from counting as fixed.
 _RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
-# Gain in the logarithm of the density from which the noise is another one than stated: likelihood-ratio test at 5 %.
-# Without it, frames that by chance scatter 4 % less than stated would be alike by a quarter of their deviations.
-_SIGNIFICANT = chi2.isf(0.05, 2) / 2
+# Gain in the logarithm of the density from which one of the six noises is another one than stated: likelihood-ratio
+# test at 5 % for all. Otherwise frames that scatter 4 % less by chance would be alike by a quarter of the deviation.
+_SIGNIFICANT = chi2.isf(0.05 / 6, 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Noise:
     Attributes
     ----------
     acceleration : (6,) square roots of the powers of accelerations, mm and deg, by s^1.5.
-    ratio : (6,) of the noise from frame to frame to the stated deviations: of positions, and of rotations.
+    ratio : (6,) of the noise from frame to frame to the stated deviations.
 
     """
 
@@ -146,7 +145,7 @@ def _fitted(
             frames += part.stop - part.start
 
     def noise_of(parameters: FloatArray) -> Noise:
-        return Noise(np.exp(parameters[:6]), np.repeat(np.exp(parameters[6:]), 3))
+        return Noise(np.exp(parameters[:6]), np.exp(parameters[6:]))
 
     def cost(parameters: FloatArray) -> float:
         noise = noise_of(parameters)
@@ -156,16 +155,15 @@ def _fitted(
         ]
         return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
 
-    bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
-
-    def least(of: Callable[[FloatArray], float], start: FloatArray) -> tuple[FloatArray, float]:
-        found = minimize(of, start, method="L-BFGS-B", bounds=bounds[: len(start)], options=_PRECISION)
-        return found.x, float(found.fun)
-
-    as_stated = np.zeros(2)
-    free, cost_free = least(cost, np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 2))
-    bound, cost_bound = least(lambda accelerations: cost(np.append(accelerations, as_stated)), free[:6])
-    return noise_of(free if cost_bound - cost_free > _SIGNIFICANT else np.append(bound, as_stated))
+    bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 6
+    start = np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 6)
+    found = minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION)
+    parameters = found.x.copy()
+    for place in range(6, 12):
+        as_stated = np.where(np.arange(12) == place, 0.0, found.x)
+        if cost(as_stated) - found.fun < _SIGNIFICANT:
+            parameters[place] = 0.0
+    return noise_of(parameters)
 
 
 def _in_gaps(covariance: FloatArray, measured: BoolArray) -> FloatArray:
