@@ -16,7 +16,7 @@ the smoothed covariances again. It is what the poses state beyond their `image_c
 by which frames do not scatter: neighbouring frames are alike, and so are the errors of their images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import interp1d
@@ -32,6 +32,7 @@ _FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
 _UNKNOWN_VELOCITY = 1e4  # mm and deg a second
 _MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
 _STEPS = 6
+_CURVED = 0.3  # step of a logarithm, for the curvature of the density
 _PRECISION = {"eps": 1e-4, "ftol": 1e-7}
 # Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
 # that hardly moves in a few frames from counting as fixed.
@@ -49,11 +50,13 @@ class Noise:
     ----------
     acceleration : (6,) square roots of the powers of accelerations, mm and deg, by s^1.5.
     ratio : (6,) of the noise from frame to frame to the stated deviations.
+    larger_acceleration : (6,) one standard deviation larger than what was found; bands are those of these.
 
     """
 
     acceleration: FloatArray
     ratio: FloatArray
+    larger_acceleration: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ def smooth(
         for _ in range(_STEPS):
             chain.step(noise)
         T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
-        states = chain.marginals(noise)
+        states = chain.marginals(replace(noise, acceleration=noise.larger_acceleration))
         alike = own[span] * share[:, None] * share
         P_own[span] = states[:, :6, :6] + _in_gaps(alike, measured[span])
         P[span] = P_own[span] + _in_gaps(covariance[span] - own[span], measured[span])
@@ -145,7 +148,7 @@ def _fitted(
             frames += part.stop - part.start
 
     def noise_of(parameters: FloatArray) -> Noise:
-        return Noise(np.exp(parameters[:6]), np.exp(parameters[6:]))
+        return Noise(np.exp(parameters[:6]), np.exp(parameters[6:]), np.exp(parameters[:6]))
 
     def cost(parameters: FloatArray) -> float:
         noise = noise_of(parameters)
@@ -163,7 +166,11 @@ def _fitted(
         as_stated = np.where(np.arange(12) == place, 0.0, found.x)
         if cost(as_stated) - found.fun < _SIGNIFICANT:
             parameters[place] = 0.0
-    return noise_of(parameters)
+    larger = parameters.copy()
+    for place, step in enumerate(_CURVED * np.eye(12)[:6]):
+        bent = (cost(parameters + step) - 2 * cost(parameters) + cost(parameters - step)) / _CURVED**2
+        larger[place] += min(1 / np.sqrt(max(bent, 1e-9)), _ACCELERATION_LOG[1])
+    return replace(noise_of(parameters), larger_acceleration=np.exp(larger[:6]))
 
 
 def _in_gaps(covariance: FloatArray, measured: BoolArray) -> FloatArray:
