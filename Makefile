@@ -67,7 +67,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_training_input
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
-	$(BIN)/python -m tests.benchmarks.bench_kinematics
+	$(BIN)/python -m tests.benchmarks.bench_kinematics $(BENCH_DATA)/kinematics
 	$(BIN)/python -m tests.benchmarks.bench_report
 	$(BIN)/python -m tests.benchmarks.bench_distortion_forms
 	$(BIN)/python -m tests.benchmarks.bench_phantoms

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.spatial.transform import Rotation
 
 import veriserum_hf as vs
 from tests.knee.motions import FEMUR, TIBIA, disturbed, own_axes, placed, simulated, table_of
@@ -170,12 +171,58 @@ def test_lowest_points_scatter_as_their_deviations_state():
 def test_errors_that_all_frames_share_do_not_count_in_velocities():
     exact = placed(bending(8), "right")
     poses = table_of(*exact, COVARIANCE)
-    image = pa.array([(COVARIANCE / 100).tolist()] * len(poses), poses.schema.field("covariance").type)
-    found = vs.kinematics(poses.append_column("image_covariance", image), own_axes(), frame_rate_hz=10).table
+    stated = with_matrices(poses, image_covariance=COVARIANCE / 100)
+    found = vs.kinematics(stated, own_axes(), frame_rate_hz=10).table
     every = vs.kinematics(poses, own_axes(), frame_rate_hz=10).table
     names = [f"{name}_s_sd" for name in COORDINATES]
     np.testing.assert_allclose(values_of(found, names), values_of(every, names) / 10)
     np.testing.assert_allclose(*(values_of(each, ["flexion_deg_sd"]) for each in (found, every)))
+
+
+def with_matrices(poses, **matrices):
+    """Poses with a column of the same 6 x 6 numbers in each row."""
+    for name, matrix in matrices.items():
+        column = pa.array([matrix.tolist()] * len(poses), poses.schema.field("covariance").type)
+        poses = poses.append_column(name, column)
+    return poses
+
+
+def test_what_moves_both_components_alike_cancels_as_far_as_the_poses_state():
+    """Errors of femur and tibia that are the same in the world, and some that are not."""
+    rng = np.random.default_rng(8)
+    values = [(60 * np.sin(k / 90) ** 2, 2, 5, 1, -4 + k / 100, 30) for k in range(600)]
+    common = 9 * COVARIANCE
+    errors = rng.multivariate_normal(np.zeros(6), common, 600)
+    moved = [disturbed(T, COVARIANCE, rng) for T in placed(values, "right")]
+    for T in moved:
+        T[:, :3, 3] += errors[:, :3]
+        T[:, :3, :3] = Rotation.from_rotvec(errors[:, 3:], degrees=True).as_matrix() @ T[:, :3, :3]
+    poses = table_of(*moved, COVARIANCE + common)
+    found = vs.kinematics(with_matrices(poses, cross_covariance=common), own_axes()).table
+    names = [f"{name}_sd" for name in COORDINATES]
+    covered = (np.abs(values_of(found) - values) < 1.96 * values_of(found, names)).mean(axis=0)
+    assert (covered > 0.92).all()
+    assert (covered < 0.98).all()
+    independent = vs.kinematics(poses, own_axes()).table
+    assert (values_of(found, names)[:, :3] < 0.5 * values_of(independent, names)[:, :3]).all()
+
+
+def test_the_part_that_differs_from_frame_to_frame_has_deviations_of_its_own():
+    poses = with_matrices(table_of(*placed(bending(8), "right"), COVARIANCE), image_covariance=COVARIANCE / 100)
+    found = vs.kinematics(poses, own_axes(), frame_rate_hz=10, smoothed=True).table
+    every, of_frames = (values_of(found, [f"{name}{end}" for name in COORDINATES]) for end in ("_sd", "_frame_sd"))
+    np.testing.assert_allclose(of_frames, every / 10)
+    smooth, of_smooth = (
+        values_of(found, [f"smoothed_{name}{end}" for name in COORDINATES]) for end in ("_sd", "_frame_sd")
+    )
+    assert (of_smooth < 1.01 * of_frames).all()
+    assert (smooth > 0.98 * every).all()
+
+
+def test_a_covariance_between_both_components_that_cannot_be():
+    poses = with_matrices(table_of(*placed(bending(4), "right"), COVARIANCE), cross_covariance=1.1 * COVARIANCE)
+    with pytest.raises(KinematicsError, match="measurement 1: the cross_covariance of femur and tibia is larger"):
+        vs.kinematics(poses, own_axes())
 
 
 def test_poses_that_were_placed_by_hand():

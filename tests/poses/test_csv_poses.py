@@ -46,8 +46,12 @@ def full(schema, seed):
             | {"translation_mm": random.normal(size=3).tolist()}
             | {"quaternion_xyzw": (quaternion / np.linalg.norm(quaternion)).tolist()}
             | {
-                name: (covariance @ covariance.T * scale).tolist() if number else None
-                for name, scale in (("covariance", 1.0), ("image_covariance", 0.1))
+                name: matrix.tolist() if number else None
+                for name, matrix in (
+                    ("covariance", covariance @ covariance.T),
+                    ("image_covariance", covariance @ covariance.T / 10),
+                    ("cross_covariance", covariance),
+                )
                 if name in schema.names
             }
         )
@@ -67,7 +71,7 @@ def test_a_csv_holds_every_column_of_a_parquet_file_to_the_last_digit(tmp_path, 
 
 
 def test_a_file_of_before_the_method_was_written_is_still_read(tmp_path):
-    poses = full(REGISTERED_SCHEMA, 2).drop_columns(["method", "image_covariance"])
+    poses = full(REGISTERED_SCHEMA, 2).drop_columns(["method", "image_covariance", "cross_covariance"])
     write_poses(tmp_path / "poses.parquet", poses)
     write_poses(tmp_path / "poses.csv", read_poses(tmp_path / "poses.parquet"))
     assert read_poses(tmp_path / "poses.csv").select(poses.column_names).to_pylist() == poses.to_pylist()

@@ -79,6 +79,7 @@ def test_a_file_is_read_with_all_its_columns(tmp_path):
         ({"covariance": np.eye(3).tolist()}, "covariance is .* expected 6 x 6 finite numbers"),
         ({"covariance": np.diag([1.0, 1, 1, 1, 1, -1]).tolist()}, "covariance is .* diagonal not negative"),
         ({"image_covariance": np.eye(3).tolist()}, "image_covariance is .* expected 6 x 6 finite numbers"),
+        ({"cross_covariance": np.eye(3).tolist()}, "cross_covariance is .* expected 6 x 6 finite numbers"),
     ],
     ids=str,
 )

@@ -47,6 +47,36 @@ def test_covariances_are_symmetric_and_positive_and_contain_those_of_the_images(
             assert (values > -1e-9 * values.max()).all()
 
 
+def test_femur_and_tibia_are_correlated_by_the_cameras_that_both_share(found):
+    femur, tibia = (found[name] for name in PARTS)
+    cross = femur.camera_effects @ tibia.camera_effects.T
+    joint = np.block([[femur.covariance, cross], [cross.T, tibia.covariance]])
+    values = np.linalg.eigvalsh(joint)
+    assert values.min() > -1e-9 * values.max()
+    deviations = [np.sqrt(each.covariance.diagonal()) for each in (femur, tibia)]
+    assert (cross.diagonal()[:3] > 0.3 * np.prod(deviations, axis=0)[:3]).all()
+
+
+def with_principal_point_to_the_right(scene, by_mm):
+    """The camera of bs, from the same source, with another principal point."""
+    row, rig, _ = scene
+    camera = rig["bs"].camera(256) | {"principal_point_mm": None}
+    camera["intrinsics"][0][2] += by_mm / camera["pixel_size_mm"]
+    return row | {"camera_bs": camera}
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "by_mm"), [(0, with_principal_point_to_the_right, 0.2), (7, with_fs_higher, 0.15)]
+)
+def test_an_error_of_a_camera_moves_both_implants_as_stated(scene, coarse_meshes, found, column, wrong, by_mm):
+    """By one standard deviation, in the same direction."""
+    moved = register(wrong(scene, by_mm), coarse_meshes, scene[2], method="outline")
+    measured = np.array([moved[name].translation_mm - found[name].translation_mm for name in PARTS]).ravel()
+    expected = np.array([found[name].camera_effects[:3, column] for name in PARTS]).ravel()
+    measured *= np.sign(expected @ measured)
+    assert np.linalg.norm(measured - expected) < 0.25 * np.linalg.norm(expected)
+
+
 def test_without_errors_of_the_world_only_the_images_count(scene, coarse_meshes, found):
     row, _, start = scene
     exact = register(row, coarse_meshes, start, method="outline", deviations=NONE)

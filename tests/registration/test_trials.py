@@ -40,6 +40,9 @@ def test_frames_registered_together_give_the_same_poses_as_alone(coarse_dataset,
     together = register_trial(frames, starts, meshes, done[1].append, at_once=32)
     assert done == [[1] * 3, [3]] and len(alone) == 6
     assert_same_rows(alone, together)
+    femur, tibia = (row["cross_covariance"] for row in alone[:2])
+    np.testing.assert_array_equal(femur, np.transpose(tibia))
+    assert np.array(femur)[0, 0] > 0
 
 
 def test_an_unusable_initial_pose_does_not_affect_frames_registered_with_it(coarse_dataset, archive):

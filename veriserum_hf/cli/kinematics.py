@@ -87,19 +87,10 @@ def kinematics(
     veriserum kinematics registered.parquet --side right --dataset OUT \
         --frame-rate 30 --smooth --cycles max_flexion --figures FOLDER
     """
-    from veriserum_hf.knee import TABLE_SUFFIXES, check_suffix, cycles_of, kinematics as compute, write_kinematics
+    from veriserum_hf.knee import cycles_of, kinematics as compute, write_kinematics
 
     given = _given_axes(axes, side)
-    if output is not None:
-        check_suffix(output)
-    if cycles_output is not None:
-        check_suffix(cycles_output, TABLE_SUFFIXES)
-    if cycles_output is not None and cycles is None:
-        raise KinematicsError("--cycles-output needs events: give --cycles min_flexion or the like")
-    if figures is not None and not figures.absolute().parent.is_dir():
-        raise KinematicsError(f"--figures needs a folder, or a name in a folder that exists; got {figures}")
-    if compare and figures is None:
-        raise KinematicsError("--compare draws poses beside the others; give --figures FOLDER")
+    _check_written(output, cycles_output, figures, cycles=cycles is not None, compare=bool(compare))
     rows = None if dataset is None else _rows(dataset)
     meshes = {} if rows is None else rows.meshes
 
@@ -132,6 +123,24 @@ def kinematics(
         print_text(_summary(found).text())
         for written in filter(None, (output, cycles_output, figures)):
             print_text(f"written to {written}")
+
+
+def _check_written(
+    output: Path | None, cycles_output: Path | None, figures: Path | None, *, cycles: bool, compare: bool
+) -> None:
+    """Before anything is computed, refuse files that could not be written, or would hold nothing."""
+    from veriserum_hf.knee import TABLE_SUFFIXES, check_suffix
+
+    if output is not None:
+        check_suffix(output)
+    if cycles_output is not None:
+        check_suffix(cycles_output, TABLE_SUFFIXES)
+        if not cycles:
+            raise KinematicsError("--cycles-output needs events: give --cycles min_flexion or the like")
+    if figures is not None and not figures.absolute().parent.is_dir():
+        raise KinematicsError(f"--figures needs a folder, or a name in a folder that exists; got {figures}")
+    if compare and figures is None:
+        raise KinematicsError("--compare draws poses beside the others; give --figures FOLDER")
 
 
 def _given_axes(axes: Path | None, side: Side | None) -> Path | Side:
@@ -171,6 +180,10 @@ def _events(cycles: str) -> "Event | Mapping[int, Sequence[float]]":
     for event in EVENTS:
         if cycles == event:
             return event
+    if not Path(cycles).exists():
+        raise KinematicsError(
+            f"--cycles is {cycles}; expected {', '.join(EVENTS)} or a YAML file of times by trial id"
+        )
     return read_events(Path(cycles))
 
 
@@ -192,11 +205,10 @@ def _summary(found: "Kinematics") -> Table:
     """Range of each coordinate in the frames that have converged, and its median deviation."""
     import numpy as np
 
-    from veriserum_hf.knee import COORDINATES
+    from veriserum_hf.knee import COORDINATES, counted
 
-    verdicts = np.array(found.table["verdict"].to_pylist(), dtype=object)
-    counted = np.isin(verdicts, ("converged", "exact"))
-    shown = counted if counted.any() else np.isfinite(found.table[COORDINATES[0]].to_numpy())
+    good = counted(found.table["verdict"].to_pylist())
+    shown = good if good.any() else np.isfinite(found.table[COORDINATES[0]].to_numpy())
     lines = []
     for name in COORDINATES:
         values, deviations = (found.table[column].to_numpy()[shown] for column in (name, f"{name}_sd"))
@@ -206,6 +218,6 @@ def _summary(found: "Kinematics") -> Table:
     return Table(
         ["", "smallest", "largest", "median SD"],
         lines,
-        note=f"{shown.sum()} of {len(verdicts)} frames{'' if counted.any() else ', none of which has converged'}; "
+        note=f"{shown.sum()} of {len(good)} frames{'' if good.any() else ', none of which has converged'}; "
         f"{found.axes.side} knee",
     )

@@ -47,6 +47,7 @@ class PoseRow(TypedDict):
     frame_index: NotRequired[int | None]
     covariance: NotRequired[list[list[float]] | None]
     image_covariance: NotRequired[list[list[float]] | None]
+    cross_covariance: NotRequired[list[list[float]] | None]
     method: NotRequired[str | None]
     verdict: NotRequired[str | None]
     confidence: NotRequired[float | None]

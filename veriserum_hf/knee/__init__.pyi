@@ -32,6 +32,7 @@ from .files import (
     check_suffix as check_suffix,
     write_kinematics as write_kinematics,
 )
+from .frames import counted as counted
 from .joint_kinematics import LOWEST as LOWEST, Kinematics as Kinematics, kinematics as kinematics
 from .pairs import JointPairs as JointPairs, joint_pairs as joint_pairs
 from .smoothing import Noise as Noise, Smoothed as Smoothed, smooth as smooth

@@ -116,6 +116,7 @@ def knee_axes(given: AxesFile | Side, implants: Mapping[int, Component], meshes:
         except KinematicsError as error:
             where = f"{given.path}, " if isinstance(given, AxesFile) and id in landmarks else ""
             way_out = "" if id in landmarks else ". Give landmarks of it"
+            way_out += "" if id in landmarks or id in meshes else ", or a data set with its mesh"
             raise KinematicsError(f"{where}axes of {component} {id}: {error}{way_out}") from error
     for id, shown in _shown_sides(axes, meshes).items():
         if shown != side:

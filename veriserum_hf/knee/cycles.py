@@ -10,10 +10,10 @@ import pyarrow as pa
 import yaml
 from scipy.signal import find_peaks
 
-from veriserum_hf.core import CONVERGED, FloatArray, load_plain_yaml, text_lines
+from veriserum_hf.core import FloatArray, load_plain_yaml, text_lines
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.knee.coordinates import COORDINATES
-from veriserum_hf.knee.frames import EXACT
+from veriserum_hf.knee.frames import counted
 from veriserum_hf.knee.rates import runs
 
 Event = Literal["min_flexion", "max_flexion"]
@@ -78,7 +78,7 @@ def cycles_of(
     values = np.stack([columns[name] for name in [*names, *(f"{name}_sd" for name in names)]], axis=-1)
     usable = np.isfinite(values[:, 0])
     if not (smoothed or all_verdicts):
-        usable &= np.isin(np.array(table["verdict"].to_pylist(), dtype=object), (EXACT, CONVERGED))
+        usable &= counted(table["verdict"].to_pylist())
     trial_id = np.nan_to_num(columns["trial_id"].astype(np.float64), nan=-1).astype(np.int64)
     edges = [0, *(np.flatnonzero(np.diff(trial_id)) + 1).tolist(), len(trial_id)]
     trials = [slice(start, end) for start, end in pairwise(edges)]

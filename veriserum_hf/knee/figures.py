@@ -12,6 +12,7 @@ from veriserum_hf.geometry import Condyles, invert_transform, transform_points
 from veriserum_hf.knee.axes import ImplantAxes
 from veriserum_hf.knee.coordinates import COORDINATE_NAMES, COORDINATES
 from veriserum_hf.knee.cycles import PERCENT, mean_cycle
+from veriserum_hf.knee.frames import counted
 from veriserum_hf.poses import DEVIATIONS_95
 
 try:
@@ -23,14 +24,14 @@ except ImportError as error:
 
 # Of Okabe and Ito, safe for colour-blind readers.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GOOD = ("converged", "exact")
 _MOST_TRIALS_NAMED = 6
 
 
 def draw_trial(sources: Mapping[str, pa.Table], title: str) -> Figure:
     """Six coordinates over time, with 95 % bands, of one trial by one or several sources.
 
-    Frames that have not converged are open circles, outside the lines.
+    The inner band is of what differs from frame to frame, the outer one also of what all frames share. Frames that
+    have not converged are open circles, outside the lines.
 
     Raises
     ------
@@ -42,19 +43,19 @@ def draw_trial(sources: Mapping[str, pa.Table], title: str) -> Figure:
     figure, panels = _six_panels(title)
     for color, (label, table) in zip(COLORS, sources.items(), strict=False):
         at, unit = _times(table)
-        good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD)
+        good = counted(table["verdict"].to_pylist())
         smoothed = f"smoothed_{COORDINATES[0]}" in table.column_names
         for name, ax in panels.items():
-            value, deviation = (table[column].to_numpy() for column in (name, f"{name}_sd"))
+            value = table[name].to_numpy()
             ax.plot(at, np.where(good, value, np.nan), ".-" if not smoothed else ".", ms=3, lw=1, color=color)
             ax.plot(at[~good], value[~good], "o", mfc="none", ms=4, mew=0.8, color=color)
+            shown = f"smoothed_{name}" if smoothed else name
             if smoothed:
-                value, deviation = (table[f"smoothed_{column}"].to_numpy() for column in (name, f"{name}_sd"))
-                ax.plot(at, value, lw=1.2, color=color)
-            else:
-                deviation = np.where(good, deviation, np.nan)
-            _band(ax, at, value, deviation, color)
-            ax.set_xlabel(unit)
+                ax.plot(at, table[shown].to_numpy(), lw=1.2, color=color)
+            for deviation in (f"{shown}_sd", f"{shown}_frame_sd"):
+                spread = np.where(good | smoothed, table[deviation].to_numpy(), np.nan)
+                _band(ax, at, table[shown].to_numpy(), spread, color)
+        _name_below(panels, unit)
         next(iter(panels.values())).plot([], [], color=color, label=_plain(label))
     if len(sources) > 1:
         figure.legend(loc="outside lower center", ncols=len(sources), frameon=False)
@@ -68,11 +69,11 @@ def draw_trials(tables: Mapping[str, pa.Table], title: str) -> Figure:
         at, unit = _times(table)
         at = at - at[0]
         smoothed = f"smoothed_{COORDINATES[0]}" in table.column_names
-        good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD) | smoothed
+        good = counted(table["verdict"].to_pylist()) | smoothed
         for name, ax in panels.items():
             value = table[f"smoothed_{name}" if smoothed else name].to_numpy()
             ax.plot(at, np.where(good, value, np.nan), lw=0.9, color=COLORS[k % len(COLORS)], label=_plain(label))
-            ax.set_xlabel(f"{unit}, from the first frame")
+        _name_below(panels, f"{unit}, from the first frame")
     if len(tables) <= _MOST_TRIALS_NAMED:
         handles, labels = next(iter(panels.values())).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(tables), frameon=False)
@@ -102,7 +103,8 @@ def draw_cycles(sources: Mapping[str, pa.Table], title: str) -> Figure:
             middle, between = (mean[column].to_numpy() for column in (name, f"{name}_between_sd"))
             ax.plot(PERCENT, middle, lw=1.8, color=color)
             _band(ax, PERCENT, middle, between, color)
-            ax.set(xlabel="cycle, %", xlim=(0, 100))
+            ax.set_xlim(0, 100)
+        _name_below(panels, "cycle, %")
         count = len(set(cycles["trial_id"].to_pylist()))
         next(iter(panels.values())).plot([], [], color=color, label=_plain(f"{label}: {count} trials"))
     figure.legend(loc="outside lower center", ncols=len(sources), frameon=False)
@@ -163,7 +165,7 @@ def draw_contact(
     ax = figure.subplots()
     if tray_mm is not None:
         ax.plot(*tray_mm.T, ".", ms=1.0, color="0.6")
-    good = np.isin(np.array(table["verdict"].to_pylist(), dtype=object), _GOOD)
+    good = counted(table["verdict"].to_pylist())
     ends = []
     for color, condyle in zip(COLORS, ("medial", "lateral"), strict=False):
         path = [
@@ -191,6 +193,12 @@ def _six_panels(title: str) -> tuple[Figure, dict[str, Axes]]:
         ax.set_ylabel(COORDINATE_NAMES[name])
         ax.grid(alpha=0.3)
     return figure, panels
+
+
+def _name_below(panels: Mapping[str, Axes], what: str) -> None:
+    """Name what is along x, where its numbers are."""
+    for ax in list(panels.values())[len(panels) // 2 :]:
+        ax.set_xlabel(what)
 
 
 def _times(table: pa.Table) -> tuple[FloatArray, str]:

@@ -12,6 +12,7 @@ from veriserum_hf.core import listed
 from veriserum_hf.errors import KinematicsError
 from veriserum_hf.jobs import parquet_bytes, write_file
 from veriserum_hf.knee.coordinates import COORDINATES
+from veriserum_hf.knee.frames import counted
 
 TABLE_SUFFIXES = (".csv", ".parquet")
 OPENSIM_SUFFIXES = (".mot", ".sto")
@@ -74,10 +75,7 @@ def _opensim(path: Path, table: pa.Table, all_verdicts: bool) -> str:
     names = [name for group in groups for name in group if name in table.column_names]
     is_length = np.array([name.endswith("_mm") for name in names])
     values = np.column_stack([table[name].to_numpy() for name in names]) / np.where(is_length, 1000, 1)
-    counted = np.array(
-        [all_verdicts or verdict in ("converged", "exact") for verdict in table["verdict"].to_pylist()]
-    )
-    known = np.isfinite(values).all(axis=1) & counted
+    known = np.isfinite(values).all(axis=1) & (all_verdicts | counted(table["verdict"].to_pylist()))
     if not known.any():
         raise KinematicsError(f"{path}: no frame has converged, so that there is nothing to write")
     header = [

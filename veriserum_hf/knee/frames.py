@@ -1,6 +1,6 @@
 """Frames of a joint: the poses of both components, with covariances, verdicts and times."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,6 +27,7 @@ EXACT = "exact"  # verdict of the truth of a simulated archive
 # The best first; the verdict of a joint is the worse one of its components.
 _VERDICTS = (EXACT, CONVERGED, NOT_ASSESSED, "ambiguous", FAILED)
 _NO_TRIAL = -1
+_FULLY = 1.001  # correlated, but for rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class JointFrames:
     T_world_implant : by component, (n, 4, 4), mm.
     covariance : by component, (n, 6, 6) of x, y, z, mm, and the rotation vector, deg, in the world; NaN: unknown.
     image_covariance : the part of it that the images of a frame leave, not errors of cameras and meshes.
+    cross_covariance : (n, 6, 6) of the femur's pose (rows) with the tibia's; 0 where unknown.
     verdict : (n,) the worse one of both components; None with one of them only.
 
     """
@@ -53,6 +55,7 @@ class JointFrames:
     T_world_implant: Mapping[Component, FloatArray]
     covariance: Mapping[Component, FloatArray]
     image_covariance: Mapping[Component, FloatArray]
+    cross_covariance: FloatArray
     verdict: Sequence[str | None]
 
     def __len__(self) -> int:
@@ -65,14 +68,18 @@ class JointFrames:
 
     def usable(self, all_verdicts: bool) -> BoolArray:
         """Which frames count in averages, (n,): those that have converged or are exact, or all with a joint."""
-        good = np.array([verdict in (EXACT, CONVERGED) for verdict in self.verdict], dtype=bool)
-        return self.complete if all_verdicts else np.asarray(self.complete & good)
+        return self.complete if all_verdicts else np.asarray(self.complete & counted(self.verdict))
 
     def trials(self) -> list[slice]:
         """Frames of each trial."""
         edges = np.flatnonzero(np.diff(self.trial_id)) + 1
         bounds = [0, *edges.tolist(), len(self)]
         return [slice(start, end) for start, end in pairwise(bounds)]
+
+
+def counted(verdicts: Iterable[str | None]) -> BoolArray:
+    """Which frames count in averages by their verdicts, (n,): those that have converged or are exact."""
+    return np.array([verdict in (EXACT, CONVERGED) for verdict in verdicts], dtype=bool)
 
 
 def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None) -> JointFrames:
@@ -110,17 +117,18 @@ def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None
     frame_index = np.nan_to_num(common["frame_index"], nan=-1).astype(np.int64)
     order = np.lexsort((ids, frame_index, trial_id))
     _check_rising(where, ids[order], trial_id[order], frame_index[order], time_s[order])
+    rows = {name: row[order] for name, row in rows.items()}
     anatomy, T, covariance, image_covariance = {}, {}, {}, {}
     every_id, every_T = _whole(poses, "anatomy_id"), _transforms(poses)
     every_covariance, every_image = _covariances(poses, "covariance"), _covariances(poses, "image_covariance")
-    for name in COMPONENTS:
-        row = rows[name][order]
+    for name, row in rows.items():
         there = row >= 0
         anatomy[name] = np.where(there, every_id[row], -1)
         T[name] = np.where(there[:, None, None], every_T[row], np.nan)
         covariance[name] = np.where(there[:, None, None], every_covariance[row], np.nan)
         image_covariance[name] = np.where(there[:, None, None], every_image[row], np.nan)
-    verdict = _verdicts(poses, {name: row[order] for name, row in rows.items()})
+    cross = _cross_covariance(poses, rows)
+    _check_cross(where, ids[order], cross, covariance)
     return JointFrames(
         ids[order],
         trial_id[order],
@@ -130,7 +138,8 @@ def joint_frames(poses: pa.Table, where: str, frame_rate_hz: float | None = None
         T,
         covariance,
         image_covariance,
-        verdict,
+        cross,
+        _verdicts(poses, rows, where),
     )
 
 
@@ -193,7 +202,29 @@ def _covariances(poses: pa.Table, name: str) -> FloatArray:
     return covariances
 
 
-def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str | None]:
+def _cross_covariance(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> FloatArray:
+    """Covariance (n, 6, 6) of the femur's pose with the tibia's, as the row of the femur states it."""
+    there = (rows["femur"] >= 0) & (rows["tibia"] >= 0)
+    stated = _covariances(poses, "cross_covariance")[rows["femur"]]
+    return np.asarray(np.where(there[:, None, None], np.nan_to_num(stated), 0.0))
+
+
+def _check_cross(
+    where: str, ids: NDArray[np.int64], cross: FloatArray, covariance: Mapping[Component, FloatArray]
+) -> None:
+    """Raise KinematicsError where femur and tibia would be correlated by more than 1."""
+    femur, tibia = (np.diagonal(covariance[name], axis1=1, axis2=2) for name in COMPONENTS)
+    # Unknown covariances compare as false.
+    too_large = (np.abs(cross) > _FULLY * np.sqrt(femur[:, :, None] * tibia[:, None, :])).any(axis=(1, 2))
+    if len(wrong := np.flatnonzero(too_large)):
+        raise KinematicsError(
+            f"{where}, measurement {ids[wrong[0]]}: the cross_covariance of femur and tibia is larger than the "
+            "covariances of both allow; expected those of one registration. Leave the column out where a pose was "
+            "replaced"
+        )
+
+
+def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray], where: str) -> list[str | None]:
     """Worse verdict of both components in each frame; a pose without one is not assessed.
 
     A pose that a person has accepted counts as converged, whatever the registration made of it.
@@ -203,7 +234,9 @@ def _verdicts(poses: pa.Table, rows: Mapping[Component, IndexArray]) -> list[str
         kinds = poses["kind"].to_pylist()
         every = [CONVERGED if kind == MANUAL else verdict for verdict, kind in zip(every, kinds, strict=True)]
     if unknown := sorted({value for value in every if value is not None and value not in _VERDICTS}):
-        raise KinematicsError(f"there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none")
+        raise KinematicsError(
+            f"{where}: there is no verdict {listed(unknown)}; expected {', '.join(_VERDICTS)}, or none"
+        )
     rank = np.array([_VERDICTS.index(NOT_ASSESSED if value is None else value) for value in every])
     worse = np.maximum(rank[rows["femur"]], rank[rows["tibia"]])
     complete = (rows["femur"] >= 0) & (rows["tibia"] >= 0)

@@ -32,6 +32,7 @@ _PLAUSIBLE_DEG = {
     "adduction_deg": (-35.0, 35.0),
     "internal_rotation_deg": (-60.0, 60.0),
 }
+_PLAUSIBLE_MM = (2.0, 200.0)  # median distance between the origins; others come from another unit
 SIGNS = (
     "tibia against femur: flexion, adduction (varus) and internal rotation are positive, in left and right knees; "
 )
@@ -97,22 +98,18 @@ def kinematics(
     """
     where = str(poses) if isinstance(poses, Path) else "the table of poses"
     table = read_poses(poses) if isinstance(poses, Path) else poses
-    given = read_axes(axes) if isinstance(axes, Path) else axes
     if frame_rate_hz is not None and not 0 < frame_rate_hz < np.inf:
         raise KinematicsError(f"the frame rate is {frame_rate_hz} Hz; expected a number above 0")
     frames = joint_frames(table, where, frame_rate_hz)
-    components = _components(frames)
-    _check_side(table, where, given)
-    found = given if isinstance(given, KneeAxes) else knee_axes(given, components, meshes or {})
-    _check_complete(found, components)
+    found = _axes_of(frames, axes, meshes or {}, table, where)
     T_tibia_femur, covariance, own = relative_poses(frames, found)
     values, deviations = _with_deviations(T_tibia_femur, covariance, found.side, convention)
     _, own_deviations = _with_deviations(T_tibia_femur, own, found.side, convention)
     usable = frames.usable(all_verdicts)
-    _check_plausible(values, frames.complete, where)
+    _check_plausible(values, T_tibia_femur, frames.complete, where)
     columns = _columns(frames, found.side, values, deviations)
-    trials = frames.trials()
-    velocities, of_velocities = rates(values, own_deviations, frames.time_s, usable, trials)
+    columns |= _named(own_deviations, "{}_frame_sd")
+    velocities, of_velocities = rates(values, own_deviations, frames.time_s, usable, frames.trials())
     columns |= _named(velocities, "{}_s") | _named(of_velocities, "{}_s_sd")
     lowest, of_lowest = _lowest(frames, found, meshes or {}, T_tibia_femur, covariance)
     columns |= dict(zip(LOWEST, lowest.T, strict=True))
@@ -125,6 +122,18 @@ def kinematics(
     metadata = _metadata(found, convention, noise, all_verdicts)
     arrays = {name: pa.array(column, from_pandas=True) for name, column in columns.items()}
     return Kinematics(pa.table(arrays).replace_schema_metadata(metadata), found, _pivots(frames, lowest, usable))
+
+
+def _axes_of(
+    frames: JointFrames, axes: Path | KneeAxes | Side, meshes: Meshes, poses: pa.Table, where: str
+) -> KneeAxes:
+    """Axes as they are given or found in the meshes; those of other implants or of the other knee are refused."""
+    given = read_axes(axes) if isinstance(axes, Path) else axes
+    _check_side(poses, where, given)
+    components = _components(frames)
+    found = given if isinstance(given, KneeAxes) else knee_axes(given, components, meshes)
+    _check_complete(found, components)
+    return found
 
 
 def _components(frames: JointFrames) -> dict[int, Component]:
@@ -166,7 +175,14 @@ def _with_deviations(
     return values, deviations
 
 
-def _check_plausible(values: FloatArray, known: np.ndarray, where: str) -> None:
+def _check_plausible(values: FloatArray, T_tibia_femur: FloatArray, known: np.ndarray, where: str) -> None:
+    apart_mm = float(np.median(np.linalg.norm(T_tibia_femur[known, :3, 3], axis=1)))
+    low, high = _PLAUSIBLE_MM
+    if not low <= apart_mm <= high:
+        raise KinematicsError(
+            f"{where}: the median distance between the origins of femur and tibia is {apart_mm:.3g} mm, expected "
+            f"{low:.0f} to {high:.0f} in a knee. Are the poses in mm?"
+        )
     median = np.median(values[known], axis=0)
     for name, angle in zip(COORDINATES, median, strict=False):
         low, high = _PLAUSIBLE_DEG.get(name, (-np.inf, np.inf))
@@ -242,7 +258,9 @@ def _smoothed(
     time_s = frames.time_s if timed else frames.frame_index.astype(np.float64)
     found = smooth(T_tibia_femur, *covariances, usable, time_s, frames.trials())
     values, deviations = _with_deviations(found.T_tibia_femur, found.covariance, side, convention)
+    _, own_deviations = _with_deviations(found.T_tibia_femur, found.own, side, convention)
     columns = _named(values, "smoothed_{}") | _named(deviations, "smoothed_{}_sd")
+    columns |= _named(own_deviations, "smoothed_{}_frame_sd")
     velocity = np.full_like(found.velocity, np.nan) if not timed else found.velocity
     known = np.isfinite(velocity).all(axis=1)
     rate, of_rate = np.full_like(velocity, np.nan), np.full_like(velocity, np.nan)
@@ -263,7 +281,8 @@ def _metadata(axes: KneeAxes, convention: JointConvention, noise: Noise | None, 
         "side": axes.side,
         "axes": json.dumps(implants),
         "deviations": "one standard deviation, of first order from the covariances of the poses; errors of femur and "
-        "tibia taken as independent, as the file states no covariance between them; null where unknown",
+        "tibia correlated as the poses state, otherwise taken as independent; null where unknown. frame_sd: the part "
+        "that differs from frame to frame; the rest is the same in neighbouring frames",
         "used": "frames of every verdict" if all_verdicts else "velocities and smoothing: frames that have converged",
     }
     if noise is not None:
@@ -271,7 +290,7 @@ def _metadata(axes: KneeAxes, convention: JointConvention, noise: Noise | None, 
             {
                 "model": "white accelerations on SE(3)",
                 "acceleration_mm_deg_per_s1.5": noise.acceleration.tolist(),
-                "noise_to_stated_deviation": {"position": noise.ratio[0], "rotation": noise.ratio[3]},
+                "noise_to_stated_deviation": noise.ratio.tolist(),
             }
         )
     return about

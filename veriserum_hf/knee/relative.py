@@ -11,11 +11,10 @@ from veriserum_hf.knee.frames import JointFrames
 def relative_poses(frames: JointFrames, axes: KneeAxes) -> tuple[FloatArray, FloatArray, FloatArray]:
     """``T_tibia_femur`` (n, 4, 4), mm, between the axes, and its covariances (n, 6, 6); NaN where unknown.
 
-    The second covariance is the part that may differ from frame to frame: what the images leave, or all of it where
-    the poses do not state that. Both are of the position, mm, and of the rotation vector, deg, in the tibia's axes,
-    of first order. The errors of both components are taken as independent, as files of poses state no covariance
-    between them. What they have in common, such as errors of cameras, moves both alike, so that this covariance is
-    too large rather than too small.
+    The second covariance is the part that differs from frame to frame: what the images leave, or all of it where the
+    poses do not state that. Both are of the position, mm, and of the rotation vector, deg, in the tibia's axes, of
+    first order. What moves both components alike, such as an error of a camera, cancels as far as the poses state the
+    covariance between them; otherwise their errors are taken as independent, and the first is rather too large.
     """
     unknown = np.full((4, 4), np.nan)
     T_implant_axes = {
@@ -29,14 +28,17 @@ def relative_poses(frames: JointFrames, axes: KneeAxes) -> tuple[FloatArray, Flo
     back = np.zeros((len(frames), 6, 6))
     back[:, :3, :3] = back[:, 3:, 3:] = tibia[:, :3, :3].swapaxes(1, 2)
     covariance, own = np.zeros((len(frames), 6, 6)), np.zeros((len(frames), 6, 6))
+    moves = {}
     for name in COMPONENTS:
         # An error of a component's rotation moves the femur's origin about the origin of that component's mesh.
-        A = back @ _moves(origin - frames.T_world_implant[name][:, :3, 3])
+        moves[name] = A = back @ _moves(origin - frames.T_world_implant[name][:, :3, 3])
         of_images = np.where(
             np.isfinite(frames.image_covariance[name]), frames.image_covariance[name], frames.covariance[name]
         )
         covariance += A @ frames.covariance[name] @ A.swapaxes(1, 2)
         own += A @ of_images @ A.swapaxes(1, 2)
+    shared = moves["femur"] @ frames.cross_covariance @ moves["tibia"].swapaxes(1, 2)
+    covariance -= shared + shared.swapaxes(1, 2)
     return invert_transform(tibia) @ femur, covariance, own
 
 

@@ -6,21 +6,23 @@ own power. All frames of all trials are one least-squares problem, solved by Gau
 Cholesky factor: the result is that of a Rauch-Tung-Striebel smoother at its final linearisation.
 
 The powers, and how large the noise from frame to frame is in comparison to the stated deviations, are those with
-which each pose is best predicted from all others (leave-one-out). A knee swings about a mean, which this model does
-not expect. The likelihood of all poses together would take the missing drift for small accelerations, and smooth away
-what there is; prediction of left-out frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
+which each pose is best predicted from all others (leave-one-out); the noise is as stated, unless another one is
+significantly better. A knee swings about a mean, which this model does not expect. The likelihood of all poses
+together would take the missing drift for small accelerations, and smooth away what there is; prediction of left-out
+frames is robust to that (Wahba, Ann Stat 13 (1985) 1378).
 
 What errors of neighbouring frames have in common, such as those of cameras, smoothing does not lower: it is added to
 the smoothed covariances again. It is what the poses state beyond their `image_covariance`, and the part of the latter
-by which frames do not scatter.
+by which frames do not scatter: neighbouring frames are alike, and so are the errors of their images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import interp1d
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation, Slerp
+from scipy.stats import chi2
 
 from veriserum_hf.core import BoolArray, FloatArray
 from veriserum_hf.errors import KinematicsError
@@ -30,10 +32,14 @@ _FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
 _UNKNOWN_VELOCITY = 1e4  # mm and deg a second
 _MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
 _STEPS = 6
+_CURVED = 0.3  # step of a logarithm, for the curvature of the density
 _PRECISION = {"eps": 1e-4, "ftol": 1e-7}
 # Weak priors of logarithms: the noise is as stated, and accelerations are those of a knee, which keeps a coordinate
 # that hardly moves in a few frames from counting as fixed.
 _RATIO_LOG, _ACCELERATION_LOG = (0.0, 1.0), (np.log(30.0), 1.5)
+# Gain in the logarithm of the density from which one of the six noises is another one than stated: likelihood-ratio
+# test at 5 % for all. Otherwise frames that scatter 4 % less by chance would be alike by a quarter of the deviation.
+_SIGNIFICANT = chi2.isf(0.05 / 6, 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +49,14 @@ class Noise:
     Attributes
     ----------
     acceleration : (6,) square roots of the powers of accelerations, mm and deg, by s^1.5.
-    ratio : (6,) of the noise from frame to frame to the stated deviations: of positions, and of rotations.
+    ratio : (6,) of the noise from frame to frame to the stated deviations.
+    larger_acceleration : (6,) one standard deviation larger than what was found; bands are those of these.
 
     """
 
     acceleration: FloatArray
     ratio: FloatArray
+    larger_acceleration: FloatArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +67,7 @@ class Smoothed:
     ----------
     T_tibia_femur : (n, 4, 4), mm.
     covariance : (n, 6, 6) of the position, mm, and of the rotation vector, deg, in the tibia's axes.
+    own : (n, 6, 6) the part of it that may differ from frame to frame.
     velocity : (n, 6) of the same, by s.
     velocity_covariance : (n, 6, 6).
     noise : that it was smoothed with.
@@ -67,6 +76,7 @@ class Smoothed:
 
     T_tibia_femur: FloatArray
     covariance: FloatArray
+    own: FloatArray
     velocity: FloatArray
     velocity_covariance: FloatArray
     noise: Noise
@@ -104,17 +114,21 @@ def smooth(
         )
     spans = [span for trial in trials if (span := _between_measured(trial, measured)) is not None]
     noise = _fitted(T_tibia_femur, own, measured, time_s, spans)
-    T, P = np.full_like(T_tibia_femur, np.nan), np.full_like(covariance, np.nan)
+    share = np.sqrt((1 - noise.ratio**2).clip(0))  # of the deviations, by which frames do not scatter
+    T = np.full_like(T_tibia_femur, np.nan)
+    P, P_own = np.full_like(covariance, np.nan), np.full_like(covariance, np.nan)
     velocity, of_velocity = np.full((len(T), 6), np.nan), np.full_like(covariance, np.nan)
     for span in spans:
         chain = _Chain(T_tibia_femur[span], own[span], measured[span], time_s[span])
         for _ in range(_STEPS):
             chain.step(noise)
         T[span, :3, :3], T[span, :3, 3], T[span, 3] = chain.R, chain.p, (0, 0, 0, 1)
-        states = chain.marginals(noise)
-        P[span] = states[:, :6, :6] + _common(covariance[span], own[span], measured[span], noise)
+        states = chain.marginals(replace(noise, acceleration=noise.larger_acceleration))
+        alike = own[span] * share[:, None] * share
+        P_own[span] = states[:, :6, :6] + _in_gaps(alike, measured[span])
+        P[span] = P_own[span] + _in_gaps(covariance[span] - own[span], measured[span])
         velocity[span], of_velocity[span] = chain.velocity, states[:, 6:, 6:]
-    return Smoothed(T, P, velocity, of_velocity, noise)
+    return Smoothed(T, P, P_own, velocity, of_velocity, noise)
 
 
 def _between_measured(trial: slice, measured: BoolArray) -> slice | None:
@@ -134,7 +148,7 @@ def _fitted(
             frames += part.stop - part.start
 
     def noise_of(parameters: FloatArray) -> Noise:
-        return Noise(np.exp(parameters[:6]), np.repeat(np.exp(parameters[6:]), 3))
+        return Noise(np.exp(parameters[:6]), np.exp(parameters[6:]), np.exp(parameters[:6]))
 
     def cost(parameters: FloatArray) -> float:
         noise = noise_of(parameters)
@@ -144,18 +158,27 @@ def _fitted(
         ]
         return sum(chain.cost(noise) for chain in chains) + float(sum(of_priors))
 
-    bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 2
-    start = np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 2)
-    return noise_of(minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION).x)
+    bounds = [(np.log(1e-2), np.log(1e5))] * 6 + [(np.log(0.05), np.log(20.0))] * 6
+    start = np.array([_ACCELERATION_LOG[0]] * 6 + [0.0] * 6)
+    found = minimize(cost, start, method="L-BFGS-B", bounds=bounds, options=_PRECISION)
+    parameters = found.x.copy()
+    for place in range(6, 12):
+        as_stated = np.where(np.arange(12) == place, 0.0, found.x)
+        if cost(as_stated) - found.fun < _SIGNIFICANT:
+            parameters[place] = 0.0
+    larger = parameters.copy()
+    for place, step in enumerate(_CURVED * np.eye(12)[:6]):
+        bent = (cost(parameters + step) - 2 * cost(parameters) + cost(parameters - step)) / _CURVED**2
+        larger[place] += min(1 / np.sqrt(max(bent, 1e-9)), _ACCELERATION_LOG[1])
+    return replace(noise_of(parameters), larger_acceleration=np.exp(larger[:6]))
 
 
-def _common(covariance: FloatArray, own: FloatArray, measured: BoolArray, noise: Noise) -> FloatArray:
-    """Part of the stated covariance that neighbouring frames have in common, interpolated in gaps."""
-    share = np.sqrt(np.clip(1 - noise.ratio**2, 0, None))
-    common = covariance[measured] - own[measured] * (1 - share[:, None] * share)
-    if len(common) == 1:
-        return np.broadcast_to(common, covariance.shape)
-    return np.asarray(interp1d(np.flatnonzero(measured), common, axis=0)(np.arange(len(measured))))
+def _in_gaps(covariance: FloatArray, measured: BoolArray) -> FloatArray:
+    """Covariances (n, 6, 6) of measured frames, interpolated in the others."""
+    known = covariance[measured]
+    if len(known) == 1:
+        return np.broadcast_to(known, covariance.shape)
+    return np.asarray(interp1d(np.flatnonzero(measured), known, axis=0)(np.arange(len(measured))))
 
 
 class _Chain:

@@ -2,7 +2,7 @@
 
 What a Parquet file of poses holds as lists are single columns here: x_mm, y_mm, z_mm; qx, qy, qz, qw, scalar last;
 and the 21 different numbers of a covariance, cov_x_x_mm2, cov_x_rx_mm_deg, ... cov_rz_rz_deg2; those of an
-image_covariance begin with image_. A time is ISO 8601 with its zone.
+image_covariance begin with image_, and all 36 of a cross_covariance with cross_. A time is ISO 8601 with its zone.
 """
 
 import csv
@@ -25,10 +25,17 @@ if TYPE_CHECKING:
 
 TRANSLATION, QUATERNION = ("x_mm", "y_mm", "z_mm"), ("qx", "qy", "qz", "qw")
 _AXES = ("x", "y", "z", "rx", "ry", "rz")
-_PLACES = [(row, column) for row in range(6) for column in range(row, 6)]
+_EVERY_PLACE = [(row, column) for row in range(6) for column in range(6)]
+_UPPER = [(row, column) for row, column in _EVERY_PLACE if row <= column]
+_PLACES = {"covariance": _UPPER, "image_covariance": _UPPER, "cross_covariance": _EVERY_PLACE}
 _UNITS = ("mm2", "mm_deg", "deg2")
-COVARIANCE = tuple(f"cov_{_AXES[row]}_{_AXES[column]}_{_UNITS[(row > 2) + (column > 2)]}" for row, column in _PLACES)
-COVARIANCES = {"covariance": COVARIANCE, "image_covariance": tuple(f"image_{name}" for name in COVARIANCE)}
+COVARIANCES = {
+    name: tuple(
+        f"{name.removesuffix('covariance')}cov_{_AXES[row]}_{_AXES[column]}_{_UNITS[(row > 2) + (column > 2)]}"
+        for row, column in places
+    )
+    for name, places in _PLACES.items()
+}
 _LISTS = {"translation_mm": TRANSLATION, "quaternion_xyzw": QUATERNION, **COVARIANCES}
 _REQUIRED = ("measurement_id", "anatomy_id", "component", *TRANSLATION, *QUATERNION)
 _TYPES = {
@@ -83,7 +90,7 @@ def csv_of_poses(poses: pa.Table) -> str:
             if poses[name].null_count < len(poses):
                 columns |= {
                     column: [None if value is None else value[place[0]][place[1]] for value in values]
-                    for column, place in zip(COVARIANCES[name], _PLACES, strict=True)
+                    for column, place in zip(COVARIANCES[name], _PLACES[name], strict=True)
                 }
         elif name in _LISTS:
             columns |= dict(zip(_LISTS[name], zip(*values, strict=True), strict=True))
@@ -119,7 +126,8 @@ def _check_header(path: Path, header: list[str]) -> None:
         there = [part for part in parts if part in header]
         if there and len(there) < len(parts):
             raise TrainingError(
-                f"{path} has {len(there)} columns of a covariance; expected all 21 or none: {listed(parts, 21)}"
+                f"{path} has {len(there)} columns of a covariance; expected all {len(parts)} or none: "
+                f"{listed(parts, len(parts))}"
             )
 
 
@@ -180,7 +188,7 @@ def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Tabl
         name = list_of.get(column, column)
         if name in _LISTS and name not in arrays:
             rows = list(zip(*(columns[part] for part in _LISTS[name]), strict=True))
-            values_of = _covariances(path, rows, lines) if name in COVARIANCES else rows
+            values_of = _covariances(path, _PLACES[name], rows, lines) if name in COVARIANCES else rows
             arrays[name] = pa.array(values_of, _TYPES[name])
         elif name not in _LISTS:
             arrays[name] = pa.array(values, _TYPES.get(name, pa.string()))
@@ -188,14 +196,14 @@ def _table(path: Path, columns: dict[str, _Values], lines: list[int]) -> pa.Tabl
 
 
 def _covariances(
-    path: Path, rows: list[tuple[float | None, ...]], lines: list[int]
+    path: Path, places: Sequence[tuple[int, int]], rows: list[tuple[float | None, ...]], lines: list[int]
 ) -> list[list[list[float | None]] | None]:
     found: list[list[list[float | None]] | None] = []
     for line, row in zip(lines, rows, strict=True):
         missing = row.count(None)
-        if 0 < missing < len(COVARIANCE):
+        if 0 < missing < len(places):
             raise TrainingError(f"{path}, line {line}: {missing} numbers of a covariance are missing")
-        upper = dict(zip(_PLACES, row, strict=True))
-        full = [[upper[min(r, c), max(r, c)] for c in range(6)] for r in range(6)]
+        stated = dict(zip(places, row, strict=True))
+        full = [[stated[r, c] if (r, c) in stated else stated[c, r] for c in range(6)] for r in range(6)]
         found.append(None if missing else full)
     return found

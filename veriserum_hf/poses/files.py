@@ -177,6 +177,9 @@ def _fault(row: Mapping[str, object]) -> str | None:
         covariance = row.get(name)
         if covariance is not None and not _is_covariance(covariance):
             return f"{name} is {covariance}, expected 6 x 6 finite numbers, those on the diagonal not negative"
+    cross = row.get("cross_covariance")
+    if cross is not None and not _is_6_x_6(cross):
+        return f"cross_covariance is {cross}, expected 6 x 6 finite numbers"
     return None
 
 
@@ -190,11 +193,14 @@ def _are_finite(values: object, count: int) -> TypeGuard[list[float]]:
 
 
 def _is_covariance(values: object) -> bool:
-    rows = values if isinstance(values, list) else []
+    return _is_6_x_6(values) and all(row[number] >= 0 for number, row in enumerate(values))
+
+
+def _is_6_x_6(values: object) -> TypeGuard[list[list[float]]]:
     return (
-        len(rows) == _COVARIANCE_SIZE
-        and all(_are_finite(row, _COVARIANCE_SIZE) for row in rows)
-        and all(row[number] >= 0 for number, row in enumerate(rows))
+        isinstance(values, list)
+        and len(values) == _COVARIANCE_SIZE
+        and all(_are_finite(row, _COVARIANCE_SIZE) for row in values)
     )
 
 

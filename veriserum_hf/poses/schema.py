@@ -61,6 +61,7 @@ REGISTERED_SCHEMA = pa.schema(
     [
         *POSE_FIELDS,
         pa.field("image_covariance", TRUTH_SCHEMA.field("covariance").type),
+        pa.field("cross_covariance", TRUTH_SCHEMA.field("covariance").type),
         pa.field("method", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("detail", pa.string()),
@@ -76,6 +77,8 @@ REGISTERED_SCHEMA = pa.schema(
         "covariance": "6 x 6 of x, y, z of the implant's origin (mm) and the rotation vector about the world's axes "
         "x, y, z (degrees), with errors of cameras, meshes and edges; null where none could be determined",
         "image_covariance": "like covariance, as if these were exact: what the images alone determine",
+        "cross_covariance": "6 x 6 of this pose (rows) with that of the other implant in the same frame (columns), "
+        "from errors of the cameras, which move both; null where either is unknown",
         "column method": "whose pose it is: outline (edges of the silhouettes) or intensity (gradients of rendered "
         "images); null where nothing could be registered",
         "verdict": "converged, ambiguous or failed; detail states why. A failed pose is its initial pose, "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import chi2
 
-from veriserum_hf.core import FloatArray, PlaneName
+from veriserum_hf.core import PLANES, FloatArray, PlaneName
 from veriserum_hf.geometry import transform_points
 from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.levels import Level
@@ -70,6 +70,8 @@ class Stated:
     world : (6, 6) covariance of the same from errors of cameras, mesh and edges.
     of_cameras : (6, 6) part of it that is common to all frames, from a known covariance of the second camera's pose;
         0 where that is unknown.
+    camera_effects : (6, 12) steps of the pose, mm, by one standard deviation of each error of the cameras, which all
+        implants of a frame share: three of each plane's principal point and focal length, six of the second's pose.
     planes_apart : disagreement of the planes; NaN with one plane.
     contradictory : whether the planes contradict each other by more than the deviations explain.
 
@@ -78,6 +80,7 @@ class Stated:
     image: FloatArray
     world: FloatArray
     of_cameras: FloatArray
+    camera_effects: FloatArray
     planes_apart: "PlanesApart"
     contradictory: bool
 
@@ -120,20 +123,24 @@ def stated(
     scores = sum((each.scores for each in of_planes.values()), np.zeros((DOF, DOF)))
     effects = [column for each in of_planes.values() for column in each.effects.T]
     effects.append(sum((each.by_mesh for each in of_planes.values()), np.zeros(DOF)))
-    relative = _relative_camera(implant, deviations)
+    root = _relative_camera(implant, deviations)
+    relative = root @ root.T
     rays = {plane: central_ray(levels[plane].camera, implant, T_world_implant) for plane in of_planes}
     statistic, shown, apart = _disagreement(of_planes, relative, rays)
     # What one frame shows of the cameras' error is a part of it; the rest is likely to be as large.
     larger = max(1.0, statistic / _SEEN, shown)
-    # The first plane defines the world: only the error of the second is one.
-    others = list(of_planes.values())[1:]
     world = np.stack(effects).T @ np.stack(effects)
-    by_camera = sum((each.matrix @ relative @ each.matrix for each in others), np.zeros((DOF, DOF)))
+    # The first plane defines the world: only the error of the second is one.
+    of_pose = sum((each.matrix @ root for each in list(of_planes.values())[1:]), np.zeros((DOF, DOF)))
+    by_camera = of_pose @ of_pose.T
+    unseen = np.zeros((DOF, _OF_CAMERA))
+    of_sources = [of_planes[it].effects[:, :_OF_CAMERA] if it in of_planes else unseen for it in PLANES]
     is_known = deviations.plane_covariance is not None
     return Stated(
         inverse @ scores @ inverse,
         inverse @ (world + larger * by_camera) @ inverse,
         inverse @ by_camera @ inverse if is_known else np.zeros((DOF, DOF)),
+        inverse @ np.hstack([*of_sources, np.sqrt(larger) * of_pose]),
         apart,
         abs(apart.mm) > _MAX_APART_MM or statistic > chi2.isf(_CHANCE, DOF),
     )
@@ -209,12 +216,15 @@ def harmonics(normals: FloatArray) -> list[FloatArray]:
 
 
 def _relative_camera(implant: Implant, deviations: Deviations) -> FloatArray:
-    """Covariance of the step that an error of a camera's pose looks like in its plane, (6, 6) mm^2."""
+    """Root (6, 6), mm, of the covariance of the step that an error of a camera's pose looks like in its plane.
+
+    Its columns are errors about the implant's centre; between femur and tibia, 0.04 deg are 0.03 mm.
+    """
+    scale = 1 / _scale(implant)
     if deviations.plane_covariance is not None:
-        scale = np.array([1.0] * 3 + [np.radians(implant.radius_mm)] * 3)
-        return deviations.plane_covariance * np.outer(scale, scale)
-    angle_mm = np.radians(deviations.plane_deg) * implant.radius_mm
-    return np.diag([deviations.plane_mm**2] * 3 + [angle_mm**2] * 3)
+        variances, axes = np.linalg.eigh(deviations.plane_covariance)
+        return np.asarray(scale[:, None] * axes * np.sqrt(variances.clip(0)))
+    return np.diag(scale * np.repeat((deviations.plane_mm, deviations.plane_deg), 3))
 
 
 def _disagreement(
@@ -251,25 +261,38 @@ def _disagreement(
 
 def of_center(covariance: FloatArray, implant: Implant) -> FloatArray:
     """Covariance of the mesh's centre, mm, and of the rotation vector, deg, from that of steps about the centre."""
-    in_deg = np.degrees(1) / implant.radius_mm
-    scale = np.array([1.0] * 3 + [in_deg] * 3)
+    scale = _scale(implant)
     return covariance * np.outer(scale, scale)
 
 
 def of_origin(covariance: FloatArray, implant: Implant, T_world_implant: FloatArray) -> FloatArray:
     """Covariance of the origin, mm, and of the rotation vector, deg, from that of steps about the centre."""
-    return at_point(of_center(covariance, implant), -(T_world_implant[:3, :3] @ implant.center_mm))
+    A = to_origin(implant, T_world_implant)
+    return A @ covariance @ A.T
+
+
+def to_origin(implant: Implant, T_world_implant: FloatArray) -> FloatArray:
+    """Errors (6, 6) of the origin, mm, and of the rotation vector, deg, by steps about the centre, mm."""
+    return _moves(-(T_world_implant[:3, :3] @ implant.center_mm)) * _scale(implant)
 
 
 def at_point(covariance: FloatArray, lever_mm: FloatArray) -> FloatArray:
-    """Covariance of a pose, mm and deg, at a point of the body that is so far from the one it is given at.
+    """Covariance of a pose, mm and deg, at a point of the body that is so far from the one it is given at."""
+    A = _moves(lever_mm)
+    return A @ covariance @ A.T
 
-    A rotation vector w moves the point by w x lever.
-    """
+
+def _scale(implant: Implant) -> FloatArray:
+    """From steps about the centre, mm, to mm and deg, (6,)."""
+    return np.array([1.0] * 3 + [np.degrees(1) / implant.radius_mm] * 3)
+
+
+def _moves(lever_mm: FloatArray) -> FloatArray:
+    """Errors (6, 6) at the end of a lever by those at its start: a rotation vector w moves it by w x lever."""
     x, y, z = np.radians(lever_mm)
     A = np.eye(DOF)
     A[:3, 3:] = [[0, z, -y], [-z, 0, x], [y, -x, 0]]
-    return A @ covariance @ A.T
+    return A
 
 
 def widest(covariance: FloatArray) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from veriserum_hf.core import Component, FloatArray, PlaneName
 from veriserum_hf.geometry import angle_between_deg, transform_points
-from veriserum_hf.registration.deviations import Deviations, PlanesApart, of_center, of_origin, stated
+from veriserum_hf.registration.deviations import Deviations, PlanesApart, of_center, of_origin, stated, to_origin
 from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.contrast import brighter_inside, explained
 from veriserum_hf.registration.outline.evidence import (
@@ -136,18 +136,20 @@ class Frame:
         converged: bool,
         runner_up_deg: float,
         deviations: Deviations,
-    ) -> tuple[Findings, FloatArray, FloatArray]:
+    ) -> tuple[Findings, FloatArray, FloatArray, FloatArray]:
         """What is known about the pose of one implant, and its covariances: with errors of the world, and without.
 
         These are of the origin, mm and deg, (6, 6); ``image_covariance`` of a step, mm^2, replaces that of outlines.
+        The last are the effects of the cameras on the origin, (6, 12), see `veriserum_hf.registration.deviations`.
         """
         implant, T = self.implants[k], state.T_world_implant[k]
         levels, residuals = self.outlines.solver(FINE).levels, self._residuals(state, k)
         about = stated(residuals, levels, implant, T, deviations)
         image = total = of_cameras = np.full((6, 6), np.nan)
+        effects = np.full((6, 12), np.nan)
         if about is not None:
             image = about.image if image_covariance is None else image_covariance
-            total, of_cameras = image + about.world, about.of_cameras
+            total, of_cameras, effects = image + about.world, about.of_cameras, about.camera_effects
         start_mm, center_mm = (transform_points(pose, implant.center_mm[None])[0] for pose in (self.initial[k], T))
         moved_deg = float(angle_between_deg(self.initial[k, :3, :3], T[:3, :3]))
         found = Findings(
@@ -162,7 +164,7 @@ class Frame:
             runner_up_deg=runner_up_deg,
             moved=(float(np.linalg.norm(center_mm - start_mm)), moved_deg),
         )
-        return found, of_origin(total, implant, T), of_origin(image, implant, T)
+        return found, of_origin(total, implant, T), of_origin(image, implant, T), to_origin(implant, T) @ effects
 
     def clipped_statement(self, k: int, T_world_implant: FloatArray) -> str:
         """Share of the surroundings of an implant's outline that is clipped, where it is large; else empty."""

@@ -14,7 +14,7 @@ errors of cameras, meshes and edges; `veriserum_hf.registration.verdicts` has th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -71,6 +71,9 @@ class RefinedPose:
         alone does, along the direction that both see without depth, which is cross(ray of bs, ray of fs), of rays
         from the sources to the implant. NaN with one plane, or where the verdict is ``failed``.
     planes_apart_sd_mm : its standard deviation by errors of images, edges and mesh, as if the cameras were exact.
+    camera_effects : (6, 12) errors of the pose, as in ``covariance``, by one standard deviation of each error of the
+        cameras. The product of the femur's and the transposed tibia's is the covariance between both poses. NaN
+        where ``covariance`` is.
 
     """
 
@@ -87,6 +90,7 @@ class RefinedPose:
     moved_deg: float
     planes_apart_mm: float = float("nan")
     planes_apart_sd_mm: float = float("nan")
+    camera_effects: FloatArray = field(default_factory=lambda: np.full((6, 12), np.nan))
 
     @property
     def translation_mm(self) -> FloatArray:
@@ -266,9 +270,9 @@ def _assessed(
             zip(components, chosen.by_intensity, chosen.converged, strict=True)
         )
     }
-    verdicts = verdicts_of_frame({component: about for component, (about, _, _) in known.items()}, limits)
+    verdicts = verdicts_of_frame({component: about for component, (about, *_) in known.items()}, limits)
     found: dict[Component, RefinedPose] = {}
-    for k, (component, (about, covariance, image_covariance)) in enumerate(known.items()):
+    for k, (component, (about, covariance, image_covariance, effects)) in enumerate(known.items()):
         word, detail = verdicts[component]
         failed = word == FAILED
         T_world_implant = frame.initial[k] if failed else chosen.state.T_world_implant[k]
@@ -289,5 +293,6 @@ def _assessed(
             moved_deg=about.moved[1],
             planes_apart_mm=float("nan") if failed else about.planes_apart.mm,
             planes_apart_sd_mm=float("nan") if failed else about.planes_apart.sd_mm,
+            camera_effects=np.full_like(effects, np.nan) if failed else effects,
         )
     return found

@@ -7,11 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from veriserum_hf.core import CONVERGED, FloatArray
-from veriserum_hf.knee import COORDINATE_NAMES, COORDINATES, JointPairs, KneeAxes, kinematics
+from veriserum_hf.core import FloatArray
+from veriserum_hf.knee import COORDINATE_NAMES, COORDINATES, JointPairs, KneeAxes, counted, kinematics
 from veriserum_hf.reports.sources import PoseSource, Reference
 
-_USED = ("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw", "covariance", "verdict")
+_USED = (
+    *("measurement_id", "anatomy_id", "component", "translation_mm", "quaternion_xyzw"),
+    *("covariance", "cross_covariance", "verdict"),
+)
 _UNKNOWN = (np.full(6, np.nan), np.full(6, np.nan), False)
 Frame = tuple[FloatArray, FloatArray, bool]  # coordinates, their deviations, whether they have converged
 
@@ -66,7 +69,7 @@ def source_frames(reference: Reference, source: PoseSource, axes: KneeAxes) -> d
     values, deviations = (
         np.stack([table[f"{name}{end}"].to_numpy() for name in COORDINATES], axis=-1) for end in ("", "_sd")
     )
-    good = [verdict in (CONVERGED, "exact") for verdict in table["verdict"].to_pylist()]
+    good = counted(table["verdict"].to_pylist()).tolist()
     ids = table["measurement_id"].to_pylist()
     return dict(zip(ids, zip(values, deviations, good, strict=True), strict=True))
 

@@ -40,7 +40,9 @@ def rows_of_trial(
                 nearest = min(known, key=lambda other, index=index: abs(other - index))  # type: ignore[misc]
                 pose = (own or known[nearest]).failed(component, why_without.get(index, _WITHOUT))
                 result = Found(pose, "given")
-            rows.append(_row(id, component, own, result, meshes))
+            row = _row(id, component, own, result, meshes)
+            row["cross_covariance"] = _cross_covariance(component, found[index])
+            rows.append(row)
     return rows
 
 
@@ -85,6 +87,15 @@ def _row(
         "planes_apart_sd_mm": _known(pose.planes_apart_sd_mm),
         "start": found.origin if given or found.origin != "given" else None,
     }
+
+
+def _cross_covariance(component: Component, found: Mapping[Component, Found]) -> list[list[float]] | None:
+    """Of a pose with the other one of its frame, which the cameras' errors move as well; None where unknown."""
+    effects = {name: each.pose.camera_effects for name, each in found.items()}
+    if component not in effects or len(effects) != len(COMPONENTS):
+        return None
+    (other,) = (name for name in COMPONENTS if name != component)
+    return _finite(effects[component] @ effects[other].T)
 
 
 def _moved(given: InitialPose, found: Found, meshes: Mapping[int, trimesh.Trimesh]) -> tuple[float, float]:
