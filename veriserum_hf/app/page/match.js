@@ -156,6 +156,8 @@ const show = {
     const guest = !state.about.output;
     $("open-scene").hidden = guest;
     $("predictions").hidden = !guest;
+    for (const id of ["network", "network-key"]) $(id).hidden = !state.about.model;
+    $("network").title = state.about.model ?? "";
     if (guest) $("accepting").textContent = "accept (in this page: nothing is saved)";
   },
   frame() {
@@ -199,6 +201,8 @@ const buttons = {
   flagged: { do: "next flagged" },
   undo: { do: "undo" },
   redo: { do: "redo" },
+  predict: { do: "predict" },
+  "predict-trial": { do: "predict", trial: true },
   refine: { do: "refine" },
   "refine-both": { do: "refine", both: true },
   "refine-trial": { do: "refine", trial: true },
@@ -261,6 +265,7 @@ document.addEventListener("keyup", (event) => {
 
 function press(key, both) {
   if (key === "f" || key === "t") send({ do: "select", component: key === "f" ? "femur" : "tibia" });
+  else if (key === "p" && state.about?.model) send({ do: "predict" });
   else if (key === "r") send({ do: "refine", both });
   else if (key === "Enter") send({ do: "accept", both });
   else if (key === "," || key === ".") send({ do: "step", by: key === "," ? -1 : 1 });
