@@ -56,8 +56,8 @@ space:  ## the files of a Space of the hub, into space-build/: make space [MODEL
 	rm -rf $(SPACE)
 	mkdir -p $(SPACE)/package
 	cp -r space/. $(SPACE)
-	git archive HEAD pyproject.toml constraints.txt README.md LICENSE veriserum_hf training/configs \
-		| tar -x -C $(SPACE)/package
+	git archive HEAD pyproject.toml constraints.txt README.md LICENSE veriserum_hf checkpoints \
+		training/configs | tar -x -C $(SPACE)/package
 	$(if $(MODEL),cp $(addprefix $(MODEL)/,config.json model.safetensors preprocessor_config.json) $(SPACE)/model)
 
 bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to the benchmarks

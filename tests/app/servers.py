@@ -40,7 +40,10 @@ class Server:
         query = self.query if query is None else query
         headers = {} if host is None else {"Host": host}
         with connect(
-            f"ws://{self.host}{path}?{query}", origin=origin or f"http://{self.host}", additional_headers=headers
+            f"ws://{self.host}{path}?{query}",
+            origin=origin or f"http://{self.host}",
+            additional_headers=headers,
+            ping_timeout=None,  # a busy machine answers late
         ) as socket:
             yield Socket(socket)
 

@@ -197,7 +197,7 @@ def test_a_registration_whose_process_is_killed_changes_nothing_and_can_be_begun
 
 
 @pytest.mark.slow
-def test_an_interrupt_ends_a_registration_that_is_under_way_and_all_processes(server):
+def test_an_interrupt_ends_a_registration_that_is_under_way_and_all_processes(trial, server):
     with server.socket() as page:
         assert not page.do("refine", trial=True)
         while page.parts["refining"]["done"] < 1:
@@ -207,7 +207,9 @@ def test_an_interrupt_ends_a_registration_that_is_under_way_and_all_processes(se
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(60) == 0
     assert not psutil.wait_procs(processes, timeout=10)[1]
-    assert "Traceback" not in server.process.stderr.read()
+    said = server.process.stderr.read()
+    assert said.startswith(f"opening {trial.dataset}: reading its frames and implants ...")
+    assert "Traceback" not in said
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from contextlib import contextmanager
 
 import numpy as np
@@ -206,6 +207,9 @@ def test_what_is_pushed_to_the_hub_has_all_that_its_image_is_made_of(built, tmp_
     for name in (*sources, "package/constraints.txt", "package/training/configs/demo.yaml", "model/config.json"):
         assert (folder / name).exists()
     assert (folder / "package/veriserum_hf/app/page/predict.html").is_file()
+    parts = tomllib.loads((folder / "package/pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    for name in parts["targets"]["wheel"]["force-include"]:
+        assert (folder / "package" / name).exists()
     front = (folder / "README.md").read_text().split("---")[1]
     assert "sdk: docker" in front
     (port,) = re.findall(r"^app_port: (\d+)$", front, re.MULTILINE)

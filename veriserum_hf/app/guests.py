@@ -55,7 +55,7 @@ def serve_guests(
     trials = Trials.open(dataset)
     if len(trials.source.splits) > 1:
         raise MatchError(f"{dataset} has the splits {', '.join(trials.source.splits)}; expected one, of few frames")
-    refiner = Refiner(trials.source.meshes)
+    refiner = Refiner(trials.source)
     try:
         predictor = Predictor(trials, model)
         asyncio.run(_serve(_Guests(trials, predictor, refiner), host, port, ready, framed_by))

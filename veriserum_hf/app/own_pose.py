@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
+
 from veriserum_hf.core import MANUAL, NOT_ASSESSED, Component, FloatArray, PoseFileRow, PoseRow
 from veriserum_hf.geometry import make_transform, matrix_to_quaternion, quaternion_to_matrix
+
+_SAME_MM = 1e-9  # a pose that has been written and read again
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,14 @@ def of_row(pose: PoseRow, start: str) -> OwnPose:
 def transform_of(pose: PoseRow) -> FloatArray:
     """``T_world_implant``, (4, 4) mm, of a pose as in a row."""
     return make_transform(quaternion_to_matrix(pose["quaternion_xyzw"]), pose["translation_mm"])
+
+
+def is_same(own: OwnPose | None, pose: PoseRow | None) -> bool:
+    """Whether a pose is that of a row, or there is neither."""
+    if own is None or pose is None:
+        return own is None and pose is None
+    same = np.allclose(transform_of(pose), own.T_world_implant, rtol=0, atol=_SAME_MM)
+    return bool(same) and own.anatomy_id == pose["anatomy_id"]
 
 
 def accepted_row(

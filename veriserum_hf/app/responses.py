@@ -26,11 +26,12 @@ class Responses:
         self._ancestors = f"frame-ancestors 'self' {framed_by}".rstrip()
 
     def file(self, name: str) -> Response:
-        """File of the page's folder."""
+        """File of the page's folder; pages after the head that they share."""
         path = _PAGE / name
         if not path.is_file():
             return self.missing()
-        return self.found(path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))
+        head = (_PAGE / "head.html").read_bytes() if path.suffix == ".html" else b""
+        return self.found(head + path.read_bytes(), _TYPES.get(path.suffix, "application/octet-stream"))
 
     def found(self, body: bytes, kind: str, policy: str = _POLICY) -> Response:
         """Answer with what was asked for, of a media type."""

@@ -9,14 +9,13 @@ from scipy.spatial.transform import Rotation
 
 from veriserum_hf.app import moves
 from veriserum_hf.app.initial import PoseSource, initial_pose, placed
-from veriserum_hf.app.own_pose import History, OwnPose, accepted_row, of_row, transform_of
+from veriserum_hf.app.own_pose import History, OwnPose, accepted_row, is_same, of_row
 from veriserum_hf.app.saved import ManualPoses
 from veriserum_hf.app.trials import OpenFrame, Place, Trials
 from veriserum_hf.core import COMPONENTS, FAILED, Component, FloatArray, PlaneName, PoseFileRow, Poses
 from veriserum_hf.errors import MatchError
 from veriserum_hf.geometry import Camera, euler_zxy_to_matrix, make_transform
 
-_SAME_MM = 1e-9  # a pose that has been written and read again
 _LEAST_RADIUS_MM = 5.0
 Move = Callable[[FloatArray, Camera], FloatArray]  # of a pose, seen by a camera
 
@@ -114,9 +113,7 @@ class Session:
     def is_accepted(self, place: Place, component: Component, own: OwnPose) -> bool:
         """Whether a pose is what the file holds."""
         held = self.saved.of_frame(place.measurement_id).get(component)
-        if held is None or held["anatomy_id"] != own.anatomy_id:
-            return False
-        return bool(np.allclose(transform_of(held), own.T_world_implant, rtol=0, atol=_SAME_MM))
+        return held is not None and is_same(own, held)
 
     # Moves
 
@@ -221,33 +218,37 @@ class Session:
             place.measurement_id: {name: own.as_row() for name, own in self.own_of(place).items()} for place in places
         }
 
-    def apply(self, rows: Sequence[PoseFileRow], starts: Mapping[int, Poses], components: Sequence[Component]) -> int:
-        """Take over what a registration has found, and return the number of poses that were moved meanwhile.
+    def apply(
+        self,
+        rows: Sequence[PoseFileRow],
+        starts: Mapping[int, Poses],
+        components: Sequence[Component],
+        network: str = "",
+    ) -> int:
+        """Take over what a registration or a network has found, and return the number of poses moved meanwhile.
 
-        A failed pose changes nothing, nor does one whose initial pose is not the present one any more, nor one of
-        another frame whose pose has been accepted.
+        A failed pose changes nothing, nor does one where the implant is not any more where it was in ``starts``, nor
+        one of another frame whose pose has been accepted. An implant without a pose gets one.
         """
-        moved_meanwhile = 0
+        moved_meanwhile, changed = 0, set[int]()
         for row in rows:
             id, component = int(row["measurement_id"] or 0), row["component"]
             if component not in components:
                 continue
-            self.verdicts.setdefault(id, {})[component] = row
-            own, start = self._own.get(id, {}).get(component), starts.get(id, {}).get(component)
-            if (
-                own is None
-                or start is None
-                or not np.allclose(own.T_world_implant, transform_of(start), atol=_SAME_MM)
-            ):
+            if not network:
+                self.verdicts.setdefault(id, {})[component] = row
+            own = self._own.get(id, {}).get(component)
+            if not is_same(own, starts.get(id, {}).get(component)):
                 moved_meanwhile += 1
             elif row.get("verdict") != FAILED and self._may_change(id, component):
-                self._histories.setdefault(id, History()).keep(self._own[id])
-                self._own[id][component] = of_row(row, own.start)
+                if id not in changed:  # one step to undo
+                    self._histories.setdefault(id, History()).keep(self._own[id])
+                    changed.add(id)
+                self._own[id][component] = of_row(row, network or (own.start if own else str(row.get("start"))))
         return moved_meanwhile
 
     def _may_change(self, measurement_id: int, component: Component) -> bool:
-        shown = measurement_id == self.place.measurement_id
-        return shown or component not in self.saved.of_frame(measurement_id)
+        return measurement_id == self.place.measurement_id or component not in self.saved.of_frame(measurement_id)
 
     # Parts of the above
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from veriserum_hf.cli.options import DatasetOrArchive
-from veriserum_hf.cli.output import print_text
+from veriserum_hf.cli.output import print_text, warn
 from veriserum_hf.errors import MatchError
 
 
@@ -27,6 +27,15 @@ def match(
     check: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Output of `check-labels`, whose flags are shown.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Output folder of a training, released checkpoint, or model on the hub; a button then places the "
+            "implants of a frame or a trial where it predicts them.",
+            show_default=False,
+        ),
     ] = None,
     observer: Annotated[
         str | None,
@@ -49,8 +58,8 @@ def match(
     """Match implants by hand in the browser: see a trial, move, refine, accept.
 
     Opens a page with both images of a frame and the outlines of the data set's poses and those of files. Implants are
-    moved by mouse and keys in both images at once, and refined by registration. Every accepted pose is written to the
-    output at once, with who and when. Run the same command again to go on. Ctrl-C ends it.
+    moved by mouse and keys in both images at once, placed by a network, and refined by registration. Every accepted
+    pose is written to the output at once, with who and when. Run the same command again to go on. Ctrl-C ends it.
 
     Exit status: 0 ended, 2 not started.
 
@@ -58,8 +67,10 @@ def match(
     --------
     veriserum match OUT
     veriserum match OUT --poses registered.parquet --check labels.parquet
+    veriserum match OUT --model RUN
     veriserum match OUT --output second.parquet --observer "B. Reader"
     """
+    warn(f"opening {dataset}: reading its frames and implants{f', loading {model}' if model else ''} ...")
     try:
         from veriserum_hf.app import open_workbench, serve
     except ImportError as error:
@@ -72,5 +83,8 @@ def match(
         if not no_browser:
             webbrowser.open(address)
 
-    with open_workbench(dataset, output, poses or [], check, observer) as workbench, suppress(KeyboardInterrupt):
+    with (
+        open_workbench(dataset, output, poses or [], check, observer, model) as workbench,
+        suppress(KeyboardInterrupt),
+    ):
         serve(workbench, host, port, token, ready)

@@ -17,16 +17,12 @@ const query = location.search;
 const state = { about: null, frame: null, poses: null, trial: null, refining: null };
 const hidden = new Set(); // names of layers
 let [active, peeking, socket, number, waiting, pending, drawn] = ["bs", false, null, 0, new Map(), null, null];
+let opening = false; // until all parts have arrived
 
 // Talking to the server
 
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/socket${query}`);
-  let opened = false;
-  socket.onopen = () => {
-    opened = true;
-    say("");
-  };
   socket.onmessage = (event) => receive(JSON.parse(event.data));
   socket.onclose = (event) => {
     waiting.clear();
@@ -37,7 +33,7 @@ function connect() {
       return;
     }
     say(
-      opened
+      state.about // it was here before
         ? `the server has gone away; ${kept()}. This page connects again when it is back`
         : "no connection: use the address that `veriserum match` printed, with its token, while it is running",
       true,
@@ -155,9 +151,13 @@ const show = {
   about() {
     document.title = `${state.about.dataset} - veriserum match`;
     document.body.classList.remove("away");
+    opening = true;
+    say("opening the frame ...");
     const guest = !state.about.output;
     $("open-scene").hidden = guest;
     $("predictions").hidden = !guest;
+    for (const id of ["network", "network-key"]) $(id).hidden = !state.about.model;
+    $("network").title = state.about.model ?? "";
     if (guest) $("accepting").textContent = "accept (in this page: nothing is saved)";
   },
   frame() {
@@ -186,7 +186,11 @@ const show = {
     $("saved").textContent = `${accepted} pose${accepted === 1 ? "" : "s"} ${output ? `in ${output}` : "accepted, not saved"}`;
     showTimeline(state, send);
   },
-  refining: showSideSoon,
+  refining() {
+    if (opening && !state.frame.problem) say("");
+    opening = false;
+    showSideSoon();
+  },
 };
 
 // Buttons and keys
@@ -197,6 +201,8 @@ const buttons = {
   flagged: { do: "next flagged" },
   undo: { do: "undo" },
   redo: { do: "redo" },
+  predict: { do: "predict" },
+  "predict-trial": { do: "predict", trial: true },
   refine: { do: "refine" },
   "refine-both": { do: "refine", both: true },
   "refine-trial": { do: "refine", trial: true },
@@ -259,6 +265,7 @@ document.addEventListener("keyup", (event) => {
 
 function press(key, both) {
   if (key === "f" || key === "t") send({ do: "select", component: key === "f" ? "femur" : "tibia" });
+  else if (key === "p" && state.about?.model) send({ do: "predict" });
   else if (key === "r") send({ do: "refine", both });
   else if (key === "Enter") send({ do: "accept", both });
   else if (key === "," || key === ".") send({ do: "step", by: key === "," ? -1 : 1 });

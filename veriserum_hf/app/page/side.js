@@ -66,7 +66,7 @@ function showNumbers(state) {
 
 function showRefining(state) {
   const busy = Boolean(state.refining?.what);
-  for (const id of ["refine", "refine-both", "refine-trial"]) $(id).disabled = busy;
+  for (const id of ["predict", "predict-trial", "refine", "refine-both", "refine-trial"]) $(id).disabled = busy;
   $("stop").hidden = !busy;
   $("progress").hidden = !busy;
   if (busy && state.refining.total > 1) {
@@ -93,7 +93,7 @@ function showRefining(state) {
     if (found.detail) block.append(document.createElement("br"), found.detail);
     return [block];
   });
-  $("verdict").replaceChildren(...(busy ? [`registering ${state.refining.what} ...`] : stated));
+  $("verdict").replaceChildren(...(busy ? [`${state.refining.doing} ${state.refining.what} ...`] : stated));
 }
 
 function showHeld(state) {
