@@ -18,7 +18,7 @@ from veriserum_hf.simulation import IMPLANT_PAIRS, IMPLANTS, implant_mesh
 from veriserum_hf.training.settings import ON_THE_FLY, DataSettings, ModelSettings
 from veriserum_hf.training.worlds import shapes_of
 
-_SHAPE = ("head", "implants", "crop_size", "map_channels", "map_size", "hidden_size", "refinements")  # of a model
+_SHAPE = ("head", "implants", "crop_size", "map_channels", "map_size", "hidden_size")  # of a model
 
 
 class Anatomy(TypedDict):

@@ -109,7 +109,7 @@ class ModelSettings:
     model: str | None = _option(
         None,
         "Fine-tune this model: a released checkpoint, a run, or one on the hub. Its own shape and size of images "
-        "count, whatever the other settings are; planes, dropout and jitter may be others.",
+        "count, whatever the other settings are; planes, refinements, dropout and jitter may be others.",
     )
     backbone: str | None = _option(None, "Pretrained vision backbone: an id on the hub, or a folder.")
     backbone_config: Json | str | None = field(
