@@ -69,7 +69,7 @@ COMMANDS = {
     "train, 3 steps": Command(
         ("train", "--config", "training/configs/demo.yaml", "--dataset", "{folder}/data", "--max_train_steps", "3")
         + ("--eval_steps", "99", "--output_dir", "{folder}/run"),
-        "the network: a GPU; afterwards decoding (`--cache`)",
+        "the network, whose batch of 32 frames takes the memory: a GPU; afterwards decoding (`--cache`)",
         output="run",
     ),
     "predict": Command(
