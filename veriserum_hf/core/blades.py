@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from veriserum_hf.core.arrays import BoolArray, FloatArray
 
+_SIZE_PX = 512  # of the image in which they are looked for, where that is larger
 _LIGHT = 0.08  # of the range of levels, above the darkest
 _SPECK_PX = 5  # what is smaller is noise
 _STRAIGHT_MM = 1.5  # by which the end of the light departs from a straight line
@@ -30,15 +31,25 @@ def beyond_blades(image: NDArray[np.float32], pixel_mm: ArrayLike = (1.0, 1.0)) 
     pixel_mm : width and height of a pixel.
 
     """
+    whole = np.array(image.shape[::-1])
+    size = np.maximum(np.rint(whole * min(_SIZE_PX / whole.max(), 1)), 1).astype(int)
+    small = np.asarray(cv2.resize(image, size.tolist(), interpolation=cv2.INTER_AREA), np.float32)
+    beyond = _beyond(small, np.asarray(pixel_mm) * whole / size)
+    found = cv2.resize(beyond.astype(np.uint8), whole.tolist(), interpolation=cv2.INTER_NEAREST) > 0
+    # In an inverted image, it is the blades that are bright: then all that they leave would be hidden.
+    return np.zeros_like(found) if found[len(found) // 2, found.shape[1] // 2] else found
+
+
+def _beyond(image: NDArray[np.float32], edges: FloatArray) -> BoolArray:
+    """The same in an image of few pixels, ``edges`` wide and high, mm; of an inverted one, all but its blades."""
     levels = np.asarray(cv2.blur(image, (3, 3)), np.float32)
     levels -= levels.min()
     beyond: BoolArray = np.zeros(image.shape, np.bool_)
     light = (levels > _LIGHT * levels.max()).astype(np.uint8)
-    points = cv2.findNonZero(cv2.morphologyEx(light, cv2.MORPH_OPEN, np.ones((_SPECK_PX, _SPECK_PX), np.uint8)))
-    if points is None:
+    light = np.asarray(cv2.morphologyEx(light, cv2.MORPH_OPEN, np.ones((_SPECK_PX, _SPECK_PX), np.uint8)))
+    if not light.any():
         return beyond
-    edges = np.asarray(pixel_mm, float)
-    hull = cv2.convexHull(points).astype(np.float32) * edges.astype(np.float32)  # mm
+    hull = cv2.convexHull(cv2.findNonZero(light)).astype(np.float32) * edges.astype(np.float32)  # mm
     corners = cv2.approxPolyDP(hull, _STRAIGHT_MM, closed=True)[:, 0].astype(float)
     middle = corners.mean(axis=0)
     x, y = (np.arange(n) * edge for n, edge in zip(image.shape[::-1], edges, strict=True))
@@ -52,8 +63,7 @@ def beyond_blades(image: NDArray[np.float32], pixel_mm: ArrayLike = (1.0, 1.0)) 
         outward *= np.sign(outward @ (first - middle))
         if _is_step(levels, first + np.linspace(0.02, 0.98, 100)[:, None] * side, outward, edges):
             beyond |= x * outward[0] + y[:, None] * outward[1] > (hull[:, 0] @ outward).max()
-    # In an inverted image, it is the blades that are bright: then all that they leave would be hidden.
-    return np.zeros_like(beyond) if beyond[beyond.shape[0] // 2, beyond.shape[1] // 2] else beyond
+    return beyond
 
 
 def _is_step(levels: NDArray[np.float32], at_mm: FloatArray, outward: FloatArray, edges: FloatArray) -> bool:
