@@ -65,6 +65,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_simulation
 	$(BIN)/python -m tests.benchmarks.bench_worlds
 	$(BIN)/python -m tests.benchmarks.bench_training_input
+	$(BIN)/python -m tests.benchmarks.bench_export
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
 	$(BIN)/python -m tests.benchmarks.bench_kinematics $(BENCH_DATA)/kinematics

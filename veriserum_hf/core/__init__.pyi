@@ -6,6 +6,7 @@ from .arrays import (
     ImageArray as ImageArray,
     IndexArray as IndexArray,
 )
+from .blades import beyond_blades as beyond_blades
 from .clipping import clipped_pixels as clipped_pixels
 from .domain import (
     COMPONENTS as COMPONENTS,

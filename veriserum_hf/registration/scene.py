@@ -14,7 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from veriserum_hf.core import BoolArray, CameraRow, Component, FloatArray, PlaneName, clipped_pixels, round_field
+from veriserum_hf.core import (
+    BoolArray,
+    CameraRow,
+    Component,
+    FloatArray,
+    PlaneName,
+    beyond_blades,
+    clipped_pixels,
+    round_field,
+)
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import FIELD_MM, Camera, detector_mm, first_px_of_whole, transform_points
 from veriserum_hf.registration.implant import Implant
@@ -157,9 +166,10 @@ class View:
 
 def _field(image: NDArray[np.float32], pixel_mm: FloatArray, first_px: FloatArray | None) -> BoolArray:
     """Field of an image, or of its part of the whole Veriserum image in which ``first_px`` is the first pixel."""
+    lit = ~beyond_blades(image, pixel_mm)
     if first_px is None:
-        return round_field(image, pixel_mm)
-    return round_field(image, pixel_mm, (FIELD_MM / pixel_mm - 1) / 2 - first_px, FIELD_MM)
+        return round_field(image, pixel_mm) & lit
+    return round_field(image, pixel_mm, (FIELD_MM / pixel_mm - 1) / 2 - first_px, FIELD_MM) & lit
 
 
 @dataclass(frozen=True, eq=False)
