@@ -82,6 +82,7 @@ def test_axes_from_the_meshes_of_a_data_set(tmp_path, simulated_archive):
         (("--axes", "{axes}", "--trial", 9), "has no trial 9; it has the trials 1, 2"),
         (("--axes", "{axes}", "--output", "knee.xlsx"), "expected a name in .csv, .parquet, .mot, .sto"),
         (("--axes", "{axes}", "--cycles", "max_flexion"), "cycles need the time of every frame"),
+        (("--axes", "{axes}", "--cycles", "maximum"), "--cycles is maximum; expected min_flexion"),
         (("--axes", "{axes}", "--smooth"), "no frame that counts has a covariance"),
         (("--axes", "{axes}", "--compare", "other.parquet"), "give --figures FOLDER"),
         (("--axes", "missing.yaml"), "missing.yaml cannot be read: No such file"),

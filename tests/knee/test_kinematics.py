@@ -114,6 +114,16 @@ def test_poses_of_one_component_only():
         vs.kinematics(femora, own_axes())
 
 
+def test_poses_in_metres():
+    femur, tibia = placed(bending(4), "right")
+    for T in (femur, tibia):
+        T[:, :3, 3] /= 1000
+    with pytest.raises(
+        KinematicsError, match=r"origins of femur and tibia is 0\.0301 mm, expected 2 to 200 in a knee"
+    ):
+        vs.kinematics(table_of(femur, tibia), own_axes())
+
+
 def test_times_that_do_not_rise():
     poses = table_of(*placed(bending(4), "right"), time_s=[0.0, 0.1, 0.1, 0.2])
     with pytest.raises(KinematicsError, match=r"trial 1: time_s does not rise: 0\.1 of measurement 2 is followed by"):

@@ -30,7 +30,7 @@ from veriserum_hf.knee.banded import Banded
 
 _FLOOR = 1e-4  # mm and deg: smallest deviation of a measured pose
 _UNKNOWN_VELOCITY = 1e4  # mm and deg a second
-_MOST_FRAMES, _MOST_OF_TRIAL = 600, 100  # of which the noise is estimated
+_MOST_FRAMES, _MOST_OF_TRIAL = 400, 100  # of which the noise is estimated
 _STEPS = 6
 _CURVED = 0.3  # step of a logarithm, for the curvature of the density
 _PRECISION = {"eps": 1e-4, "ftol": 1e-7}
