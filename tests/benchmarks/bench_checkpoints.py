@@ -229,7 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = [name for name in options.only if name != "real" or REAL.exists()]
     if measured != options.only:
         print("real frames of other laboratories are not at hand: they are not measured", file=sys.stderr)
-    results = Path(__file__).with_name("RESULTS_CHECKPOINTS.md")
+    of_planes = "" if checkpoint.planes == PLANES else f"_{'_'.join(checkpoint.planes).upper()}"
+    results = Path(__file__).with_name(f"RESULTS_CHECKPOINTS{of_planes}.md")
     if measured != names:
         results = Path(tempfile.mkdtemp()) / results.name
     try:
