@@ -70,7 +70,10 @@ def test_an_option_that_is_none(refused):
         (("--augmentation", "strong"), "augmentation must be JSON, such as"),
         (("--augmentation", "[1]"), "augmentation must be a JSON object, got [1]"),
         (("--push_to_hub",), "push_to_hub needs hub_model_id as ORG/NAME, got None"),
-        (("--backbone", "a/b"), "give either backbone (pretrained, such as facebook/convnextv2-tiny-1k-224) or"),
+        (
+            ("--backbone", "a/b"),
+            "give model (to fine-tune one), or either backbone (pretrained, such as facebook",
+        ),
         (("--backbone_config", '{"model_type": "resnett"}'), "transformers has no model_type 'resnett'; expected a"),
         (("--backbone_config", '{"depths": [1]}'), "backbone_config: transformers has no model_type 'None'"),
         (
