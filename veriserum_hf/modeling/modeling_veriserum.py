@@ -296,13 +296,7 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
         losses = None
         if labels is not None:
             losses = pose_losses(prediction, labels.double(), shapes, self.config.image_size)
-        confidence, doubt, sure = prediction.confidence.sigmoid(), None, None
-        signs = None
-        if prediction.signs is not None and prediction.rig is not None:
-            if self.config.trust is not None:
-                confidence, doubt, sure = trusted(self.config.trust, prediction.signs, prediction.rig)
-            if not torch.compiler.is_compiling():
-                signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
+        confidence, doubt, sure, signs = self._judged(prediction)
         known = torch.tensor([*(entry["id"] for entry in self.anatomies), -1], device=device)
         T = prediction.T_world_implant
         if self.config.implants == "mesh":
@@ -325,6 +319,18 @@ class VeriserumPoseModel(PreTrainedModel):  # type: ignore[misc, no-any-unimport
             trusted=sure,
             signs=signs,
         )
+
+    def _judged(self, prediction: Prediction) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Confidence, doubt, whether to trust each pose (B, 2), and the signs that these follow from."""
+        confidence = prediction.confidence.sigmoid()
+        if prediction.signs is None or prediction.rig is None:
+            return confidence, None, None, None
+        signs = None
+        if not torch.compiler.is_compiling():
+            signs = torch.cat([prediction.signs, prediction.rig], dim=-1)
+        if self.config.trust is None:
+            return confidence, None, None, signs
+        return *trusted(self.config.trust, prediction.signs, prediction.rig), signs
 
     def _by_table(
         self, views: Views, anatomy_id: Tensor | None, labels: Tensor | None
