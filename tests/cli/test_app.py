@@ -126,7 +126,7 @@ def test_what_stops_any_command_is_a_message(error, status, message, monkeypatch
     assert done.returncode == status and message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("limit_gb", [0.8, 1.0])
+@pytest.mark.parametrize("limit_gb", [0.8, 1.4])
 def test_little_memory_is_a_message(tmp_path, limit_gb):
     def limited():
         limit = round(limit_gb * 1e9)
@@ -136,6 +136,14 @@ def test_little_memory_is_a_message(tmp_path, limit_gb):
     done = subprocess.run(command, check=False, capture_output=True, text=True, preexec_fn=limited)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "Free memory, or use fewer --workers" in done.stderr and f"{limit_gb} GB: ulimit -v" in done.stderr
+
+
+def test_with_little_memory_whatever_fails_is_a_message(monkeypatch, capsys):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1_600_000_000, resource.RLIM_INFINITY))
+    with pytest.raises(SystemExit) as ended, ending():
+        raise RuntimeError("can't start new thread")
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2 and "can't start new thread. Free memory" in said and "1.6 GB: ulimit -v" in said
 
 
 def test_with_much_memory_a_mistake_of_the_program_is_not_hidden_by_a_limit(monkeypatch):

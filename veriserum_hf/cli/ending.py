@@ -22,7 +22,7 @@ else:
     _HAS_LIMITS = True
 
 _log = logging.getLogger(__name__)
-_LEAST_BYTES = 900_000_000
+_LEAST_BYTES = 1_500_000_000  # with less, native libraries abort the process where they get none
 _SCARCE_BYTES = 3_000_000_000  # with more, an unknown error is a mistake of the program, and not hidden
 _MEMORY = "Free memory, or use fewer --workers; a process needs up to 2 GB"
 _NO_READER = 141  # 128 and the number of SIGPIPE, as a shell reports it
@@ -88,7 +88,7 @@ def _message(error: OSError) -> str:
 
 
 def _check_memory() -> None:
-    """Raise VeriserumError where libraries could not even be loaded: some of them try it for ever."""
+    """Raise VeriserumError where native libraries could not work: some abort the process, some try for ever."""
     if _limit_bytes() < _LEAST_BYTES:
         raise VeriserumError(f"too little memory to begin. {_MEMORY}{_limit()}")
 
