@@ -18,6 +18,7 @@ from .precision_veriserum import SinglePrecision
 
 _FLOW_PX = 4.0  # scale of the network's outputs
 _DAMPING = 0.01  # px^2 for a mm^2 and for a rotation of 1 mm at LENGTH_MM; an image shows about 3
+_ALONG_LONE_RAY = 0.03  # of it along the ray of a plane that is alone, where an image shows about 0.001
 _CONTEXT = 2 + 1  # numbers about the last step
 
 
@@ -115,7 +116,7 @@ class Refiner(SinglePrecision):
             flow_px, weight = _FLOW_PX * outputs[..., :2].double(), outputs[..., 2:].double().sigmoid()
             inside = (cells.abs() < 1).all(-1) & seen.shown[..., None]
             weight = weight * inside[..., None]
-            step, off_px = least_squares(J, flow_px, weight)
+            step, off_px = least_squares(J, flow_px, weight, damping(R_ray, seen.shown))
             numbers = torch.cat([step.unflatten(-1, (2, 3)).norm(dim=-1), off_px[..., None]], dim=-1)
             share = seen.shown[..., None].float()
             known = (functional.gelu(context) * share).sum(1) / share.sum(1)
@@ -150,11 +151,20 @@ def projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor])
     return px, torch.cat([by_rotation, by_world], dim=-1)
 
 
-def least_squares(J: Tensor, flow_px: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+def damping(R_world_ray: Tensor, shown: Tensor) -> Tensor:
+    """What holds a step back, (B, 6, 6): little along the rays (B, planes, 3, 3) of a plane that is ``shown`` alone."""
+    alone = shown & (shown.sum(1, keepdim=True) == 1)
+    ray = (R_world_ray[..., 2] * alone[..., None]).sum(1)
+    eye = torch.eye(6, dtype=ray.dtype, device=ray.device)
+    along = functional.pad(ray, (3, 0))
+    return _DAMPING * (eye - (1 - _ALONG_LONE_RAY) * along[:, :, None] * along[:, None])
+
+
+def least_squares(J: Tensor, flow_px: Tensor, weight: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Damped steps (B, 6) that move points by ``flow_px``, and the root mean square px that they leave, (B,)."""
     J, flow_px, weight = J.flatten(1, -2), flow_px.flatten(1), weight.flatten(1)
     weighted = J * weight[..., None] / J.shape[1]
-    normal = weighted.mT @ J + _DAMPING * torch.eye(6, dtype=J.dtype, device=J.device)
+    normal = weighted.mT @ J + damping
     right = (weighted.mT @ flow_px[..., None])[..., 0]
     step = _solved(normal, right)
     left = flow_px - (J @ step[..., None])[..., 0]

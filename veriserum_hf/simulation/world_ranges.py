@@ -85,13 +85,14 @@ class WorldRanges:
     frame_mm: Range = (0.0, 5.0)
     # This laboratory's: the inter-plane pose is nominal. Others: biplane rooms have 50 to 130 degrees, sources 0.9 to
     # 2.0 m away, intensifiers of 23 to 40 cm and panels of 43 cm with pixels of 0.15 to 0.45 mm; wider for pixels.
+    # A knee may be as near to a panel as its own half width.
     other_rigs: float = 0.5
     fs_mm: Range = (0.0, 3.0)
     fs_deg: Range = (0.0, 0.6)
     planes_deg: Range = (50.0, 130.0)
     tilt_deg: Range = (0.0, 15.0)
     distance_mm: Range = (900.0, 2000.0)
-    depth_part: Range = (0.6, 0.86)
+    depth_part: Range = (0.6, 0.92)
     field_mm: Range = (230.0, 430.0)
     field_aspect: Range = (0.75, 1.0)
     round_fields: float = 0.5
@@ -99,8 +100,8 @@ class WorldRanges:
     pixel_mm: Range = (0.15, 0.6)
     principal_mm: Range = (-15.0, 15.0)
     crops: float = 0.15
-    any_direction: float = 0.25
-    wander_mm: Range = (0.0, 40.0)
+    any_direction: float = 0.5
+    wander_mm: Range = (0.0, 110.0)
     apart: float = 0.25
     apart_mm: Range = (0.0, 0.7)
     motion: float = 0.25
