@@ -152,7 +152,7 @@ def projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor])
 
 
 def damping(R_world_ray: Tensor, shown: Tensor) -> Tensor:
-    """What holds a step back, (B, 6, 6): hardly anything along the ray of a plane that is ``shown`` (B, planes) alone."""
+    """What holds a step back, (B, 6, 6); hardly anything does along the ray of a plane that is ``shown`` alone."""
     alone = shown & (shown.sum(1, keepdim=True) == 1)
     ray = (R_world_ray[..., 2] * alone[..., None]).sum(1)
     eye = torch.eye(6, dtype=ray.dtype, device=ray.device)
