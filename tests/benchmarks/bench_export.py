@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 
 from tests.benchmarks.table import COMPARISON, Row, write_table
-from veriserum_hf.core import CAMERA_OF, IMAGE_OF, PLANES, FloatArray
+from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, FloatArray
 from veriserum_hf.inference import export_onnx
 from veriserum_hf.modeling import VeriserumPoseModel
 from veriserum_hf.simulation import WorldRanges
@@ -50,12 +50,14 @@ def _frames(size: int) -> dict[str, torch.Tensor]:
     for plane in PLANES:
         camera = batch[CAMERA_OF[plane]]  # type: ignore[literal-required]
         found |= {f"{CAMERA_OF[plane]}_{name}": value for name, value in camera.items()}
-    return found | {"implant_points": batch["implant_points"]}
+    # Drawn shapes lie in the axes of their files.
+    axes = torch.eye(4, dtype=torch.float64).expand(_FRAMES, len(COMPONENTS), 4, 4)
+    return found | {"implant_points": batch["implant_points"], "implant_axes": axes.clone()}
 
 
 def _poses(model: VeriserumPoseModel, frames: Mapping[str, torch.Tensor]) -> FloatArray:
     """Poses by torch, (B, 2, 4, 4)."""
-    given: dict[str, object] = {"implant_points": frames["implant_points"]}
+    given: dict[str, object] = {name: frames[name] for name in ("implant_points", "implant_axes")}
     for plane in PLANES:
         camera = CAMERA_OF[plane]
         given[IMAGE_OF[plane]] = frames[IMAGE_OF[plane]]
@@ -65,11 +67,11 @@ def _poses(model: VeriserumPoseModel, frames: Mapping[str, torch.Tensor]) -> Flo
     return T
 
 
-def _apart(T: FloatArray, T_other: FloatArray) -> tuple[float, float]:
-    """Largest distance of the implants' origins, mm, and angle, deg."""
-    mm = np.linalg.norm(T[..., :3, 3] - T_other[..., :3, 3], axis=-1)
+def _apart(T: FloatArray, T_other: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Distances of the implants' origins, mm, and angles, deg, both (B, 2)."""
+    mm: FloatArray = np.linalg.norm(T[..., :3, 3] - T_other[..., :3, 3], axis=-1)
     chord = np.linalg.norm(T[..., :3, :3] - T_other[..., :3, :3], axis=(-2, -1)) / np.sqrt(8)
-    return float(mm.max()), float(np.degrees(2 * np.arcsin(chord.clip(max=1))).max())
+    return mm, np.degrees(2 * np.arcsin(chord.clip(max=1)))
 
 
 def _alternating_ms(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -100,14 +102,17 @@ def rows(run: str | None, folder: Path) -> Iterator[Row]:
     mm, deg = _apart(by_runtime({name: value.numpy() for name, value in frames.items()}), expected)
     yield Row(
         "ONNX Runtime: off from torch, largest",
-        f"{mm:.1g} mm, {deg:.1g} deg",
+        f"{mm.max():.1g} mm, {deg.max():.1g} deg",
         f"at most {_SAME_MM:g} mm",
-        mm <= _SAME_MM,
+        float(mm.max()) <= _SAME_MM,
     )
     half = VeriserumPoseModel.from_pretrained(model, dtype=torch.bfloat16)
     mm, deg = _apart(_poses(half, frames), expected)
-    required, met = f"at most {_HALF_MM:g} mm, {_HALF_DEG:g} deg", mm <= _HALF_MM and deg <= _HALF_DEG
-    yield Row("bfloat16: off from float32, largest", f"{mm:.2g} mm, {deg:.2g} deg", required, met)
+    required = f"at most {_HALF_MM:g} mm, {_HALF_DEG:g} deg"
+    for name, part in (("median", 0.5), ("largest", 1.0)):
+        off_mm, off_deg = (float(np.quantile(values, part)) for values in (mm, deg))
+        met = off_mm <= _HALF_MM and off_deg <= _HALF_DEG
+        yield Row(f"bfloat16: off from float32, {name}", f"{off_mm:.2g} mm, {off_deg:.2g} deg", required, met)
     last = torch.nn.Module.to(VeriserumPoseModel.from_pretrained(model), memory_format=torch.channels_last)
     for batch in _BATCHES:
         some = {name: value[:batch] for name, value in frames.items()}
