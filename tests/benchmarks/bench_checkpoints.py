@@ -240,9 +240,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"torch {torch.__version__}. `{options.model.name}`, {' and '.join(checkpoint.planes)}, images of "
             f"{checkpoint.size} px. {_SIMULATED} frames of the own simulator and of another renderer, {_WORLDS} of "
             f"randomised worlds, {_RIGS} rigs; {_TO_REGISTER} frames of {_REGISTERED_PX} px of each kind are also "
-            "registered from the network's poses alone. Errors are those of implants' centres. In one plane the "
-            "reference of real frames is the published pose, in two planes one whose outlines lie on the edges of "
-            "both images",
+            "registered from the network's poses, each frame alone, as `veriserum register --start model` does: "
+            "where the network does not trust its pose, or that fails, implants are searched for in the images. Errors "
+            "are those of implants' centres. In one plane the reference of real frames is the published pose, in two "
+            "planes one whose outlines lie on the edges of both images",
             results,
         )
     finally:  # also where a figure is missed

@@ -2,23 +2,23 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tests.benchmarks.checkpoint_frames import Shown
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, Component, FloatArray
-from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Camera, mesh_axes
 from veriserum_hf.inference import predict_frames
 from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel, surface_points
 from veriserum_hf.poses import transforms
-from veriserum_hf.registration import register
+from veriserum_hf.registration.trials.trial import register_trial
 
 _BATCH = 10
 Poses = Mapping[Component, Any]  # rows as of a file of predictions
@@ -30,7 +30,7 @@ class Registered:
 
     Attributes
     ----------
-    component, verdict : as stated; the verdict is ``refused`` where no registration was possible.
+    component, verdict : as stated.
     mm, deg : of its centre and rotation, from the truth.
     in_plane_mm : of its centre, across the ray of the first plane.
     start_px : of the network's pose, in the worse plane.
@@ -116,23 +116,48 @@ def errors(frame: Shown, poses: Poses) -> dict[Component, dict[str, float]]:
     return found
 
 
+class _Alone:
+    """A frame as the only one of a trial."""
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self._row = {"measurement_id": 0, "trial_id": 0, "frame_index": 0, **row}
+
+    def __len__(self) -> int:
+        return 1
+
+    def table(self, *names: str) -> pa.Table:
+        return pa.table({name: [self._row[name]] for name in names})
+
+    def taken(self, indices: Sequence[int]) -> "_Alone":
+        return self
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        yield self._row
+
+
 def registered(frame: Shown, poses: Poses) -> list[dict[str, Any]]:
-    """Register a frame from poses: a `Registered` for each implant that has a truth."""
+    """Register a frame as ``veriserum register --start model`` does: a `Registered` for each implant with a truth.
+
+    Implants whose pose the model does not trust, or that fail from it, are searched for in the images.
+    """
     began = time.process_time()
-    try:
-        found = register(frame.row, frame.meshes, poses)  # type: ignore[arg-type]
-    except RegistrationError:
-        found = {}
+    implants = {component: frame.row[component]["anatomy_id"] for component in COMPONENTS}
+    rows = register_trial(
+        _Alone(frame.row),  # type: ignore[arg-type] # what a trial asks of frames
+        {0: poses},  # type: ignore[dict-item] # rows of predictions
+        frame.meshes,
+        searched={0: implants},
+    )
     seconds = time.process_time() - began
+    found = {row["component"]: row for row in rows}
     results = []
     for component, T_true in frame.truth.items():
-        start, pose = _matrix(poses[component]), found.get(component)
-        T = pose.T_world_implant if pose else start
+        start, row = _matrix(poses[component]), found[component]
+        T = _matrix(row)
         mm, deg = _off(frame, component, T, T_true)
-        verdict = pose.verdict if pose else "refused"
         across_mm = _across_mm(frame, component, T, T_true)
         start_px = _off_px(frame, component, start, T_true)
-        results.append(asdict(Registered(component, verdict, mm, deg, across_mm, start_px, seconds)))
+        results.append(asdict(Registered(component, row["verdict"], mm, deg, across_mm, start_px, seconds)))
     return results
 
 
