@@ -241,9 +241,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{checkpoint.size} px. {_SIMULATED} frames of the own simulator and of another renderer, {_WORLDS} of "
             f"randomised worlds, {_RIGS} rigs; {_TO_REGISTER} frames of {_REGISTERED_PX} px of each kind are also "
             "registered from the network's poses, each frame alone, as `veriserum register --start model` does: "
-            "where the network does not trust its pose, or that fails, implants are searched for in the images. Errors "
-            "are those of implants' centres. In one plane the reference of real frames is the published pose, in two "
-            "planes one whose outlines lie on the edges of both images",
+            "where the network does not trust its pose, or that fails, implants are searched for in the images. "
+            "Errors are those of implants' centres. In one plane the reference of real frames is the published pose, "
+            "in two planes one whose outlines lie on the edges of both images",
             results,
         )
     finally:  # also where a figure is missed
