@@ -42,6 +42,7 @@ class WorldRanges:
     pixel_mm : pitch of their pixels.
     principal_mm : of the source's foot from the field's centre, either way.
     crops : share of frames of this laboratory's rig of which parts are given.
+    other_side : share of other rigs' knees that are seen from the other side than here.
     any_direction : share of knees that are seen from anywhere, upside down too; else obliquely, as here.
     wander_mm : of the joint from where the central rays cross.
     apart, apart_mm : share of frames whose planes are not exposed at once, and the motion in between.
@@ -100,7 +101,8 @@ class WorldRanges:
     pixel_mm: Range = (0.15, 0.6)
     principal_mm: Range = (-15.0, 15.0)
     crops: float = 0.15
-    any_direction: float = 0.5
+    other_side: float = 0.5
+    any_direction: float = 0.25
     wander_mm: Range = (0.0, 110.0)
     apart: float = 0.25
     apart_mm: Range = (0.0, 0.7)

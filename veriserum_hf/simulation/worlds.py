@@ -27,6 +27,7 @@ _DISTORTION_STREAM = 72
 _EXPOSURE = (-0.5, 0.0, 0.5)  # moments of one with motion
 _NEARER = (1.0, 0.75, 0.5, 0.25, 0.0)  # parts of a knee's distance from the middle that are tried
 _CANDIDATES = 32  # of which at least one is seen from aside
+_HALF_TURN = np.diag([-1.0, 1.0, -1.0])  # about the vertical
 _ALONG_LEG = np.cos(np.radians(40))  # rays nearer to a leg's axis are not drawn
 _OUTSIDE_MM = 12.0  # implants may be cut off by so much, on the canvas
 _TURNED_PER_MM = np.radians(0.5)  # of planes that are apart in time
@@ -134,6 +135,8 @@ class Worlds:
         task, T_tibia_femur, R = posture(femur.corners_mm, rng)
         if femur.left:
             T_tibia_femur, R = MIRROR @ T_tibia_femur @ MIRROR, MIRROR[:3, :3] @ R @ MIRROR[:3, :3]
+        if not views[0].own and self.ranges.happens("other_side", rng):
+            R = _HALF_TURN @ R
         if self.ranges.happens("any_direction", rng):
             R = _turned_anyhow(views, center_mm, rng)
         wander_mm = random_direction(rng) * self.ranges.draw("wander_mm", rng)
