@@ -1,10 +1,7 @@
 """Candidates of the search are registered, ranked again, and what the images do not decide is visible."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from tests.registration.scenes import displaced, drawn, rig_of, transform
 from veriserum_hf.errors import RegistrationError
@@ -75,27 +72,9 @@ def test_a_different_pose_that_agrees_nearly_as_well_is_named(frame, coarse_mesh
     meshes = {1: coarse_meshes[frame["femur"]["anatomy_id"]]}
     cameras = [view.camera for view in views_of(frame, ("bs", "fs")).values()]
     best, same, other = _refined(_rotated(0), 0.9), _refined(_rotated(1), 0.89), _refined(_rotated(30), 0.84)
-    different = found_poses._different([best, same, other], meshes, cameras)
-    first, second = found_poses._judged(different)
+    first, second = found_poses._ranked([best, same, other], meshes, cameras)
     assert first.verdict == "ambiguous"
     assert first.detail == "another pose, 30 deg away, agrees with 84 % of its outline, this one with 90 %"
     assert second is other
     for harmless in (_refined(_rotated(30), 0.7), _refined(_rotated(30), 0.89, "failed", "lost")):
-        assert found_poses._judged([best, harmless])[0] is best
-
-
-def test_of_poses_that_agree_alike_the_first_turns_the_knee_as_knees_are_turned(frame, coarse_meshes):
-    T = {component: transform(frame[component]) for component in ("femur", "tibia")}
-    mirrored = T["tibia"].copy()
-    mirrored[:3, :3] = Rotation.from_rotvec(np.radians(32) * T["tibia"][:3, 1]).as_matrix() @ mirrored[:3, :3]
-    femur = replace(_refined(T["femur"], 0.9), anatomy_id=frame["femur"]["anatomy_id"])
-    right = replace(_refined(T["tibia"], 0.8), anatomy_id=frame["tibia"]["anatomy_id"], component="tibia")
-    wrong = replace(right, T_world_implant=mirrored, score=0.85)
-    found = found_poses._turned_as_knees_are({"femur": [femur], "tibia": [wrong, right]}, coarse_meshes)
-    assert found == {"femur": [femur], "tibia": [right, wrong]}
-    assert found_poses._judged(found["tibia"])[0].detail.startswith("another pose, 32 deg away, agrees with 85 %")
-    worse = replace(right, score=0.7)  # than what the images distinguish
-    assert found_poses._turned_as_knees_are({"femur": [femur], "tibia": [wrong, worse]}, coarse_meshes)["tibia"] == [
-        wrong,
-        worse,
-    ]
+        assert found_poses._ranked([best, harmless], meshes, cameras)[0] is best

@@ -2,9 +2,7 @@
 
 Candidates are rough, and ranked at a coarse scale. The best few are registered at all scales, each with the best pose
 of the other implant, which may cover it; the share of the outline that has an edge then ranks them. Whatever the
-images hardly distinguish stays visible: where a different pose agrees nearly as well, the first one is ``ambiguous``.
-Of such poses, those come first that turn the knee no further than knees turn: the mirror pose of a nearly symmetric
-tray, which one plane cannot exclude, mostly turns it further.
+images hardly distinguish stays visible: where a different pose agrees nearly as well, the best one is ``ambiguous``.
 """
 
 import math
@@ -14,20 +12,9 @@ from dataclasses import replace
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import (
-    COMPONENTS,
-    CONVERGED,
-    FAILED,
-    PLANES,
-    Component,
-    FloatArray,
-    FrameRow,
-    PlaneName,
-    PoseRow,
-    Poses,
-)
-from veriserum_hf.errors import KinematicsError, RegistrationError
-from veriserum_hf.geometry import Camera, angle_between_deg, axes_in_mesh, matrix_to_quaternion, transform_points
+from veriserum_hf.core import CONVERGED, FAILED, PLANES, Component, FrameRow, PlaneName, PoseRow, Poses
+from veriserum_hf.errors import RegistrationError
+from veriserum_hf.geometry import Camera, angle_between_deg, matrix_to_quaternion, transform_points
 from veriserum_hf.registration.from_images.hypotheses import Hypotheses
 from veriserum_hf.registration.from_images.pose_search import CandidatePose, candidate_poses
 from veriserum_hf.registration.inputs import name_of, views_of
@@ -38,9 +25,6 @@ _MOST_IN_ONE_PLANE, _MOST_IN_TWO = 4, 3
 _CLOSE_CANDIDATE = 0.15  # in two planes, below the best one's score: what is worse has never become the best
 _SAME = (2.0, 4.0)  # mm, deg: registered poses nearer to each other are one
 _SIMILAR = 0.1  # difference in score below which the images do not decide between two poses
-# Between the flexion axes of both components. Replaced knees turn inwards by some 10 deg in deep flexion, hardly
-# sideways, and surgeons turn components by a few degrees.
-_TURN_DEG = 15.0
 
 
 def find_poses(
@@ -86,7 +70,7 @@ def ranked_poses(
     -------
     Different poses of each component, the best first, failed ones last; components without a candidate are missing.
     Where another pose agrees with the images nearly as well, the first is ``ambiguous`` and its detail names the
-    other one; of both, that comes first with which the knee is turned as knees are.
+    runner-up.
 
     Raises
     ------
@@ -107,16 +91,14 @@ def ranked_poses(
         registered = [poses[component] for start in starts if (poses := _registered(row, meshes, start, planes))]
         if registered:
             registered.sort(key=lambda pose: (pose.verdict == FAILED, -pose.score))
-            found[component] = _different(registered, meshes, cameras)
+            found[component] = _ranked(registered, meshes, cameras)
             best[component] = _as_row(found[component][0])
     if not found:
         raise RegistrationError(
             f"{name_of(row)}: no edge of the images agrees with an outline of {' or '.join(implants)}; give an "
             "initial pose"
         )
-    if len(found) == len(COMPONENTS):
-        found = _turned_as_knees_are(found, meshes)
-    return {component: _judged(found[component]) for component in implants if component in found}
+    return {component: found[component] for component in implants if component in found}
 
 
 def _promising(candidates: Sequence[CandidatePose], planes: int) -> list[CandidatePose]:
@@ -145,68 +127,26 @@ def _registered(
         return {}
 
 
-def _different(
+def _ranked(
     registered: Sequence[RefinedPose], meshes: Mapping[int, trimesh.Trimesh], cameras: Sequence[Camera]
 ) -> list[RefinedPose]:
-    """Different ones of registered poses, in their order."""
+    """Different ones of registered poses; the first is ambiguous where the second agrees nearly as well."""
     center_mm = np.mean(meshes[registered[0].anatomy_id].bounds, axis=0)
     poses = Hypotheses(
         np.stack([pose.T_world_implant[:3, :3] for pose in registered]),
         np.concatenate([transform_points(pose.T_world_implant, center_mm[None]) for pose in registered]),
         np.array([pose.score for pose in registered]),
     )
-    return [registered[n] for n in poses.distinct_places(len(registered), *_SAME, cameras)]
-
-
-def _similar(ranked: Sequence[RefinedPose]) -> list[RefinedPose]:
-    """The first of ranked poses, and those between which and it the images do not decide."""
-    first, *others = ranked
-    return [first, *(each for each in others if each.verdict != FAILED and each.score > first.score - _SIMILAR)]
-
-
-def _turned_as_knees_are(
-    found: Mapping[Component, list[RefinedPose]], meshes: Mapping[int, trimesh.Trimesh]
-) -> dict[Component, list[RefinedPose]]:
-    """Ranked poses of both components, with those first that turn the knee least beyond what knees turn."""
-    similar = {component: _similar(found[component]) for component in COMPONENTS}
-    if all(len(each) == 1 for each in similar.values()):
-        return dict(found)
-    try:
-        x = {component: _flexion_axes(similar[component], meshes, component) for component in COMPONENTS}
-    except KinematicsError:  # other shapes than those of knee implants
-        return dict(found)
-    turns_deg = np.degrees(np.arccos((x["femur"] @ x["tibia"].T).clip(-1, 1)))
-    scores = np.add.outer(*([pose.score for pose in similar[component]] for component in COMPONENTS))
-    order = np.lexsort((-scores.ravel(), (turns_deg - _TURN_DEG).clip(0).ravel()))
-    first = dict(zip(COMPONENTS, np.unravel_index(order[0], scores.shape), strict=True))
-    return {
-        component: [similar[component][first[component]]]
-        + [pose for pose in found[component] if pose is not similar[component][first[component]]]
-        for component in found
-    }
-
-
-def _flexion_axes(
-    poses: Sequence[RefinedPose], meshes: Mapping[int, trimesh.Trimesh], component: Component
-) -> FloatArray:
-    """Directions (n, 3) in the world from right to left of poses of a component."""
-    T_implant_axes, _ = axes_in_mesh(meshes[poses[0].anatomy_id], component)
-    directions: FloatArray = np.stack([pose.T_world_implant[:3, :3] @ T_implant_axes[:3, 0] for pose in poses])
-    return directions
-
-
-def _judged(ranked: Sequence[RefinedPose]) -> list[RefinedPose]:
-    """Ranked poses, of which the first is ambiguous where the images do not decide between it and another one."""
-    first, *others = ranked
-    if first.verdict == CONVERGED and (similar := _similar(ranked)[1:]):
-        other = similar[0]
-        apart_deg = float(angle_between_deg(first.T_world_implant[:3, :3], other.T_world_implant[:3, :3]))
+    best, *others = (registered[n] for n in poses.distinct_places(len(registered), *_SAME, cameras))
+    runner_up = next((each for each in others if each.verdict != FAILED), None)
+    if best.verdict == CONVERGED and runner_up is not None and runner_up.score > best.score - _SIMILAR:
+        apart_deg = float(angle_between_deg(best.T_world_implant[:3, :3], runner_up.T_world_implant[:3, :3]))
         detail = (
-            f"another pose, {apart_deg:.0f} deg away, agrees with {100 * other.score:.0f} % of its outline, this one "
-            f"with {100 * first.score:.0f} %"
+            f"another pose, {apart_deg:.0f} deg away, agrees with {100 * runner_up.score:.0f} % of its outline, this "
+            f"one with {100 * best.score:.0f} %"
         )
-        first = replace(first, verdict="ambiguous", detail="; ".join(filter(None, (detail, first.detail))))
-    return [first, *others]
+        best = replace(best, verdict="ambiguous", detail="; ".join(filter(None, (detail, best.detail))))
+    return [best, *others]
 
 
 def _as_row(pose: CandidatePose | RefinedPose) -> PoseRow:
