@@ -13,7 +13,7 @@ function connect() {
   socket.onmessage = ({ data }) => (typeof data === "string" ? receive(JSON.parse(data)) : showOverlay(data));
   socket.onclose = (event) => {
     setBusy(false);
-    say(event.code >= ENDED ? event.reason : "the server has gone away; this page connects again when it is back", true);
+    say(event.code >= ENDED ? event.reason : "the server has gone away; this page connects again when it is back at this address", true);
     if (event.code < ENDED) setTimeout(connect, 1000);
   };
 }
