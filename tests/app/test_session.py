@@ -253,6 +253,19 @@ def test_other_poses_are_never_overwritten(opened, trial, tmp_path):
     assert copy.read_bytes() == trial.near.read_bytes()
 
 
+def test_what_another_program_has_written_to_the_file_is_not_overwritten(opened, trial, tmp_path):
+    session = opened()
+    do(session, {"do": "accept"})
+    opened.path.write_bytes(trial.near.read_bytes())
+    with pytest.raises(MatchError, match=r"another program has changed .*: nothing was accepted"):
+        do(session, {"do": "accept", "both": True})
+    assert opened.path.read_bytes() == trial.near.read_bytes()
+    assert len(session.saved) == 1
+    opened.path.rename(tmp_path / "elsewhere.parquet")
+    do(session, {"do": "accept", "both": True})
+    assert len(read_poses(opened.path)) == 2
+
+
 def registered(session, component, verdict="converged", shift_mm=0.0, place=None):
     place = place or session.place
     own = session.own_of(place)[component]

@@ -125,6 +125,9 @@ def test_predictions_of_frames_and_files_and_a_session_for_each_page(server, tmp
         until(page, "!predictions.busy && predictions.implants[0].off_mm === undefined")
         assert page.evaluate("() => predictions.implants.map((each) => each.translation_mm)") == of_frame
 
+        page.select_option("#frame", index=4)  # nothing of another frame is shown beside its images
+        assert not page.is_visible("#overlay") and not page.is_visible("#poses")
+
         (tmp_path / "large.png").write_bytes(b"\x89PNG" + bytes(1_000_001))
         page.set_input_files("#file-fs", tmp_path / "large.png")
         page.click("#predict-files")

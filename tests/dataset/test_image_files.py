@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from veriserum_hf.dataset.image_files import decoded_image
+from veriserum_hf.dataset.stored import decoded
 from veriserum_hf.errors import FrameError
 
 RNG = np.random.default_rng(0)
@@ -62,6 +63,13 @@ def test_a_file_beside_the_table_is_read_by_its_path(tmp_path):
     path = tmp_path / "image.jpg"
     path.write_bytes(FILES["JPEG"]["bytes"])
     np.testing.assert_array_equal(decoded_image({"bytes": None, "path": str(path)}), by_pillow(FILES["JPEG"]))
+
+
+def test_the_image_that_cannot_be_decoded_is_named():
+    row = dict.fromkeys(("measurement_id", "trial_id", "frame_index"), 1)
+    images = {"image_bs": FILES["PNG"], "image_fs": {"bytes": b"text", "path": None}}
+    with pytest.raises(FrameError, match=r"image_fs: it is no image, or its beginning is damaged$"):
+        decoded(row | images)
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "16-bit PNG"])

@@ -162,7 +162,7 @@ def test_depths_are_those_of_the_implants_and_not_of_their_coordinates(row, mesh
         ),
         ({"camera_fs": None}, "has an image_fs but no camera_fs"),
         ({"image_fs": None}, r"has no image_fs; expected the image of its camera_fs"),
-        ({"image_bs": {"bytes": b"no image", "path": None}}, "cannot be decoded: cannot identify image file"),
+        ({"image_bs": {"bytes": b"no image", "path": None}}, "cannot be decoded: image_bs: it is no image"),
         ({"image_bs": np.zeros((800, 1600), np.uint8)}, r"camera_bs: the image has 1600 x 800 px, but its camera is"),
     ],
 )

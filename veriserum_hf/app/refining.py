@@ -59,14 +59,17 @@ class Refiner:
             open_meshes=partial(_meshes_of, arrays),
             open_components=partial(dict, source.components),
         )
-        self._first = partial(_begin, there, model, self.progress)
+        self._there = there
         self._running: Found | None = None
         self._start()
 
     def _start(self) -> None:
-        """Begin with a new process, which loads what it needs at once."""
-        self._helper = Helper(self._first)
-        self.ready = self._helper.submit(_load)
+        """Begin with a new process, which loads what it needs at once.
+
+        What a process begins with it is given while everybody waits, so that is little: meshes are its first work.
+        """
+        self._helper = Helper(partial(_begin, self.progress))
+        self.ready = self._helper.submit(_load, self._there, self.model)
 
     def register(self, frames: Frames, starts: Mapping[int, Poses], plane_covariance: FloatArray | None) -> Found:
         """Register frames of one trial, in their order, from initial poses by measurement id.
@@ -121,21 +124,22 @@ class _StoppedError(Exception):
 _here: dict[str, object] = {}  # of the worker process
 
 
-def _begin(source: Rows[Frames], model: str | None, progress: Progress) -> None:
-    _here.update(source=source, model=model, progress=progress)
+def _begin(progress: Progress) -> None:
+    _here["progress"] = progress
 
 
 def _meshes_of(arrays: _MeshArrays) -> tuple[dict[int, trimesh.Trimesh], dict[int, str]]:
     return {id: trimesh.Trimesh(*each, process=False) for id, each in arrays.items()}, {}
 
 
-def _load() -> None:
+def _load(source: Rows[Frames], model: str | None) -> None:
+    _here.update(source=source, model=model)
     import torch
 
     from veriserum_hf.registration import register_trial  # noqa: F401 - loaded before it is needed
 
     torch.set_num_threads(1)  # the other cores are the page's
-    if _here["model"]:
+    if model:
         _network()
 
 

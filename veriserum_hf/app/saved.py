@@ -1,5 +1,6 @@
 """The file of accepted poses: held by one process, and written as a whole after each acceptance."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ class ManualPoses:
     """
 
     def __init__(self, path: Path | None, poses: Mapping[int, Poses], about: Mapping[str, str]) -> None:
-        self.path, self._about = path, dict(about)
+        self.path, self._about, self._seen = path, dict(about), _digest(path)
         self._poses: dict[int, dict[Component, PoseRow]] = {id: dict(of_frame) for id, of_frame in poses.items()}
 
     def of_frame(self, measurement_id: int) -> Poses:
@@ -46,7 +47,7 @@ class ManualPoses:
         Raises
         ------
         MatchError
-            If the file cannot be written; then nothing is accepted.
+            If the file cannot be written, or another program has changed it; then nothing is accepted.
 
         """
         poses = {id: dict(of_frame) for id, of_frame in self._poses.items()}
@@ -59,11 +60,22 @@ class ManualPoses:
         ]
         if self.path is not None:
             with writing(self.path, MatchError):
+                if _digest(self.path) not in (self._seen, ""):
+                    raise MatchError(
+                        f"another program has changed {self.path}: nothing was accepted, so that nothing is lost. "
+                        "Move the file elsewhere and accept again: that writes everything accepted here"
+                    )
                 write_poses(self.path, pa.Table.from_pylist(listed, MANUAL_SCHEMA.with_metadata(self._metadata())))
+                self._seen = _digest(self.path)
         self._poses = poses
 
     def _metadata(self) -> dict[bytes | str, bytes | str]:
         return {**(MANUAL_SCHEMA.metadata or {}), "veriserum_hf": __version__, **self._about}
+
+
+def _digest(path: Path | None) -> str:
+    """What a file holds, in short; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path is not None and path.is_file() else ""
 
 
 @contextmanager

@@ -145,7 +145,7 @@ class Trials:
         """Read a frame; one that cannot be read has a problem instead of planes."""
         row = next(self.frames([place]).read())
         if isinstance(row, FrameError):
-            return OpenFrame(place, {}, {}, f"measurement {place.measurement_id} cannot be read: {row}")
+            return OpenFrame(place, {}, {}, f"measurement {place.measurement_id} cannot be read: {row.detail}")
         return OpenFrame.of_row(place, row)
 
     def frames(self, places: list[Place]) -> Frames:

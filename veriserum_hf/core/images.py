@@ -4,7 +4,7 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from veriserum_hf.core.rows import ImageFile
 from veriserum_hf.errors import FrameError
@@ -29,6 +29,8 @@ def image_size(image: "ImageFile | Image.Image | Grey") -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"] or "") as found:
             columns, rows = found.size
+    except UnidentifiedImageError as error:  # it names an address in memory
+        raise FrameError("unreadable", "it is no image, or its beginning is damaged") from error
     # The errors that Pillow raises for a damaged file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError("unreadable", str(error)) from error

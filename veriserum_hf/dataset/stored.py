@@ -157,17 +157,22 @@ class StreamedFrames:
 
 
 def decoded(row: FileRow) -> FrameRow:
-    """The same row with its images decoded; FrameError if one cannot be, or an id is null."""
-    decode = _decoded_raw if is_raw(row.keys()) else decoded_image
+    """The same row with its images decoded; FrameError if one cannot be, which it names, or an id is null."""
     if missing := [name for name in IDS if row.get(name, 0) is None]:  # as in an Arrow file without that column
         raise FrameError("unreadable", f"{' and '.join(missing)} is null, expected a whole number")
-    bs, fs = (decode(file) if (file := row[IMAGE_OF[plane]]) else None for plane in PLANES)
+    raw = is_raw(row.keys())
+    bs, fs = (_decoded(row[IMAGE_OF[plane]], IMAGE_OF[plane], raw=raw) for plane in PLANES)
     found: FrameRow = row | {"image_bs": bs, "image_fs": fs}  # type: ignore[assignment]
     return found
 
 
-def _decoded_raw(file: ImageFile) -> Grey:
-    return decode_frame(file["bytes"])
+def _decoded(file: ImageFile | None, name: str, *, raw: bool) -> Grey | None:
+    if not file:
+        return None
+    try:
+        return decode_frame(file["bytes"]) if raw else decoded_image(file)
+    except FrameError as error:
+        raise FrameError(error.reason, f"{name}: {error.detail}") from error
 
 
 def concatenated(parts: Sequence[StoredFrames]) -> StoredFrames:

@@ -82,7 +82,9 @@ def _view_of(row: FrameRow | FileRow, plane: PlaneName, stored: CameraRow) -> Vi
         size = image_size(image)
         camera = Camera.from_row(stored, size)
     except FrameError as error:
-        raise VeriserumError(f"measurement {row['measurement_id']} cannot be decoded: {error.detail}") from error
+        raise VeriserumError(
+            f"measurement {row['measurement_id']} cannot be decoded: {IMAGE_OF[plane]}: {error.detail}"
+        ) from error
     except CalibrationError as error:
         raise VeriserumError(f"measurement {row['measurement_id']}, {CAMERA_OF[plane]}: {error}") from error
     return View(camera, size, detector_mm(stored, camera.intrinsics))

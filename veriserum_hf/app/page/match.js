@@ -34,7 +34,7 @@ function connect() {
     }
     say(
       state.about // it was here before
-        ? `the server has gone away; ${kept()}. This page connects again when it is back`
+        ? `the server has gone away; ${kept()}. This page connects again when it is back at this address`
         : "no connection: use the address that `veriserum match` printed, with its token, while it is running",
       true,
     );

@@ -13,7 +13,7 @@ function connect() {
   socket.onmessage = ({ data }) => (typeof data === "string" ? receive(JSON.parse(data)) : showOverlay(data));
   socket.onclose = (event) => {
     setBusy(false);
-    say(event.code >= ENDED ? event.reason : "the server has gone away; this page connects again when it is back", true);
+    say(event.code >= ENDED ? event.reason : "the server has gone away; this page connects again when it is back at this address", true);
     if (event.code < ENDED) setTimeout(connect, 1000);
   };
 }
@@ -82,12 +82,16 @@ function showOverlay(png) {
   say("");
 }
 
+function hideFound() {
+  $("overlay").hidden = true;
+  $("poses").hidden = true;
+}
+
 function ask(images) {
   if (socket.readyState !== WebSocket.OPEN || state.busy) return;
   setBusy(true);
   say("predicting ...");
-  $("overlay").hidden = true;
-  $("poses").hidden = true;
+  hideFound();
   socket.send(JSON.stringify({ measurement_id: Number($("frame").value), images }));
 }
 
@@ -118,7 +122,10 @@ async function predictFiles() {
   ask(images);
 }
 
-$("frame").addEventListener("change", showImages);
+$("frame").addEventListener("change", () => {
+  showImages();
+  hideFound();
+});
 $("predict").addEventListener("click", () => ask({}));
 $("predict-files").addEventListener("click", predictFiles);
 setBusy(true);
