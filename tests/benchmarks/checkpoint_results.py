@@ -120,7 +120,7 @@ class _Alone:
     """A frame as the only one of a trial."""
 
     def __init__(self, row: dict[str, Any]) -> None:
-        self._row = {"measurement_id": 0, "trial_id": 0, "frame_index": 0, **row}
+        self._row = row | {"measurement_id": 0, "trial_id": 0, "frame_index": 0}
 
     def __len__(self) -> int:
         return 1
