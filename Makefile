@@ -65,7 +65,7 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_simulation
 	$(BIN)/python -m tests.benchmarks.bench_worlds
 	$(BIN)/python -m tests.benchmarks.bench_training_input
-	$(BIN)/python -m tests.benchmarks.bench_export
+	$(BIN)/python -m tests.benchmarks.bench_export --model checkpoints/veriserum-pose-small
 	$(BIN)/python -m tests.benchmarks.bench_calibration
 	$(BIN)/python -m tests.benchmarks.bench_meshes
 	$(BIN)/python -m tests.benchmarks.bench_kinematics $(BENCH_DATA)/kinematics
@@ -97,7 +97,7 @@ bench-scale: $(INSTALLED)  ## cost and memory of every command by the number of 
 bench-transfer: $(INSTALLED)  ## registration where cameras, meshes, times and images are wrong; resumes; hours on two cores
 	$(BIN)/python -m tests.benchmarks.bench_transfer $(BENCH_DATA)
 
-bench-checkpoints: $(INSTALLED)  ## a pose model in other worlds: make bench-checkpoints RUN=RUN; resumes; ten CPU-minutes
+bench-checkpoints: $(INSTALLED)  ## a pose model in other worlds: make bench-checkpoints RUN=RUN; resumes; half an hour of CPU
 	$(BIN)/python -m tests.benchmarks.bench_checkpoints $(BENCH_DATA) --model $(RUN)
 
 bench-cameras: $(INSTALLED)  ## cameras refined from implants, of another renderer; resumes; two hours on two cores
