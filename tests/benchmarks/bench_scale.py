@@ -165,11 +165,14 @@ def _measured(found: dict[str, float] | None) -> str:
 
 
 def _expected(by_frames: dict[int, dict[str, float]], frames: int) -> str:
-    """Processor time and memory of the largest process; as measured, or continued by the growth a frame."""
+    """Processor time and memory of the largest process; as measured, or continued by the growth a frame.
+
+    Memory grows between few frames for other reasons, such as loaded libraries: from them it is not continued.
+    """
     nearest = by_frames.get(frames, by_frames[max(by_frames)])
     more = 0 if frames in by_frames else frames - max(by_frames)
     cpu_s, held_mb = (nearest[what] + more * per_frame(by_frames, what) for what in ("cpu_s", "held_mb"))
-    return f"{_duration(cpu_s)}, {held_mb / 1e3:.1f} GB"
+    return _duration(cpu_s) + (f", {held_mb / 1e3:.1f} GB" if more == 0 or MANY in by_frames else "")
 
 
 def _duration(cpu_s: float) -> str:
