@@ -10,7 +10,7 @@ from tests.modeling.frames import ANATOMIES, batch, cameras, config, without_lab
 from veriserum_hf.modeling import VeriserumPoseConfig, VeriserumPoseModel
 from veriserum_hf.modeling.geometry_veriserum import project, transform
 from veriserum_hf.modeling.mesh_head_veriserum import LENGTH_MM, ray_frames
-from veriserum_hf.modeling.refinement_veriserum import damping, least_squares, projected
+from veriserum_hf.modeling.refinement_veriserum import damping_of, least_squares, projected
 from veriserum_hf.modeling.shapes_veriserum import surface_points
 
 MESHES = {
@@ -186,7 +186,7 @@ def test_exact_displacements_move_a_pose_onto_the_true_one(planes):
         R_ray = ray_frames(project(center_mm[:, None, None], *views)[:, :, 0], *views)
         px, J = projected(points @ R.mT, center_mm, (views[0], views[1]))
         torch.testing.assert_close(px, project((points @ R.mT + center_mm[:, None])[:, None], *views))
-        step, off_px = least_squares(J, goal_px - px, torch.ones_like(px), damping(R_ray, shown))
+        step, off_px = least_squares(J, goal_px - px, torch.ones_like(px), damping_of(R_ray, shown))
         R, center_mm = roma.rotvec_to_rotmat(step[:, :3] / LENGTH_MM) @ R, center_mm + step[:, 3:]
     assert torch.rad2deg(roma.rotmat_geodesic_distance(R, turned)).max() < 0.05
     assert (center_mm - true_mm).norm(dim=1).max() < 0.2

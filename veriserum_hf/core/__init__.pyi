@@ -33,7 +33,7 @@ from .domain import (
 )
 from .endpoint import endpoint_fault as endpoint_fault, masked as masked
 from .field import round_field as round_field
-from .images import image_size as image_size
+from .images import image_size as image_size, reading_image as reading_image
 from .number_text import joined_numbers as joined_numbers, numbers_of as numbers_of, text_lines as text_lines
 from .plain_yaml import load_plain_yaml as load_plain_yaml
 from .regular import (

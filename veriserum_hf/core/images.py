@@ -1,6 +1,8 @@
-"""Size of a row's image, without decoding it."""
+"""Size of a row's image, without decoding it; files that cannot be read."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,12 +28,18 @@ def image_size(image: "ImageFile | Image.Image | Grey") -> tuple[int, int]:
         return image.shape[0], image.shape[1]
     if isinstance(image, Image.Image):
         return image.height, image.width
+    source = io.BytesIO(image["bytes"]) if image["bytes"] else image["path"] or ""
+    with reading_image(), Image.open(source) as found:
+        columns, rows = found.size
+    return rows, columns
+
+
+@contextmanager
+def reading_image() -> Iterator[None]:
+    """Raise a FrameError in the place of the errors that Pillow raises for a damaged file."""
     try:
-        with Image.open(io.BytesIO(image["bytes"]) if image["bytes"] else image["path"] or "") as found:
-            columns, rows = found.size
+        yield
     except UnidentifiedImageError as error:  # it names an address in memory
         raise FrameError("unreadable", "it is no image, or its beginning is damaged") from error
-    # The errors that Pillow raises for a damaged file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameError("unreadable", str(error)) from error
-    return rows, columns

@@ -8,10 +8,9 @@ import cv2
 import datasets
 import numpy as np
 import simplejpeg
-from PIL import Image, UnidentifiedImageError
 
 from veriserum_hf.archive import read_header
-from veriserum_hf.core import Grey, ImageFile
+from veriserum_hf.core import Grey, ImageFile, reading_image
 from veriserum_hf.errors import FrameError
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -47,11 +46,6 @@ def _fast(data: bytes) -> Grey | None:
 
 
 def _by_pillow(file: ImageFile) -> Grey:
-    try:
+    with reading_image():
         image: Grey = np.asarray(datasets.Image().decode_example(file))
-    except UnidentifiedImageError as error:  # it names an address in memory
-        raise FrameError("unreadable", "it is no image, or its beginning is damaged") from error
-    # The errors that Pillow raises for a damaged file.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FrameError("unreadable", str(error)) from error
     return image

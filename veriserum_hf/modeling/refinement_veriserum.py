@@ -116,7 +116,7 @@ class Refiner(SinglePrecision):
             flow_px, weight = _FLOW_PX * outputs[..., :2].double(), outputs[..., 2:].double().sigmoid()
             inside = (cells.abs() < 1).all(-1) & seen.shown[..., None]
             weight = weight * inside[..., None]
-            step, off_px = least_squares(J, flow_px, weight, damping(R_ray, seen.shown))
+            step, off_px = least_squares(J, flow_px, weight, damping_of(R_ray, seen.shown))
             numbers = torch.cat([step.unflatten(-1, (2, 3)).norm(dim=-1), off_px[..., None]], dim=-1)
             share = seen.shown[..., None].float()
             known = (functional.gelu(context) * share).sum(1) / share.sum(1)
@@ -151,7 +151,7 @@ def projected(arm_mm: Tensor, center_mm: Tensor, cameras: tuple[Tensor, Tensor])
     return px, torch.cat([by_rotation, by_world], dim=-1)
 
 
-def damping(R_world_ray: Tensor, shown: Tensor) -> Tensor:
+def damping_of(R_world_ray: Tensor, shown: Tensor) -> Tensor:
     """What holds a step back, (B, 6, 6); hardly anything does along the ray of a plane that is ``shown`` alone."""
     alone = shown & (shown.sum(1, keepdim=True) == 1)
     ray = (R_world_ray[..., 2] * alone[..., None]).sum(1)

@@ -150,11 +150,12 @@ class Worlds:
         return task, poses
 
     def _inside(self, view: View, poses: FloatArray, pair: tuple[int, int]) -> bool:
-        """Whether a detector sees the implants, but for a little of their ends."""
-        px = view.px(self._box_mm(poses, pair))
+        """Whether implants are before a detector, which sees them but for a little of their ends."""
+        box_mm, T = self._box_mm(poses, pair), view.plane.world_to_camera
+        px, depth_mm = view.px(box_mm), box_mm @ T[2, :3] + T[2, 3]
         outside_px = _OUTSIDE_MM / FIELD_MM * self.size
         low, high = view.first_px - outside_px, view.first_px + view.size_px + outside_px
-        return bool((px > low).all() and (px < high).all())
+        return bool((px > low).all() and (px < high).all() and (depth_mm < view.plane.sid_mm).all())
 
     def _box_mm(self, poses: FloatArray, pair: tuple[int, int]) -> FloatArray:
         """Corners in the world, (16, 3), of the boxes around both components."""
