@@ -237,9 +237,9 @@ def main() -> None:
                 RESULTS,
                 before="Processor time is that of the command, the scheduler and the workers together, less what the "
                 "cluster takes in the same time without work. The cluster's workers run before the command and have "
-                "imported what they need; the local pool starts its own processes in every run, which makes up much of "
-                "its time with so little work: figures above 1 show that the cluster costs little, and not that it "
-                "saves anything.",
+                "imported what they need; the local pool starts its own processes in every run, which makes up much "
+                "of its time with so little work: figures above 1 show that the cluster costs little, and not that "
+                "it saves anything.",
             )
         finally:
             cluster.stop()
