@@ -100,6 +100,6 @@ if __name__ == "__main__":
         "Matching by hand in the browser",
         measured(),
         f"images of {_SIZE_PX} px, pointer events at 60 a second, Chromium without a window and without a graphics "
-        "card on the same two cores as the server; other programs were running",
+        "card on the same two cores as the server",
         RESULTS,
     )
