@@ -58,7 +58,7 @@ def test_a_model_of_one_plane_takes_that_plane_alone(tmp_path):
 
 def test_a_model_that_is_given_meshes_takes_their_points(tmp_path):
     torch.manual_seed(0)
-    made = VeriserumPoseModel(config(implants="mesh", anatomies=[])).eval()
+    made = VeriserumPoseModel(config(implants="mesh", anatomies=[], refinements=1)).eval()
     made.save_pretrained(tmp_path / "run")
     ran = run_here("export-onnx", tmp_path / "run", tmp_path / "pose.onnx", "--json")
     assert ran.returncode == 0, ran.stderr

@@ -126,7 +126,7 @@ def test_trust_is_that_of_torch_too(made):
 
 def test_a_model_that_is_given_meshes_has_the_poses_of_torch(folder, monkeypatch):
     monkeypatch.setattr(onnx_model, "cached_assets_path", lambda *_: folder)
-    given = mesh_model(plane_dropout=0.1)
+    given = mesh_model(plane_dropout=0.1, refinements=1)
     given.set_meshes(MESHES, COMPONENTS)
     for frames in (1, 3):
         inputs = without_labels(batch(frames))
