@@ -54,6 +54,7 @@ def test_points_are_the_same_in_every_process() -> None:
         (np.zeros((4, 2)), np.zeros((1, 3), int), "vertices \\(n, 3\\)"),
         (np.zeros((4, 3)), np.zeros((0, 3), int), "faces with an area"),
         (np.zeros((4, 3)), np.array([[0, 1, 2]]), "faces with an area"),
+        (0.07 * np.eye(3), np.array([[0, 1, 2]]), "0.07 mm large, expected 10 to 500 mm; is it in another unit"),
     ],
 )
 def test_what_is_no_mesh_is_refused(vertices: np.ndarray, faces: np.ndarray, message: str) -> None:

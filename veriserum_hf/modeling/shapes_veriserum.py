@@ -8,6 +8,7 @@ from .geometry_veriserum import farthest_first
 
 POINTS = 256
 _CANDIDATES = 16 * POINTS
+_SIZES_MM = (10.0, 500.0)  # a dot, as a mesh in metres has it, would be given any pose with confidence
 
 
 def surface_points(vertices_mm: ArrayLike, faces: ArrayLike) -> np.ndarray:
@@ -25,7 +26,7 @@ def surface_points(vertices_mm: ArrayLike, faces: ArrayLike) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is not a mesh of triangles, or has no area.
+        If it is not a mesh of triangles, has no area, or is not of the size of an implant in mm.
 
     """
     vertices, triangles = np.asarray(vertices_mm, dtype=np.float64), np.asarray(faces)
@@ -39,6 +40,12 @@ def surface_points(vertices_mm: ArrayLike, faces: ArrayLike) -> np.ndarray:
     if not len(triangles) or not 0 < doubled_area.sum() < np.inf:
         area = f"{doubled_area.sum() / 2:.3g} mm^2"
         raise ValueError(f"a mesh needs faces with an area, got {len(triangles)} of {area}")
+    size_mm, (low, high) = np.ptp(corners.reshape(-1, 3), axis=0).max(), _SIZES_MM
+    if not low <= size_mm <= high:
+        raise ValueError(
+            f"the mesh is {size_mm:.3g} mm large, expected {low:g} to {high:g} mm; is it in another unit, such as "
+            "metres?"
+        )
     centred = corners - vertices.mean(axis=0)
     if np.einsum("ni,ni->", centred[:, 0], np.cross(centred[:, 1], centred[:, 2])) < 0:
         cross = -cross
