@@ -77,3 +77,18 @@ def test_angle_between_rotations_in_degrees():
 def test_wrong_shape_is_named():
     with pytest.raises(ValueError, match=r"expected an array of shape \(\.\.\., 4\), got \(3,\)"):
         pose.quaternion_to_matrix((0, 0, 1))
+
+
+@given(quaternions, quaternions, quaternions)
+def test_a_mirror_pose_shows_the_mirror_image_at_the_same_place_across_the_ray(rotation, axis, ray):
+    axis, ray = (pose.quaternion_to_matrix(each)[:, 0] for each in (axis, ray))
+    center_mm = np.array([5.0, -3.0, 20.0])
+    transform = pose.make_transform(pose.quaternion_to_matrix(rotation), [10.0, 20.0, 900.0])
+    mirror = pose.mirror_pose(transform, axis, center_mm, ray)
+    assert np.linalg.det(mirror[:3, :3]) == pytest.approx(1)
+    points = np.array([[1.0, 2.0, 3.0], [-40.0, 0.0, 10.0], center_mm])
+    reflected = points - 2 * np.outer((points - center_mm) @ axis, axis)
+    apart = pose.transform_points(mirror, reflected) - pose.transform_points(transform, points)
+    np.testing.assert_allclose(np.cross(apart, ray), 0, atol=1e-9)
+    np.testing.assert_allclose(apart[-1], 0, atol=1e-9)
+    np.testing.assert_allclose(pose.mirror_pose(mirror, axis, center_mm, ray), transform, atol=1e-9)

@@ -1,13 +1,16 @@
 """Candidates of the search are registered, ranked again, and what the images do not decide is visible."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.registration.scenes import displaced, drawn, rig_of, transform
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import angle_between_deg, make_transform
+from veriserum_hf.geometry import angle_between_deg, make_transform, mirror_pose, transform_points
 from veriserum_hf.registration.from_images import found_poses
 from veriserum_hf.registration.from_images.found_poses import find_poses, ranked_poses
+from veriserum_hf.registration.from_images.knees import like_a_knee, mediolateral_axes
 from veriserum_hf.registration.from_images.pose_search import CandidatePose
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.refine import RefinedPose
@@ -72,9 +75,49 @@ def test_a_different_pose_that_agrees_nearly_as_well_is_named(frame, coarse_mesh
     meshes = {1: coarse_meshes[frame["femur"]["anatomy_id"]]}
     cameras = [view.camera for view in views_of(frame, ("bs", "fs")).values()]
     best, same, other = _refined(_rotated(0), 0.9), _refined(_rotated(1), 0.89), _refined(_rotated(30), 0.84)
-    first, second = found_poses._ranked([best, same, other], meshes, cameras)
+
+    def judged(*poses):
+        return found_poses._with_rival(found_poses._different(poses, meshes, cameras))
+
+    first, second = judged(other, same, best)
     assert first.verdict == "ambiguous"
     assert first.detail == "another pose, 30 deg away, agrees with 84 % of its outline, this one with 90 %"
     assert second is other
     for harmless in (_refined(_rotated(30), 0.7), _refined(_rotated(30), 0.89, "failed", "lost")):
-        assert found_poses._ranked([best, harmless], meshes, cameras)[0] is best
+        assert judged(harmless, best)[0] is best
+
+
+def test_the_mirror_pose_of_a_tray_is_found_in_one_plane(frame, coarse_meshes, candidates):
+    id = frame["tibia"]["anatomy_id"]
+    mesh, T = coarse_meshes[id], transform(frame["tibia"])
+    camera = views_of(frame, ("bs",))["bs"].camera
+    center_mm = mesh.bounds.mean(axis=0)
+    ray = transform_points(T, center_mm[None])[0] - camera.source_mm
+    axis = mediolateral_axes(coarse_meshes, {"tibia": id})["tibia"]
+    wrong = mirror_pose(T, axis, center_mm, ray / np.linalg.norm(ray))
+    apart_deg = angle_between_deg(wrong[:3, :3], T[:3, :3])
+    assert apart_deg > 5
+    candidates["tibia"] = [CandidatePose(id, wrong, 0.9)]
+    found = ranked_poses(frame, {"tibia": id}, coarse_meshes, planes=("bs",))["tibia"]
+    assert min(angle_between_deg(each.T_world_implant[:3, :3], T[:3, :3]) for each in found) < 2
+    pose = find_poses(frame, {"tibia": id}, coarse_meshes, planes=("bs",))["tibia"]
+    if len(found) > 1 and found[1].score > found[0].score - 0.1:
+        assert pose["verdict"] == "ambiguous" and "another pose" in pose["detail"]
+
+
+def test_what_images_leave_open_a_knee_decides():
+    axes = {"femur": np.array([1.0, 0, 0]), "tibia": np.array([1.0, 0, 0])}
+
+    def named(component, deg, score, verdict="converged"):
+        return replace(_refined(_rotated(deg), score, verdict), component=component)
+
+    femur = [named("femur", 0, 1.0)]
+    turned, parallel = named("tibia", 30, 0.85), named("tibia", 5, 0.8)
+    assert like_a_knee({"femur": femur, "tibia": [turned, parallel]}, axes)["tibia"] == [parallel, turned]
+    seen = named("tibia", 30, 0.97)  # no angle outweighs what the images show
+    assert like_a_knee({"femur": femur, "tibia": [seen, parallel]}, axes)["tibia"] == [seen, parallel]
+    lost = named("tibia", 5, 0.84, "failed")
+    assert like_a_knee({"femur": femur, "tibia": [turned, lost]}, axes)["tibia"] == [turned, lost]
+    for unknown in ({"femur": axes["femur"]}, {}):
+        assert like_a_knee({"femur": femur, "tibia": [turned, parallel]}, unknown)["tibia"] == [turned, parallel]
+    assert like_a_knee({"tibia": [turned, parallel]}, axes) == {"tibia": [turned, parallel]}

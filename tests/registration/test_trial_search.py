@@ -55,6 +55,19 @@ def test_a_trial_without_initial_poses_is_tracked_from_a_frame_that_was_searched
     assert all(row["image_covariance"] for row in rows)
 
 
+def test_all_that_follows_from_a_pose_with_a_rival_is_ambiguous(coarse_dataset, archive, search):
+    frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 3)
+    known, _ = search
+    why = "another pose, 30 deg away, agrees with 84 % of its outline, this one with 90 %"
+    tibia = {**starts[ids[0]]["tibia"], "verdict": "ambiguous", "detail": why}
+    known[ids[0]] = {**starts[ids[0]], "tibia": tibia}
+    rows = register_trial(frames, {}, meshes, searched=implants_of(starts), method="intensity")
+    assert [row["start"] for row in rows] == ["search"] * 2 + ["previous frame"] * 4
+    assert {row["verdict"] for row in rows if row["component"] == "tibia"} == {"ambiguous"}
+    assert all(row["detail"].startswith(why) for row in rows if row["component"] == "tibia")
+    assert "converged" in {row["verdict"] for row in rows if row["component"] == "femur"}
+
+
 def test_where_the_first_search_fails_another_frame_is_searched(coarse_dataset, archive, search):
     frames, starts, meshes, ids = first_frames(coarse_dataset, archive, 3)
     known, calls = search

@@ -42,6 +42,7 @@ from .pose import (
     make_transform as make_transform,
     matrix_to_euler_zxy as matrix_to_euler_zxy,
     matrix_to_quaternion as matrix_to_quaternion,
+    mirror_pose as mirror_pose,
     quaternion_to_matrix as quaternion_to_matrix,
     transform_points as transform_points,
 )

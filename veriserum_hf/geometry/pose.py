@@ -85,6 +85,25 @@ def invert_transform(transform: ArrayLike) -> FloatArray:
     return make_transform(rotation_t, -(rotation_t @ transform[..., :3, 3:])[..., 0])
 
 
+def mirror_pose(transform: ArrayLike, axis: ArrayLike, center_mm: ArrayLike, ray: ArrayLike) -> FloatArray:
+    """Pose (4, 4) in which a body that is symmetric across ``axis`` has nearly the same shadow.
+
+    The body's mirror image behind a plane across the ray has the shadow of the body; so has a symmetric body there,
+    turned. One plane cannot distinguish them.
+
+    Parameters
+    ----------
+    transform : (4, 4) pose of the body.
+    axis, center_mm : (3,) unit vector and the point that stays, mm, in the coordinates of the body.
+    ray : (3,) unit vector from the source to the body.
+
+    """
+    transform, center_mm = np.asarray(transform, dtype=np.float64), np.asarray(center_mm, dtype=np.float64)
+    across_ray, across_axis = (np.eye(3) - 2 * np.outer(each, each) for each in np.asarray([ray, axis]))
+    rotation = across_ray @ transform[:3, :3] @ across_axis
+    return make_transform(rotation, transform_points(transform, center_mm[None])[0] - rotation @ center_mm)
+
+
 def transform_points(transform: ArrayLike, points_mm: ArrayLike) -> FloatArray:
     """Map points (..., n, 3) in mm by rigid transforms (..., 4, 4)."""
     transform = np.asarray(transform, dtype=np.float64)

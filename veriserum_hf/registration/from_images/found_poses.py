@@ -3,6 +3,8 @@
 Candidates are rough, and ranked at a coarse scale. The best few are registered at all scales, each with the best pose
 of the other implant, which may cover it; the share of the outline that has an edge then ranks them. Whatever the
 images hardly distinguish stays visible: where a different pose agrees nearly as well, the best one is ``ambiguous``.
+In one plane the mirror image of the best is one of them. Of what the images leave open, poses of a knee come first,
+see `veriserum_hf.registration.from_images.knees`.
 """
 
 import math
@@ -12,10 +14,11 @@ from dataclasses import replace
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import CONVERGED, FAILED, PLANES, Component, FrameRow, PlaneName, PoseRow, Poses
+from veriserum_hf.core import CONVERGED, FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, PoseRow, Poses
 from veriserum_hf.errors import RegistrationError
-from veriserum_hf.geometry import Camera, angle_between_deg, matrix_to_quaternion, transform_points
+from veriserum_hf.geometry import Camera, angle_between_deg, matrix_to_quaternion, mirror_pose, transform_points
 from veriserum_hf.registration.from_images.hypotheses import Hypotheses
+from veriserum_hf.registration.from_images.knees import like_a_knee, mediolateral_axes
 from veriserum_hf.registration.from_images.pose_search import CandidatePose, candidate_poses
 from veriserum_hf.registration.inputs import name_of, views_of
 from veriserum_hf.registration.refine import RefinedPose, register
@@ -40,7 +43,8 @@ def find_poses(
 
     Returns
     -------
-    The best pose of each component, as a row has poses; components without a candidate are missing.
+    The best pose of each component, as a row has poses; components without a candidate are missing. One is
+    ``ambiguous`` where another agrees with the images nearly as well: its detail says so.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def find_poses(
 
     """
     found = ranked_poses(row, implants, meshes, planes=planes)
-    return {component: _as_row(ranked[0]) for component, ranked in found.items()}
+    return {component: _judged(ranked) for component, ranked in found.items()}
 
 
 def ranked_poses(
@@ -69,6 +73,7 @@ def ranked_poses(
     Returns
     -------
     Different poses of each component, the best first, failed ones last; components without a candidate are missing.
+    Scores decide, and between close ones how nearly parallel both components are, as in a knee, where both are found.
     Where another pose agrees with the images nearly as well, the first is ``ambiguous`` and its detail names the
     runner-up.
 
@@ -84,15 +89,19 @@ def ranked_poses(
         for component, each in candidate_poses(row, implants, meshes, planes=planes).items()
         if each
     }
+    axes = mediolateral_axes(meshes, implants)
     best = {component: _as_row(each[0]) for component, each in candidates.items()}
     found: dict[Component, list[RefinedPose]] = {}
     for component in sorted(candidates, key=lambda component: -candidates[component][0].score):
-        starts = [best | {component: _as_row(candidate)} for candidate in candidates[component]]
-        registered = [poses[component] for start in starts if (poses := _registered(row, meshes, start, planes))]
+        starts = [_as_row(candidate) for candidate in candidates[component]]
+        registered = _registered(row, meshes, component, best, starts, planes)
+        if registered and component in axes and len(cameras) == 1:
+            mirror = _mirrored(registered[0], meshes[implants[component]], axes[component], cameras[0])
+            registered += _registered(row, meshes, component, best, [mirror], planes)
         if registered:
-            registered.sort(key=lambda pose: (pose.verdict == FAILED, -pose.score))
-            found[component] = _ranked(registered, meshes, cameras)
+            found[component] = _different(registered, meshes, cameras)
             best[component] = _as_row(found[component][0])
+    found = {component: _with_rival(ranked) for component, ranked in like_a_knee(found, axes).items()}
     if not found:
         raise RegistrationError(
             f"{name_of(row)}: no edge of the images agrees with an outline of {' or '.join(implants)}; give an "
@@ -110,43 +119,86 @@ def _promising(candidates: Sequence[CandidatePose], planes: int) -> list[Candida
 
 
 def _registered(
-    row: FrameRow, meshes: Mapping[int, trimesh.Trimesh], start: Poses, planes: Sequence[PlaneName]
-) -> dict[Component, RefinedPose]:
-    """Registered poses; none where a candidate is no initial pose, as behind the source of the other plane."""
-    try:
-        return register(
-            row,
-            meshes,
-            start,
-            planes=planes,
-            method="outline",
-            limit_mm=math.inf,  # candidates in one plane may be some centimetres off in depth
-            limit_deg=math.inf,
-        )
-    except RegistrationError:
-        return {}
+    row: FrameRow,
+    meshes: Mapping[int, trimesh.Trimesh],
+    component: Component,
+    others: Poses,
+    starts: Sequence[PoseRow],
+    planes: Sequence[PlaneName],
+) -> list[RefinedPose]:
+    """Registered poses of a component from its starts, the best first.
+
+    Some lead to none: a candidate may be no initial pose, as behind the source of the other plane.
+    """
+    found = []
+    for start in starts:
+        try:
+            poses = register(
+                row,
+                meshes,
+                {**others, component: start},
+                planes=planes,
+                method="outline",
+                limit_mm=math.inf,  # candidates in one plane may be some centimetres off in depth
+                limit_deg=math.inf,
+            )
+        except RegistrationError:
+            continue
+        found.append(poses[component])
+    return sorted(found, key=_order)
 
 
-def _ranked(
+def _order(pose: RefinedPose) -> tuple[bool, float]:
+    return pose.verdict == FAILED, -pose.score
+
+
+def _mirrored(pose: RefinedPose, mesh: trimesh.Trimesh, axis: FloatArray, camera: Camera) -> PoseRow:
+    """What one plane shows of a nearly symmetric implant is nearly that of this pose too."""
+    center_mm = mesh.bounds.mean(axis=0)
+    ray = transform_points(pose.T_world_implant, center_mm[None])[0] - camera.source_mm
+    T = mirror_pose(pose.T_world_implant, axis, center_mm, ray / np.linalg.norm(ray))
+    return _as_row(replace(pose, T_world_implant=T))
+
+
+def _different(
     registered: Sequence[RefinedPose], meshes: Mapping[int, trimesh.Trimesh], cameras: Sequence[Camera]
 ) -> list[RefinedPose]:
-    """Different ones of registered poses; the first is ambiguous where the second agrees nearly as well."""
+    """Different ones of registered poses, the best first."""
+    registered = sorted(registered, key=_order)
     center_mm = np.mean(meshes[registered[0].anatomy_id].bounds, axis=0)
     poses = Hypotheses(
         np.stack([pose.T_world_implant[:3, :3] for pose in registered]),
         np.concatenate([transform_points(pose.T_world_implant, center_mm[None]) for pose in registered]),
         np.array([pose.score for pose in registered]),
     )
-    best, *others = (registered[n] for n in poses.distinct_places(len(registered), *_SAME, cameras))
-    runner_up = next((each for each in others if each.verdict != FAILED), None)
-    if best.verdict == CONVERGED and runner_up is not None and runner_up.score > best.score - _SIMILAR:
-        apart_deg = float(angle_between_deg(best.T_world_implant[:3, :3], runner_up.T_world_implant[:3, :3]))
-        detail = (
-            f"another pose, {apart_deg:.0f} deg away, agrees with {100 * runner_up.score:.0f} % of its outline, this "
-            f"one with {100 * best.score:.0f} %"
-        )
-        best = replace(best, verdict="ambiguous", detail="; ".join(filter(None, (detail, best.detail))))
+    return [registered[n] for n in poses.distinct_places(len(registered), *_SAME, cameras)]
+
+
+def _with_rival(ranked: Sequence[RefinedPose]) -> list[RefinedPose]:
+    """The same poses; the first is ambiguous where another agrees nearly as well."""
+    best, *others = ranked
+    if best.verdict == CONVERGED and (why := _rival(ranked)):
+        best = replace(best, verdict="ambiguous", detail="; ".join(filter(None, (why, best.detail))))
     return [best, *others]
+
+
+def _rival(ranked: Sequence[RefinedPose]) -> str:
+    """Sentence on another pose that agrees with the images nearly as well as the first; empty if none does."""
+    best, *others = ranked
+    rival = next((each for each in others if each.verdict != FAILED and each.score > best.score - _SIMILAR), None)
+    if rival is None:
+        return ""
+    apart_deg = float(angle_between_deg(best.T_world_implant[:3, :3], rival.T_world_implant[:3, :3]))
+    return (
+        f"another pose, {apart_deg:.0f} deg away, agrees with {100 * rival.score:.0f} % of its outline, this one "
+        f"with {100 * best.score:.0f} %"
+    )
+
+
+def _judged(ranked: Sequence[RefinedPose]) -> PoseRow:
+    """The best of some poses, with what makes it ambiguous."""
+    row, why = _as_row(ranked[0]), _rival(ranked)
+    return {**row, "verdict": "ambiguous", "detail": why} if why else row
 
 
 def _as_row(pose: CandidatePose | RefinedPose) -> PoseRow:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veriserum_hf.core import BoolArray, FloatArray, PlaneName
-from veriserum_hf.geometry import FIELD_MM, angle_between_deg, make_transform, transform_points
+from veriserum_hf.geometry import FIELD_MM, angle_between_deg, mirror_pose
 from veriserum_hf.registration.implant import Implant, central_ray
 from veriserum_hf.registration.outline.evidence import seen_in
 from veriserum_hf.registration.outline.levels import Body, Level
@@ -283,13 +283,11 @@ class OutlineFrame:
         or NaN.
         """
         implant, T = self._implants[k], state.T_world_implant[k]
-        center_mm = transform_points(T, implant.center_mm[None])[0]
         ray = central_ray(self._views[plane].camera, implant, T)
         best, own, other = support(self.of_implant(MIDDLE, state, k)), state, None
         initial = given.T_world_implant[k, :3, :3]
         for axis in implant.mesh.principal_inertia_vectors:
-            R = (np.eye(3) - 2 * np.outer(ray, ray)) @ T[:3, :3] @ (np.eye(3) - 2 * np.outer(axis, axis))
-            start = _with_pose(state, k, make_transform(R, center_mm - R @ implant.center_mm))
+            start = _with_pose(state, k, mirror_pose(T, axis, implant.center_mm, ray))
             reached = self.solver(MIDDLE).run(start, MIDDLE.passes, only=k)
             apart = angle_between_deg(reached.T_world_implant[k, :3, :3], T[:3, :3])
             found = support(self.of_implant(MIDDLE, reached, k))

@@ -1,6 +1,6 @@
 """Initial poses of a trial's frames, and what a registration from them found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,17 +14,32 @@ Origin = Literal["given", "previous frame", "next frame", "search"]
 
 @dataclass(frozen=True, eq=False)
 class InitialPose:
-    """An initial pose."""
+    """An initial pose.
+
+    Attributes
+    ----------
+    anatomy_id, T_world_implant : of the implant.
+    origin : where the pose is from.
+    rival : sentence on another pose that the images allow nearly as well; empty if there is none. It holds for what
+        is registered from this pose, too: the other one leads elsewhere.
+
+    """
 
     anatomy_id: int
     T_world_implant: FloatArray
     origin: Origin
+    rival: str = ""
 
     @classmethod
     def of_row(cls, pose: PoseRow, origin: Origin) -> "InitialPose":
         """Pose of a row of the data set or of a pose file."""
         rotation = quaternion_to_matrix(pose["quaternion_xyzw"])
         return cls(pose["anatomy_id"], make_transform(rotation, pose["translation_mm"]), origin)
+
+    @classmethod
+    def of_search(cls, pose: PoseRow) -> "InitialPose":
+        """Pose that was searched for in the images."""
+        return replace(cls.of_row(pose, "search"), rival=pose.get("detail") or "")
 
     def as_row(self) -> PoseRow:
         """Pose in the form of a row of the data set."""
@@ -53,10 +68,18 @@ class InitialPose:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Result from an initial pose."""
+    """Result from an initial pose, with its origin and rival."""
 
     pose: RefinedPose
     origin: Origin
+    rival: str = ""
+
+    @classmethod
+    def of(cls, pose: RefinedPose, initial: InitialPose) -> "Found":
+        """Result of a registration; ``ambiguous`` where the initial pose has a rival."""
+        if initial.rival and pose.verdict == CONVERGED:
+            pose = replace(pose, verdict="ambiguous", detail="; ".join(filter(None, (initial.rival, pose.detail))))
+        return cls(pose, initial.origin, initial.rival)
 
     @property
     def converged(self) -> bool:
@@ -75,7 +98,7 @@ class Found:
 
     def as_initial(self) -> InitialPose:
         """Initial pose of an implant that is registered again together with the other one."""
-        return InitialPose(self.pose.anatomy_id, self.pose.T_world_implant, self.origin)
+        return InitialPose(self.pose.anatomy_id, self.pose.T_world_implant, self.origin, self.rival)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +108,7 @@ class Neighbour:
     index: int
     given: InitialPose | None
     pose: RefinedPose
+    rival: str
 
     @property
     def converged(self) -> bool:
@@ -93,11 +117,11 @@ class Neighbour:
 
     def held(self, origin: Origin) -> InitialPose:
         """Initial pose without motion since that frame."""
-        return InitialPose(self.pose.anatomy_id, self.pose.T_world_implant, origin)
+        return InitialPose(self.pose.anatomy_id, self.pose.T_world_implant, origin, self.rival)
 
     def moved(self, given: InitialPose, origin: Origin) -> InitialPose | None:
         """Initial pose with the motion of the given ones: their error in the implant's frame is constant."""
         if self.given is None:
             return None
         T_start_implant = invert_transform(self.given.T_world_implant) @ self.pose.T_world_implant
-        return InitialPose(given.anatomy_id, given.T_world_implant @ T_start_implant, origin)
+        return InitialPose(given.anatomy_id, given.T_world_implant @ T_start_implant, origin, self.rival)

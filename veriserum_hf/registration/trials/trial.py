@@ -15,6 +15,9 @@ Where this fails too, or there are no initial poses at all, implants may be sear
 frames, at most `MOST_SEARCHES` of a trial. From a frame found so the trial is tracked in both directions, each frame
 from the last one that converged, without extrapolated motion, which loses implants.
 
+What the search found may have a rival: another pose that the images allow nearly as well, such as a mirrored tray in
+one plane. All that follows from it is ``ambiguous``, in the frames that are tracked from there too.
+
 An initial pose that its model says not to trust comes last, for an implant that nothing else has led to: from a wrong
 pose a registration may converge to a wrong minimum.
 """
@@ -161,7 +164,7 @@ class _Trial:
             except RegistrationError as error:
                 self.why_without.setdefault(index, f"searched for in the images, and not found: {error}")
                 continue
-            self._keep_better(index, row, {name: InitialPose.of_row(pose, "search") for name, pose in poses.items()})
+            self._keep_better(index, row, {name: InitialPose.of_search(pose) for name, pose in poses.items()})
             if not set(lost) & set(self._lost(index)):
                 self.from_neighbours(index, index)
 
@@ -217,7 +220,7 @@ class _Trial:
                 # Where none has converged, as of mirrored trays, an ambiguous pose is better than another search.
                 last_resort = name in self.searched[index] and not found.failed
                 if found.converged or (last_resort and not (name in neighbours and neighbours[name].converged)):
-                    neighbours[name] = Neighbour(index, self.given[index].get(name), found.pose)
+                    neighbours[name] = Neighbour(index, self.given[index].get(name), found.pose, found.rival)
 
     def _unconverged(self, index: int, neighbours: Mapping[Component, Neighbour]) -> list[Component]:
         """Implants of a frame whose neighbouring frame has a better result, from which none was tried yet."""
@@ -287,10 +290,8 @@ class _Trial:
             if len(start) > 1:  # nor that of one implant the other
                 apart = (self._registered(rows, [{name: initial}])[0] for name, initial in start.items())
                 return [{name: each for found in apart for name, each in found.items()}]
-            return [
-                {name: Found(initial.failed(name, str(error)), initial.origin) for name, initial in start.items()}
-            ]
+            return [{name: Found.of(initial.failed(name, str(error)), initial) for name, initial in start.items()}]
         return [
-            {name: Found(pose, start[name].origin) for name, pose in found.items()}
+            {name: Found.of(pose, start[name]) for name, pose in found.items()}
             for found, start in zip(poses, starts, strict=True)
         ]

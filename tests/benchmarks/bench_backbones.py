@@ -1,0 +1,105 @@
+"""What pretraining a backbone brings: ``python -m tests.benchmarks.bench_backbones FOLDER``.
+
+A ConvNeXt and a ViT are pretrained here without labels, for minutes, since no weights of the hub are at hand. Each is
+then fine-tuned from its folder, and from random weights for as many steps, and for as long as pretraining and
+fine-tuning take together. Data and finished runs are kept in FOLDER: an interrupted benchmark resumes.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+import yaml
+
+from tests.benchmarks.bench_accuracy import data, trained
+from tests.benchmarks.masked_pretraining import pretrained
+from tests.benchmarks.table import setting
+from veriserum_hf.core import Table
+
+RESULTS = Path(__file__).with_name("RESULTS_BACKBONES.md")
+FAMILIES: dict[str, dict[str, Any]] = {  # every map has a place for 16 px
+    "ConvNeXt": {"model_type": "convnext", "num_stages": 3, "hidden_sizes": [32, 64, 128], "depths": [2, 2, 4]},
+    "ViT": {
+        "model_type": "vit",
+        "hidden_size": 128,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "image_size": 96,
+        "patch_size": 16,
+    },
+}
+_CROP_PX, _STEPS, _PRETRAINING_STEPS, _SEEDS = 96, 400, 1000, (0, 1, 2)
+_SETTINGS = {"crop_size": _CROP_PX, "batch_size": 32, "learning_rate": 1e-3, "eval_steps": 200}
+
+
+def prepared(folder: Path, family: str, dataset: Path) -> tuple[Path, float]:
+    """Folder of the pretrained backbone of a family, and minutes that its pretraining took."""
+    at, kept = folder / f"pretrained-{family}", folder / f"pretrained-{family}.json"
+    if not kept.exists():
+        shutil.rmtree(at, ignore_errors=True)
+        minutes = pretrained(at, FAMILIES[family], dataset, steps=_PRETRAINING_STEPS, crop_px=_CROP_PX)
+        kept.write_text(json.dumps(minutes))
+    return at, float(json.loads(kept.read_text()))
+
+
+def figures(folder: Path, name: str, settings: dict[str, Any], dataset: Path) -> tuple[list[str], float]:
+    """Cells of a row, and the mean minutes of its trainings."""
+    config = folder / f"{name.translate(str.maketrans(' ,', '__'))}.yaml"
+    config.write_text(yaml.safe_dump(_SETTINGS | settings))
+    runs = [
+        trained(folder, f"{name}, seed {seed}", ["--config", str(config), "--seed", str(seed)], dataset)
+        for seed in _SEEDS
+    ]
+    cells = []
+    for what in ("rotation_deg", "translation_mm"):
+        medians = [document["overall"][what]["median"] for document, _ in runs]
+        cells.append(f"{mean(medians):.2f} ({min(medians):.2f} to {max(medians):.2f})")
+    close = mean(document["overall"]["success_2mm_2deg"]["share"] for document, _ in runs)
+    minutes = mean(minutes for _, minutes in runs)
+    return [*cells, f"{close:.0%}", f"{minutes:.1f}"], minutes
+
+
+def main(folder: Path) -> None:
+    """Measure and write the table."""
+    torch.set_num_threads(1)
+    dataset = data(folder)
+    header = [
+        "backbone",
+        "begins from",
+        "steps",
+        "rotation, deg",
+        "translation, mm",
+        "within 2 mm and 2 deg",
+        "minutes",
+    ]
+    rows = []
+    for family, config in FAMILIES.items():
+        at, before = prepared(folder, family, dataset)
+        random = {"backbone_config": config}
+        cells, minutes = figures(
+            folder, f"{family} pretrained", {"backbone": str(at), "max_train_steps": _STEPS}, dataset
+        )
+        rows.append([family, f"{before:.1f} min of pretraining", str(_STEPS), *cells])
+        cells, _ = figures(folder, f"{family} random", random | {"max_train_steps": _STEPS}, dataset)
+        rows.append([family, "random weights", str(_STEPS), *cells])
+        longer = 10 * round(_STEPS * (1 + before / minutes) / 10)
+        cells, _ = figures(folder, f"{family} random longer", random | {"max_train_steps": longer}, dataset)
+        rows.append([family, "random weights, as long as both", str(longer), *cells])
+    sentence = setting(
+        f"torch {torch.__version__}. Frames of the own simulator as for the table of accuracy, both planes; crops of "
+        f"{_CROP_PX} px; means over {len(_SEEDS)} seeds of medians on trials that training never saw, the lowest and "
+        "the highest in brackets. Pretraining fills in hidden patches of the training split's frames"
+    )
+    table = Table(header, rows, alignment="l").markdown()
+    text = f"# Backbones\n\nWritten by `make bench-accuracy`.\n\n{table}\n\n{sentence}\n"
+    RESULTS.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
