@@ -49,12 +49,11 @@ def prepared(folder: Path, family: str, dataset: Path) -> tuple[Path, float]:
 
 def figures(folder: Path, name: str, settings: dict[str, Any], dataset: Path) -> tuple[list[str], float]:
     """Cells of a row, and the mean minutes of its trainings."""
-    config = folder / f"{name.translate(str.maketrans(' ,', '__'))}.yaml"
-    config.write_text(yaml.safe_dump(_SETTINGS | settings))
-    runs = [
-        trained(folder, f"{name}, seed {seed}", ["--config", str(config), "--seed", str(seed)], dataset)
-        for seed in _SEEDS
-    ]
+    runs = []
+    for seed in _SEEDS:
+        config = folder / f"{name.replace(' ', '_')}_{seed}.yaml"
+        config.write_text(yaml.safe_dump(_SETTINGS | settings | {"seed": seed}))
+        runs.append(trained(folder, f"{name} {seed}", ["--config", str(config)], dataset))
     cells = []
     for what in ("rotation_deg", "translation_mm"):
         medians = [document["overall"][what]["median"] for document, _ in runs]

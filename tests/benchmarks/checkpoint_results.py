@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tests.benchmarks.checkpoint_frames import Shown
 from veriserum_hf.core import CAMERA_OF, COMPONENTS, IMAGE_OF, PLANES, Component, FloatArray
-from veriserum_hf.geometry import Camera, mesh_axes
+from veriserum_hf.geometry import Camera, matrix_to_quaternion, mesh_axes
 from veriserum_hf.inference import predict_frames
 from veriserum_hf.jobs import write_file
 from veriserum_hf.modeling import VeriserumPoseModel, surface_points
@@ -102,6 +102,22 @@ def predicted(model: VeriserumPoseModel, frames: Iterator[Shown]) -> Iterator[tu
         rows = [row for rows in predict_frames(model, given, _BATCH) for row in rows]  # type: ignore[arg-type]
         for number, frame in enumerate(some):
             yield frame, {row["component"]: row for row in rows if row["measurement_id"] == number}
+
+
+def with_truth(frames: Iterator[Shown]) -> Iterator[tuple[Shown, Poses]]:
+    """Every frame with its true poses, as if a model had found them."""
+    for frame in frames:
+        yield (
+            frame,
+            {
+                component: {
+                    "anatomy_id": frame.row[component]["anatomy_id"],
+                    "translation_mm": T[:3, 3].tolist(),
+                    "quaternion_xyzw": matrix_to_quaternion(T[:3, :3]).tolist(),
+                }
+                for component, T in frame.truth.items()
+            },
+        )
 
 
 def errors(frame: Shown, poses: Poses) -> dict[Component, dict[str, float]]:
