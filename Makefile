@@ -79,8 +79,9 @@ bench: $(INSTALLED)  ## speed, memory and accuracy; writes the tables next to th
 	$(BIN)/python -m tests.benchmarks.bench_cluster
 	$(BIN)/python -m tests.benchmarks.bench_match
 
-bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, half an hour on two idle cores
+bench-accuracy: $(INSTALLED)  ## trains every row of the accuracy table, and backbones with and without pretraining; two hours on two idle cores, resumes
 	$(BIN)/python -m tests.benchmarks.bench_accuracy $(BENCH_DATA)
+	$(BIN)/python -m tests.benchmarks.bench_backbones $(BENCH_DATA)
 
 bench-registration: $(INSTALLED)  ## after bench-accuracy, whose network gives some of its initial poses; 20 minutes
 	$(BIN)/python -m tests.benchmarks.bench_registration $(BENCH_DATA)

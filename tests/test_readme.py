@@ -112,6 +112,7 @@ def tables_of(text):
         "RESULTS_TRAINING_INPUT.md",
         "RESULTS_CHECKPOINTS.md",
         "RESULTS_CHECKPOINTS_BS.md",
+        "RESULTS_LEARNING.md",
         "RESULTS_EXPORT.md",
         "RESULTS_CALIBRATION.md",
         "RESULTS_DISTORTION_FORMS.md",

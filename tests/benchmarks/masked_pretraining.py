@@ -71,7 +71,7 @@ def _crops(frames: Dataset, crop_px: int, rng: np.random.Generator) -> Tensor:
         for name in IMAGE_OF.values():
             image = row[name]
             top, left = (rng.integers(size // 8, size - crop_px - size // 8) for size in image.shape)
-            crops.append(torch.from_numpy(image[top : top + crop_px, left : left + crop_px]).float())
+            crops.append(torch.tensor(image[top : top + crop_px, left : left + crop_px], dtype=torch.float32))
     return torch.stack(crops)[:, None]
 
 
