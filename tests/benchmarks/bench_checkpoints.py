@@ -70,6 +70,7 @@ class Checkpoint:
             *(f"registration.{name}" for name in ("outline", "intensity")),
             "rendering",
             "geometry",
+            "simulation",
         )
         self.registrations = Kept(folder / f"registered-{weights}-{source_hash('modeling', *rooms)[:8]}")
 

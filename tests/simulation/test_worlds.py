@@ -13,8 +13,9 @@ from veriserum_hf.geometry import Camera
 from veriserum_hf.modeling import fit
 from veriserum_hf.modeling.canvas_veriserum import _placed
 from veriserum_hf.rendering import path_length, scenes
-from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, draw_images, world_shapes
-from veriserum_hf.simulation.world_images import _continued
+from veriserum_hf.simulation import Drawn, WorldRanges, Worlds, draw_images, world_shapes, worlds as worlds_module
+from veriserum_hf.simulation.intensifier_torch import canvas_rays
+from veriserum_hf.simulation.world_images import _absorbed, _continued
 from veriserum_hf.simulation.world_rigs import draw_rig
 
 SIZE = 128
@@ -150,6 +151,30 @@ def test_implants_are_where_labels_and_cameras_say(shapes, own_rig):
                 for shift in darkness:
                     darkness[shift] -= found[plane, number][np.roll(shadow, shift, (0, 1))].mean()
     assert max(darkness, key=darkness.get) == (0, 0)
+
+
+def test_an_exposure_adds_up_the_light_of_its_moments(shapes, monkeypatch):
+    ranges = replace(PLAIN, motion=1.0, motion_mm=(3.0, 3.0))
+
+    def light():
+        worlds = Worlds(ranges, shapes, SIZE)
+        frames = [worlds.draw(np.random.default_rng((5, number))) for number in range(2)]
+        drawn = Drawn.of(frames, SIZE, np.random.default_rng(5))
+        rays, edge = canvas_rays(drawn.intrinsics, SIZE)
+        return torch.exp(-_absorbed(drawn, scenes.Solids.of(worlds.meshes), rays.float(), edge)), len(
+            drawn.moving_images
+        )
+
+    whole, moving = light()
+    assert moving == 4  # both planes of both frames
+    moments = []
+    for part in worlds_module.EXPOSURE:
+        monkeypatch.setattr(worlds_module, "EXPOSURE", (part,))
+        at_once, moving = light()
+        assert not moving
+        moments.append(at_once)
+    torch.testing.assert_close(whole, torch.stack(moments).mean(0), atol=1e-4, rtol=0)
+    assert (moments[0] - moments[2]).abs().max() > 0.3
 
 
 def test_metal_is_as_dark_as_its_range_says(shapes):

@@ -1,5 +1,6 @@
 """Images of many frames of randomised worlds at once, in torch."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -13,7 +14,8 @@ from veriserum_hf.rendering import scenes
 from veriserum_hf.simulation.intensifier_torch import Chains, arriving, canvas_rays, noise, transmitted
 from veriserum_hf.simulation.transmission import canvas_margin_px
 from veriserum_hf.simulation.world_looks import Curve, Look
-from veriserum_hf.simulation.worlds import World
+from veriserum_hf.simulation.world_scene import Row
+from veriserum_hf.simulation.worlds import EXPOSURE, World
 
 _BLADE_EDGE_MM = 1.2
 _SAMPLES = 48  # along each edge of an image, by which its exposure is chosen
@@ -28,7 +30,9 @@ class Drawn:
 
     Attributes
     ----------
-    placed : the solids in them.
+    placed : the solids in them that do not move.
+    moving : those that do, in images of every moment of an exposure, one after another.
+    moving_images : which images the former are of.
     intrinsics : (n, 3, 3) float64.
     chains : the imaging chains.
     looks : (n, 1, 1) float32 by name: the fields of `Curve`, ``mottle``, ``blade_signal``, and ``first_column``,
@@ -39,6 +43,8 @@ class Drawn:
     """
 
     placed: scenes.Placed
+    moving: scenes.Placed
+    moving_images: Tensor
     intrinsics: Tensor
     chains: Chains
     looks: dict[str, Tensor]
@@ -50,22 +56,21 @@ class Drawn:
         """Gather frames, in main memory; the bands of the chains are drawn."""
         planes = range(len(worlds[0].looks))
         looks = [world.looks[plane] for plane in planes for world in worlds]
-        rows = [
-            (plane * len(worlds) + number, row)
-            for plane in planes
-            for number, world in enumerate(worlds)
-            for row in world.rows
-            if row.image == plane
-        ]
-        placed = scenes.Placed(
-            torch.tensor([image for image, _ in rows]),
-            torch.tensor([row.solid for _, row in rows]),
-            torch.tensor(np.stack([row.T_camera_solid for _, row in rows]), dtype=torch.float32),
-            torch.tensor([row.per_mm for _, row in rows], dtype=torch.float32),
-            torch.tensor([row.wall_mm for _, row in rows], dtype=torch.float32),
-        )
+        still: list[tuple[int, Row]] = []
+        moving: list[tuple[int, Row]] = []
+        moving_images: list[int] = []
+        for plane in planes:
+            for number, world in enumerate(worlds):
+                image, own = plane * len(worlds) + number, [row for row in world.rows if row.image == plane]
+                still += [(image, row) for row in own if row.moment is None]
+                if moves := [(row.moment, row) for row in own if row.moment is not None]:
+                    first = len(EXPOSURE) * len(moving_images)
+                    moving += sorted(((first + moment, row) for moment, row in moves), key=lambda each: each[0])
+                    moving_images.append(image)
         return cls(
-            placed,
+            _placed(still),
+            _placed(moving),
+            torch.tensor(moving_images, dtype=torch.int64),
             torch.from_numpy(np.concatenate([[world.intrinsics[plane] for world in worlds] for plane in planes])),
             Chains.of([look.exposure for look in looks], size, rng),
             _table(looks),
@@ -77,12 +82,26 @@ class Drawn:
         """The same on a device."""
         return Drawn(
             self.placed.to(device),
+            self.moving.to(device),
+            self.moving_images.to(device, non_blocking=True),
             self.intrinsics.to(device, non_blocking=True),
             self.chains.to(device),
             {name: column.to(device, non_blocking=True) for name, column in self.looks.items()},
             self.blades_mm.to(device, non_blocking=True),
             self.grain_px,
         )
+
+
+def _placed(rows: Sequence[tuple[int, Row]]) -> scenes.Placed:
+    """Solids with the numbers of their images."""
+    T = np.stack([row.T_camera_solid for _, row in rows]) if rows else np.zeros((0, 4, 4))
+    return scenes.Placed(
+        torch.tensor([image for image, _ in rows], dtype=torch.int64),
+        torch.tensor([row.solid for _, row in rows], dtype=torch.int64),
+        torch.tensor(T, dtype=torch.float32),
+        torch.tensor([row.per_mm for _, row in rows], dtype=torch.float32),
+        torch.tensor([row.wall_mm for _, row in rows], dtype=torch.float32),
+    )
 
 
 def _table(looks: Sequence[Look]) -> dict[str, Tensor]:
@@ -101,7 +120,7 @@ def _table(looks: Sequence[Look]) -> dict[str, Tensor]:
 def draw_images(drawn: Drawn, solids: scenes.Solids, size: int, generator: torch.Generator) -> Tensor:
     """Images on the canvas, (n, size, size) uint8, on the device of all arguments."""
     rays, edge = canvas_rays(drawn.intrinsics, size)
-    through = transmitted(scenes.absorbed(solids, drawn.placed, rays.float(), edge))
+    through = transmitted(_absorbed(drawn, solids, rays.float(), edge))
     through *= _collimator(drawn, size)
     signal, *_ = arriving(through, drawn.chains, size)
     looks = drawn.looks
@@ -113,6 +132,16 @@ def draw_images(drawn: Drawn, solids: scenes.Solids, size: int, generator: torch
     level = _curved(((noisy - low) / (1 - low).clamp(min=0.05)).clamp(0, 1), looks)
     grey = (looks["dark"] + (looks["bright"] - looks["dark"]) * level) * _WHITE
     return _continued(grey, looks).round().clamp(0, _WHITE).to(torch.uint8)
+
+
+def _absorbed(drawn: Drawn, solids: scenes.Solids, rays: Tensor, edge: int) -> Tensor:
+    """Attenuation times path length (n, edge, edge) along rays of cameras (n, 3, 3), of whole exposures."""
+    summed = scenes.absorbed(solids, drawn.placed, rays, edge)
+    if len(moves := drawn.moving_images):
+        moments = scenes.absorbed(solids, drawn.moving, rays[moves.repeat_interleave(len(EXPOSURE))], edge)
+        # An exposure adds up light, not what is absorbed.
+        summed[moves] -= (-moments.unflatten(0, (-1, len(EXPOSURE)))).logsumexp(1) - math.log(len(EXPOSURE))
+    return summed
 
 
 def _collimator(drawn: Drawn, size: int) -> Tensor:

@@ -70,13 +70,20 @@ class Moving(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A solid in an image; see `veriserum_hf.rendering.scenes.Placed`."""
+    """A solid in an image; see `veriserum_hf.rendering.scenes.Placed`.
+
+    Attributes
+    ----------
+    moment : at which of the exposure it is there; None where it does not move.
+
+    """
 
     image: int
     solid: int
     T_camera_solid: FloatArray
     per_mm: float
     wall_mm: float
+    moment: int | None
 
 
 class Scene:
@@ -112,8 +119,9 @@ class Scene:
             per_mm = -np.log(through) / (3 * wall_mm)  # two walls, most of them crossed obliquely
         elif kind < ranges.hollow + ranges.opaque:
             per_mm = _OPAQUE_PER_MM
-        for T_world in moving.moments:
-            self._put(moving.number, T_world @ shape.T_anatomical_mesh, per_mm / len(moving.moments), wall_mm)
+        for number, T_world in enumerate(moving.moments):
+            moment = number if len(moving.moments) > 1 else None
+            self._put(moving.number, T_world @ shape.T_anatomical_mesh, per_mm, wall_mm, moment)
 
     def put_holders(self, both: Sequence[Moving]) -> None:
         """Put a holder of each component, where there is any."""
@@ -180,10 +188,12 @@ class Scene:
         T = make_transform(R, center_mm + aside_mm) @ _scaled(*extents_mm)
         self._put(self._stock.template["box"], T, rng.uniform(0.05, 0.45) / extents_mm[1])
 
-    def _put(self, solid: int, T_world_solid: FloatArray, per_mm: float, wall_mm: float = 0.0) -> None:
+    def _put(
+        self, solid: int, T_world_solid: FloatArray, per_mm: float, wall_mm: float = 0.0, moment: int | None = None
+    ) -> None:
         """Put a solid into both images, at one pose or at one for each plane."""
         for image, T in enumerate(self._world_to_camera @ T_world_solid):
-            self.rows.append(Row(image, solid, T, per_mm, wall_mm))
+            self.rows.append(Row(image, solid, T, per_mm, wall_mm, moment))
 
 
 def about(point_mm: FloatArray, rotation_rad: FloatArray, translation_mm: FloatArray) -> FloatArray:

@@ -24,7 +24,7 @@ from veriserum_hf.simulation.world_scene import Moving, Row, Scene, Stock, about
 
 _DISTORTIONS = 64  # to choose from
 _DISTORTION_STREAM = 72
-_EXPOSURE = (-0.5, 0.0, 0.5)  # moments of one with motion
+EXPOSURE = (-0.5, 0.0, 0.5)  # moments of one with motion
 _NEARER = (1.0, 0.75, 0.5, 0.25, 0.0)  # parts of a knee's distance from the middle that are tried
 _CANDIDATES = 32  # of which at least one is seen from aside
 _HALF_TURN = np.diag([-1.0, 1.0, -1.0])  # about the vertical
@@ -176,7 +176,7 @@ class Worlds:
             late = about(poses[1, :3, 3], turn, random_direction(rng) * shift_mm)
         moments: Sequence[float] = (0.0,)
         if self.ranges.happens("motion", rng):
-            within_mm, moments = random_direction(rng) * self.ranges.draw("motion_mm", rng), _EXPOSURE
+            within_mm, moments = random_direction(rng) * self.ranges.draw("motion_mm", rng), EXPOSURE
         there = [make_transform(np.eye(3), part * within_mm) for part in moments]
         return [
             Moving(index, self.shapes[index], [np.stack([shift @ T, shift @ late @ T]) for shift in there])
