@@ -6,6 +6,7 @@ fine-tuning take together. Data and finished runs are kept in FOLDER: an interru
 """
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -70,6 +71,8 @@ def figures(
 def main(folder: Path) -> None:
     """Measure and write the table."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the trainings, which are other processes, too
+    folder = folder.resolve()
     dataset = data(folder)
     header = [
         "backbone",
@@ -92,7 +95,7 @@ def main(folder: Path) -> None:
         rows.append([family, "random weights", str(_STEPS), *cells])
         longer = 10 * round(_STEPS * (1 + before / minutes) / 10)
         cells, _ = figures(
-            folder, f"{family} random longer", random | {"max_train_steps": longer}, dataset, _SEEDS[:1]
+            folder, f"{family} random {longer}", random | {"max_train_steps": longer}, dataset, _SEEDS[:1]
         )
         rows.append([family, "random weights, as long as both together, one seed", str(longer), *cells])
     sentence = setting(

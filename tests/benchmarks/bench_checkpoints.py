@@ -65,14 +65,8 @@ class Checkpoint:
         self.ranges = WorldRanges.of(settings.get("worlds") or {})
         weights = str(weights_sha256(str(run)))[:10]
         self.poses = Kept(folder / f"poses-{weights}-{source_hash('modeling', 'simulation')[:8]}")
-        rooms = (
-            "registration",
-            *(f"registration.{name}" for name in ("outline", "intensity")),
-            "rendering",
-            "geometry",
-            "simulation",
-        )
-        self.registrations = Kept(folder / f"registered-{weights}-{source_hash('modeling', *rooms)[:8]}")
+        code = source_hash("modeling", "registration", "rendering", "geometry", "simulation")[:8]
+        self.registrations = Kept(folder / f"registered-{weights}-{code}")
 
     @cached_property
     def worlds(self) -> dict[str, World]:
@@ -176,7 +170,7 @@ class Checkpoint:
         # One plane hardly shows the depth, which `detail` then states with its interval.
         both, where = self.planes == PLANES, "" if self.planes == PLANES else " in plane"
         off_mm = [one.mm if both else one.in_plane_mm for one in found]
-        close = _close(off_mm, found)
+        close = np.mean([_is_close(mm, one) for mm, one in zip(off_mm, found, strict=True)])
         seconds = np.median([one.seconds for one in found])
         yield Row(
             f"{world.what}: then registered, within 0.3 mm{where} and 0.3 deg",
@@ -186,8 +180,9 @@ class Checkpoint:
         )
         best = self._registered(f"{name}-true", lambda: world.shown(count, _REGISTERED_PX), count, from_truth=True)
         # A failed registration leaves its initial pose: here the true one.
-        seen = [one for one in best if one.verdict != FAILED]
-        at_best = _close([one.mm if both else one.in_plane_mm for one in seen], seen) * len(seen) / len(best)
+        at_best = np.mean(
+            [one.verdict != FAILED and _is_close(one.mm if both else one.in_plane_mm, one) for one in best]
+        )
         yield Row(
             f"{world.what}: registered from the true poses instead, and not `failed`",
             f"{at_best:.0%} of {len(best)}",
@@ -214,7 +209,7 @@ class Checkpoint:
             for number, (frame, poses) in enumerate(starts):
                 if number not in known:
                     began = time.monotonic()
-                    known[number] = registered(frame, poses)
+                    known[number] = registered(frame, poses, search=not from_truth)
                     self.registrations.keep(name, number, known[number])
                     print(f"{name} {number}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         return [Registered(**one) for number in sorted(known) for one in known[number]]
@@ -248,9 +243,9 @@ class Checkpoint:
         )
 
 
-def _close(off_mm: Sequence[float], found: Sequence[Registered]) -> float:
-    """Share of registrations that are as near as required."""
-    return float(np.mean([mm <= _CLOSE_MM and one.deg <= _CLOSE_DEG for mm, one in zip(off_mm, found, strict=True)]))
+def _is_close(mm: float, one: Registered) -> bool:
+    """Whether a registration is as near as required."""
+    return mm <= _CLOSE_MM and one.deg <= _CLOSE_DEG
 
 
 def _is_right(one: Registered, planes: int) -> bool:

@@ -26,14 +26,14 @@ Poses = Mapping[Component, Any]  # rows as of a file of predictions
 
 @dataclass(frozen=True)
 class Registered:
-    """One implant, registered from the network's pose.
+    """One implant, registered from an initial pose.
 
     Attributes
     ----------
     component, verdict : as stated.
     mm, deg : of its centre and rotation, from the truth.
     in_plane_mm : of its centre, across the ray of the first plane.
-    start_px : of the network's pose, in the worse plane.
+    start_px : of the initial pose, in the worse plane.
     seconds : of processor time, for its whole frame.
 
     """
@@ -151,10 +151,11 @@ class _Alone:
         yield self._row
 
 
-def registered(frame: Shown, poses: Poses) -> list[dict[str, Any]]:
+def registered(frame: Shown, poses: Poses, *, search: bool = True) -> list[dict[str, Any]]:
     """Register a frame as ``veriserum register --start model`` does: a `Registered` for each implant with a truth.
 
-    Implants whose pose the model does not trust, or that fail from it, are searched for in the images.
+    Implants whose pose the model does not trust, or that fail from it, are searched for in the images, unless
+    ``search`` is false.
     """
     began = time.process_time()
     implants = {component: frame.row[component]["anatomy_id"] for component in COMPONENTS}
@@ -162,7 +163,7 @@ def registered(frame: Shown, poses: Poses) -> list[dict[str, Any]]:
         _Alone(frame.row),  # type: ignore[arg-type] # what a trial asks of frames
         {0: poses},  # type: ignore[dict-item] # rows of predictions
         frame.meshes,
-        searched={0: implants},
+        searched={0: implants} if search else None,
     )
     seconds = time.process_time() - began
     found = {row["component"]: row for row in rows}

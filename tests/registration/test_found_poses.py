@@ -14,6 +14,7 @@ from veriserum_hf.registration.from_images.knees import like_a_knee, mediolatera
 from veriserum_hf.registration.from_images.pose_search import CandidatePose
 from veriserum_hf.registration.inputs import views_of
 from veriserum_hf.registration.refine import RefinedPose
+from veriserum_hf.registration.verdicts import MIRRORED
 
 _SIZE = 128
 
@@ -76,8 +77,8 @@ def test_a_different_pose_that_agrees_nearly_as_well_is_named(frame, coarse_mesh
     cameras = [view.camera for view in views_of(frame, ("bs", "fs")).values()]
     best, same, other = _refined(_rotated(0), 0.9), _refined(_rotated(1), 0.89), _refined(_rotated(30), 0.84)
 
-    def judged(*poses):
-        return found_poses._with_rival(found_poses._different(poses, meshes, cameras))
+    def judged(*poses, one_plane=False):
+        return found_poses._with_rival(found_poses._different(poses, meshes, cameras), one_plane=one_plane)
 
     first, second = judged(other, same, best)
     assert first.verdict == "ambiguous"
@@ -85,9 +86,11 @@ def test_a_different_pose_that_agrees_nearly_as_well_is_named(frame, coarse_mesh
     assert second is other
     for harmless in (_refined(_rotated(30), 0.7), _refined(_rotated(30), 0.89, "failed", "lost")):
         assert judged(harmless, best)[0] is best
+    farther = _refined(_rotated(30), 0.78)
+    assert judged(farther, best)[0] is best and judged(farther, best, one_plane=True)[0].verdict == "ambiguous"
 
 
-def test_the_mirror_pose_of_a_tray_is_found_in_one_plane(frame, coarse_meshes, candidates):
+def test_the_mirror_pose_of_a_tray_is_tried_in_one_plane(frame, coarse_meshes, candidates, monkeypatch):
     id = frame["tibia"]["anatomy_id"]
     mesh, T = coarse_meshes[id], transform(frame["tibia"])
     camera = views_of(frame, ("bs",))["bs"].camera
@@ -95,14 +98,29 @@ def test_the_mirror_pose_of_a_tray_is_found_in_one_plane(frame, coarse_meshes, c
     ray = transform_points(T, center_mm[None])[0] - camera.source_mm
     axis = mediolateral_axes(coarse_meshes, {"tibia": id})["tibia"]
     wrong = mirror_pose(T, axis, center_mm, ray / np.linalg.norm(ray))
-    apart_deg = angle_between_deg(wrong[:3, :3], T[:3, :3])
-    assert apart_deg > 5
+    assert angle_between_deg(wrong[:3, :3], T[:3, :3]) > 5
     candidates["tibia"] = [CandidatePose(id, wrong, 0.9)]
-    found = ranked_poses(frame, {"tibia": id}, coarse_meshes, planes=("bs",))["tibia"]
-    assert min(angle_between_deg(each.T_world_implant[:3, :3], T[:3, :3]) for each in found) < 2
+
+    def kept(row, meshes, start, **options):
+        """Registration that leaves poses where they are, and finds both alike."""
+        return {"tibia": replace(_refined(transform(start["tibia"]), 0.8), component="tibia", anatomy_id=id)}
+
+    monkeypatch.setattr(found_poses, "register", kept)
+    first, second = ranked_poses(frame, {"tibia": id}, coarse_meshes, planes=("bs",))["tibia"]
+    np.testing.assert_allclose(first.T_world_implant, wrong, atol=1e-6)
+    np.testing.assert_allclose(second.T_world_implant, T, atol=1e-6)
     pose = find_poses(frame, {"tibia": id}, coarse_meshes, planes=("bs",))["tibia"]
-    if len(found) > 1 and found[1].score > found[0].score - 0.1:
-        assert pose["verdict"] == "ambiguous" and "another pose" in pose["detail"]
+    assert pose["verdict"] == "ambiguous" and pose["detail"].startswith("another pose")
+    assert len(ranked_poses(frame, {"tibia": id}, coarse_meshes)["tibia"]) == 1  # two planes decide
+
+
+def test_a_mirrored_pose_that_the_registration_names_stays_open(frame, coarse_meshes, candidates, monkeypatch):
+    id, _, T = _femur(frame, coarse_meshes)
+    candidates["femur"] = [CandidatePose(id, T, 0.9)]
+    for detail, is_open in ((f"{MIRRORED}, 90 deg from the initial one", True), ("95 % interval of", False)):
+        pose = replace(_refined(T, 0.8, "ambiguous", detail), anatomy_id=id)
+        monkeypatch.setattr(found_poses, "register", lambda *_, pose=pose, **__: {"femur": pose})
+        assert ("detail" in find_poses(frame, {"femur": id}, coarse_meshes)["femur"]) == is_open
 
 
 def test_what_images_leave_open_a_knee_decides():

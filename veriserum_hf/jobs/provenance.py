@@ -31,15 +31,15 @@ def source_hash(*sources: str, libraries: tuple[str, ...] = ()) -> str:
 
     Parameters
     ----------
-    sources : rooms, modules or folders of YAML files below the package, such as ``"geometry"`` or
-        ``"dataset.convert"``.
+    sources : rooms with all that is in them, modules, or folders of YAML files below the package, such as
+        ``"geometry"`` or ``"dataset.convert"``.
     libraries : in addition to those of `library_versions`, by the names of their distributions.
 
     """
     digest = hashlib.sha256(json.dumps(library_versions(*libraries)).encode())
     for source in sources:
         path = _PACKAGE.joinpath(*source.split("."))
-        for module in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+        for module in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
             digest.update(_without_comments(module.read_text(encoding="utf-8")).encode())
         for data in sorted(path.glob("*.yaml")):
             digest.update(data.read_bytes())

@@ -14,7 +14,9 @@ from veriserum_hf.registration.deviations import PlanesApart, widest
 MIN_SCORE = 0.6
 # In the field: with less of a simulated implant, errors were larger than their covariance states.
 MIN_SHARE_IN_FIELD = 0.2
-CONTRADICTION = "the planes contradict each other"  # first words of that detail
+# First words of details.
+CONTRADICTION = "the planes contradict each other"
+MIRRORED = "visible in one plane only, where a mirrored pose agrees as well"
 # Half-widths of 95 % intervals; a pose with wider ones is ambiguous.
 _MAX_DEVIATION_MM, _MAX_DEVIATION_DEG = 1.0, 1.0
 
@@ -87,10 +89,7 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
             f"least {100 * MIN_SCORE:.0f} %"
         )
     if found.runner_up_deg <= limits[1]:
-        return "ambiguous", (
-            f"visible in one plane only, where a mirrored pose agrees as well, {found.runner_up_deg:.0f} deg from "
-            "the initial one; this one is nearer"
-        )
+        return "ambiguous", (f"{MIRRORED}, {found.runner_up_deg:.0f} deg from the initial one; this one is nearer")
     if found.contradictory:
         return "ambiguous", (
             f"{CONTRADICTION}: {_apart(found)}; check that their cameras are of this rig, and their images of one "

@@ -3,8 +3,8 @@
 Candidates are rough, and ranked at a coarse scale. The best few are registered at all scales, each with the best pose
 of the other implant, which may cover it; the share of the outline that has an edge then ranks them. Whatever the
 images hardly distinguish stays visible: where a different pose agrees nearly as well, the best one is ``ambiguous``.
-In one plane the mirror image of the best is one of them. Of what the images leave open, poses of a knee come first,
-see `veriserum_hf.registration.from_images.knees`.
+In one plane the mirror image of the best is one of them, and of what it leaves open, poses of a knee come first, see
+`veriserum_hf.registration.from_images.knees`.
 """
 
 import math
@@ -14,20 +14,22 @@ from dataclasses import replace
 import numpy as np
 import trimesh
 
-from veriserum_hf.core import CONVERGED, FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, PoseRow, Poses
+from veriserum_hf.core import FAILED, PLANES, Component, FloatArray, FrameRow, PlaneName, PoseRow, Poses
 from veriserum_hf.errors import RegistrationError
 from veriserum_hf.geometry import Camera, angle_between_deg, matrix_to_quaternion, mirror_pose, transform_points
 from veriserum_hf.registration.from_images.hypotheses import Hypotheses
-from veriserum_hf.registration.from_images.knees import like_a_knee, mediolateral_axes
+from veriserum_hf.registration.from_images.knees import UNDECIDED, like_a_knee, mediolateral_axes
 from veriserum_hf.registration.from_images.pose_search import CandidatePose, candidate_poses
 from veriserum_hf.registration.inputs import name_of, views_of
 from veriserum_hf.registration.refine import RefinedPose, register
+from veriserum_hf.registration.verdicts import MIRRORED
 
 # One plane hardly distinguishes mirrored poses and depths at a coarse scale; two planes do.
 _MOST_IN_ONE_PLANE, _MOST_IN_TWO = 4, 3
 _CLOSE_CANDIDATE = 0.15  # in two planes, below the best one's score: what is worse has never become the best
+RIVAL = "another pose"  # first words of a detail
 _SAME = (2.0, 4.0)  # mm, deg: registered poses nearer to each other are one
-_SIMILAR = 0.1  # difference in score below which the images do not decide between two poses
+_SIMILAR = 0.1  # difference in score below which two planes do not decide between two poses
 
 
 def find_poses(
@@ -53,7 +55,7 @@ def find_poses(
 
     """
     found = ranked_poses(row, implants, meshes, planes=planes)
-    return {component: _judged(ranked) for component, ranked in found.items()}
+    return {component: _with_open_question(ranked[0]) for component, ranked in found.items()}
 
 
 def ranked_poses(
@@ -73,9 +75,9 @@ def ranked_poses(
     Returns
     -------
     Different poses of each component, the best first, failed ones last; components without a candidate are missing.
-    Scores decide, and between close ones how nearly parallel both components are, as in a knee, where both are found.
-    Where another pose agrees with the images nearly as well, the first is ``ambiguous`` and its detail names the
-    runner-up.
+    Scores decide. In one plane, where both components are found, poses of close scores are ordered by how nearly
+    parallel the components are, as in a knee. Where another pose agrees with the images nearly as well, the first is
+    ``ambiguous`` and its detail names the runner-up.
 
     Raises
     ------
@@ -89,19 +91,22 @@ def ranked_poses(
         for component, each in candidate_poses(row, implants, meshes, planes=planes).items()
         if each
     }
-    axes = mediolateral_axes(meshes, implants)
+    one_plane = len(cameras) == 1
+    axes = mediolateral_axes(meshes, implants) if one_plane else {}
     best = {component: _as_row(each[0]) for component, each in candidates.items()}
     found: dict[Component, list[RefinedPose]] = {}
     for component in sorted(candidates, key=lambda component: -candidates[component][0].score):
         starts = [_as_row(candidate) for candidate in candidates[component]]
         registered = _registered(row, meshes, component, best, starts, planes)
-        if registered and component in axes and len(cameras) == 1:
+        if registered and component in axes:
             mirror = _mirrored(registered[0], meshes[implants[component]], axes[component], cameras[0])
             registered += _registered(row, meshes, component, best, [mirror], planes)
         if registered:
             found[component] = _different(registered, meshes, cameras)
             best[component] = _as_row(found[component][0])
-    found = {component: _with_rival(ranked) for component, ranked in like_a_knee(found, axes).items()}
+    found = {
+        component: _with_rival(ranked, one_plane=one_plane) for component, ranked in like_a_knee(found, axes).items()
+    }
     if not found:
         raise RegistrationError(
             f"{name_of(row)}: no edge of the images agrees with an outline of {' or '.join(implants)}; give an "
@@ -174,31 +179,25 @@ def _different(
     return [registered[n] for n in poses.distinct_places(len(registered), *_SAME, cameras)]
 
 
-def _with_rival(ranked: Sequence[RefinedPose]) -> list[RefinedPose]:
-    """The same poses; the first is ambiguous where another agrees nearly as well."""
+def _with_rival(ranked: Sequence[RefinedPose], *, one_plane: bool) -> list[RefinedPose]:
+    """The same poses; the first is ambiguous where another agrees nearly as well, which its detail begins with."""
     best, *others = ranked
-    if best.verdict == CONVERGED and (why := _rival(ranked)):
-        best = replace(best, verdict="ambiguous", detail="; ".join(filter(None, (why, best.detail))))
-    return [best, *others]
-
-
-def _rival(ranked: Sequence[RefinedPose]) -> str:
-    """Sentence on another pose that agrees with the images nearly as well as the first; empty if none does."""
-    best, *others = ranked
-    rival = next((each for each in others if each.verdict != FAILED and each.score > best.score - _SIMILAR), None)
-    if rival is None:
-        return ""
+    least = best.score - (UNDECIDED if one_plane else _SIMILAR)
+    rival = next((each for each in others if each.verdict != FAILED and each.score > least), None)
+    if best.verdict == FAILED or rival is None:
+        return [*ranked]
     apart_deg = float(angle_between_deg(best.T_world_implant[:3, :3], rival.T_world_implant[:3, :3]))
-    return (
-        f"another pose, {apart_deg:.0f} deg away, agrees with {100 * rival.score:.0f} % of its outline, this one "
-        f"with {100 * best.score:.0f} %"
+    why = (
+        f"{RIVAL}, {apart_deg:.0f} deg away, agrees with {100 * rival.score:.0f} % of its outline, this one with "
+        f"{100 * best.score:.0f} %"
     )
+    return [replace(best, verdict="ambiguous", detail="; ".join(filter(None, (why, best.detail)))), *others]
 
 
-def _judged(ranked: Sequence[RefinedPose]) -> PoseRow:
-    """The best of some poses, with what makes it ambiguous."""
-    row, why = _as_row(ranked[0]), _rival(ranked)
-    return {**row, "verdict": "ambiguous", "detail": why} if why else row
+def _with_open_question(pose: RefinedPose) -> PoseRow:
+    """A row; with verdict and detail where another pose agrees nearly as well, a mirrored one too."""
+    is_open = pose.verdict == "ambiguous" and pose.detail.startswith((RIVAL, MIRRORED))
+    return {**_as_row(pose), "verdict": pose.verdict, "detail": pose.detail} if is_open else _as_row(pose)
 
 
 def _as_row(pose: CandidatePose | RefinedPose) -> PoseRow:

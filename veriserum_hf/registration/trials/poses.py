@@ -39,7 +39,11 @@ class InitialPose:
     @classmethod
     def of_search(cls, pose: PoseRow) -> "InitialPose":
         """Pose that was searched for in the images."""
-        return replace(cls.of_row(pose, "search"), rival=pose.get("detail") or "")
+        found = cls.of_row(pose, "search")
+        if pose.get("verdict") != "ambiguous":
+            return found
+        (why, *_) = (pose.get("detail") or "").split("; ")
+        return replace(found, rival=f"where it was searched for: {why}")
 
     def as_row(self) -> PoseRow:
         """Pose in the form of a row of the data set."""

@@ -16,7 +16,8 @@ frames, at most `MOST_SEARCHES` of a trial. From a frame found so the trial is t
 from the last one that converged, without extrapolated motion, which loses implants.
 
 What the search found may have a rival: another pose that the images allow nearly as well, such as a mirrored tray in
-one plane. All that follows from it is ``ambiguous``, in the frames that are tracked from there too.
+one plane. All that follows from it is ``ambiguous``, in the frames that are tracked from there too, unless the search
+in another frame finds a pose without a rival, which leads to the others.
 
 An initial pose that its model says not to trust comes last, for an implant that nothing else has led to: from a wrong
 pose a registration may converge to a wrong minimum.
@@ -152,20 +153,20 @@ class _Trial:
         self._in_sequence(range(last, -1, -1), "next frame")
 
     def from_search(self) -> None:
-        """Search for implants that have no result or a failed one, and track the trial from there."""
+        """Search for implants without a result, with a failed one or with a rival, and track the trial from there."""
         tried: list[int] = []
         while len(tried) < MOST_SEARCHES and (index := self._next_search(tried)) is not None:
             if (row := self._read(index)) is None:
                 continue
             tried.append(index)
-            lost = {name: self.searched[index][name] for name in self._lost(index)}
+            wanted = {name: self.searched[index][name] for name in self._to_search(index)}
             try:
-                poses = find_poses(row, lost, self.meshes)
+                poses = find_poses(row, wanted, self.meshes)
             except RegistrationError as error:
                 self.why_without.setdefault(index, f"searched for in the images, and not found: {error}")
                 continue
             self._keep_better(index, row, {name: InitialPose.of_search(pose) for name, pose in poses.items()})
-            if not set(lost) & set(self._lost(index)):
+            if not set(wanted) & set(self._lost(index)):
                 self.from_neighbours(index, index)
 
     def from_marked_starts(self) -> None:
@@ -178,8 +179,8 @@ class _Trial:
             self.from_neighbours()
 
     def _next_search(self, tried: Sequence[int]) -> int | None:
-        """The first readable frame, then the central one of the longest sequence with lost implants."""
-        lost = [index for index in range(len(self.ids)) if index not in self.unreadable and self._lost(index)]
+        """The first readable frame, then the central one of the longest sequence that is left to search."""
+        lost = [index for index in range(len(self.ids)) if index not in self.unreadable and self._to_search(index)]
         left = [index for index in lost if index not in tried]
         if not left or not tried:
             return left[0] if left else None
@@ -193,9 +194,14 @@ class _Trial:
         return longest[len(longest) // 2]
 
     def _lost(self, index: int) -> list[Component]:
-        """Implants to search for in a frame: without a result, or with a failed one."""
+        """Implants of a frame without a result, or with a failed one."""
         found = self.found[index]
         return [name for name in self.searched[index] if name not in found or found[name].failed]
+
+    def _to_search(self, index: int) -> list[Component]:
+        """Implants to search for in a frame: lost ones, and those with a rival, which it may exclude."""
+        found = self.found[index]
+        return [name for name in self.searched[index] if name not in found or found[name].failed or found[name].rival]
 
     def _read(self, index: int) -> FrameRow | None:
         row = next(self.frames.taken([index]).read())
