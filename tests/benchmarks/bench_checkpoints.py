@@ -31,8 +31,8 @@ from veriserum_hf.jobs import source_hash
 from veriserum_hf.simulation import WorldRanges
 
 _SIMULATED, _WORLDS, _RIGS = 40, 200, 40
-# Frames that are registered, of simulated trials and of worlds, by the model's planes: with two more than 500 in all.
-_TO_REGISTER = {1: (20, 20), 2: (120, 140)}
+# Frames that are registered, of simulated trials, of worlds and of another renderer, by the model's planes.
+_TO_REGISTER = {1: (20, 12, 12), 2: (120, 60, 60)}
 _REGISTERED_PX = 512
 _GOOD = (2.0, 2.0)  # mm and deg, that a confidence is the probability of
 _CLOSE_MM, _CLOSE_DEG, _SHARE = 0.3, 0.3, 0.95  # after registration
@@ -72,7 +72,7 @@ class Checkpoint:
     def worlds(self) -> dict[str, World]:
         """Every kind by its name on the command line."""
         ranges, folder = self.ranges, self.folder
-        of_trials, of_worlds = _TO_REGISTER[len(self.planes)]
+        of_trials, of_worlds, of_renderer = _TO_REGISTER[len(self.planes)]
         return {
             "simulator": World(
                 "Own simulator, new trials",
@@ -106,7 +106,7 @@ class Checkpoint:
                 0.525,
                 _SIMULATED,
                 lambda count, _: another_renderer(folder, count),
-                of_trials,
+                of_renderer,
             ),
             "rigs": World(
                 "Own simulator's looks, every frame by a rig of its own",
@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     measured = [name for name in options.only if name != "real" or REAL.exists()]
     if measured != options.only:
         print("real frames of other laboratories are not at hand: they are not measured", file=sys.stderr)
-    registered_frames = " to ".join(map(str, sorted(set(_TO_REGISTER[len(checkpoint.planes)]))))
+    registered_frames = "{}, {} and {}".format(*_TO_REGISTER[len(checkpoint.planes)])
     of_planes = "" if checkpoint.planes == PLANES else f"_{'_'.join(checkpoint.planes).upper()}"
     results = Path(__file__).with_name(f"RESULTS_CHECKPOINTS{of_planes}.md")
     if measured != names:
@@ -279,8 +279,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             (row for name in measured for row in checkpoint.rows(name)),
             f"torch {torch.__version__}. `{options.model.name}`, {' and '.join(checkpoint.planes)}, images of "
             f"{checkpoint.size} px. {_SIMULATED} frames of the own simulator and of another renderer, {_WORLDS} of "
-            f"randomised worlds, {_RIGS} rigs; {registered_frames} frames of {_REGISTERED_PX} px of each kind are "
-            "also registered from the network's poses, each frame alone, as `veriserum register --start model` does: "
+            f"randomised worlds, {_RIGS} rigs; {registered_frames} frames of {_REGISTERED_PX} px of the simulator, "
+            "of either kind of worlds and of the renderer are also registered from the network's poses, each frame "
+            "alone, as `veriserum register --start model` does: "
             "where the network does not trust its pose, or that fails, implants are searched for in the images. "
             "Errors are those of implants' centres. In one plane the reference of real frames is the published pose, "
             "in two planes one whose outlines lie on the edges of both images",

@@ -95,9 +95,10 @@ def worlds(ranges: WorldRanges, count: int, size: int, *, held_out: bool = False
     fitted.
     """
     meshes = {shape.anatomy_id: shape.mesh for shape in shapes_of(ranges, held_out=held_out)}
-    frames = validation_worlds(ranges, count, start=FRAMES, batch_size=_BATCH, size=size, held_out=held_out)
-    for batch in frames:
-        for number in range(_BATCH):
+    whole = -(-count // _BATCH) * _BATCH
+    frames = validation_worlds(ranges, whole, start=FRAMES, batch_size=_BATCH, size=size, held_out=held_out)
+    for first, batch in zip(range(0, whole, _BATCH), frames, strict=True):
+        for number in range(min(_BATCH, count - first)):
             ids = batch["anatomy_id"][number].tolist()
             row: dict[str, Any] = {
                 component: {"anatomy_id": id} for component, id in zip(COMPONENTS, ids, strict=True)
