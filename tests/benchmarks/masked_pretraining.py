@@ -4,7 +4,6 @@ Masked image modelling in its simplest form (SimMIM, Xie et al. 2022): a linear 
 hidden patches from the backbone's map. Frames are those of a training split; no pose is read.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ _BATCH, _WARMUP = 64, 50
 _LEARNING_RATE, _WEIGHT_DECAY = 1e-3, 0.05
 
 
-def pretrained(folder: Path, config: dict[str, Any], dataset: Path, *, steps: int, crop_px: int) -> float:
-    """Minutes that it took to put a pretrained backbone into ``folder``, a folder as the hub has them.
+def pretrained(folder: Path, config: dict[str, Any], dataset: Path, *, steps: int, crop_px: int) -> None:
+    """Put a pretrained backbone into ``folder``, as the hub has them.
 
     Parameters
     ----------
@@ -50,7 +49,6 @@ def pretrained(folder: Path, config: dict[str, Any], dataset: Path, *, steps: in
     frames = load_dataset(str(dataset), "calibrated", split="train").with_format(
         "numpy", columns=[*IMAGE_OF.values()]
     )
-    began = time.monotonic()
     for _ in range(steps):
         shown = standardised(_crops(frames, crop_px, rng))
         loss = _error(backbone, decoder, shown, rng)
@@ -59,9 +57,7 @@ def pretrained(folder: Path, config: dict[str, Any], dataset: Path, *, steps: in
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-    minutes = (time.monotonic() - began) / 60
     backbone.model.save_pretrained(folder)
-    return minutes
 
 
 def _crops(frames: Dataset, crop_px: int, rng: np.random.Generator) -> Tensor:
