@@ -118,6 +118,7 @@ def tables_of(text):
         "RESULTS_DISTORTION_FORMS.md",
         "RESULTS_PHANTOMS.md",
         "RESULTS_ACCURACY.md",
+        "RESULTS_BACKBONES.md",
         "RESULTS_REGISTRATION.md",
         "RESULTS_REAL.md",
         "RESULTS_SPEED.md",
