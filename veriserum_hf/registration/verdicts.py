@@ -89,7 +89,7 @@ def verdict(found: Findings, limits: tuple[float, float]) -> tuple[Verdict, str]
             f"least {100 * MIN_SCORE:.0f} %"
         )
     if found.runner_up_deg <= limits[1]:
-        return "ambiguous", (f"{MIRRORED}, {found.runner_up_deg:.0f} deg from the initial one; this one is nearer")
+        return "ambiguous", f"{MIRRORED}, {found.runner_up_deg:.0f} deg from the initial one; this one is nearer"
     if found.contradictory:
         return "ambiguous", (
             f"{CONTRADICTION}: {_apart(found)}; check that their cameras are of this rig, and their images of one "

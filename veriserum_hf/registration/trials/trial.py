@@ -200,8 +200,8 @@ class _Trial:
 
     def _to_search(self, index: int) -> list[Component]:
         """Implants to search for in a frame: lost ones, and those with a rival, which it may exclude."""
-        found = self.found[index]
-        return [name for name in self.searched[index] if name not in found or found[name].failed or found[name].rival]
+        lost = self._lost(index)
+        return [name for name in self.searched[index] if name in lost or self.found[index][name].rival]
 
     def _read(self, index: int) -> FrameRow | None:
         row = next(self.frames.taken([index]).read())
